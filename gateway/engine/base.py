@@ -1,0 +1,49 @@
+"""What a plugin must do: two methods; the rest have defaults."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Sequence
+from typing import Self
+
+from gateway.engine.errors import Unsupported
+from gateway.engine.events import Embeddings, GenerateEvent
+from gateway.engine.types import EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, Status
+
+
+class Engine(ABC):
+    """A running backend that serves one or more models.
+
+    Only `models` and `generate` are required. The gateway enters the engine before its first request and leaves it
+    after the last. It never sends a request that needs a capability the model's card does not list.
+    """
+
+    @abstractmethod
+    def models(self) -> Sequence[ModelCard]:
+        """Say what is served; cheap, may change over time, may be empty before the engine is entered."""
+
+    @abstractmethod
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+        """Yield `Started`, then deltas, then `Finished`; raise `EngineError`.
+
+        Closing the generator cancels the work and frees what it held. That is the only way to cancel,
+        so a `finally` is the whole of clean-up.
+        """
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Turn texts into vectors; needs `Capability.EMBEDDING`."""
+        raise Unsupported(f"{request.model} makes no embeddings")
+
+    async def count_tokens(self, model: str, prompt: Prompt) -> int:
+        """Count what `generate` would report as `Started.prompt_tokens`; needs `Capability.TOKEN_COUNT`."""
+        del prompt
+        raise Unsupported(f"{model} does not count tokens")
+
+    async def status(self) -> Status:
+        """Say how the engine is. Never raises: a broken engine says so."""
+        return Status(health=Health.READY)
+
+    async def __aenter__(self) -> Self:
+        """Load: be ready to serve on return, or raise with one line that says why not."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:  # noqa: B027 - an engine without resources has nothing to leave
+        """Unload: end what runs and give the memory back; leaving twice is harmless."""

@@ -1,0 +1,78 @@
+"""What comes out of an engine: the sentence `Started (Delta | ToolDelta)* Finished`."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    DEADLINE = "deadline"
+
+
+class Usage(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """Tokens of one generation; `cached_tokens` is the part of the prompt that was not prefilled again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class TokenLogprob(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """A token with its natural log probability and the likeliest alternatives."""
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", forbid_unknown_fields=True):
+    """The commit point: prefill is done and the first delta follows at once. Seconds are this request's own."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    queue_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Delta(Struct, frozen=True, array_like=True, gc=False, tag="delta", forbid_unknown_fields=True):
+    """A run of `tokens` tokens and the text they complete, which may be empty; neighbours may be joined."""
+
+    text: str
+    tokens: int = 1
+    reasoning: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class ToolDelta(Struct, frozen=True, array_like=True, gc=False, tag="tool_delta", forbid_unknown_fields=True):
+    """A piece of the call number `index`; `id` and `name` come with its first piece."""
+
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+    tokens: int = 0
+
+
+class Finished(Struct, frozen=True, array_like=True, gc=False, tag="finished", forbid_unknown_fields=True):
+    """The end; `stop` is the stop string or stop token that was met, if one was."""
+
+    reason: FinishReason
+    usage: Usage
+    stop: str | int | None = None
+
+
+GenerateEvent = Started | Delta | ToolDelta | Finished
+
+
+class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
+    """One vector a text, in order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int

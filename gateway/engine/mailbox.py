@@ -1,0 +1,75 @@
+"""Events from an engine's thread to one async reader, joined when it lags.
+
+An engine's thread posts once a step for the whole batch (`Post.send`): one wake-up of the event loop whatever the
+number of sequences. A reader that fell behind finds its deltas joined into one, so its backlog costs one event.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Iterable
+
+from gateway.engine.events import Delta, GenerateEvent
+
+
+class Mailbox:
+    """One reader's events, in order. `put` and `get` run on the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._letters: deque[GenerateEvent | BaseException] = deque()
+        self._reader: asyncio.Future[None] | None = None
+
+    def put(self, letter: GenerateEvent | BaseException) -> None:
+        """Add an event, or the error that ends the stream."""
+        self._letters.append(letter)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def get(self) -> GenerateEvent:
+        """Return the next event, with all the deltas that wait behind it joined on; raise an error that was put."""
+        while not self._letters:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        letter = self._letters.popleft()
+        if isinstance(letter, BaseException):
+            raise letter
+        return self._join(letter) if isinstance(letter, Delta) and self._letters else letter
+
+    def _join(self, first: Delta) -> Delta:
+        run = [first]
+        while self._letters and isinstance(following := self._letters[0], Delta):
+            run.append(following)
+            self._letters.popleft()
+        return join(run) if len(run) > 1 else first
+
+
+class Post:
+    """Carries letters from an engine's thread to mailboxes on `loop`; safe to call from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def send(self, letters: list[tuple[Mailbox, GenerateEvent | BaseException]]) -> None:
+        """Deliver one step's letters with one wake-up; a loop that is closed has no readers left."""
+        if letters:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_deliver, letters)
+
+
+def join(run: Iterable[Delta]) -> Delta:
+    """Join neighbouring deltas into one that says the same."""
+    deltas = list(run)
+    return Delta(
+        text="".join([delta.text for delta in deltas]),
+        tokens=sum([delta.tokens for delta in deltas]),
+        reasoning="".join([delta.reasoning for delta in deltas]),
+        logprobs=tuple([item for delta in deltas for item in delta.logprobs]),
+    )
+
+
+def _deliver(letters: list[tuple[Mailbox, GenerateEvent | BaseException]]) -> None:
+    for mailbox, letter in letters:
+        mailbox.put(letter)

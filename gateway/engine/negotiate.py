@@ -1,0 +1,74 @@
+"""Capabilities subtract: what a request needs less what the model's card lists must be empty."""
+
+from gateway.engine.errors import Unsupported
+from gateway.engine.types import (
+    Capability,
+    Chat,
+    Choice,
+    Completion,
+    GenerateRequest,
+    Grammar,
+    Image,
+    JsonObject,
+    JsonSchema,
+    ModelCard,
+    Regex,
+    Sampling,
+    Tokens,
+)
+
+# A parameter at its neutral value asks for nothing, and every engine can do nothing.
+_NEUTRAL: dict[str, object] = {
+    "min_tokens": 0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "logit_bias": {},
+    "stop": (),
+    "stop_token_ids": (),
+    "ignore_eos": False,
+}
+
+_KIND = {
+    Chat: Capability.CHAT,
+    Completion: Capability.COMPLETION,
+    Tokens: Capability.TOKENS,
+    JsonSchema: Capability.JSON_SCHEMA,
+    JsonObject: Capability.JSON_OBJECT,
+    Regex: Capability.REGEX,
+    Choice: Capability.CHOICE,
+    Grammar: Capability.GRAMMAR,
+}
+
+
+def needs(request: GenerateRequest) -> frozenset[Capability]:
+    """List the capabilities that `request` asks for."""
+    found = _asked(request.sampling)
+    found.add(_KIND[type(request.prompt)])
+    if request.constraint is not None:
+        found.add(_KIND[type(request.constraint)])
+    if isinstance(request.prompt, Chat):
+        if request.prompt.tools:
+            found.add(Capability.TOOLS)
+        if any(isinstance(part, Image) for message in request.prompt.messages for part in message.parts):
+            found.add(Capability.VISION)
+    return frozenset(found)
+
+
+def negotiate(request: GenerateRequest, card: ModelCard) -> None:
+    """Raise `Unsupported`, naming what is missing, unless the card lists all that `request` needs."""
+    missing = sorted(needs(request) - card.capabilities)
+    if missing:
+        raise Unsupported(f"the model {card.name!r} does not support {', '.join(missing)}", param=missing[0])
+
+
+def _asked(sampling: Sampling) -> set[Capability]:
+    values = {field: getattr(sampling, field) for field in sampling.__struct_fields__}
+    return {
+        Capability(field)
+        for field, value in values.items()
+        if value is not None and not (field in _NEUTRAL and value == _NEUTRAL[field])
+    }

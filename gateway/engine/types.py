@@ -1,0 +1,252 @@
+"""The vocabulary that crosses the plugin border: pure data, frozen, unknown fields refused.
+
+The same structs are the plugin API, the wire format between processes and the key of the answer cache.
+What goes in is semantic (messages, text) and stands here; what comes out is in `events.py`.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from msgspec import Struct
+
+
+class Capability(StrEnum):
+    """What a model can be asked for: a feature, or one field of `Sampling` by its own name."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    TOKENS = "tokens"
+    EMBEDDING = "embedding"
+    TOOLS = "tools"
+    VISION = "vision"
+    TOKEN_COUNT = "token_count"
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    REGEX = "regex"
+    CHOICE = "choice"
+    GRAMMAR = "grammar"
+    # One for each field of `Sampling`; a test keeps the two in step.
+    MAX_TOKENS = "max_tokens"
+    MAX_LENGTH = "max_length"
+    MIN_TOKENS = "min_tokens"
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    TOP_K = "top_k"
+    MIN_P = "min_p"
+    REPETITION_PENALTY = "repetition_penalty"
+    PRESENCE_PENALTY = "presence_penalty"
+    FREQUENCY_PENALTY = "frequency_penalty"
+    LOGIT_BIAS = "logit_bias"
+    SEED = "seed"
+    STOP = "stop"
+    STOP_TOKEN_IDS = "stop_token_ids"
+    IGNORE_EOS = "ignore_eos"
+    LOGPROBS = "logprobs"
+    PROMPT_LOGPROBS = "prompt_logprobs"
+
+
+class Text(Struct, frozen=True, tag="text", forbid_unknown_fields=True):
+    """A run of text inside a message."""
+
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image", forbid_unknown_fields=True):
+    """An image inside a message: the encoded file's bytes, never a URL to fetch."""
+
+    data: bytes
+    media_type: str
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call", forbid_unknown_fields=True):
+    """A call that the assistant made; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result", forbid_unknown_fields=True):
+    """What the tool answered to the call named `id`."""
+
+    id: str
+    text: str
+
+
+Part = Text | Image | ToolCall | ToolResult
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a conversation."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The message's text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class Tool(Struct, frozen=True, forbid_unknown_fields=True):
+    """A function that the model may call; `parameters` is a JSON Schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):
+    """A conversation, to be put through the model's own chat template.
+
+    `tool_choice` is `auto`, `none`, `required`, or the name of the one tool to call.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+
+
+class Completion(Struct, frozen=True, tag="completion", forbid_unknown_fields=True):
+    """A raw text to go on with; it gets the special tokens that the tokenizer adds by itself."""
+
+    text: str
+
+
+class Tokens(Struct, frozen=True, tag="tokens", forbid_unknown_fields=True):
+    """A prompt that is tokenized already; used exactly as it is."""
+
+    ids: tuple[int, ...]
+
+
+Prompt = Chat | Completion | Tokens
+
+
+class JsonSchema(Struct, frozen=True, tag="json_schema", forbid_unknown_fields=True):
+    """The answer is JSON that the schema accepts."""
+
+    schema: dict[str, Any]
+
+
+class JsonObject(Struct, frozen=True, tag="json_object", forbid_unknown_fields=True):
+    """The answer is one JSON object."""
+
+
+class Regex(Struct, frozen=True, tag="regex", forbid_unknown_fields=True):
+    """The answer matches the whole pattern."""
+
+    pattern: str
+
+
+class Choice(Struct, frozen=True, tag="choice", forbid_unknown_fields=True):
+    """The answer is one of these texts."""
+
+    options: tuple[str, ...]
+
+
+class Grammar(Struct, frozen=True, tag="grammar", forbid_unknown_fields=True):
+    """The answer is a sentence of this grammar (EBNF as llguidance reads it)."""
+
+    text: str
+
+
+Constraint = JsonSchema | JsonObject | Regex | Choice | Grammar
+
+
+class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How tokens are chosen and when to stop; `None` is the model's own default, filled by the engine.
+
+    `max_tokens` counts the answer, `max_length` prompt and answer together; at most one is set. `temperature` 0 is
+    greedy. `top_k` 0 and `top_p` 1 are off. `logit_bias` maps token ids to what is added to their logits.
+    `stop` strings are cut from the answer; `stop_token_ids` end it and are not shown. Before `min_tokens` nothing
+    of `stop`, `stop_token_ids` or the end of sequence ends the answer. `logprobs` is the number of alternatives.
+    """
+
+    max_tokens: int | None = None
+    max_length: int | None = None
+    min_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    stop_token_ids: tuple[int, ...] | None = None
+    ignore_eos: bool | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+
+class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One answer to generate.
+
+    `timeout` is the seconds left when the request is handed over; `priority` is higher for sooner;
+    `trace` is a W3C traceparent; `salt` keeps one caller's prefix cache from another's.
+    """
+
+    id: str
+    model: str
+    prompt: Prompt
+    sampling: Sampling = Sampling()
+    constraint: Constraint | None = None
+    timeout: float | None = None
+    priority: int = 0
+    trace: str | None = None
+    salt: str = ""
+
+
+class EmbedRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Texts to turn into vectors."""
+
+    id: str
+    model: str
+    texts: tuple[str, ...]
+    timeout: float | None = None
+    trace: str | None = None
+
+
+class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A served model. A name has no slash; the full id is an alias.
+
+    `places` sequences run side by side; `cache_tokens` is what their KV cache holds together. The `fingerprint`
+    (weights, dtype, template, engine version) keys the answer cache. `defaults` are the model's own sampling
+    defaults, from its generation config. `note` is for people: what is special about these weights.
+    """
+
+    name: str
+    context_window: int
+    capabilities: frozenset[Capability]
+    aliases: tuple[str, ...] = ()
+    places: int = 1
+    cache_tokens: int = 0
+    vocabulary: int = 0
+    fingerprint: str = ""
+    owner: str = ""
+    device: str = "cpu"
+    dtype: str = ""
+    defaults: Sampling = Sampling()
+    note: str = ""
+
+
+class Health(StrEnum):
+    """Where an engine is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an engine is: `detail` says why, in one line; `cache_used` is in tokens."""
+
+    health: Health
+    detail: str = ""
+    running: int = 0
+    waiting: int = 0
+    cache_used: int = 0

@@ -1,0 +1,145 @@
+"""The smallest engine: it says the prompt again, a word at a time. Read it to write your own."""
+
+import asyncio
+import itertools
+import re
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gateway.engine import (
+    Capability,
+    Chat,
+    Completion,
+    ContextTooLong,
+    Delta,
+    Engine,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    GenerateRequest,
+    ModelCard,
+    Plugin,
+    Prompt,
+    Sampling,
+    Started,
+    StopStrings,
+    Unsupported,
+    Usage,
+)
+
+_WORD = re.compile(r"\S+\s*|\s+")
+
+# An echo gives its next word all the probability: no temperature, cut-off or seed can change what it says.
+_CAPABILITIES = frozenset(
+    {
+        Capability.CHAT,
+        Capability.COMPLETION,
+        Capability.TOKEN_COUNT,
+        Capability.MAX_TOKENS,
+        Capability.MAX_LENGTH,
+        Capability.MIN_TOKENS,
+        Capability.TEMPERATURE,
+        Capability.TOP_P,
+        Capability.TOP_K,
+        Capability.MIN_P,
+        Capability.SEED,
+        Capability.STOP,
+        Capability.IGNORE_EOS,
+    }
+)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[engines.NAME.settings]`: the model's name, the seconds a word takes, and its context in words."""
+
+    model: str = "echo"
+    delay: Annotated[float, Meta(ge=0)] = 0.0
+    context_window: Annotated[int, Meta(ge=1)] = 4096
+    places: Annotated[int, Meta(ge=1)] = 8
+
+
+class EchoEngine(Engine):
+    """Says a raw prompt, or the last message of a chat, again; a token is a word with the space behind it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._card = ModelCard(
+            name=settings.model.rpartition("/")[2],
+            aliases=(settings.model,),
+            context_window=settings.context_window,
+            capabilities=_CAPABILITIES,
+            places=settings.places,
+            cache_tokens=settings.places * settings.context_window,
+            fingerprint="echo-1",
+            owner="llm-gateway",
+        )
+        self._places = asyncio.Semaphore(settings.places)
+
+    def models(self) -> Sequence[ModelCard]:
+        """Say the one model."""
+        return (self._card,)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+        """Say the prompt again until it ends, a stop string is met or the tokens are used up."""
+        words, prompt_tokens = _read(request.prompt)
+        limit = self._limit(request.sampling, prompt_tokens)
+        queued = asyncio.get_running_loop().time()
+        async with self._places:
+            yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)
+            stops = StopStrings(request.sampling.stop or ())
+            told = 0
+            for word in itertools.islice(_speech(words, request.sampling), limit):
+                await asyncio.sleep(self._settings.delay)
+                told += 1
+                yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)
+                if stops.found is not None:
+                    break
+            if held := stops.flush():
+                yield Delta(held, tokens=0)
+            ended = stops.found is not None or told < limit
+            yield Finished(FinishReason.STOP if ended else FinishReason.LENGTH, Usage(prompt_tokens, told), stops.found)
+
+    async def count_tokens(self, model: str, prompt: Prompt) -> int:
+        """Count the words."""
+        del model
+        return _read(prompt)[1]
+
+    def _limit(self, sampling: Sampling, prompt_tokens: int) -> int:
+        room = self._settings.context_window - prompt_tokens
+        if sampling.max_tokens is not None:
+            asked = sampling.max_tokens
+        elif sampling.max_length is not None:
+            asked = sampling.max_length - prompt_tokens
+        else:
+            asked = room
+        if asked > room or asked < 1:
+            total = self._settings.context_window if asked > room else sampling.max_length
+            raise ContextTooLong(f"the prompt has {prompt_tokens} tokens; with {asked} more it does not fit {total}")
+        return asked
+
+
+def _read(prompt: Prompt) -> tuple[list[str], int]:
+    """Return the words to say, and the number of words in the whole prompt."""
+    match prompt:
+        case Completion(text):
+            words = _WORD.findall(text)
+            return words, len(words)
+        case Chat(messages):
+            spoken = [_WORD.findall(message.text) for message in messages]
+            return spoken[-1], sum(map(len, spoken))
+        case _:
+            raise Unsupported("an echo has no token ids")
+
+
+def _speech(words: list[str], sampling: Sampling) -> Iterable[str]:
+    """Say the words once; over and over where the end is to be ignored; at least `min_tokens` of them."""
+    if not words:
+        return ()
+    if sampling.ignore_eos:
+        return itertools.cycle(words)
+    return itertools.islice(itertools.cycle(words), max(len(words), sampling.min_tokens or 0))
+
+
+plugin = Plugin(Settings, EchoEngine)
