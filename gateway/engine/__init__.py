@@ -5,6 +5,7 @@ from gateway.engine.base import Engine
 from gateway.engine.errors import (
     ContextTooLong,
     DeadlineExceeded,
+    Draining,
     EngineError,
     InvalidRequest,
     LoadFailed,
@@ -67,6 +68,7 @@ __all__ = [
     "ContextTooLong",
     "DeadlineExceeded",
     "Delta",
+    "Draining",
     "EmbedRequest",
     "Embeddings",
     "Engine",

@@ -7,6 +7,7 @@
     ├── UnknownModel         model_not_found           no such model here
     ├── Overloaded           overloaded                too much to do now; try again
     ├── Unavailable          engine_unavailable        the engine is not up; try again
+    │   └── Draining         draining                  the service is going down
     ├── LoadFailed           load_failed               the engine can never load as it is configured
     ├── UpstreamFailed       upstream_unavailable      a server behind this engine failed
     └── DeadlineExceeded     deadline_exceeded         the time ran out before the first token
@@ -71,6 +72,12 @@ class Unavailable(EngineError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Draining(Unavailable):
+    """The service is going down and takes nothing new."""
+
+    code: ClassVar[str] = "draining"
 
 
 class LoadFailed(EngineError):

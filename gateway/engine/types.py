@@ -240,6 +240,7 @@ class Health(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     FAILED = "failed"
+    UNLOADED = "unloaded"
 
 
 class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

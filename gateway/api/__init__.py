@@ -1,0 +1,1 @@
+"""HTTP only: each dialect is a schema, a translation, a rendering and a controller."""

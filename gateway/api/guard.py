@@ -1,0 +1,129 @@
+"""The layer around all routes: a request id for every answer, a known host, a bounded body, a last-chance 500."""
+
+import asyncio
+from collections.abc import Collection
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
+from loguru import logger
+from ulid import ULID
+
+from gateway.api.problems import Problem
+from gateway.config import ServerSettings
+from gateway.telemetry import current_record, request_id
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names the addresses that stand for all, binds none
+
+
+class Guard:
+    """Wraps the application; what it refuses never reaches a route."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app = app
+        self._settings = settings
+        self._hosts = _allowed_hosts(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        request_id.set(answer.id)
+        try:
+            self._check_host(scope)
+            await self._app(scope, _Body(scope, receive, self._settings).receive, answer.send)
+        except Problem as problem:
+            await answer.fail(problem)
+        except Exception as error:  # noqa: BLE001 - the last chance to answer at all
+            logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
+            await answer.fail(Problem("internal_error"))
+
+    def _check_host(self, scope: HTTPScope) -> None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not hosts[0]:
+            raise Problem("bad_host", f"exactly one Host header is needed; {len([h for h in hosts if h])} came")
+        if self._hosts and _name(hosts[0].decode("latin-1")) not in self._hosts:
+            raise Problem("bad_host", "this service does not answer to that host; see server.allowed_hosts")
+
+
+class _Answer:
+    """One answer on its way out: gets the request id, and knows whether it has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._begun = False
+        self.id = str(ULID())
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun = True
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.id.encode())]
+        await self._send(message)
+
+    async def fail(self, problem: Problem) -> None:
+        """Answer with `problem`; an answer that has begun can only be broken off."""
+        current_record().code = problem.code
+        if self._begun:
+            raise problem
+        headers = {"content-type": "application/json"} | problem.headers
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": problem.body(), "more_body": False})
+
+
+class _Body:
+    """The request's body on its way in: bounded in bytes and in time (granian bounds neither)."""
+
+    def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings) -> None:
+        self._receive = receive
+        self._settings = settings
+        self._announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        self._bytes = 0
+        self._until: float | None = None
+        self._whole = False
+
+    async def receive(self) -> ReceiveMessage:
+        if self._whole:
+            return await self._receive()
+        if self._announced.isdigit() and int(self._announced) > self._settings.max_body_bytes:
+            raise self._too_large()
+        self._until = self._until or asyncio.get_running_loop().time() + self._settings.body_seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError as error:
+            seconds = f"{self._settings.body_seconds:g}"
+            close = {"connection": "close"}
+            raise Problem("body_timeout", f"the body did not arrive within {seconds} s", headers=close) from error
+        self._count(message)
+        return message
+
+    def _count(self, message: ReceiveMessage) -> None:
+        if message["type"] == "http.disconnect":
+            raise Problem("client_closed_request", "the client left before the body was whole")
+        if message["type"] == "http.request":
+            self._bytes += len(message["body"])
+            self._whole = not message["more_body"]
+            if self._bytes > self._settings.max_body_bytes:
+                raise self._too_large()
+
+    def _too_large(self) -> Problem:
+        limit = self._settings.max_body_bytes
+        return Problem("request_too_large", f"the body may have {limit} bytes", headers={"connection": "close"})
+
+
+def _allowed_hosts(settings: ServerSettings) -> Collection[str]:
+    """Say which Host names to answer to; none in particular when bound to every address."""
+    if settings.allowed_hosts:
+        return frozenset() if "*" in settings.allowed_hosts else frozenset(map(str.lower, settings.allowed_hosts))
+    if settings.host in _ANY:
+        return frozenset()
+    return _LOOPBACK | {_name(settings.host)}
+
+
+def _name(host: str) -> str:
+    """Cut the port off."""
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdigit() and not name.endswith(":") else host.lower()

@@ -1,0 +1,106 @@
+"""Probes: is the process alive, may it get traffic, and how is each engine."""
+
+import time
+from typing import Annotated
+
+from litestar import Controller, Response, get
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from msgspec import Meta, Struct
+
+from gateway import __version__
+from gateway.engine import Health
+from gateway.hosting import Hosting, Seat
+
+_BEGIN = time.monotonic()
+
+
+class EngineHealth(Struct, frozen=True, kw_only=True):
+    """How one engine is."""
+
+    engine: str
+    plugin: str
+    status: Health
+    detail: Annotated[str, Meta(description="Why, in one line; empty where all is well.")]
+    model: str | None
+    loaded: bool
+    device: str | None
+    running: int
+    waiting: int
+
+
+class ServiceHealth(Struct, frozen=True, kw_only=True):
+    """How the service is; `model`, `engine`, `loaded` and `device` are those of the default engine."""
+
+    status: Health
+    detail: Annotated[str, Meta(description="Why it is not ready, in one line.")]
+    model: str | None
+    engine: str
+    loaded: bool
+    device: str | None
+    version: str
+    uptime: Annotated[float, Meta(description="Seconds since the start.")]
+    engines: list[EngineHealth]
+
+
+class Probe(Struct, frozen=True):
+    """A probe's answer."""
+
+    status: Health
+
+
+class HealthController(Controller):
+    """The probes; open to everybody."""
+
+    tags = ("health",)
+
+    @get("/v1/health", operation_id="health")
+    async def health(self, hosting: Hosting) -> Response[ServiceHealth]:
+        """Say how the service and each engine is; 503 with the reason while it cannot serve."""
+        engines = [await _engine_health(hosting, seat) for seat in hosting.seats]
+        default = engines[0]
+        status = hosting.health
+        if status is Health.READY and all(engine.status is not Health.READY for engine in engines):
+            status = next(engine.status for engine in engines if engine.status is not Health.READY)
+        troubles = [f"{engine.engine}: {engine.detail}" for engine in engines if engine.detail]
+        body = ServiceHealth(
+            status=status,
+            detail="; ".join(troubles),
+            model=default.model,
+            engine=default.plugin,
+            loaded=default.loaded,
+            device=default.device,
+            version=__version__,
+            uptime=round(time.monotonic() - _BEGIN, 3),
+            engines=engines,
+        )
+        return Response(body, status_code=_to_status_code(status))
+
+    @get("/livez", operation_id="livez")
+    async def livez(self) -> Probe:
+        """Say that the process answers."""
+        return Probe(Health.READY)
+
+    @get("/readyz", operation_id="readyz")
+    async def readyz(self, hosting: Hosting) -> Response[Probe]:
+        """Say whether to send traffic here; 503 while starting, failed or draining."""
+        return Response(Probe(hosting.health), status_code=_to_status_code(hosting.health))
+
+
+async def _engine_health(hosting: Hosting, seat: Seat) -> EngineHealth:
+    status = await hosting.status(seat)
+    card = seat.cards[0] if seat.cards else None
+    return EngineHealth(
+        engine=seat.name,
+        plugin=seat.plugin,
+        status=status.health,
+        detail=status.detail,
+        model=card.name if card else None,
+        loaded=seat.engine is not None,
+        device=card.device if card else None,
+        running=status.running,
+        waiting=status.waiting,
+    )
+
+
+def _to_status_code(status: Health) -> int:
+    return HTTP_200_OK if status is Health.READY else HTTP_503_SERVICE_UNAVAILABLE

@@ -1,0 +1,27 @@
+"""What Prometheus scrapes."""
+
+import asyncio
+
+from litestar import Controller, Request, get
+from litestar.datastructures import State
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from gateway.api.problems import Problem
+from gateway.config import Config
+from gateway.telemetry import Telemetry
+
+
+class MetricsController(Controller):
+    """The metrics, under two paths."""
+
+    tags = ("metrics",)
+
+    @get(["/metrics", "/v1/metrics"], operation_id="metrics")
+    async def metrics(self, request: Request[None, None, State], telemetry: Telemetry, config: Config) -> ASGIApp:
+        """Answer in Prometheus' text format; 404 where metrics are turned off."""
+        if not config.telemetry.metrics_enabled:
+            raise Problem("not_found", "metrics are turned off; set METRICS_ENABLED=true")
+        accept = request.headers.get("accept", "")
+        body, content_type = await asyncio.to_thread(telemetry.metrics.render, accept)
+        return ASGIResponse(body=body, headers={"content-type": content_type})

@@ -1,0 +1,1 @@
+"""The gateway's own dialect: `/v1/generate` and the models."""

@@ -1,0 +1,107 @@
+"""`POST /v1/generate` and the models: list, load, unload."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from litestar import Controller, Request, get, post
+from litestar.datastructures import State
+from litestar.response.base import ASGIResponse
+from litestar.status_codes import HTTP_200_OK
+from litestar.types import ASGIApp
+
+from gateway.api.native.render import Rendering
+from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
+from gateway.api.native.translate import to_request
+from gateway.api.payload import Payload
+from gateway.api.problems import Problem
+from gateway.api.streaming import EventStream, first_event, frames, while_connected
+from gateway.config import Config
+from gateway.engine import Fold, GenerateEvent, ModelCard, Started
+from gateway.hosting import Hosting, Seat
+from gateway.service import Inference
+from gateway.telemetry import request_id
+
+_decoder = msgspec.json.Decoder(GenerateBody)
+_STARTED = int(time.time())
+
+
+class NativeController(Controller):
+    """The gateway's own dialect."""
+
+    path = "/v1"
+
+    @post("/generate", status_code=HTTP_200_OK, operation_id="generate", tags=["generate"])
+    async def generate(
+        self, request: Request[None, None, State], payload: Payload, inference: Inference, config: Config
+    ) -> ASGIApp:
+        """Go on with a text, or answer a conversation; whole, or as Server-Sent Events."""
+        wanted, ignored = payload.decode(_decoder)
+        headers = _ignored(ignored, config)
+        card = inference.card(wanted.model)
+        asked = to_request(wanted, card, config.generate, request_id.get())
+        rendering = Rendering(wanted, card.name, asked.id)
+        events = inference.generate(asked)
+        if wanted.stream:
+            first = await first_event(request.receive, events)
+            body_frames = frames(first, events, rendering.to_frame)
+            return EventStream(body_frames, ping_seconds=config.server.ping_seconds, headers=headers)
+        reply = await while_connected(request.receive, _whole(events, rendering))
+        return ASGIResponse(body=reply, media_type="application/json", headers=headers)
+
+    @get("/models", operation_id="listModels", tags=["models"])
+    async def models(self, hosting: Hosting) -> ModelList:
+        """List the models, in the shape that OpenAI's clients read."""
+        return ModelList("list", [_to_object(seat, card) for seat in hosting.seats for card in seat.cards])
+
+    @post("/models/{name:str}/load", status_code=HTTP_200_OK, operation_id="loadModel", tags=["models"])
+    async def load(self, name: str, hosting: Hosting) -> ModelState:
+        """Load a model, by its own name or its engine's, and answer when it is ready."""
+        clock = time.perf_counter()
+        return _to_state(await hosting.load(name), time.perf_counter() - clock)
+
+    @post("/models/{name:str}/unload", status_code=HTTP_200_OK, operation_id="unloadModel", tags=["models"])
+    async def unload(self, name: str, hosting: Hosting) -> ModelState:
+        """Let what runs finish, unload a model, and answer when its memory is free."""
+        clock = time.perf_counter()
+        return _to_state(await hosting.unload(name), time.perf_counter() - clock)
+
+
+async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Rendering) -> bytes:
+    fold = Fold()
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Started):
+                rendering.start(event)
+            fold.add(event)
+    return rendering.to_reply(fold.answer())
+
+
+def _ignored(keys: list[str], config: Config) -> dict[str, str]:
+    """Name what nobody here knows: in a header, or as an error where the configuration is strict."""
+    if keys and config.server.strict:
+        raise Problem("unsupported_parameter", f"unknown: {', '.join(keys)}", param=keys[0])
+    known = [key for key in keys if key.isascii() and key.isprintable()]
+    return {"x-ignored-params": ",".join(known)[:1_024]} if keys else {}
+
+
+def _to_object(seat: Seat, card: ModelCard) -> ModelObject:
+    return ModelObject(
+        id=card.name,
+        created=_STARTED,
+        owned_by=card.owner,
+        aliases=card.aliases,
+        engine=seat.name,
+        loaded=seat.engine is not None,
+        context_window=card.context_window,
+        capabilities=tuple(sorted(card.capabilities)),
+        device=card.device,
+        dtype=card.dtype,
+        note=card.note,
+    )
+
+
+def _to_state(seat: Seat, seconds: float) -> ModelState:
+    name = seat.cards[0].name if seat.cards else seat.name
+    return ModelState(name, seat.name, seat.health, seat.engine is not None, round(seconds, 3))

@@ -1,0 +1,67 @@
+"""From a `/v1/generate` body to the engine's request; pure."""
+
+from gateway.api.native.schema import GenerateBody
+from gateway.config import GenerateSettings
+from gateway.engine import (
+    Chat,
+    Completion,
+    GenerateRequest,
+    InvalidRequest,
+    Message,
+    ModelCard,
+    Prompt,
+    Sampling,
+    Text,
+)
+
+# What the API documents for a model whose own generation config says nothing.
+TEMPERATURE = 1.0
+
+
+def to_request(body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str) -> GenerateRequest:
+    """Translate; raise `InvalidRequest` where the fields contradict each other."""
+    return GenerateRequest(
+        id=request_id, model=card.name, prompt=_to_prompt(body), sampling=_to_sampling(body, card, defaults)
+    )
+
+
+def _to_prompt(body: GenerateBody) -> Prompt:
+    if body.messages is not None and body.prompt is not None:
+        raise InvalidRequest("give prompt or messages, not both", param="messages")
+    if body.messages is not None:
+        return Chat(tuple(Message(message.role, (Text(message.content),)) for message in body.messages))
+    if body.prompt is not None:
+        return Completion(body.prompt)
+    raise InvalidRequest("give prompt (a text to go on with) or messages (a conversation)", param="prompt")
+
+
+def _to_sampling(body: GenerateBody, card: ModelCard, defaults: GenerateSettings) -> Sampling:
+    """Fill what was not asked for: the configured default, else the model's own (`None`), else the API's."""
+    if body.max_length is not None and body.max_new_tokens is not None:
+        raise InvalidRequest("give max_length or max_new_tokens, not both", param="max_length")
+    temperature = body.temperature if body.temperature is not None else defaults.temperature
+    if temperature is None and card.defaults.temperature is None:
+        temperature = TEMPERATURE
+    return Sampling(
+        max_tokens=body.max_new_tokens,
+        max_length=body.max_length or _default_length(body, card, defaults),
+        min_tokens=body.min_new_tokens,
+        temperature=temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=body.logit_bias,
+        seed=body.seed,
+        stop=(body.stop,) if isinstance(body.stop, str) else body.stop,
+        stop_token_ids=body.stop_token_ids,
+        ignore_eos=body.ignore_eos,
+    )
+
+
+def _default_length(body: GenerateBody, card: ModelCard, defaults: GenerateSettings) -> int | None:
+    if body.max_new_tokens is not None or defaults.max_length is None:
+        return None
+    return min(defaults.max_length, card.context_window)

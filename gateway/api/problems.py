@@ -1,0 +1,114 @@
+"""What went wrong, as HTTP: the code of an error decides the status, the dialect the body."""
+
+import random
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from litestar.exceptions import HTTPException
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
+from msgspec import Meta, Struct
+
+from gateway.engine import EngineError, Overloaded, Unavailable
+
+# code -> status, type
+TABLE = {
+    "invalid_json": (400, "invalid_request_error"),
+    "invalid_value": (400, "invalid_request_error"),
+    "invalid_url": (400, "invalid_request_error"),
+    "bad_host": (400, "invalid_request_error"),
+    "unsupported_parameter": (400, "invalid_request_error"),
+    "context_length_exceeded": (400, "invalid_request_error"),
+    "not_found": (404, "invalid_request_error"),
+    "model_not_found": (404, "invalid_request_error"),
+    "method_not_allowed": (405, "invalid_request_error"),
+    "body_timeout": (408, "timeout_error"),
+    "request_too_large": (413, "invalid_request_error"),
+    "unsupported_media_type": (415, "invalid_request_error"),
+    "client_closed_request": (499, "invalid_request_error"),
+    "internal_error": (500, "server_error"),
+    "engine_error": (500, "server_error"),
+    "upstream_unavailable": (502, "upstream_error"),
+    "overloaded": (503, "overloaded_error"),
+    "engine_unavailable": (503, "overloaded_error"),
+    "draining": (503, "overloaded_error"),
+    "load_failed": (503, "overloaded_error"),
+    "deadline_exceeded": (504, "timeout_error"),
+}
+
+# What a bare HTTP status of the framework means in our terms.
+_CODES = {
+    400: "invalid_url",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+    415: "unsupported_media_type",
+}
+_MESSAGES = {
+    "invalid_url": "the request line or a parameter in it is malformed",
+    "not_found": "there is nothing at this path; the documentation is at /schema",
+    "method_not_allowed": "this path does not take this method",
+    "request_too_large": "the body is too large",
+    "unsupported_media_type": "the content type must be application/json",
+    "internal_error": "something went wrong here; the log says what",
+}
+
+
+class ErrorDetail(Struct, frozen=True):
+    """What went wrong."""
+
+    message: Annotated[str, Meta(description="What went wrong, for people.", examples=["temperature: expected <= 2"])]
+    type: Annotated[str, Meta(description="The family of the error.", examples=["invalid_request_error"])]
+    param: Annotated[str | None, Meta(description="The path of the field at fault.", examples=["messages[0].role"])]
+    code: Annotated[str, Meta(description="What went wrong, for programs.", examples=["invalid_value"])]
+
+
+class ErrorBody(Struct, frozen=True):
+    """The body of every error, and of the last frame of a stream that failed."""
+
+    error: ErrorDetail
+
+
+class Problem(Exception):
+    """An error of the HTTP side, by the code of the table."""
+
+    def __init__(
+        self, code: str, message: str = "", *, param: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message or _MESSAGES.get(code, code)
+        self.param = param
+        self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return TABLE[self.code][0]
+
+    def body(self) -> bytes:
+        """Encode the error's body."""
+        return msgspec.json.encode(ErrorBody(ErrorDetail(self.message, TABLE[self.code][1], self.param, self.code)))
+
+
+def to_problem(error: BaseException) -> Problem:
+    """Say any error in HTTP's terms; what nobody foresaw is a bug of ours and says nothing of its inside."""
+    match error:
+        case Problem():
+            return error
+        case EngineError():
+            return Problem(error.code, error.message, param=error.param, headers=_hints(error))
+        case HTTPException() if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:
+            code = _CODES.get(error.status_code, "invalid_url")
+            return Problem(code, headers=error.headers)
+        case _:
+            return Problem("internal_error")
+
+
+def _hints(error: EngineError) -> dict[str, str]:
+    """Tell clients when, and whether, to try again; the jitter keeps them from coming back all at once."""
+    if isinstance(error, Overloaded | Unavailable):
+        return {"retry-after": str(round(error.retry_after + random.uniform(0, 4)))}  # noqa: S311 - no secret
+    if error.code in ("deadline_exceeded", "engine_error"):
+        return {"x-should-retry": "false"}
+    return {}

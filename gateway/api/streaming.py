@@ -1,0 +1,124 @@
+"""Answers over HTTP: the first event before the status line, SSE frames, keep-alive, and clients that leave."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from typing import TypeVar
+
+from litestar.types import Receive, Scope, Send
+from loguru import logger
+
+from gateway.api.problems import Problem, to_problem
+from gateway.engine import EngineError, GenerateEvent
+from gateway.telemetry import current_record
+
+T = TypeVar("T")
+
+DONE = b"data: [DONE]\n\n"
+_PING = b": ping\n\n"
+
+
+async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """Do `work` unless the client leaves first, which cancels it and raises `client_closed_request`.
+
+    The work runs in a task of its own, so that its clean-up is cancelled once, not again at every `await` in it.
+    """
+    task = asyncio.create_task(work)
+    left = asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Problem("client_closed_request", "the client left before the answer was finished")
+    finally:
+        left.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def first_event(receive: Receive, events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
+    """Read the first event, so that an error before it is an HTTP status; close the stream where there is none."""
+    try:
+        return await while_connected(receive, _first(events))
+    except BaseException:
+        await events.aclose()
+        raise
+
+
+async def _first(events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
+    return await anext(events)
+
+
+async def frames(
+    first: GenerateEvent, events: AsyncGenerator[GenerateEvent, None], to_frame: Callable[[GenerateEvent], bytes]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the SSE frames of a stream whose first event was read; an error becomes the last frame."""
+    async with aclosing(events):
+        try:
+            if frame := to_frame(first):
+                yield frame
+            async for event in events:
+                if frame := to_frame(event):
+                    yield frame
+        except EngineError as error:
+            yield _error_frame(error)
+        except Exception as error:  # noqa: BLE001 - the status is sent: a frame is all that can still be said
+            logger.opt(exception=error).error("a stream failed in a way that nothing foresaw")
+            yield _error_frame(error)
+        else:
+            yield DONE
+
+
+class EventStream:
+    """An SSE answer as an ASGI application: sends frames, pings while there are none, ends when the client leaves."""
+
+    def __init__(
+        self, frames: AsyncGenerator[bytes, None], *, ping_seconds: float, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._frames = frames
+        self._ping_seconds = ping_seconds
+        self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+        self._headers |= {"x-accel-buffering": "no"} | dict(headers or {})
+        self._idle = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the whole stream."""
+        del scope
+        try:
+            await while_connected(receive, self._pump(send))
+        except Problem as problem:
+            # The client left: there is nobody to tell, only telemetry.
+            current_record().code = problem.code
+
+    async def _pump(self, send: Send) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
+        async with aclosing(self._frames):
+            pinger = asyncio.create_task(self._ping(send))
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                async for frame in self._frames:
+                    self._idle = False
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+            finally:
+                pinger.cancel()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ping(self, send: Send) -> None:
+        """Send a comment in every interval that saw no frame, so that nothing between takes the line for dead."""
+        while True:
+            self._idle = True
+            await asyncio.sleep(self._ping_seconds)
+            if self._idle:
+                await send({"type": "http.response.body", "body": _PING, "more_body": True})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _error_frame(error: Exception) -> bytes:
+    problem = to_problem(error)
+    current_record().code = problem.code
+    return b"data: " + problem.body() + b"\n\n"

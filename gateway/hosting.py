@@ -1,0 +1,227 @@
+"""Engines side by side: entering one is loading it, leaving one is unloading it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+import msgspec
+from loguru import logger
+from msgspec import Struct
+
+from gateway.config import EngineSettings
+from gateway.deadline import Deadline
+from gateway.engine import (
+    Draining,
+    Engine,
+    EngineError,
+    Health,
+    LoadFailed,
+    ModelCard,
+    Status,
+    Unavailable,
+    UnknownModel,
+    load,
+)
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+class Seat(Struct, kw_only=True, eq=False):
+    """One configured engine, loaded or not; `cards` are remembered while it is unloaded."""
+
+    name: str
+    plugin: str
+    settings: Struct
+    build: Callable[[Struct], Engine]
+    engine: Engine | None = None
+    health: Health = Health.STARTING
+    detail: str = "the model is loading"
+    cards: tuple[ModelCard, ...] = ()
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    running: set[Deadline] = msgspec.field(default_factory=set)
+    idle: asyncio.Event = msgspec.field(default_factory=_set_event)
+
+    def answers_to(self, name: str) -> ModelCard | None:
+        """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
+        named = (card for card in self.cards if name == card.name or name in card.aliases)
+        return next(named, self.cards[0] if name == self.name and self.cards else None)
+
+
+class Hosting:
+    """All the engines of a configuration. The only place that knows where engines run."""
+
+    def __init__(self, engines: Mapping[str, EngineSettings], drain_seconds: float) -> None:
+        self._drain_seconds = drain_seconds
+        self._loads: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self.seats = tuple(_seat(name, settings) for name, settings in engines.items())
+        self.settled = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Begin to load every engine; do not wait for it, so that probes are answered meanwhile."""
+        self._loads = {asyncio.create_task(self._enter(seat)) for seat in self.seats}
+        settle = asyncio.create_task(self._settle(tuple(self._loads)))
+        self._loads.add(settle)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._loads:
+            task.cancel()
+        await asyncio.gather(*self._loads, return_exceptions=True)
+        for seat in self.seats:
+            await self._leave(seat, Health.UNLOADED, "the service has stopped")
+
+    @property
+    def health(self) -> Health:
+        """The service's health: ready when every engine has settled and at least one serves."""
+        if self._draining:
+            return Health.DRAINING
+        found = {seat.health for seat in self.seats}
+        order = (Health.STARTING, Health.READY, Health.FAILED)
+        return next((health for health in order if health in found), Health.UNLOADED)
+
+    def loaded(self) -> list[tuple[str, ModelCard]]:
+        """List the cards of the loaded models, with their engines' plugins."""
+        return [(seat.plugin, card) for seat in self.seats if seat.health is Health.READY for card in seat.cards]
+
+    def up(self) -> dict[str, bool]:
+        """Say of each engine whether it serves."""
+        return {seat.name: seat.health is Health.READY for seat in self.seats}
+
+    def find(self, model: str | None) -> tuple[Seat, ModelCard]:
+        """Find who serves `model` (the first engine where it is `None`); raise `UnknownModel` or `Unavailable`."""
+        if self._draining:
+            raise Draining("the service is going down and takes no new requests")
+        if model is None:
+            seat = self.seats[0]
+            return self._ready(seat), seat.cards[0]
+        for seat in self.seats:
+            if card := seat.answers_to(model):
+                return self._ready(seat), card
+        for seat in self.seats:
+            if seat.health is Health.STARTING or seat.name == model:
+                self._ready(seat)
+        raise UnknownModel(f"there is no model {model!r}; there is {_names(self.seats)}", param="model")
+
+    @asynccontextmanager
+    async def lease(self, seat: Seat, deadline: Deadline) -> AsyncGenerator[Engine, None]:
+        """Hold an engine for one generation, so that it is not unloaded under it."""
+        if seat.engine is None:
+            raise Unavailable(f"the engine {seat.name!r} is not loaded")
+        seat.running.add(deadline)
+        seat.idle.clear()
+        try:
+            yield seat.engine
+        finally:
+            seat.running.discard(deadline)
+            if not seat.running:
+                seat.idle.set()
+
+    async def load(self, name: str) -> Seat:
+        """Load the model `name`, or wait for the load under way; a loaded one is left as it is."""
+        seat = self._named(name)
+        await self._enter(seat)
+        if seat.health is Health.FAILED:
+            raise Unavailable(seat.detail)
+        return seat
+
+    async def unload(self, name: str) -> Seat:
+        """Let what runs finish, then give the memory back; an unloaded model is left as it is."""
+        seat = self._named(name)
+        await self._leave(seat, Health.UNLOADED, "the model was unloaded; load it to use it again")
+        return seat
+
+    async def status(self, seat: Seat) -> Status:
+        """Ask the engine how it is; one that is not loaded is answered for."""
+        if seat.engine is None or seat.health is not Health.READY:
+            return Status(health=seat.health, detail=seat.detail)
+        return await seat.engine.status()
+
+    def drain(self) -> None:
+        """Take nothing new from now on, and cut off what still runs when the time for it is over."""
+        if not self._draining:
+            self._draining = True
+            logger.bind(event="draining").info("draining: what runs has {:g} s", self._drain_seconds)
+            error = Draining("the service went down before the answer was finished")
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._drain_seconds, _cut, self.seats, error)
+
+    def _ready(self, seat: Seat) -> Seat:
+        if seat.health is not Health.READY:
+            raise Unavailable(f"the model is not ready: {seat.detail}", retry_after=2.0)
+        return seat
+
+    def _named(self, name: str) -> Seat:
+        found = next((seat for seat in self.seats if seat.name == name or seat.answers_to(name)), None)
+        if found is None:
+            raise UnknownModel(f"there is no model {name!r}; there is {_names(self.seats)}", param="name")
+        return found
+
+    async def _enter(self, seat: Seat) -> None:
+        async with seat.lock:
+            if seat.engine is not None:
+                return
+            seat.health, seat.detail = Health.STARTING, "the model is loading"
+            started = asyncio.get_running_loop().time()
+            try:
+                seat.engine = await seat.build(seat.settings).__aenter__()
+            except LoadFailed as error:
+                seat.health, seat.detail = Health.FAILED, error.message
+                logger.bind(event="load_failed", engine=seat.name).error("{}", error.message)
+                return
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others must go on
+                seat.health, seat.detail = Health.FAILED, "the engine could not be loaded; the log says why"
+                logger.opt(exception=error).bind(event="load_failed", engine=seat.name).error("the engine did not load")
+                return
+            seat.cards = tuple(seat.engine.models())
+            seat.health, seat.detail = Health.READY, ""
+            seconds = asyncio.get_running_loop().time() - started
+            names = ", ".join(card.name for card in seat.cards)
+            logger.bind(event="loaded", engine=seat.name, model=names).info(
+                "{} is ready after {:.1f} s", names, seconds
+            )
+
+    async def _leave(self, seat: Seat, health: Health, detail: str) -> None:
+        async with seat.lock:
+            seat.health, seat.detail = health, detail
+            if seat.engine is None:
+                return
+            await self._wait_idle(seat)
+            engine, seat.engine = seat.engine, None
+            try:
+                await engine.__aexit__(None, None, None)
+            except EngineError as error:
+                logger.bind(event="unload_failed", engine=seat.name).error("{}", error.message)
+            logger.bind(event="unloaded", engine=seat.name).info("{} is unloaded", seat.name)
+
+    async def _wait_idle(self, seat: Seat) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_seconds):
+                await seat.idle.wait()
+        _cut((seat,), Unavailable("the model was unloaded before the answer was finished"))
+        await seat.idle.wait()
+
+    async def _settle(self, loads: tuple[asyncio.Task[None], ...]) -> None:
+        await asyncio.gather(*loads, return_exceptions=True)
+        self.settled.set()
+
+
+def _seat(name: str, settings: EngineSettings) -> Seat:
+    plugin = load(settings.plugin)
+    own = msgspec.convert(settings.settings, plugin.settings)
+    return Seat(name=name, plugin=settings.plugin, settings=own, build=plugin.build)
+
+
+def _cut(seats: Iterable[Seat], error: EngineError) -> None:
+    for deadline in [deadline for seat in seats for deadline in seat.running]:
+        deadline.cut(error)
+
+
+def _names(seats: tuple[Seat, ...]) -> str:
+    return ", ".join(repr(card.name) for seat in seats for card in seat.cards) or "none loaded"

@@ -1,0 +1,122 @@
+"""`llm-gateway serve`: granian with one worker, its signals, and its exit code."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import MPServer
+
+from gateway import __version__
+from gateway.config import Config, ConfigError, ServerSettings, hand_over
+
+NO_ENGINE = 3
+
+# A terminal's Ctrl-C and `uv run` deliver one wish as two signals within milliseconds.
+_REPEAT_SECONDS = 1.0
+_KILL_SECONDS = 5
+
+
+def serve(config: Config) -> int:
+    """Serve until a signal says to stop; return the exit code."""
+    _check_address(config.server)
+    hand_over(config)
+    server = _granian(config)
+    end = _End(server)
+    server.on_startup(end.listen)
+    _greet(config)
+    try:
+        server.serve()
+    except SystemExit as stop:
+        return end.code or int(stop.code or 0)
+    return end.code
+
+
+class _End:
+    """How the service ends: the first signal drains, a later one ends at once."""
+
+    def __init__(self, server: MPServer) -> None:
+        self._server = server
+        self._first: float | None = None
+        self.code = 0
+
+    def listen(self) -> None:
+        """Take the signals over from granian, which has just taken them."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGUSR1, self._fail)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            self._interrupt()
+        elif now - self._first > _REPEAT_SECONDS:
+            for worker in self._server.wrks:
+                worker.kill()  # type: ignore[no-untyped-call]  # granian does not say
+            os._exit(128 + number)
+
+    def _fail(self, _: int, __: FrameType | None) -> None:
+        """Take the worker's word that no engine can be loaded."""
+        self.code = NO_ENGINE
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._server.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's own handler
+
+
+def _granian(config: Config) -> MPServer:
+    server = config.server
+    return MPServer(
+        "gateway.app:serve",
+        factory=True,
+        address=server.host,
+        port=server.port,
+        interface=Interfaces.ASGI,
+        workers=1,
+        http=HTTPModes.http1,
+        websockets=False,
+        # Sheds nothing: a connection is not a request, and a full one would get no answer at all.
+        backpressure=65_536,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=server.idle_seconds * 1_000, max_buffer_size=32_768, pipeline_flush=False
+        ),
+        log_enabled=True,
+        log_level=LogLevels.warning,
+        workers_kill_timeout=int(server.drain_seconds) + _KILL_SECONDS,
+    )
+
+
+def _check_address(server: ServerSettings) -> None:
+    """Find out before anything is started whether the address can be had."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((server.host, server.port))
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {server.host} port {server.port}: {error.strerror}") from error
+
+
+def _greet(config: Config) -> None:
+    host = config.server.host
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    url = f"http://{shown}:{config.server.port}"
+    body = '{"prompt":"The capital of France is","max_new_tokens":16,"temperature":0}'
+    lines = [
+        f"LLM gateway {__version__}",
+        f"  API     {url}/v1",
+        *([f"  docs    {url}/schema"] if config.server.docs else []),
+        f"  health  {url}/v1/health",
+        "",
+        "Try it, in another terminal:",
+        f"  curl -s {url}/v1/generate --json '{body}'",
+        "  llm-gateway chat" + ("" if config.server.port == 8000 else f" --url {url}"),  # noqa: PLR2004 - the default
+        "",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)

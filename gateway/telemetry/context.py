@@ -1,0 +1,54 @@
+"""What is known of the HTTP request that the running code belongs to.
+
+Context variables, so that a generation deep in the engine's stream reaches its request without being handed it.
+A task started by the request inherits them; the record itself is shared, so what the task writes is seen.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+from opentelemetry.trace import INVALID_SPAN, Span, format_trace_id
+
+Outcome = Literal["ok", "refused", "error", "aborted", "client_closed"]
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What became of one request; who learns something writes it here. Times are in seconds.
+
+    `model` and `code` come from closed sets (cards, error codes): they become labels. `outcome` is worked out from
+    the answer unless somebody knows better.
+    """
+
+    span: Span = INVALID_SPAN
+    model: str = ""
+    code: str = ""
+    outcome: Outcome | None = None
+    queue: float | None = None
+    ttft: float | None = None
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id in hex; empty when there is no trace."""
+        context = self.span.get_span_context()
+        return format_trace_id(context.trace_id) if context.is_valid else ""
+
+
+_record: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
+
+
+def open_record(span: Span) -> RequestRecord:
+    """Begin the record of a request; it belongs to the running task and those that it starts."""
+    record = RequestRecord(span)
+    _record.set(record)
+    return record
+
+
+def current_record() -> RequestRecord:
+    """Return the running request's record; outside any request, one that nobody reads."""
+    return _record.get() or RequestRecord()

@@ -1,0 +1,177 @@
+"""What is measured of one generation: its span with three phases, its metrics, its part of the request's record."""
+
+import asyncio
+from time import perf_counter, time_ns
+from types import TracebackType
+from typing import Self
+
+from opentelemetry.trace import Span, Status, StatusCode
+
+from gateway.engine import (
+    Chat,
+    Delta,
+    EngineError,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    InvalidRequest,
+    ModelCard,
+    Started,
+    ToolDelta,
+    UnknownModel,
+)
+from gateway.telemetry import semconv
+from gateway.telemetry.context import current_record
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Attributes, Tracing, traceparent
+
+
+class Generation:
+    """Watches one generation from request to end: enter it, show it each event, leave it however the generation ends.
+
+    The span is never attached and its phases are written when it ends, so an abort at any point leaves nothing open.
+    """
+
+    def __init__(
+        self, tracing: Tracing, metrics: Metrics, request: GenerateRequest, card: ModelCard, engine: str
+    ) -> None:
+        self._tracing = tracing
+        self._metrics = metrics
+        self._request = request
+        self._model = card.name
+        self._engine = engine
+        self._operation = "chat" if isinstance(request.prompt, Chat) else "text_completion"
+        self._record = current_record()
+        self._started: Started | None = None
+        self._finished: Finished | None = None
+        self._error: BaseException | None = None
+        self._tokens = 0
+        self._started_at = self._first_at = self._ended_at = 0.0
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C `traceparent` to hand to the engine; `None` when there is no trace."""
+        return traceparent(self._span)
+
+    def __enter__(self) -> Self:
+        self._record.model = self._model
+        self._metrics.active_requests.add(1, self._model)
+        self._begun_ns = time_ns()
+        self._begun_at = perf_counter()
+        self._span = self._tracing.begin(f"{self._operation} {self._model}", self._record.span, self._begun_ns)
+        return self
+
+    def see(self, event: GenerateEvent) -> None:
+        """Take note of the next event."""
+        if isinstance(event, Delta | ToolDelta):
+            if event.tokens:
+                self._tokens += event.tokens
+                self._metrics.tokens_generated.add(event.tokens, self._model)
+                if not self._first_at:
+                    self._first_at = perf_counter()
+        elif isinstance(event, Started):
+            self._started = event
+            self._started_at = perf_counter()
+        else:
+            self._finished = event
+            self._ended_at = perf_counter()
+
+    def fail(self, error: BaseException) -> None:
+        """Say that the generation failed; what is raised through the `with` says so by itself."""
+        self._error = error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._metrics.active_requests.add(-1, self._model)
+        self._error = self._error or error
+        self._ended_at = self._ended_at or perf_counter()
+        code = self._code()
+        self._fill_record(code)
+        self._measure(code)
+        if self._span.is_recording():
+            self._describe(self._span, code)
+            self._write_phases()
+        self._span.end(self._at(self._ended_at))
+
+    def _code(self) -> str:
+        """Name what went wrong; empty for a whole answer, and for a client that left."""
+        match self._error:
+            case None:
+                return "" if self._finished is not None else EngineError.code
+            case EngineError(code=code):
+                return code
+            case GeneratorExit() | asyncio.CancelledError():
+                return ""
+            case _:
+                return "internal_error"
+
+    def _fill_record(self, code: str) -> None:
+        record = self._record
+        record.code = record.code or code
+        record.tokens += self._finished.usage.completion_tokens if self._finished is not None else self._tokens
+        if self._started is not None:
+            record.prompt_tokens += self._started.prompt_tokens
+            record.queue = self._started.queue_seconds
+        if self._first_at and record.ttft is None:
+            record.ttft = self._first_at - self._begun_at
+
+    def _measure(self, code: str) -> None:
+        metrics, model = self._metrics, self._model
+        labels = (self._operation, self._engine, model)
+        failure = code or ("" if self._finished is not None else "client_closed_request")
+        metrics.server_duration.record(self._ended_at - self._begun_at, *labels, failure)
+        if self._started is not None:
+            metrics.prompt_tokens.add(self._started.prompt_tokens, model)
+            metrics.cached_tokens.add(self._started.cached_tokens, model)
+            metrics.generation_duration.record(self._ended_at - self._begun_at, model)
+        if self._first_at:
+            metrics.first_token.record(self._first_at - self._begun_at, *labels)
+        if self._finished is not None and self._tokens > 1:
+            metrics.output_token.record((self._ended_at - self._first_at) / (self._tokens - 1), *labels)
+
+    def _describe(self, span: Span, code: str) -> None:
+        span.set_attributes(self._asked() | self._answered())
+        if not code:
+            return
+        span.set_attribute(semconv.ERROR_TYPE, code)
+        if not isinstance(self._error, InvalidRequest | UnknownModel):
+            # The message of an error that is not ours may hold anything, a prompt too.
+            span.set_status(
+                Status(StatusCode.ERROR, self._error.message if isinstance(self._error, EngineError) else None)
+            )
+
+    def _asked(self) -> Attributes:
+        sampling = self._request.sampling
+        values = [(name, getattr(sampling, field)) for field, name in semconv.REQUEST_PARAMETERS]
+        return {
+            semconv.OPERATION: self._operation,
+            semconv.PROVIDER: self._engine,
+            semconv.REQUEST_MODEL: self._request.model,
+            **{name: value for name, value in values if value is not None},
+        }
+
+    def _answered(self) -> Attributes:
+        attributes: Attributes = {semconv.RESPONSE_ID: self._request.id, semconv.RESPONSE_MODEL: self._model}
+        attributes[semconv.OUTPUT_TOKENS] = self._tokens
+        if self._started is not None:
+            attributes[semconv.INPUT_TOKENS] = self._started.prompt_tokens
+            attributes[semconv.CACHED_TOKENS] = self._started.cached_tokens
+        if self._finished is not None:
+            attributes[semconv.OUTPUT_TOKENS] = self._finished.usage.completion_tokens
+            attributes[semconv.FINISH_REASONS] = (self._finished.reason.value,)
+        return attributes
+
+    def _write_phases(self) -> None:
+        """Write the phases as child spans, backwards from `Started`, which ends the prefill."""
+        if self._started is None:
+            return
+        prefill = max(self._started_at - self._started.prefill_seconds, self._begun_at)
+        queue = max(prefill - self._started.queue_seconds, self._begun_at)
+        moments = (queue, prefill, self._started_at, self._ended_at)
+        for name, start, end in zip(("queue", "prefill", "decode"), moments, moments[1:], strict=False):
+            self._tracing.begin(name, self._span, self._at(start)).end(self._at(end))
+
+    def _at(self, moment: float) -> int:
+        """Turn a moment into wall time, in nanoseconds, as the clock stood when the generation began."""
+        return self._begun_ns + int((moment - self._begun_at) * 1e9)

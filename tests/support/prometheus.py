@@ -1,0 +1,100 @@
+"""A real Prometheus that scrapes a service under test, where the machine has one."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, NamedTuple
+
+import httpx
+import pytest
+
+START_SECONDS = 30
+
+
+class Sample(NamedTuple):
+    """One series of an answer."""
+
+    labels: dict[str, str]
+    value: float
+
+
+class Prometheus:
+    """A running Prometheus at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, promql: str) -> list[Sample]:
+        """Evaluate an expression now. Raise `ValueError` with Prometheus's own words where it is refused."""
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10, trust_env=False).json()
+        if answer["status"] != "success":
+            raise ValueError(answer["error"])
+        return [Sample(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
+
+    def wait_for(self, promql: str, seconds: float = 30) -> list[Sample]:
+        """Evaluate an expression until it has an answer."""
+        deadline = time.monotonic() + seconds
+        while not (samples := self.query(promql)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing in {seconds} s for {promql}")
+            time.sleep(0.2)
+        return samples
+
+
+def path_of(program: str) -> str:
+    """Find `prometheus` or `promtool`; skip the test where the machine has none."""
+    return shutil.which(program) or pytest.skip(f"no {program} on PATH; Debian's package `prometheus` brings it")
+
+
+def promtool(*arguments: str | Path, text: str = "") -> str:
+    """Run promtool on files, or on a text at its standard input, and return what it says; it must find no fault."""
+    command = [path_of("promtool"), *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)  # noqa: S603 - as below
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextlib.contextmanager
+def scraping(target: str, path: str = "/metrics") -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes `target` (host and port) each second."""
+    program = path_of("prometheus")
+    job = {"job_name": "under-test", "metrics_path": path, "static_configs": [{"targets": [target]}]}
+    with TemporaryDirectory() as folder:
+        config = Path(folder, "prometheus.json")
+        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
+        address = _free_address()
+        flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"]
+        with Path(folder, "log").open("w") as log, _started([program, *flags], log) as process:
+            _wait_until_ready(process, f"http://{address}/-/ready", Path(log.name))
+            yield Prometheus(f"http://{address}")
+
+
+@contextlib.contextmanager
+def _started(command: list[str], log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, stderr=log) as process:  # noqa: S603 - the tests alone write the command
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url, trust_env=False).is_success:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"Prometheus did not start: {log.read_text()[-2000:]}")
+
+
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

@@ -1,0 +1,106 @@
+"""The real service in a process of its own: granian on a free port, with its log and its exit code."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+# Nothing of the machine's own configuration reaches a service under test.
+_FOREIGN = ("LLM_GATEWAY", "OTEL_", "ENGINE", "HOST", "PORT", "WORKERS", "MODEL_NAME", "DEVICE", "MAX_LENGTH")
+_FOREIGN += ("TEMPERATURE", "LOG_LEVEL", "METRICS_ENABLED")
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """`llm-gateway serve` as a child process; a context that ends it and what it started."""
+
+    def __init__(self, *arguments: str, ready: bool = True, **environment: str) -> None:
+        self.port = free_port()
+        self._arguments = arguments
+        self._environment = {"ENGINE": "echo", "PORT": str(self.port)} | environment
+        self._ready = ready
+        self._folder = tempfile.TemporaryDirectory(prefix="gateway-test-")
+        self._log = Path(self._folder.name, "log")
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve", *self._arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self._folder.name,
+                env=inherited | self._environment,
+            )
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+        if self._ready:
+            self.wait_for("/readyz")
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._folder.cleanup()
+
+    def wait_for(self, path: str, status: int = 200, seconds: float = 90.0) -> httpx.Response:
+        """Ask until the answer is `status`; raise with the log when the process ends or the time is over."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the service ended with {self.process.returncode}:\n{self.output}")
+            try:
+                answer = self.client.get(path)
+                if answer.status_code == status:
+                    return answer
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise TimeoutError(f"{path} did not answer {status} within {seconds} s:\n{self.output}")
+
+    def generate(self, **body) -> httpx.Response:
+        """Post to `/v1/generate`."""
+        return self.client.post("/v1/generate", json=body)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Add up the samples of `name` that have these labels, from a fresh scrape."""
+        total = 0.0
+        for line in self.client.get("/metrics").text.splitlines():
+            key, _, value = line.rpartition(" ")
+            if key.split("{")[0] == name and all(f'{label}="{wanted}"' in key for label, wanted in labels.items()):
+                total += float(value)
+        return total
+
+    @property
+    def output(self) -> str:
+        """All that the service has printed."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def lines(self) -> list[dict]:
+        """The JSON lines of the log."""
+        return [json.loads(line) for line in self.output.split("\n") if line.startswith("{")]
+
+    def requests(self) -> list[dict]:
+        """The log's lines that tell of requests."""
+        return [line for line in self.lines if line.get("event") == "request"]

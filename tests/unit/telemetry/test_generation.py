@@ -1,0 +1,220 @@
+import asyncio
+from contextlib import aclosing
+
+import pytest
+from msgspec.structs import replace
+from opentelemetry.trace import SpanKind, StatusCode
+
+from gateway.engine import (
+    Chat,
+    ContextTooLong,
+    Delta,
+    EngineError,
+    Finished,
+    FinishReason,
+    Message,
+    Started,
+    Text,
+    ToolDelta,
+    Unavailable,
+    Usage,
+)
+from gateway.telemetry.context import current_record, open_record
+from gateway.telemetry.tracing import remote_parent
+
+EVENTS = (
+    Started(5, cached_tokens=2, queue_seconds=0.001, prefill_seconds=0.002),
+    Delta("a"),
+    Delta("", tokens=0),
+    ToolDelta(0, "{}", tokens=1),
+    Delta("b", tokens=2),
+    Finished(FinishReason.STOP, Usage(5, 4, 2)),
+)
+LABELS = {"gen_ai_operation_name": "text_completion", "gen_ai_provider_name": "hf", "gen_ai_request_model": "tiny"}
+
+
+def key(**labels):
+    return tuple(sorted(labels.items()))
+
+
+def run(watched, request, card, events=EVENTS, error=None):
+    with watched.telemetry.generation(request, card, "hf") as generation:
+        for event in events:
+            generation.see(event)
+        if error is not None:
+            raise error
+
+
+def test_the_phases_are_children_of_the_generation_and_that_of_the_request(watched, request_, card):
+    serving = watched.telemetry.tracing.serve("POST", remote_parent([]))
+    open_record(serving)
+    run(watched, request_, card)
+    serving.end()
+    spans = watched.spans()
+    assert set(spans) == {"POST", "text_completion tiny", "queue", "prefill", "decode"}
+    span = spans["text_completion tiny"]
+    assert span.parent.span_id == spans["POST"].context.span_id
+    assert span.kind is SpanKind.INTERNAL
+    phases = [spans[name] for name in ("queue", "prefill", "decode")]
+    assert all(phase.parent.span_id == span.context.span_id for phase in phases)
+    moments = [span.start_time, *[time for phase in phases for time in (phase.start_time, phase.end_time)], span.end_time]
+    assert moments == sorted(moments)
+
+
+def test_the_span_says_what_was_asked_and_answered(watched, request_, card):
+    run(watched, request_, card)
+    assert dict(watched.spans()["text_completion tiny"].attributes) == {
+        "gen_ai.operation.name": "text_completion",
+        "gen_ai.provider.name": "hf",
+        "gen_ai.request.model": "tiny",
+        "gen_ai.request.max_tokens": 7,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.response.id": "01J",
+        "gen_ai.response.model": "tiny",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 5,
+        "gen_ai.usage.output_tokens": 4,
+        "gen_ai.usage.cache_read.input_tokens": 2,
+    }
+
+
+def test_a_chat_is_named_chat(watched, request_, card):
+    chat = replace(request_, prompt=Chat((Message("user", (Text("PROMPT-CANARY"),)),)))
+    run(watched, chat, card)
+    assert watched.spans()["chat tiny"].attributes["gen_ai.operation.name"] == "chat"
+
+
+def test_the_engine_gets_the_span_as_traceparent(watched, request_, card):
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        handed_on = generation.traceparent
+        generation.see(EVENTS[-1])
+    context = watched.spans()["text_completion tiny"].context
+    assert handed_on == f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def test_the_metrics_of_a_whole_answer(watched, request_, card, samples):
+    run(watched, request_, card)
+    assert samples("llm_gateway_tokens_generated_total") == {key(model="tiny"): 4}
+    assert samples("llm_gateway_prompt_tokens_total") == {key(model="tiny"): 5}
+    assert samples("llm_gateway_cached_tokens_total") == {key(model="tiny"): 2}
+    assert samples("llm_gateway_active_requests") == {key(model="tiny"): 0}
+    assert samples("llm_gateway_generation_duration_seconds_count") == {key(model="tiny"): 1}
+    assert samples("gen_ai_server_request_duration_seconds_count") == {key(error_type="", **LABELS): 1}
+    assert samples("gen_ai_server_time_to_first_token_seconds_count") == {key(**LABELS): 1}
+    assert samples("gen_ai_server_time_per_output_token_seconds_count") == {key(**LABELS): 1}
+
+
+def test_tokens_and_active_requests_are_seen_while_it_runs(watched, request_, card, samples):
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.see(EVENTS[0])
+        generation.see(EVENTS[1])
+        assert samples("llm_gateway_active_requests") == {key(model="tiny"): 1}
+        assert samples("llm_gateway_tokens_generated_total") == {key(model="tiny"): 1}
+        generation.see(EVENTS[-1])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (Unavailable("starting"), "engine_unavailable", StatusCode.ERROR),
+        (EngineError("broken"), "engine_error", StatusCode.ERROR),
+        (ZeroDivisionError("PROMPT-CANARY"), "internal_error", StatusCode.ERROR),
+        (ContextTooLong("904 too many"), "context_length_exceeded", StatusCode.UNSET),
+    ],
+)
+@pytest.mark.parametrize("seen", [0, 1, 3])
+def test_a_failure_is_named_everywhere(watched, request_, card, samples, error, code, status, seen):  # noqa: PLR0913
+    with pytest.raises(type(error)):
+        run(watched, request_, card, EVENTS[:seen], error)
+    span = watched.spans()["text_completion tiny"]
+    assert span.attributes["error.type"] == code
+    assert span.status.status_code is status
+    assert "CANARY" not in str(span.to_json())
+    assert samples("gen_ai_server_request_duration_seconds_count") == {key(error_type=code, **LABELS): 1}
+    assert samples("llm_gateway_active_requests") == {key(model="tiny"): 0}
+
+
+def test_a_failure_can_be_told(watched, request_, card):
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.fail(Unavailable("gone"))
+    assert watched.spans()["text_completion tiny"].attributes["error.type"] == "engine_unavailable"
+
+
+def test_a_stream_that_just_stops_is_an_engine_error(watched, request_, card):
+    run(watched, request_, card, EVENTS[:3])
+    assert watched.spans()["text_completion tiny"].attributes["error.type"] == "engine_error"
+
+
+async def stream(watched, request, card):
+    with watched.telemetry.generation(request, card, "hf") as generation:
+        for event in EVENTS[:3]:
+            generation.see(event)
+            yield event
+        await asyncio.Event().wait()
+
+
+async def assert_nothing_leaked(watched, samples, log):
+    spans = watched.spans()
+    assert set(spans) == {"text_completion tiny", "queue", "prefill", "decode"}
+    assert all(span.end_time is not None for span in spans.values())
+    span = spans["text_completion tiny"]
+    assert span.status.status_code is StatusCode.UNSET
+    assert "error.type" not in span.attributes
+    assert samples("llm_gateway_active_requests") == {key(model="tiny"): 0}
+    assert samples("gen_ai_server_request_duration_seconds_count") == {
+        key(error_type="client_closed_request", **LABELS): 1
+    }
+    assert "detach" not in log.text()
+
+
+async def test_closing_the_stream_ends_its_spans_and_is_no_error(watched, request_, card, samples, log):
+    async with aclosing(stream(watched, request_, card)) as events:
+        await anext(events)
+        await anext(events)
+    await assert_nothing_leaked(watched, samples, log)
+
+
+async def test_closing_the_stream_from_another_task_ends_its_spans(watched, request_, card, samples, log):
+    events = stream(watched, request_, card)
+    await asyncio.create_task(anext(events))
+    await asyncio.create_task(anext(events))
+    await asyncio.create_task(events.aclose())
+    await assert_nothing_leaked(watched, samples, log)
+
+
+async def test_cancelling_the_reader_ends_its_spans_and_is_no_error(watched, request_, card, samples, log):
+    events = stream(watched, request_, card)
+
+    async def read():
+        async for _ in events:
+            pass
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    await assert_nothing_leaked(watched, samples, log)
+
+
+def test_leaving_after_the_end_is_a_whole_answer(watched, request_, card):
+    with pytest.raises(GeneratorExit):
+        run(watched, request_, card, error=GeneratorExit())
+    assert "error.type" not in watched.spans()["text_completion tiny"].attributes
+
+
+def test_the_requests_record_learns_of_it(watched, request_, card):
+    open_record(watched.telemetry.tracing.serve("POST", remote_parent([])))
+    run(watched, request_, card)
+    record = current_record()
+    assert (record.model, record.code, record.tokens, record.prompt_tokens) == ("tiny", "", 4, 5)
+    assert record.queue == 0.001
+    assert record.ttft >= 0
+    with pytest.raises(Unavailable):
+        run(watched, request_, card, (), Unavailable("gone"))
+    assert record.code == "engine_unavailable"
+
+
+def test_no_prompt_text_reaches_a_span(watched, request_, card):
+    run(watched, request_, card)
+    assert "CANARY" not in "".join(span.to_json() for span in watched.spans().values())

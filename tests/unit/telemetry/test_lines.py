@@ -1,0 +1,59 @@
+import os
+import time
+
+from gateway.telemetry.lines import Lines
+
+
+def test_lines_arrive_whole_and_in_order(tmp_path):
+    fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    lines = Lines(fd)
+    for number in range(1000):
+        lines.write(f"{number}\n")
+    assert lines.flush(20)
+    assert (tmp_path / "out").read_text().split() == [str(number) for number in range(1000)]
+    lines.stop()
+    os.close(fd)
+
+
+def test_a_pipe_that_nobody_reads_blocks_no_writer_and_losses_are_counted():
+    read_end, write_end = os.pipe()
+    lines = Lines(write_end, capacity=100)
+    begun = time.monotonic()
+    for _ in range(20_000):
+        lines.write("x" * 200 + "\n")
+    lines.stop()
+    assert time.monotonic() - begun < 20
+    assert lines.dropped > 10_000
+    os.close(read_end)  # the thread's write fails now, and it ends
+    lines._thread.join(20)
+    assert not lines._thread.is_alive()
+    os.close(write_end)
+
+
+def test_a_non_blocking_pipe_gets_every_line():
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    lines = Lines(write_end)
+    for _ in range(4000):
+        lines.write("x" * 99 + "\n")
+    received = 0
+    while received < 400_000:
+        received += len(os.read(read_end, 65_536))
+    assert lines.flush(20)
+    assert lines.dropped == 0
+    lines.stop()
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_tried():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    lines = Lines(write_end)
+    lines.write("lost\n")
+    assert lines.flush(20)
+    lines.write("lost too\n")
+    assert lines.flush(20)
+    assert lines.dropped == 2
+    lines.stop()
+    os.close(write_end)
