@@ -217,6 +217,8 @@ def _contradiction(config: Config) -> str | None:
             f"server.workers: {config.server.workers} is refused: one worker a process keeps the metrics true and"
             " the batch whole; run more replicas to scale"
         )
+    if config.warnings:
+        return "warnings: there is no such setting"
     if not config.engines:
         return "engines: at least one engine is needed"
     if config.cors.credentials and "*" in config.cors.origins:
@@ -239,6 +241,8 @@ def _engine_settings(name: str, engine: EngineSettings, origin: Mapping[str, str
         if foreign and origin.get(f"$.{path}", "").endswith(variable):
             warnings.append(f"{variable} is ignored: the engine plugin {engine.plugin!r} has no setting {key!r}")
             del settings[key]
+    if "cache_folder" in known and (home := os.environ.get("XDG_CACHE_HOME")):
+        settings.setdefault("cache_folder", str(Path(home, "llm-gateway")))
     try:
         return dict(msgspec.to_builtins(msgspec.convert(settings, plugin.settings, strict=False)))
     except msgspec.ValidationError as error:

@@ -26,6 +26,7 @@ from gateway.engine.events import (
     ToolDelta,
     Usage,
 )
+from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, join
 from gateway.engine.negotiate import needs, negotiate
 from gateway.engine.plugin import Plugin, PluginError, installed, load
@@ -112,6 +113,7 @@ __all__ = [
     "Unsupported",
     "UpstreamFailed",
     "Usage",
+    "answer_limit",
     "collect",
     "installed",
     "join",

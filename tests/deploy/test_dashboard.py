@@ -21,9 +21,9 @@ GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
 DASHBOARD = json.loads((GRAFANA / "dashboards/llm-gateway.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
-TARGETS = [
-    pytest.param(target, id=f"{panel['title']}-{target['refId']}") for panel in PANELS for target in panel["targets"]
-]
+TARGETS = {
+    f"{panel['id']} {panel['title']} {target['refId']}": target for panel in PANELS for target in panel["targets"]
+}
 
 OURS = re.compile(r"\b(?:llm_gateway|gen_ai)_\w+")
 LABELS = re.compile(r"\bby \([^)]*\)|{[^}]*}")
@@ -41,7 +41,7 @@ def named(expression: str) -> set[str]:
 
 
 def shown() -> set[str]:
-    return {name for panel in PANELS for target in panel["targets"] for name in named(target["expr"])}
+    return {name for target in TARGETS.values() for name in named(target["expr"])}
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,15 @@ def test_the_dashboard_and_the_gateway_have_the_same_metrics(exposition: bytes):
 
 
 def test_promtool_parses_every_expression(tmp_path: Path):
-    rules = [{"record": f"panel:{number}", "expr": promql(*target.values)} for number, target in enumerate(TARGETS)]
+    rules = [{"record": f"panel:{number}", "expr": promql(target)} for number, target in enumerate(TARGETS.values())]
     file = tmp_path / "rules.json"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     assert f"{len(TARGETS)} rules found" in promtool("check", "rules", file)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_target_has_an_answer_with_the_labels_of_its_legend(target: dict[str, str], prometheus: Prometheus):
+@pytest.mark.parametrize("title", TARGETS)
+def test_every_target_has_an_answer_with_the_labels_of_its_legend(title: str, prometheus: Prometheus):
+    target = TARGETS[title]
     samples = prometheus.query(promql(target))
     assert samples
     for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
@@ -89,7 +90,8 @@ def test_every_target_has_an_answer_with_the_labels_of_its_legend(target: dict[s
 
 
 def test_the_models_to_choose_from_are_those_that_are_loaded(prometheus: Prometheus):
-    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", VARIABLES["model"]["query"]["query"]).groups()
+    query = VARIABLES["model"]["query"]["query"]
+    [(metric, label)] = re.findall(r"^label_values\((\w+), (\w+)\)$", query)
     assert [sample.labels[label] for sample in prometheus.query(metric)] == ["some"]
 
 

@@ -16,6 +16,9 @@ import httpx
 _FOREIGN = ("LLM_GATEWAY", "OTEL_", "ENGINE", "HOST", "PORT", "WORKERS", "MODEL_NAME", "DEVICE", "MAX_LENGTH")
 _FOREIGN += ("TEMPERATURE", "LOG_LEVEL", "METRICS_ENABLED")
 
+# Scrapes within a second share one rendering.
+_SCRAPE_SECONDS = 1.1
+
 
 def free_port() -> int:
     """Find a port that nobody listens on."""
@@ -32,6 +35,7 @@ class Service:
         self._arguments = arguments
         self._environment = {"ENGINE": "echo", "PORT": str(self.port)} | environment
         self._ready = ready
+        self._scraped = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-test-")
         self._log = Path(self._folder.name, "log")
         self.url = f"http://127.0.0.1:{self.port}"
@@ -47,9 +51,13 @@ class Service:
                 cwd=self._folder.name,
                 env=inherited | self._environment,
             )
-        self.client = httpx.Client(base_url=self.url, timeout=60)
-        if self._ready:
-            self.wait_for("/readyz")
+        self.client = httpx.Client(base_url=self.url, timeout=60, event_hooks={"request": [self._note_scrape]})
+        try:
+            if self._ready:
+                self.wait_for("/readyz")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
@@ -61,6 +69,7 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.kept = self.lines
         self._folder.cleanup()
 
     def wait_for(self, path: str, status: int = 200, seconds: float = 90.0) -> httpx.Response:
@@ -83,13 +92,18 @@ class Service:
         return self.client.post("/v1/generate", json=body)
 
     def metric(self, name: str, **labels: str) -> float:
-        """Add up the samples of `name` that have these labels, from a fresh scrape."""
+        """Add up the samples of `name` that have these labels, from a scrape that is not an older one's copy."""
+        time.sleep(max(0.0, self._scraped + _SCRAPE_SECONDS - time.monotonic()))
         total = 0.0
         for line in self.client.get("/metrics").text.splitlines():
             key, _, value = line.rpartition(" ")
             if key.split("{")[0] == name and all(f'{label}="{wanted}"' in key for label, wanted in labels.items()):
                 total += float(value)
         return total
+
+    def _note_scrape(self, request: httpx.Request) -> None:
+        if request.url.path.endswith("/metrics"):
+            self._scraped = time.monotonic()
 
     @property
     def output(self) -> str:

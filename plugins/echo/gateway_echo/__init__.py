@@ -12,7 +12,6 @@ from gateway.engine import (
     Capability,
     Chat,
     Completion,
-    ContextTooLong,
     Delta,
     Engine,
     Finished,
@@ -27,6 +26,7 @@ from gateway.engine import (
     StopStrings,
     Unsupported,
     Usage,
+    answer_limit,
 )
 
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -84,7 +84,7 @@ class EchoEngine(Engine):
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Say the prompt again until it ends, a stop string is met or the tokens are used up."""
         words, prompt_tokens = _read(request.prompt)
-        limit = self._limit(request.sampling, prompt_tokens)
+        limit = answer_limit(request.sampling, prompt_tokens, self._settings.context_window)
         queued = asyncio.get_running_loop().time()
         async with self._places:
             yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)
@@ -105,19 +105,6 @@ class EchoEngine(Engine):
         """Count the words."""
         del model
         return _read(prompt)[1]
-
-    def _limit(self, sampling: Sampling, prompt_tokens: int) -> int:
-        room = self._settings.context_window - prompt_tokens
-        if sampling.max_tokens is not None:
-            asked = sampling.max_tokens
-        elif sampling.max_length is not None:
-            asked = sampling.max_length - prompt_tokens
-        else:
-            asked = room
-        if asked > room or asked < 1:
-            total = self._settings.context_window if asked > room else sampling.max_length
-            raise ContextTooLong(f"the prompt has {prompt_tokens} tokens; with {asked} more it does not fit {total}")
-        return asked
 
 
 def _read(prompt: Prompt) -> tuple[list[str], int]:

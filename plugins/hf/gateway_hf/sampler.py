@@ -69,14 +69,14 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     chosen: list[int | None] = [
         token if sound else None for token, sound in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)
     ]
-    drawn = [at for at, drawing in enumerate(draws) if drawing.terms.temperature > 0 and chosen[at] is not None]
+    drawn = [at for at, drawing in enumerate(draws) if not drawing.terms.greedy and chosen[at] is not None]
     if drawn:
         rows = logits if len(drawn) == len(draws) else logits[drawn]
         for at, token in zip(drawn, _draw(rows, [draws[at] for at in drawn]), strict=True):
             chosen[at] = token
-    for drawing, token in zip(draws, chosen, strict=True):
-        if token is not None:
-            drawing.note(token)
+    for drawing, noted in zip(draws, chosen, strict=True):
+        if noted is not None:
+            drawing.note(noted)
     return chosen
 
 
@@ -89,7 +89,7 @@ def _draw(logits: Tensor, draws: Sequence[Draws]) -> list[int]:
 
 
 def probabilities(logits: Tensor, terms: Sequence[Terms]) -> Tensor:
-    """Turn adjusted logits `[batch, vocabulary]` into what each row is drawn from; every temperature is above 0."""
+    """Turn adjusted logits `[batch, vocabulary]` into what each row is drawn from; none is greedy."""
     column = logits.new_tensor
     if any(each.temperature != 1.0 for each in terms):
         logits = logits / column([[each.temperature] for each in terms])

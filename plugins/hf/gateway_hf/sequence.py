@@ -1,14 +1,15 @@
 """One sequence of tokens: the prompt, then what was drawn; how much of it the cache holds."""
 
 import dataclasses
+from typing import NamedTuple
 
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Sequence:
     """Token ids and three counts; two sequences are never equal.
 
-        tokens    [0 ........ prompt_tokens)[prompt_tokens ........ len)
-        in cache  [0 .......... computed)   [computed .. len) is pending
+    tokens    [0 ........ prompt_tokens)[prompt_tokens ........ len)
+    in cache  [0 .......... computed)   [computed .. len) is pending
     """
 
     tokens: list[int]
@@ -28,3 +29,17 @@ class Sequence:
     def prefilling(self) -> bool:
         """Whether a part of the prompt is pending."""
         return self.computed < self.prompt_tokens
+
+
+class Alternative(NamedTuple):
+    """A token and its natural log probability."""
+
+    id: int
+    logprob: float
+
+
+class Drawn(NamedTuple):
+    """The token that was drawn; with log probabilities, its own first and then the likeliest, where they are wanted."""
+
+    id: int
+    logprobs: tuple[Alternative, ...] = ()

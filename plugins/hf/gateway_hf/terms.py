@@ -2,18 +2,12 @@
 
 from collections.abc import Iterable
 
+import msgspec
 from msgspec import Struct
 
-from gateway.engine import ContextTooLong, InvalidRequest, Sampling
+from gateway.engine import ContextTooLong, InvalidRequest, ModelCard, Sampling
 
-
-class Model(Struct, frozen=True, kw_only=True):
-    """What an answer's terms depend on: the context and the vocabulary in tokens, the ids that end a sequence."""
-
-    context_window: int
-    vocabulary: int
-    eos_ids: frozenset[int] = frozenset()
-    defaults: Sampling = Sampling()
+_GREEDY = 1e-5
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -39,6 +33,11 @@ class Terms(Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
 
     @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken; below such a temperature nothing else ever is."""
+        return self.temperature < _GREEDY
+
+    @property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end the answer when they are drawn."""
         return self.eos_ids | self.stop_token_ids
@@ -48,35 +47,36 @@ class Terms(Struct, frozen=True, kw_only=True):
 _SHARED = tuple(set(Sampling.__struct_fields__) & set(Terms.__struct_fields__))
 
 
-def settle(sampling: Sampling, prompt_tokens: int, model: Model) -> Terms:
+def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: frozenset[int]) -> Terms:
     """Settle the terms; raise `ContextTooLong` or `InvalidRequest` where the request asks for the impossible."""
-    limit = _limit(sampling, prompt_tokens, model)
-    settled = {
-        name: value
-        for name in _SHARED
-        if (value := _first(getattr(sampling, name), getattr(model.defaults, name))) is not None
+    limit = _limit(sampling, prompt_tokens, card)
+    settled: dict[str, object] = {
+        "limit": limit,
+        "eos_ids": frozenset() if _first("ignore_eos", sampling, card) else eos_ids,
     }
-    settled["stop_token_ids"] = frozenset(settled.get("stop_token_ids", ()))
-    ignore_eos = _first(sampling.ignore_eos, model.defaults.ignore_eos)
-    terms = Terms(**settled, limit=limit, eos_ids=frozenset() if ignore_eos else model.eos_ids)
+    for name in _SHARED:
+        if (value := _first(name, sampling, card)) is not None:
+            settled[name] = value
+    terms = msgspec.convert(settled, Terms)
     if terms.min_tokens > limit:
         raise InvalidRequest(f"min_tokens is {terms.min_tokens}, but at most {limit} can follow", param="min_tokens")
-    _check_ids(terms.logit_bias, "logit_bias", model.vocabulary)
-    _check_ids(terms.stop_token_ids, "stop_token_ids", model.vocabulary)
+    _check_ids(terms.logit_bias, "logit_bias", card.vocabulary)
+    _check_ids(terms.stop_token_ids, "stop_token_ids", card.vocabulary)
     return terms
 
 
-def _first(*values: object) -> object:
-    return next((value for value in values if value is not None), None)
+def _first(name: str, sampling: Sampling, card: ModelCard) -> object:
+    asked: object = getattr(sampling, name)
+    return getattr(card.defaults, name) if asked is None else asked
 
 
-def _limit(sampling: Sampling, prompt_tokens: int, model: Model) -> int:
+def _limit(sampling: Sampling, prompt_tokens: int, card: ModelCard) -> int:
     """Count the most tokens that the answer may have: as asked, else the model's default, else what is left."""
-    room = model.context_window - prompt_tokens
-    _check_prompt(prompt_tokens, room, model.context_window)
+    room = card.context_window - prompt_tokens
+    _check_prompt(prompt_tokens, room, card.context_window)
     asked = _asked(sampling, prompt_tokens)
     if asked is None:
-        usual = _asked(model.defaults, prompt_tokens)
+        usual = _asked(card.defaults, prompt_tokens)
         return room if usual is None or usual < 1 else min(usual, room)
     name = "max_tokens" if sampling.max_tokens is not None else "max_length"
     if asked < 1:
@@ -86,7 +86,7 @@ def _limit(sampling: Sampling, prompt_tokens: int, model: Model) -> int:
     if asked > room:
         raise ContextTooLong(
             f"the prompt has {prompt_tokens} tokens and {asked} are to follow; "
-            f"{asked - room} too many for the context of {model.context_window}",
+            f"{asked - room} too many for the context of {card.context_window}",
             param=name,
         )
     return asked

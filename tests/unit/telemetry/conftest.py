@@ -68,13 +68,17 @@ def card():
 @pytest.fixture
 def request_():
     return GenerateRequest(
-        id="01J", model="tiny", prompt=Completion("PROMPT-CANARY"), sampling=Sampling(max_tokens=7, temperature=0.5, stop=("STOP-CANARY",))
+        id="01J",
+        model="tiny",
+        prompt=Completion("PROMPT-CANARY"),
+        sampling=Sampling(max_tokens=7, temperature=0.5, stop=("STOP-CANARY",)),
     )
 
 
 @pytest.fixture
 def samples(watched):
     """Read a metric: `samples(name)` gives {labels: value}."""
+
     def read(name):
         watched.telemetry.metrics._rendered.clear()
         text = watched.telemetry.metrics.render()[0].decode()

@@ -127,7 +127,9 @@ def refused():
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("collector", ["blackhole", "refused"])
-async def test_a_dead_collector_costs_spans_nothing_and_the_stop_is_short(protocol, collector, request, standard_logging):
+async def test_a_dead_collector_costs_spans_nothing_and_the_stop_is_short(
+    protocol, collector, request, standard_logging
+):
     port = request.getfixturevalue(collector)
     settings = TelemetrySettings(otlp_endpoint=f"http://127.0.0.1:{port}", otlp_protocol=protocol)
     tracing = Tracing(otlp_exporter(settings), Resource.get_empty())

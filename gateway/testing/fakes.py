@@ -1,0 +1,215 @@
+"""An engine that does what a script says: right answers, and every fault that a gateway must outlive."""
+
+import asyncio
+import itertools
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Annotated, Self
+
+from msgspec import Meta, Struct
+
+from gateway.engine import (
+    Capability,
+    Chat,
+    Completion,
+    Delta,
+    Engine,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    GenerateRequest,
+    Health,
+    LoadFailed,
+    ModelCard,
+    Plugin,
+    Prompt,
+    Started,
+    Status,
+    StopStrings,
+    TokenLogprob,
+    Tokens,
+    Unavailable,
+    Usage,
+    answer_limit,
+)
+from gateway.testing.script import Cut, Script, Seconds, find_script, strike
+
+_WORD = re.compile(r"\S+")
+_CAPABILITIES = frozenset(
+    {
+        Capability.CHAT,
+        Capability.COMPLETION,
+        Capability.TOKEN_COUNT,
+        Capability.MAX_TOKENS,
+        Capability.MAX_LENGTH,
+        Capability.TEMPERATURE,
+        Capability.SEED,
+        Capability.STOP,
+        Capability.IGNORE_EOS,
+        Capability.LOGPROBS,
+    }
+)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The engine's card, the script that it follows, and how it loads: after `load` seconds, or never.
+
+    A prompt that is the JSON text `{"script": {…}}` brings its own script.
+    """
+
+    model: str = "scripted"
+    script: Script = Script()
+    context_window: Annotated[int, Meta(ge=1)] = 4096
+    places: Annotated[int, Meta(ge=1)] = 8
+    capabilities: frozenset[Capability] = _CAPABILITIES
+    load: Seconds = 0.0
+    load_failure: str | None = None
+    health: Health = Health.READY
+    detail: str = ""
+
+
+class ScriptedEngine(Engine):
+    """Follows the script; `requests` holds what it was asked, and `health` is what it says of itself while entered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.requests: list[GenerateRequest] = []
+        self.health = settings.health
+        self._settings = settings
+        self._places = asyncio.Semaphore(settings.places)
+        self._waiting = 0
+        self._running = 0
+        self._outside = Health.STARTING
+        self._entered = False
+
+    def models(self) -> Sequence[ModelCard]:
+        """Say the one model."""
+        settings = self._settings
+        card = ModelCard(
+            name=settings.model.rpartition("/")[2],
+            aliases=(settings.model,),
+            context_window=settings.context_window,
+            capabilities=settings.capabilities,
+            places=settings.places,
+            cache_tokens=settings.places * settings.context_window,
+            vocabulary=256,
+            fingerprint="scripted-1",
+        )
+        return (card,)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+        """Answer as the script says."""
+        self.requests.append(request)
+        self._check_entered()
+        script = find_script(_text(request.prompt)) or self._settings.script
+        prompt_tokens = _count(request.prompt)
+        limit = answer_limit(request.sampling, prompt_tokens, self._settings.context_window)
+        asked = time.monotonic()
+        async with (
+            self._place(),
+            aclosing(self._speak(request, script, Usage(prompt_tokens, limit), time.monotonic() - asked)) as events,
+        ):
+            with suppress(Cut):
+                async for event in events:
+                    yield event
+
+    async def _speak(
+        self, request: GenerateRequest, script: Script, most: Usage, queued: float
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """Tell the texts until they end, a stop string is met, or as many are told as `most` allows."""
+        await asyncio.sleep(script.prefill)
+        await strike(script, -1)
+        yield Started(most.prompt_tokens, queue_seconds=queued, prefill_seconds=script.prefill)
+        stops = StopStrings(request.sampling.stop or ())
+        told = 0
+        for text in itertools.islice(_speech(script, request), most.completion_tokens):
+            await asyncio.sleep(script.delay)
+            await strike(script, told)
+            self._check_entered()
+            told += 1
+            yield Delta(stops.feed(text), logprobs=_logprobs(script, request, told, text))
+            if stops.found is not None:
+                break
+        await strike(script, told)
+        if held := stops.flush():
+            yield Delta(held, tokens=0)
+        ended = stops.found is not None or told < most.completion_tokens
+        reason = FinishReason.STOP if ended else FinishReason.LENGTH
+        yield Finished(reason, Usage(most.prompt_tokens, told), stops.found)
+
+    async def count_tokens(self, model: str, prompt: Prompt) -> int:
+        """Count the words."""
+        del model
+        return _count(prompt)
+
+    async def status(self) -> Status:
+        """Say what was set, and count who runs and who waits."""
+        health = self.health if self._entered else self._outside
+        return Status(health=health, detail=self._settings.detail, running=self._running, waiting=self._waiting)
+
+    async def __aenter__(self) -> Self:
+        """Load as slowly as the settings say; raise `LoadFailed` where they say so."""
+        await asyncio.sleep(self._settings.load)
+        if self._settings.load_failure is not None:
+            self._outside = Health.FAILED
+            raise LoadFailed(self._settings.load_failure)
+        self._entered = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End what runs at its next token."""
+        self._outside = Health.UNLOADED
+        self._entered = False
+
+    def _check_entered(self) -> None:
+        if not self._entered:
+            raise Unavailable("the engine is not entered")
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._places.release()
+
+
+def _text(prompt: Prompt) -> str:
+    match prompt:
+        case Completion(text):
+            return text
+        case Chat(messages):
+            return messages[-1].text
+        case Tokens():
+            return ""
+
+
+def _count(prompt: Prompt) -> int:
+    match prompt:
+        case Completion(text):
+            return len(_WORD.findall(text))
+        case Chat(messages):
+            return sum(len(_WORD.findall(message.text)) for message in messages)
+        case Tokens(ids):
+            return len(ids)
+
+
+def _speech(script: Script, request: GenerateRequest) -> Iterable[str]:
+    return itertools.cycle(script.texts) if request.sampling.ignore_eos else script.texts
+
+
+def _logprobs(script: Script, request: GenerateRequest, told: int, text: str) -> tuple[TokenLogprob, ...]:
+    if request.sampling.logprobs is None:
+        return ()
+    likeliest = TokenLogprob(told % 256, text, float(script.logprob))
+    return (TokenLogprob(likeliest.id, text, likeliest.logprob, top=(likeliest,) * request.sampling.logprobs),)
+
+
+plugin = Plugin(Settings, ScriptedEngine)

@@ -1,0 +1,106 @@
+"""What a scripted engine answers, and every fault that may strike while it does."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.engine import EngineError
+
+EXIT_STATUS = 70
+
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class Fault(StrEnum):
+    """What can go wrong in the middle of an answer."""
+
+    RAISE = "raise"  # the EngineError that `code` names
+    BUG = "bug"  # an error that no engine may raise
+    HANG = "hang"  # nothing more comes until the reader leaves
+    DEAF = "deaf"  # goes on for `seconds`, though it is cancelled
+    BLOCK = "block"  # holds the whole thread for `seconds`
+    CUT = "cut"  # the stream ends without `Finished`
+    EXIT = "exit"  # the process is gone, without clean-up
+
+
+class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One answer: each of `texts` is a token that takes `delay` seconds; an empty one completes no text.
+
+    `fault` strikes after that many deltas (`after`), or before `Started` where `after` is -1.
+    """
+
+    texts: tuple[str, ...] = ("Once ", "upon ", "a ", "time.")
+    prefill: Seconds = 0.0
+    delay: Seconds = 0.0
+    logprob: float | Literal["nan", "-inf"] = -0.5
+    fault: Fault | None = None
+    after: Annotated[int, Meta(ge=-1)] = 0
+    code: str = EngineError.code
+    message: str = "the script says so"
+    seconds: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        if self.code not in _ERRORS:
+            raise ValueError(f"no EngineError has the code {self.code!r}")
+
+
+class Cut(Exception):
+    """The script ends the stream here."""
+
+
+class _Envelope(Struct, forbid_unknown_fields=True):
+    script: Script
+
+
+def find_script(text: str) -> Script | None:
+    """Read the script that a prompt brings along, the JSON text `{"script": {…}}`, or None where it brings none."""
+    try:
+        return msgspec.json.decode(text, type=_Envelope).script
+    except msgspec.DecodeError:
+        return None
+
+
+async def strike(script: Script, told: int) -> None:
+    """Let the fault happen when `told` deltas are told and its moment has come."""
+    if script.after != told:
+        return
+    match script.fault:
+        case Fault.RAISE:
+            raise _ERRORS[script.code](script.message)
+        case Fault.BUG:
+            raise RuntimeError(script.message)
+        case Fault.HANG:
+            await asyncio.Event().wait()
+        case Fault.DEAF:
+            await _ignore_cancellation(script.seconds)
+        case Fault.BLOCK:
+            time.sleep(script.seconds)  # noqa: ASYNC251 - to block the loop is this fault
+        case Fault.CUT:
+            raise Cut
+        case Fault.EXIT:
+            os._exit(EXIT_STATUS)
+        case None:
+            pass
+
+
+async def _ignore_cancellation(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(left)
+
+
+def _kinds(kind: type[EngineError]) -> Iterator[type[EngineError]]:
+    yield kind
+    for narrower in kind.__subclasses__():
+        yield from _kinds(narrower)
+
+
+_ERRORS = {kind.code: kind for kind in _kinds(EngineError)}

@@ -1,0 +1,35 @@
+# The one door: people and CI run the same recipes. `uv run just` lists them.
+_:
+    @just --list --unsorted
+
+# Run the service; `just run --port 9000`
+run *arguments:
+    uv run llm-gateway {{ arguments }}
+
+# Check format, lint and types
+check:
+    uv run ruff format --check
+    uv run ruff check
+    uv run mypy
+    uv run basedpyright
+
+# Mend what format and lint can mend
+fix:
+    uv run ruff check --fix
+    uv run ruff format
+
+# Run all tests, or those named
+test *arguments:
+    uv run pytest {{ arguments }}
+
+# Run the tests against the real service only
+e2e *arguments:
+    uv run pytest tests/e2e tests/faults tests/browser {{ arguments }}
+
+# Show that every rule of the engine contract can fail
+mutate:
+    uv run python tests/mutate.py
+
+# Measure what the HTTP path adds to the engine
+bench *arguments:
+    uv run python tests/load/overhead.py {{ arguments }}

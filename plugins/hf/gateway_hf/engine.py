@@ -1,0 +1,211 @@
+"""A causal language model of transformers as an engine."""
+
+import asyncio
+import functools
+import gc
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Self, TypeVar
+
+from gateway.engine import (
+    Capability,
+    Engine,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    Health,
+    LoadFailed,
+    Mailbox,
+    ModelCard,
+    Post,
+    Prompt,
+    Status,
+    Unavailable,
+)
+from gateway_hf import sequence, weights
+from gateway_hf.batch import Batch, Generation
+from gateway_hf.loop import Loop
+from gateway_hf.runner import Runner
+from gateway_hf.scheduler import Scheduler
+from gateway_hf.settings import Settings
+from gateway_hf.terms import settle
+from gateway_hf.text import TextCodec
+from gateway_hf.weights import Loaded
+from gateway_hf.writer import Writer
+
+T = TypeVar("T")
+
+# The most tokens of prompts that a step reads: so long may a long prompt hold up the answers that run.
+_CHUNK = 256
+_CAPABILITIES = frozenset(
+    {
+        Capability.COMPLETION,
+        Capability.TOKENS,
+        Capability.TOKEN_COUNT,
+        Capability.MAX_TOKENS,
+        Capability.MAX_LENGTH,
+        Capability.MIN_TOKENS,
+        Capability.TEMPERATURE,
+        Capability.TOP_P,
+        Capability.TOP_K,
+        Capability.MIN_P,
+        Capability.REPETITION_PENALTY,
+        Capability.PRESENCE_PENALTY,
+        Capability.FREQUENCY_PENALTY,
+        Capability.LOGIT_BIAS,
+        Capability.SEED,
+        Capability.STOP,
+        Capability.STOP_TOKEN_IDS,
+        Capability.IGNORE_EOS,
+        Capability.LOGPROBS,
+    }
+)
+
+
+class Served(NamedTuple):
+    """What the event loop's side needs of a loaded model: no weights."""
+
+    card: ModelCard
+    text: TextCodec
+    eos_ids: frozenset[int]
+
+
+class Running(NamedTuple):
+    """A loaded engine: the loop that owns the model, and the one thread that reads prompts."""
+
+    loop: Loop[Served]
+    served: Served
+    reader: ThreadPoolExecutor
+
+    async def read(self, job: Callable[[], T]) -> T:
+        """Run `job` in the reader's thread: a long prompt must hold up neither the event loop nor the model."""
+        return await asyncio.get_running_loop().run_in_executor(self.reader, job)
+
+
+class HfEngine(Engine):
+    """Serves one model: one thread runs it, another reads prompts, the event loop does neither."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._health = Health.UNLOADED
+        self._detail = ""
+        self._scheduler = Scheduler(settings.places, _CHUNK)
+        self._running: Running | None = None
+
+    async def __aenter__(self) -> Self:
+        """Load the model; raise `LoadFailed` when it cannot be loaded."""
+        self._health, self._detail = Health.STARTING, "the model is loading"
+        self._scheduler = Scheduler(self._settings.places, _CHUNK)
+        loop = Loop(functools.partial(_load, self._settings, self._scheduler), Post(asyncio.get_running_loop()))
+        try:
+            served = await asyncio.wrap_future(loop.loaded)
+        except LoadFailed as error:
+            self._health, self._detail = Health.FAILED, error.message
+            raise
+        except asyncio.CancelledError:
+            loop.end()
+            self._health, self._detail = Health.UNLOADED, ""
+            raise
+        self._running = Running(loop, served, ThreadPoolExecutor(1, "hf-reader"))
+        self._health, self._detail = Health.READY, ""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End what runs and give the memory back."""
+        if self._running is None:
+            return
+        running, self._running = self._running, None
+        self._health = Health.DRAINING
+        try:
+            await asyncio.to_thread(_unload, running)
+        finally:
+            self._health = Health.UNLOADED
+
+    def models(self) -> Sequence[ModelCard]:
+        """Say the one model, once it is loaded."""
+        return () if self._running is None else (self._running.served.card,)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+        """Read the prompt, join the batch, and pass on what the model says."""
+        running = self._ready()
+        arrived = time.monotonic()
+        generation = await running.read(functools.partial(_prepare, running.served, request, arrived))
+        running.loop.submit(generation)
+        try:
+            while True:
+                event = await generation.mailbox.get()
+                yield event
+                if type(event) is Finished:
+                    return
+        finally:
+            running.loop.cancel(generation)
+
+    async def count_tokens(self, model: str, prompt: Prompt) -> int:
+        """Count the tokens that the model would read."""
+        del model
+        running = self._ready()
+        return len(await running.read(functools.partial(running.served.text.encode, prompt)))
+
+    async def status(self) -> Status:
+        """Say how the engine is; a thread that ended by itself is a failure."""
+        health, detail = self._health, self._detail
+        if health is Health.READY and self._running is not None and not self._running.loop.alive:
+            health, detail = Health.FAILED, "the model's thread has ended"
+        return Status(
+            health=health,
+            detail=detail,
+            running=self._scheduler.running,
+            waiting=self._scheduler.waiting,
+            cache_used=self._scheduler.cached,
+        )
+
+    def _ready(self) -> Running:
+        if self._running is None:
+            raise Unavailable(self._detail or "the model is not loaded")
+        return self._running
+
+
+def _load(settings: Settings, scheduler: Scheduler) -> tuple[Batch, Served]:
+    """Load the model, in the thread that will own it."""
+    loaded = weights.load(settings)
+    served = Served(_card(settings, loaded), loaded.text, frozenset(loaded.eos_ids))
+    return Batch(scheduler, Runner(loaded.model)), served
+
+
+def _unload(running: Running) -> None:
+    """Wait for both threads, then free what only a cycle holds."""
+    running.loop.end()
+    running.loop.join()
+    running.reader.shutdown()
+    gc.collect()
+
+
+def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Generation:
+    ids = served.text.encode(request.prompt)
+    terms = settle(request.sampling, len(ids), served.card, served.eos_ids)
+    return Generation(
+        id=request.id,
+        sequence=sequence.Sequence(ids, request.priority),
+        terms=terms,
+        writer=Writer(len(ids), terms, served.text.detokenizer(ids), served.text.token_text),
+        mailbox=Mailbox(),
+        arrived=arrived,
+    )
+
+
+def _card(settings: Settings, loaded: Loaded) -> ModelCard:
+    return ModelCard(
+        name=loaded.name,
+        aliases=loaded.aliases,
+        context_window=loaded.context_window,
+        capabilities=_CAPABILITIES | ({Capability.CHAT} if loaded.text.has_chat else set()),
+        places=settings.places,
+        cache_tokens=settings.places * loaded.context_window,
+        vocabulary=loaded.vocabulary,
+        fingerprint=loaded.fingerprint,
+        device=str(loaded.device),
+        dtype=loaded.dtype,
+        defaults=loaded.defaults,
+        note=loaded.note,
+    )

@@ -1,0 +1,164 @@
+"""Read the headers of weight files and say what is wrong with them, before any library maps their bytes."""
+
+import itertools
+import json
+import math
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+_MAX_HEADER = 100_000_000
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16,
+    "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4,
+}  # fmt: skip
+
+
+class Malformed(ValueError):
+    """A weights file is not what its header says; the message is one line."""
+
+
+def check_safetensors(path: Path) -> None:
+    """Raise `Malformed` unless the header is sound and its tensors fill the file exactly.
+
+    Layout: [0, 8) the header's length N, little-endian; [8, 8 + N) JSON; [8 + N, end) the tensors.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise Malformed(f"its header says {length} bytes, the file has {size}")
+        header = _json(file.read(length))
+    header.pop("__metadata__", None)
+    end = 0
+    for begin, stop in sorted(_extent(name, entry) for name, entry in header.items()):
+        if begin != end:
+            raise Malformed(f"its tensors overlap or leave a gap at byte {end}")
+        end = stop
+    if end != size - 8 - length:
+        raise Malformed(f"its tensors take {end} bytes, the file holds {size - 8 - length}")
+
+
+def _json(raw: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise Malformed("its header is not a JSON object")
+    return header
+
+
+def _extent(name: str, entry: Any) -> tuple[int, int]:  # noqa: ANN401 - a piece of JSON
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if (
+            dtype in _BITS and 0 <= begin <= end and all(type(size) is int and size >= 0 for size in shape)
+        ):
+            if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
+                raise Malformed(f"the tensor {name[:80]!r} is not as long as its shape says")
+            return begin, end
+        case _:
+            raise Malformed(f"its header's entry {name[:80]!r} makes no sense")
+
+
+# GGUF value types; 8 is a string and 9 an array.
+_FIXED = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_STRING, _ARRAY, _UINT32 = 8, 9, 4
+_ALIGNMENT = b"general.alignment"
+
+
+class _Reader:
+    """Walks a GGUF header; every read is checked against the end of the file."""
+
+    def __init__(self, file: mmap.mmap) -> None:
+        self._file = file
+        self._at = 0
+
+    def number(self, form: str) -> int:
+        start = self.skip(struct.calcsize(form))
+        return int(struct.unpack_from(form, self._file, start)[0])
+
+    def text(self) -> bytes:
+        start = self.skip(self.number("<Q"))
+        return self._file[start : self._at]
+
+    def skip(self, count: int) -> int:
+        start = self._at
+        if count > len(self._file) - start:
+            raise Malformed("it ends inside its header")
+        self._at += count
+        return start
+
+    def skip_value(self, kind: int, depth: int = 0) -> None:
+        if kind in _FIXED:
+            self.skip(_FIXED[kind])
+        elif kind == _STRING:
+            self.skip(self.number("<Q"))
+        elif kind == _ARRAY and depth < 3:
+            item, count = self.number("<I"), self.number("<Q")
+            if item in _FIXED:
+                self.skip(_FIXED[item] * count)
+                return
+            for _ in itertools.repeat(None, count):
+                self.skip_value(item, depth + 1)
+        else:
+            raise Malformed(f"its header has a value of the unknown type {kind}")
+
+    @property
+    def at(self) -> int:
+        return self._at
+
+
+def check_gguf(path: Path) -> None:
+    """Raise `Malformed` unless magic and version are known and every tensor lies inside the file.
+
+    Layout: magic, version, number of tensors, number of values; the values; the tensors' names, shapes, types and
+    offsets; then, aligned, the tensors.
+    """
+    if path.stat().st_size < 24:
+        raise Malformed("it is too short for a GGUF file")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        reader = _Reader(mapped)
+        if mapped[reader.skip(4) : 4] != b"GGUF":
+            raise Malformed("it does not begin with the GGUF magic")
+        if (version := reader.number("<I")) not in (2, 3):
+            raise Malformed(f"its GGUF version {version} is none of 2 and 3")
+        tensors, values = reader.number("<Q"), reader.number("<Q")
+        alignment = _walk_values(reader, values)
+        ends = [_tensor_end(reader) for _ in itertools.repeat(None, tensors)]
+        begin = -(-reader.at // alignment) * alignment
+        if not ends or begin + max(ends) > len(mapped):
+            raise Malformed(f"its tensors need {begin + max(ends, default=0)} bytes, the file has {len(mapped)}")
+
+
+def _walk_values(reader: _Reader, count: int) -> int:
+    """Skip the values and return the alignment they ask for."""
+    alignment = 32
+    for _ in itertools.repeat(None, count):
+        key, kind = reader.text(), reader.number("<I")
+        if key == _ALIGNMENT and kind == _UINT32:
+            alignment = reader.number("<I")
+        else:
+            reader.skip_value(kind)
+    if alignment < 1 or alignment & (alignment - 1):
+        raise Malformed(f"its alignment {alignment} is no power of two")
+    return alignment
+
+
+def _tensor_end(reader: _Reader) -> int:
+    """Return where a tensor ends, counted from the first one."""
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415 - only GGUF files need it
+
+    reader.text()
+    dimensions = reader.number("<I")
+    if not 1 <= dimensions <= 8:
+        raise Malformed(f"a tensor has {dimensions} dimensions")
+    count = math.prod(reader.number("<Q") for _ in range(dimensions))
+    kind, offset = reader.number("<I"), reader.number("<Q")
+    if kind not in GGMLQuantizationType.__members__.values():
+        raise Malformed(f"a tensor has the unknown type {kind}")
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    if count % block:
+        raise Malformed(f"a tensor of {count} numbers is not made of blocks of {block}")
+    return offset + count // block * size

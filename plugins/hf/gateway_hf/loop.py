@@ -1,0 +1,109 @@
+"""One thread owns the model: take orders, admit, step, post.
+
+The event loop talks to it through one queue and hears from it through one post a step, so nothing is locked.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Generic, TypeVar
+
+from gateway.engine import Post, Unavailable
+from gateway_hf.batch import Batch, Generation, Letter
+
+_log = logging.getLogger("gateway_hf")
+
+M = TypeVar("M")
+
+Order = Callable[[Batch], None]
+
+
+class Loop(Generic[M]):
+    """Loads with `load` in a thread of its own, which then runs the batch that was loaded until it is told to end.
+
+    `loaded` becomes what `load` returned beside the batch, or what it raised. The batch, and so the model, lives and
+    dies with the thread.
+    """
+
+    def __init__(self, load: Callable[[], tuple[Batch, M]], post: Post) -> None:
+        self.loaded: Future[M] = Future()
+        self._load = load
+        self._post = post
+        self._orders: SimpleQueue[Order] = SimpleQueue()
+        self._ending = False
+        self._ended = False
+        self._thread = Thread(target=self._run, name="hf-loop", daemon=True)
+        # A future that runs cannot be cancelled by who waits for it.
+        self.loaded.set_running_or_notify_cancel()
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still takes generations."""
+        return not self._ended
+
+    def submit(self, generation: Generation) -> None:
+        """Let a generation join; raise `Unavailable` when the thread has ended."""
+        self._orders.put(lambda batch: batch.join(generation))
+        # The thread says that it has ended before it looks at its orders for the last time, so none is lost.
+        if self._ended:
+            raise Unavailable("the model is not loaded")
+
+    def cancel(self, generation: Generation) -> None:
+        """Let a generation leave; harmless when it has ended."""
+        self._orders.put(lambda batch: batch.leave(generation))
+
+    def end(self) -> None:
+        """Tell the thread to end; what runs is turned away."""
+        self._orders.put(self._end)
+
+    def join(self) -> None:
+        """Wait until the thread has ended and its memory is free."""
+        self._thread.join()
+
+    def _end(self, _: Batch) -> None:
+        self._ending = True
+
+    def _run(self) -> None:
+        try:
+            batch, loaded = self._load()
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the model must hear of it
+            self._ended = True
+            self.loaded.set_exception(error)
+            return
+        self.loaded.set_result(loaded)
+        try:
+            self._serve(batch)
+        finally:
+            self._ended = True
+            self._obey(batch)
+            self._post.send(batch.fail("the model was unloaded"))
+
+    def _serve(self, batch: Batch) -> None:
+        while not self._ending:
+            if not batch:
+                self._orders.get()(batch)
+            self._obey(batch)
+            try:
+                self._post.send(self._step(batch))
+            except Exception:  # noqa: BLE001 - one bad step must not end the thread
+                _log.exception("a step failed outside of any generation")
+                self._post.send(batch.fail("the engine had to start over"))
+
+    def _step(self, batch: Batch) -> list[Letter]:
+        """Run one step; orders are obeyed between two sequences, so a place is free before the step is over."""
+        letters: list[Letter] = []
+        for sent in batch.step():
+            letters += sent
+            self._obey(batch)
+        return letters
+
+    def _obey(self, batch: Batch) -> None:
+        while True:
+            try:
+                order = self._orders.get_nowait()
+            except Empty:
+                return
+            order(batch)

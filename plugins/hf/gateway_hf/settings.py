@@ -1,0 +1,27 @@
+"""The table `[engines.NAME.settings]` of the Hugging Face engine."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model to serve, and on what.
+
+    `model` is a Hub id, a folder, a `.gguf` file, or `builtin`; `revision` is a branch, tag or commit of a Hub id.
+    `served_name` replaces the last part of the model's id. `device` is `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where
+    there is one. `dtype` `auto` is bfloat16 where the processor computes in it, else float32. `threads` 0 is one for
+    each core that the process may use. `places` sequences run side by side. `context_window` lowers the model's own.
+    GGUF files and `builtin` are converted once into `cache_folder`; without one it is `.cache/llm-gateway` in the
+    user's home.
+    """
+
+    model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
+    revision: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    served_name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^/]+$")] | None = None
+    device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    places: Annotated[int, Meta(ge=1, le=1024)] = 8
+    context_window: Annotated[int, Meta(ge=1)] | None = None
+    cache_folder: Annotated[str, Meta(min_length=1)] | None = None

@@ -1,0 +1,66 @@
+"""Turn the tokens drawn for one answer into its events: text as it becomes certain, then the reason of its end."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.engine import Delta, Finished, FinishReason, StopStrings, TokenLogprob, Usage
+from gateway_hf.sequence import Alternative, Drawn
+from gateway_hf.terms import Terms
+
+# What JSON has a number for; the log probability of the impossible is minus infinity.
+LEAST_LOGPROB = -9999.0
+
+
+class Detokenizer(Protocol):
+    """Tokens in, text out; holds back bytes that are not yet a character."""
+
+    def feed(self, token: int, /) -> str:
+        """Take a token and return the text it completes."""
+        ...
+
+    def flush(self) -> str:
+        """Return the text that was held back."""
+        ...
+
+
+class Writer:
+    """Writes one answer; a token gives one delta, the last one also the `Finished`."""
+
+    def __init__(self, prompt_tokens: int, terms: Terms, text: Detokenizer, name: Callable[[int], str]) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._terms = terms
+        self._text = text
+        self._name = name
+        self._stops = StopStrings(terms.stop)
+        self._end_ids = terms.end_ids
+        self._written = 0
+
+    def write(self, drawn: Drawn) -> tuple[Delta] | tuple[Delta, Finished]:
+        """Take the next token."""
+        self._written += 1
+        if drawn.id in self._end_ids:
+            return Delta(self._rest()), self._finished(drawn.id)
+        text = self._cut(self._text.feed(drawn.id))
+        logprobs = self._named(drawn.logprobs) if drawn.logprobs else ()
+        if self._stops.found is None and self._written < self._terms.limit:
+            return (Delta(text, logprobs=logprobs),)
+        return Delta(text + self._rest(), logprobs=logprobs), self._finished(None)
+
+    def _named(self, ranked: tuple[Alternative, ...]) -> tuple[TokenLogprob]:
+        own, *top = [TokenLogprob(each.id, self._name(each.id), max(each.logprob, LEAST_LOGPROB)) for each in ranked]
+        return (TokenLogprob(own.id, own.text, own.logprob, tuple(top)),)
+
+    def _cut(self, text: str) -> str:
+        return self._stops.feed(text) if self._written > self._terms.min_tokens else text
+
+    def _rest(self) -> str:
+        return self._cut(self._text.flush()) + self._stops.flush()
+
+    def _finished(self, end: int | None) -> Finished:
+        """Finish: by a stop string, by the token `end`, or by length."""
+        stop: str | int | None = self._stops.found
+        if stop is None and end in self._terms.stop_token_ids:
+            stop = end
+        ended = stop is not None or end is not None
+        usage = Usage(self._prompt_tokens, self._written)
+        return Finished(FinishReason.STOP if ended else FinishReason.LENGTH, usage, stop)

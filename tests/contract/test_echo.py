@@ -1,0 +1,16 @@
+"""The echo engine keeps the contract."""
+
+import pytest
+from gateway_echo import EchoEngine, Settings
+
+from gateway.engine import Completion
+from gateway.testing.contract import EngineContract
+
+
+class TestEcho(EngineContract):
+    @pytest.fixture
+    def make_engine(self):
+        return lambda: EchoEngine(Settings(delay=0.01))
+
+    def prompt_for(self, answer):
+        return Completion(answer)

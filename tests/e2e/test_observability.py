@@ -1,0 +1,116 @@
+"""Traces, metrics and logs of the running service, as Jaeger, Prometheus and a log reader would see them."""
+
+import json
+
+import pytest
+
+from tests.support.otlp import otlp_receiver
+from tests.support.service import Service
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SEED_METRICS = {
+    "llm_gateway_requests_total",
+    "llm_gateway_request_duration_seconds_count",
+    "llm_gateway_tokens_generated_total",
+    "llm_gateway_generation_duration_seconds_count",
+    "llm_gateway_active_requests",
+    "llm_gateway_model_info",
+}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_jaeger_would_show_the_request_over_its_generation_over_its_phases(protocol):
+    with otlp_receiver() as receiver:
+        endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
+        with Service(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol) as service:
+            parent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+            service.client.post("/v1/generate", json={"prompt": "a b c"}, headers=parent)
+            messages = [{"role": "user", "content": "hello"}]
+            service.client.post("/v1/generate", json={"messages": messages, "stream": True}, headers=parent)
+            service.client.post("/v1/generate", json={"prompt": 5}, headers=parent)
+        roots = [root for root in receiver.roots() if root.span.trace_id.hex() == TRACE]
+    assert [root.name for root in roots] == ["POST /v1/generate"] * 3
+    whole, chat, refused = roots
+    assert [child.name for child in whole.children] == ["text_completion echo"]
+    assert [child.name for child in chat.children] == ["chat echo"]
+    assert [child.name for child in chat.children[0].children] == ["queue", "prefill", "decode"]
+    assert refused.children == []
+    assert whole.attributes["http.response.status_code"] == 200
+    assert whole.attributes["http.route"] == "/v1/generate"
+    told = whole.children[0].attributes
+    assert told["gen_ai.operation.name"] == "text_completion"
+    assert told["gen_ai.usage.input_tokens"] == 3
+    assert told["gen_ai.usage.output_tokens"] == 3
+    assert refused.attributes["http.response.status_code"] == 400
+
+
+def test_a_dead_collector_costs_requests_nothing_and_the_end_two_seconds():
+    with Service(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as service:
+        for _ in range(20):
+            assert service.generate(prompt="a b c").status_code == 200
+        service.process.terminate()
+        assert service.process.wait(40) == 0
+
+
+def test_the_six_metrics_are_there_and_true():
+    with Service() as service:
+        service.generate(prompt="a b c")
+        list(service.client.post("/v1/generate", json={"prompt": "a b", "stream": True}).iter_lines())
+        service.generate(prompt=5)
+        text = service.client.get("/v1/metrics").text
+        names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+        assert SEED_METRICS - names == set()
+        assert service.metric("llm_gateway_requests_total", status="200", endpoint="/v1/generate", model="echo") == 2
+        assert service.metric("llm_gateway_requests_total", status="400", endpoint="/v1/generate") == 1
+        assert service.metric("llm_gateway_request_duration_seconds_count", endpoint="/v1/generate") == 3
+        assert service.metric("llm_gateway_tokens_generated_total", model="echo") == 5
+        assert service.metric("llm_gateway_generation_duration_seconds_count", model="echo") == 2
+        assert service.metric("llm_gateway_active_requests") == 0
+        assert service.metric("llm_gateway_model_info", model="echo", engine="echo") == 1
+        assert service.metric("gen_ai_server_time_to_first_token_seconds_count") == 2
+
+
+def test_every_request_is_one_json_line_with_its_id():
+    with Service() as service:
+        answers = [service.generate(prompt="a b c"), service.generate(prompt=5), service.client.get("/nope")]
+        ids = [answer.headers["x-request-id"] for answer in answers]
+        assert answers[0].json()["id"] == ids[0]
+    told = [line for line in service.kept if line.get("request_id") in ids]
+    assert [line["request_id"] for line in told] == ids
+    assert [line["status"] for line in told] == [200, 400, 404]
+    assert [line["code"] for line in told] == [None, "invalid_value", "not_found"]
+    assert told[0]["model"] == "echo"
+    assert told[0]["tokens"] == 3
+    assert told[0]["duration_ms"] > 0
+    for line in service.kept:
+        assert {"time", "level", "message"} <= line.keys()
+        assert line["time"].endswith("Z")
+
+
+def test_no_prompt_text_is_in_any_log_or_metric_or_span():
+    secret = "xyzzy-canary"
+    with otlp_receiver() as receiver:
+        with Service(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint, LOG_LEVEL="DEBUG") as service:
+            service.generate(prompt=secret)
+            service.generate(messages=[{"role": "user", "content": secret}], stream=True)
+            service.generate(prompt=secret, temperature="hot")
+            service.client.post(
+                "/v1/generate", content=f'{{"prompt": "{secret}', headers={"content-type": "application/json"}
+            )
+            assert secret not in service.client.get("/metrics").text
+            assert secret not in service.output
+        assert secret not in str(receiver.wait_for(4))
+    assert secret not in json.dumps(service.kept)
+
+
+def test_the_human_format_is_for_people():
+    with Service(LLM_GATEWAY__TELEMETRY__LOG_FORMAT="text") as service:
+        service.generate(prompt="a b c")
+        assert service.lines == []
+        assert "POST /v1/generate 200" in service.output
+
+
+def test_the_log_level_is_kept():
+    with Service(LOG_LEVEL="ERROR") as service:
+        service.generate(prompt="a b c")
+        assert service.lines == []

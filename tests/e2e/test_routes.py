@@ -1,0 +1,48 @@
+"""A package of somebody else's adds its own endpoints, behind the same edge."""
+
+import pytest
+
+from tests.support.service import Service
+
+MODULE = '''
+from litestar import Controller, get
+
+
+class Hello(Controller):
+    """An endpoint of another package."""
+
+    @get("/hello/{name:str}")
+    async def hello(self, name: str) -> dict[str, str]:
+        """Greet."""
+        return {"hello": name}
+
+    @get("/fails")
+    async def fails(self) -> None:
+        """Break."""
+        raise ZeroDivisionError("secret inside")
+'''
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A distribution with an entry point, as pip would have installed it."""
+    (tmp_path / "their_routes.py").write_text(MODULE)
+    info = tmp_path / "their_routes-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-routes\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[llm_gateway.routes]\nhello = their_routes:Hello\n")
+    return tmp_path
+
+
+def test_a_custom_endpoint_is_served_documented_and_guarded(package):
+    with Service(PYTHONPATH=str(package)) as service:
+        answer = service.client.get("/hello/you")
+        assert answer.json() == {"hello": "you"}
+        assert answer.headers["x-request-id"]
+        assert "/hello/{name}" in service.client.get("/schema/openapi.json").json()["paths"]
+        assert service.metric("llm_gateway_requests_total", endpoint="/hello/{name}", status="200") == 1
+        failed = service.client.get("/fails")
+        assert failed.status_code == 500
+        assert failed.json()["error"]["code"] == "internal_error"
+        assert "secret" not in failed.text
+        assert "secret inside" in service.output

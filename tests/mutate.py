@@ -1,0 +1,259 @@
+"""Show that the contract can fail: break an engine in one place, and the rule that is there to catch it must."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.testing.contract import EngineContract
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = (
+    "pyproject.toml",
+    "gateway/__init__.py",
+    "gateway/engine",
+    "gateway/testing",
+    "plugins/echo/gateway_echo",
+    "tests/contract",
+)
+IMPATIENT = "from gateway.testing.contract import EngineContract\n\nEngineContract.patience = 3.0\n"
+PASSED, FAILED = 0, 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine to break: its source, and the tests that watch it."""
+
+    source: str
+    tests: str
+
+
+ECHO = Subject("plugins/echo/gateway_echo/__init__.py", "tests/contract/test_echo.py")
+FAKE = Subject("gateway/testing/fakes.py", "tests/contract/test_scripted.py")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One line of an engine put wrong, and the rule that must notice."""
+
+    rule: str
+    subject: Subject
+    old: str
+    new: str
+
+
+STARTED = "            yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)\n"
+TELL = "yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)"
+END = "FinishReason.STOP if ended else FinishReason.LENGTH, Usage(prompt_tokens, told), stops.found"
+PLACE = "        async with self._places:\n"
+GENERATE = "    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:\n"
+COUNT = "    async def count_tokens("
+
+MUTANTS = (
+    Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, STARTED, f"            yield Delta('')\n{STARTED}"),
+    Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, STARTED, ""),
+    Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, f"yield Finished({END})", "yield Delta('')"),
+    Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens, told + 1)"),
+    Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens + 1, told)"),
+    Mutant("max_tokens_ends_the_answer_as_length", ECHO, "request.sampling), limit)", "request.sampling), limit + 1)"),
+    Mutant("max_tokens_ends_the_answer_as_length", ECHO, "told < limit", "told <= limit"),
+    Mutant(
+        "max_length_counts_the_prompt_too",
+        ECHO,
+        "answer_limit(request.sampling, prompt_tokens,",
+        "answer_limit(request.sampling, 0,",
+    ),
+    Mutant(
+        "the_same_seed_gives_the_same_text",
+        ECHO,
+        "        limit = answer_limit(",
+        "        __import__('random').shuffle(words)\n        limit = answer_limit(",
+    ),
+    Mutant(
+        "a_character_is_never_torn",
+        ECHO,
+        "words = _WORD.findall(text)",
+        "words = [bytes([b]).decode(errors='replace') for b in text.encode()]",
+    ),
+    Mutant("count_tokens_agrees_with_the_answer", ECHO, "return _read(prompt)[1]", "return _read(prompt)[1] - 1"),
+    Mutant("a_chat_gets_an_answer", ECHO, "sum(map(len, spoken))", "len(spoken[-1])"),
+    Mutant("every_token_has_its_logprob", FAKE, "float(script.logprob)", "-float(script.logprob)"),
+    Mutant("every_token_has_its_logprob", FAKE, "float(script.logprob)", "float('nan')"),
+    Mutant("events_survive_the_wire", FAKE, "        return ()\n", "        return []\n"),
+    Mutant(
+        "a_told_event_never_changes",
+        FAKE,
+        "        return ()\n",
+        "        shared = globals().setdefault('shared', [])\n"
+        "        shared.append(TokenLogprob(told, text, 0.0))\n"
+        "        return shared\n",
+    ),
+    Mutant(
+        "a_stop_string_never_leaks",
+        ECHO,
+        TELL,
+        f"stops._held = ''; {TELL}",
+    ),
+    Mutant("the_stop_string_that_was_met_is_reported", ECHO, "told), stops.found)", "told), None)"),
+    Mutant("text_held_back_for_a_stop_string_is_not_lost", ECHO, "if held := stops.flush():", "if held := '':"),
+    Mutant("min_tokens_comes_before_any_stop", ECHO, TELL, "yield Delta(stops.feed(word))"),
+    Mutant(
+        "closing_the_stream_frees_its_place", ECHO, PLACE, "        await self._places.acquire()\n        if True:\n"
+    ),
+    Mutant(
+        "closing_the_stream_frees_its_place",
+        FAKE,
+        "        try:\n            yield\n        finally:\n            self._running -= 1\n",
+        "        yield\n        if True:\n            self._running -= 1\n",
+    ),
+    Mutant(
+        "cancelling_the_reader_frees_its_place",
+        ECHO,
+        "                await asyncio.sleep(self._settings.delay)",
+        "                try: await asyncio.sleep(self._settings.delay)\n"
+        "                except asyncio.CancelledError: pass",
+    ),
+    Mutant(
+        "a_reader_that_leaves_the_line_takes_no_place",
+        FAKE,
+        "        try:\n            await self._places.acquire()\n        finally:\n            self._waiting -= 1\n",
+        "        await self._places.acquire()\n        self._waiting -= 1\n",
+    ),
+    Mutant(
+        "an_unread_stream_takes_no_place",
+        FAKE,
+        GENERATE,
+        "    def generate(self, request):\n"
+        "        self._running += 1\n"
+        "        return self._generate(request)\n\n"
+        f"{GENERATE.replace('generate', '_generate', 1)}",
+    ),
+    Mutant(
+        "a_refused_request_takes_no_place",
+        ECHO,
+        "        limit = answer_limit(",
+        "        await self._places.acquire()\n        limit = answer_limit(",
+    ),
+    Mutant(
+        "a_too_long_prompt_is_refused_before_started",
+        ECHO,
+        "        limit = answer_limit(",
+        "        yield Started(prompt_tokens)\n        limit = answer_limit(",
+    ),
+    Mutant(
+        "a_too_long_prompt_is_refused_before_started",
+        ECHO,
+        "answer_limit(request.sampling, prompt_tokens, self._settings.context_window)",
+        "request.sampling.max_tokens or 1",
+    ),
+    Mutant(
+        "eight_answers_side_by_side_keep_apart",
+        ECHO,
+        "            for word in itertools.islice(_speech(words, request.sampling), limit):\n",
+        "            self._words = words\n"
+        "            for word in (self._words[n % len(self._words)] for n in range(limit)):\n",
+    ),
+    Mutant(
+        "a_served_name_has_no_slash",
+        ECHO,
+        'name=settings.model.rpartition("/")[2]',
+        'name=f"of/{settings.model}"',
+    ),
+    Mutant("a_card_counts_what_admission_counts", ECHO, "            places=settings.places", "            places=0"),
+    Mutant("a_card_lists_what_every_model_can", ECHO, "        Capability.STOP,\n", ""),
+    Mutant("cards_and_status_survive_the_wire", ECHO, "aliases=(settings.model,)", "aliases=[settings.model]"),
+    Mutant(
+        "status_never_raises",
+        FAKE,
+        "        health = self.health if self._entered else self._outside",
+        "        self._check_entered()\n        health = self.health",
+    ),
+    Mutant("status_never_raises", FAKE, "        self._entered = True\n", ""),
+    Mutant(
+        "leaving_twice_is_harmless", FAKE, "        self._outside = Health.UNLOADED\n", "        del self._outside\n"
+    ),
+    Mutant(
+        "leaving_leaves_no_reader_waiting",
+        FAKE,
+        "            self._check_entered()\n",
+        "            if not self._entered: await asyncio.Event().wait()\n",
+    ),
+    Mutant(
+        "an_engine_that_was_left_answers_or_says_unavailable",
+        FAKE,
+        "        self._check_entered()\n        script",
+        "        if not self._entered: await asyncio.Event().wait()\n        script",
+    ),
+    Mutant(
+        "an_engine_that_was_left_answers_or_says_unavailable",
+        FAKE,
+        "raise Unavailable(",
+        "raise RuntimeError(",
+    ),
+)
+
+
+def main() -> int:
+    """Run the unbroken engines and every mutant; return a non-zero status when the contract let one pass."""
+    rules = {name.removeprefix("test_") for name in dir(EngineContract) if name.startswith("test_")}
+    unwatched = sorted(rules - {mutant.rule for mutant in MUTANTS})
+    with ThreadPoolExecutor(max_workers=2) as runs:
+        unbroken = all(runs.map(_passes, (ECHO, FAKE)))
+        survivors = [mutant for mutant, killed in zip(MUTANTS, runs.map(_kill, MUTANTS), strict=True) if not killed]
+    print(
+        f"unbroken engines: {'pass' if unbroken else 'FAIL'}; rules without a mutant: {', '.join(unwatched) or 'none'}"
+    )
+    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants killed")
+    return int(bool(survivors or unwatched or not unbroken))
+
+
+def _passes(subject: Subject) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        return _run(_copy(Path(folder)), subject.tests) == PASSED
+
+
+def _kill(mutant: Mutant) -> bool:
+    """Break a copy of the engine, run the one rule over it, and say whether the rule failed."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        source = _copy(Path(folder)) / mutant.subject.source
+        text = source.read_text()
+        if text.count(mutant.old) != 1:
+            raise SystemExit(f"{mutant.rule}: found {text.count(mutant.old)} times, not once: {mutant.old!r}")
+        source.write_text(text.replace(mutant.old, mutant.new))
+        status = _run(Path(folder), mutant.subject.tests, "-k", f"test_{mutant.rule}")
+    verdict = "killed" if status == FAILED else f"SURVIVED (pytest ended with {status})"
+    fault = (getattr(EngineContract, f"test_{mutant.rule}").__doc__ or "").removeprefix("Kills: ")
+    print(f"{time.monotonic() - started:5.1f} s  {verdict}  {mutant.rule}: {fault}", flush=True)
+    return status == FAILED
+
+
+def _copy(root: Path) -> Path:
+    """Copy what the contract needs into `root`, and make it wait less for what will never come."""
+    for name in COPIED:
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    (root / "tests/conftest.py").write_text(IMPATIENT)
+    return root
+
+
+def _run(root: Path, *arguments: str) -> int:
+    """Run pytest over the copy in `root`, which comes before the installed packages, and return its status."""
+    paths = os.pathsep.join(str(path) for path in (root, root / "plugins/echo"))
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(  # noqa: S603 - the command is our own
+        command, cwd=root, env={"PYTHONPATH": paths}, check=False, capture_output=True
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The house rules that a program can check."""
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway import config, engine
+from gateway.app import create_app
+from tests.support.service import Service
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted([*ROOT.glob("gateway/**/*.py"), *ROOT.glob("plugins/*/gateway_*/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
+README = (ROOT / "README.md").read_text()
+
+TOP = {"gateway", "plugins", "tests", "deploy", "justfile", "pyproject.toml", "uv.lock", "README.md", "LICENSE"}
+
+# What each part of the gateway may import of it, beside itself.
+BOTTOM = {"gateway", "gateway.engine"}
+SERVICES = {"gateway.config", "gateway.deadline", "gateway.hosting", "gateway.service", "gateway.telemetry"}
+LAYERS = {
+    "gateway.engine": set(),
+    "gateway.testing": BOTTOM,
+    "gateway.config": BOTTOM,
+    "gateway.deadline": BOTTOM,
+    "gateway.telemetry": BOTTOM | {"gateway.config"},
+    "gateway.hosting": BOTTOM | {"gateway.config", "gateway.deadline"},
+    "gateway.service": BOTTOM | SERVICES,
+    "gateway.lifecycle": BOTTOM | SERVICES,
+    "gateway.api": BOTTOM | SERVICES,
+    "gateway.app": BOTTOM | SERVICES | {"gateway.api", "gateway.lifecycle"},
+    "gateway.serving": BOTTOM | {"gateway.config"},
+    "gateway.chat": BOTTOM,
+    "gateway.cli": BOTTOM | {"gateway.config", "gateway.serving", "gateway.chat"},
+    "gateway.__main__": {"gateway.cli"},
+    "gateway": set(),
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part(name: str) -> str:
+    """The part of the gateway that a dotted name belongs to."""
+    return max((layer for layer in LAYERS if name == layer or name.startswith(f"{layer}.")), key=len)
+
+
+def functions(path: Path):
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def length(node: ast.AST) -> int:
+    return node.end_lineno - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.is_relative_to(ROOT / "gateway")], ids=str)
+def test_every_import_points_down(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    own = part(name)
+    for imported in imports(path):
+        if imported.split(".")[0] == "gateway":
+            assert part(imported) in LAYERS[own] | {own}, f"{name} imports {imported}"
+
+
+def test_plugins_import_only_the_plugin_interface():
+    for path in ROOT.glob("plugins/*/gateway_*/**/*.py"):
+        own = path.relative_to(ROOT / "plugins").parts[1]
+        foreign = {name for name in imports(path) if name.split(".")[0].startswith("gateway")}
+        assert {name for name in foreign if not name.startswith(("gateway.engine", own))} == set(), path
+
+
+def test_the_top_level_holds_nothing_else():
+    listed = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert listed - TOP == set()
+
+
+def test_files_and_functions_are_short():
+    lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
+    assert {str(path): lines for path, lines in lengths.items() if lines > 300} == {}
+    assert statistics.median(lengths.values()) <= 120
+    bodies = {f"{path.name}:{node.name}": length(node) for path in SOURCES for node in functions(path)}
+    assert {name: lines for name, lines in bodies.items() if lines > 60} == {}
+    assert statistics.median(bodies.values()) <= 10
+
+
+def test_tests_outweigh_the_source():
+    source = sum(len(path.read_text().splitlines()) for path in SOURCES)
+    tests = sum(len(path.read_text().splitlines()) for path in TESTS)
+    contract = sum(len(path.read_text().splitlines()) for path in ROOT.glob("gateway/testing/*.py"))
+    assert tests + contract >= 1.2 * (source - contract)
+
+
+def test_only_config_reads_the_environment():
+    for path in SOURCES:
+        if path != ROOT / "gateway" / "config.py":
+            assert not re.search(r"os\.(environ|getenv)", path.read_text()), path
+
+
+def test_names_say_what_things_are():
+    vague = re.compile(r"(Manager|Handler|Helper|Util|Base|Impl|Data|Info)$")
+    for path in SOURCES:
+        names = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+        assert [name for name in names if vague.search(name)] == [], path
+        assert not {"utils", "core", "common", "helpers"} & set(path.with_suffix("").parts), path
+
+
+def settings() -> list[str]:
+    """Every setting by its path, the plugins' own too."""
+    found = []
+    for section in msgspec.structs.fields(config.Config):
+        if section.name in ("engines", "warnings"):
+            continue
+        found += [f"{section.name}.{field.name}" for field in msgspec.structs.fields(section.type)]
+    found += [field.name for field in msgspec.structs.fields(config.EngineSettings)]
+    for name in ("echo", "hf"):
+        found += [field.name for field in msgspec.structs.fields(engine.load(name).settings)]
+    return found
+
+
+@pytest.mark.parametrize("name", [*settings(), *config.PLAIN])
+def test_every_setting_is_documented(name):
+    assert f"`{name}`" in README, f"README.md says nothing of `{name}`"
+
+
+@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check"])
+def test_every_command_is_documented(command):
+    assert f"`{command}`" in README
+
+
+def test_every_route_is_tested():
+    app = create_app(config.read(flags={config.PLAIN["ENGINE"]: "echo"}))
+    text = "\n".join(path.read_text() for path in TESTS)
+    for route in app.routes:
+        pattern = re.sub(r"\\\{[^}]*\\\}", r"[^/\\s\"']+", re.escape(route.path))
+        assert re.search(rf"{pattern}(?![\w/])", text), f"no test names {route.path}"
+
+
+def test_every_gateway_metric_is_on_the_dashboard(service: Service):
+    dashboards = "\n".join(path.read_text() for path in ROOT.glob("deploy/grafana/**/*.json"))
+    families = set(
+        re.findall(r"^# TYPE (llm_gateway_\w+|gen_ai_\w+) ", service.client.get("/metrics").text, re.MULTILINE)
+    )
+    assert {name for name in families if name not in dashboards} == set()

@@ -1,0 +1,107 @@
+"""One timer ends a generation; so may anybody else."""
+
+import asyncio
+
+import pytest
+
+from gateway.deadline import Deadline
+from gateway.engine import DeadlineExceeded, Delta, Draining
+
+FOREVER = 3_600
+
+
+class Stream:
+    """Yields deltas, then waits for ever; knows whether it was closed."""
+
+    def __init__(self, count=1):
+        self.count = count
+        self.closed = False
+
+    async def events(self):
+        try:
+            for _ in range(self.count):
+                yield Delta("x")
+            await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+async def test_events_pass_and_the_end_is_none():
+    async def one():
+        yield Delta("x")
+
+    async with Deadline(FOREVER) as deadline:
+        events = one()
+        assert await deadline.next(events) == Delta("x")
+        assert await deadline.next(events) is None
+
+
+async def test_time_that_runs_out_ends_the_read_in_flight_and_the_stream():
+    stream = Stream()
+    events = stream.events()
+    async with Deadline(0.01) as deadline:
+        await deadline.next(events)
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.01 s"):
+            await deadline.next(events)
+    assert stream.closed
+
+
+async def test_a_cut_between_two_reads_is_seen_by_the_next():
+    events = Stream(2).events()
+    async with Deadline(FOREVER) as deadline:
+        await deadline.next(events)
+        deadline.cut(Draining("going down"))
+        deadline.cut(DeadlineExceeded("too late to matter"))
+        with pytest.raises(Draining, match="going down"):
+            await deadline.next(events)
+    await events.aclose()
+
+
+async def test_a_cancel_from_elsewhere_stays_a_cancel():
+    stream = Stream(0)
+    events = stream.events()
+
+    async def read():
+        async with Deadline(FOREVER) as deadline:
+            await deadline.next(events)
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.closed
+
+
+async def test_a_cancel_that_meets_a_cut_wins():
+    events = Stream(0).events()
+    deadline = Deadline(FOREVER)
+
+    async def read():
+        async with deadline:
+            await deadline.next(events)
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    deadline.cut(Draining("going down"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_task_that_was_cut_can_go_on():
+    events = Stream(0).events()
+    async with Deadline(0.01) as deadline:
+        with pytest.raises(DeadlineExceeded):
+            await deadline.next(events)
+    await asyncio.sleep(0)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_leaving_stops_the_timer():
+    deadline = Deadline(0.01)
+    async with deadline:
+        pass
+    assert deadline._timer.cancelled()

@@ -1,0 +1,199 @@
+"""Loading, unloading, finding and draining, with engines that do as they are told."""
+
+import asyncio
+from typing import ClassVar
+
+import pytest
+from msgspec import Struct
+
+from gateway.config import EngineSettings
+from gateway.deadline import Deadline
+from gateway.engine import (
+    Capability,
+    Draining,
+    Engine,
+    Health,
+    LoadFailed,
+    ModelCard,
+    Plugin,
+    Unavailable,
+    UnknownModel,
+)
+from gateway.hosting import Hosting
+
+
+class Settings(Struct, frozen=True):
+    model: str = "m"
+    fails: str = ""
+
+
+class Obedient(Engine):
+    """Loads when it is let, or fails as it is told."""
+
+    made: ClassVar[list["Obedient"]] = []
+    gate: asyncio.Event | None = None
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.entered = self.left = 0
+        Obedient.made.append(self)
+
+    def models(self):
+        name = self.settings.model
+        return (
+            ModelCard(
+                name=name.rpartition("/")[2],
+                aliases=(name,),
+                context_window=8,
+                capabilities=frozenset({Capability.COMPLETION}),
+            ),
+        )
+
+    async def generate(self, request):
+        raise NotImplementedError
+        yield
+
+    async def __aenter__(self):
+        self.entered += 1
+        if Obedient.gate:
+            await Obedient.gate.wait()
+        if self.settings.fails == "load":
+            raise LoadFailed("the folder is empty")
+        if self.settings.fails == "bug":
+            raise ZeroDivisionError("secret inside")
+        return self
+
+    async def __aexit__(self, *_):
+        self.left += 1
+
+
+@pytest.fixture(autouse=True)
+def plugin(monkeypatch):
+    Obedient.made, Obedient.gate = [], None
+    monkeypatch.setattr("gateway.hosting.load", lambda _: Plugin(Settings, Obedient))
+
+
+def hosting(drain_seconds=5.0, **engines):
+    engines = engines or {"default": {}}
+    return Hosting({name: EngineSettings(plugin="x", settings=own) for name, own in engines.items()}, drain_seconds)
+
+
+async def settled(found):
+    async with asyncio.timeout(5):
+        await found.settled.wait()
+
+
+async def test_an_engine_is_entered_once_and_left_once():
+    async with hosting() as found:
+        await settled(found)
+        assert found.health is Health.READY
+        await found.load("m")
+    assert [(engine.entered, engine.left) for engine in Obedient.made] == [(1, 1)]
+
+
+async def test_while_it_loads_requests_are_told_to_come_back():
+    Obedient.gate = asyncio.Event()
+    async with hosting() as found:
+        await asyncio.sleep(0)
+        assert found.health is Health.STARTING
+        with pytest.raises(Unavailable) as raised:
+            found.find("m")
+        assert raised.value.retry_after > 0
+        Obedient.gate.set()
+        await settled(found)
+        assert found.find("m")[1].name == "m"
+
+
+async def test_a_model_is_found_by_name_by_full_id_by_its_engine_and_by_default():
+    async with hosting(a={"model": "org/first"}, b={"model": "second"}) as found:
+        await settled(found)
+        for name, expected in ((None, "first"), ("first", "first"), ("org/first", "first"), ("b", "second")):
+            assert found.find(name)[1].name == expected
+        with pytest.raises(UnknownModel, match=r"'nope'.*'first', 'second'"):
+            found.find("nope")
+
+
+async def test_one_engine_that_fails_leaves_the_others_serving():
+    async with hosting(a={"fails": "load"}, b={"model": "second"}) as found:
+        await settled(found)
+        assert found.health is Health.READY
+        assert (await found.status(found.seats[0])).detail == "the folder is empty"
+        assert found.find("second")[1].name == "second"
+        with pytest.raises(Unavailable, match="the folder is empty"):
+            found.find(None)
+
+
+async def test_where_every_engine_fails_the_service_has_failed():
+    async with hosting(a={"fails": "load"}, b={"fails": "bug"}) as found:
+        await settled(found)
+        assert found.health is Health.FAILED
+
+
+async def test_a_bug_in_a_plugin_tells_nothing_of_its_inside():
+    async with hosting(a={"fails": "bug"}) as found:
+        await settled(found)
+        assert "secret" not in found.seats[0].detail
+
+
+async def test_unloading_waits_for_what_runs_and_loading_makes_a_new_engine():
+    async with hosting() as found:
+        await settled(found)
+        seat = found.seats[0]
+        async with Deadline(60) as deadline:
+            async with found.lease(seat, deadline):
+                unloading = asyncio.create_task(found.unload("m"))
+                await asyncio.sleep(0.01)
+                assert not unloading.done()
+                with pytest.raises(Unavailable):
+                    found.find("m")
+            await unloading
+        assert found.health is Health.UNLOADED
+        assert seat.engine is None
+        await found.unload("m")
+        await found.load("m")
+        assert found.find("m")[0].engine is Obedient.made[1]
+    assert [(engine.entered, engine.left) for engine in Obedient.made] == [(1, 1), (1, 1)]
+
+
+async def test_unloading_cuts_off_what_does_not_end():
+    async with hosting(drain_seconds=0.01) as found:
+        await settled(found)
+
+        async def endless():
+            await asyncio.Event().wait()
+            yield
+
+        async def run():
+            async with Deadline(60) as deadline, found.lease(found.seats[0], deadline):
+                await deadline.next(endless())
+
+        running = asyncio.create_task(run())
+        await asyncio.sleep(0)
+        await found.unload("m")
+        with pytest.raises(Unavailable, match="unloaded before"):
+            await running
+
+
+async def test_draining_takes_nothing_new():
+    async with hosting() as found:
+        await settled(found)
+        found.drain()
+        assert found.health is Health.DRAINING
+        with pytest.raises(Draining):
+            found.find(None)
+
+
+async def test_leaving_while_an_engine_loads_ends():
+    Obedient.gate = asyncio.Event()
+    async with asyncio.timeout(5):
+        async with hosting():
+            await asyncio.sleep(0)
+
+
+async def test_a_load_that_fails_again_says_so():
+    async with hosting(a={"fails": "load"}) as found:
+        await settled(found)
+        with pytest.raises(Unavailable, match="the folder is empty"):
+            await found.load("a")
+        with pytest.raises(UnknownModel):
+            await found.load("zzz")
