@@ -4,6 +4,7 @@ import time
 from typing import Annotated
 
 from litestar import Controller, Response, get
+from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import Meta, Struct
 
@@ -54,7 +55,7 @@ class HealthController(Controller):
     tags = ("health",)
 
     @get("/v1/health", operation_id="health")
-    async def health(self, hosting: Hosting) -> Response[ServiceHealth]:
+    async def health(self, hosting: NamedDependency[Hosting]) -> Response[ServiceHealth]:
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
         engines = [await _engine_health(hosting, seat) for seat in hosting.seats]
         default = engines[0]
@@ -81,7 +82,7 @@ class HealthController(Controller):
         return Probe(Health.READY)
 
     @get("/readyz", operation_id="readyz")
-    async def readyz(self, hosting: Hosting) -> Response[Probe]:
+    async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Probe]:
         """Say whether to send traffic here; 503 while starting, failed or draining."""
         return Response(Probe(hosting.health), status_code=_to_status_code(hosting.health))
 

@@ -4,6 +4,7 @@ import asyncio
 
 from litestar import Controller, Request, get
 from litestar.datastructures import State
+from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
@@ -18,7 +19,12 @@ class MetricsController(Controller):
     tags = ("metrics",)
 
     @get(["/metrics", "/v1/metrics"], operation_id="metrics")
-    async def metrics(self, request: Request[None, None, State], telemetry: Telemetry, config: Config) -> ASGIApp:
+    async def metrics(
+        self,
+        request: Request[None, None, State],
+        telemetry: NamedDependency[Telemetry],
+        config: NamedDependency[Config],
+    ) -> ASGIApp:
         """Answer in Prometheus' text format; 404 where metrics are turned off."""
         if not config.telemetry.metrics_enabled:
             raise Problem("not_found", "metrics are turned off; set METRICS_ENABLED=true")

@@ -6,13 +6,14 @@ from tests.support.service import Service
 
 MODULE = '''
 from litestar import Controller, get
+from litestar.params import FromPath
 
 
 class Hello(Controller):
     """An endpoint of another package."""
 
     @get("/hello/{name:str}")
-    async def hello(self, name: str) -> dict[str, str]:
+    async def hello(self, name: FromPath[str]) -> dict[str, str]:
         """Greet."""
         return {"hello": name}
 

@@ -3,10 +3,14 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Annotated
 
 import msgspec
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
@@ -23,6 +27,11 @@ from gateway.hosting import Hosting, Seat
 from gateway.service import Inference
 from gateway.telemetry import request_id
 
+ModelName = Annotated[
+    str,
+    PathParameter(description="The model's name, or its engine's.", examples=[Example(value="smollm2-135m-instruct")]),
+]
+
 _decoder = msgspec.json.Decoder(GenerateBody)
 _STARTED = int(time.time())
 
@@ -34,7 +43,11 @@ class NativeController(Controller):
 
     @post("/generate", status_code=HTTP_200_OK, operation_id="generate", tags=["generate"])
     async def generate(
-        self, request: Request[None, None, State], payload: Payload, inference: Inference, config: Config
+        self,
+        request: Request[None, None, State],
+        payload: NamedDependency[Payload],
+        inference: NamedDependency[Inference],
+        config: NamedDependency[Config],
     ) -> ASGIApp:
         """Go on with a text, or answer a conversation; whole, or as Server-Sent Events."""
         wanted, ignored = payload.decode(_decoder)
@@ -51,18 +64,18 @@ class NativeController(Controller):
         return ASGIResponse(body=reply, media_type="application/json", headers=headers)
 
     @get("/models", operation_id="listModels", tags=["models"])
-    async def models(self, hosting: Hosting) -> ModelList:
+    async def models(self, hosting: NamedDependency[Hosting]) -> ModelList:
         """List the models, in the shape that OpenAI's clients read."""
         return ModelList("list", [_to_object(seat, card) for seat in hosting.seats for card in seat.cards])
 
     @post("/models/{name:str}/load", status_code=HTTP_200_OK, operation_id="loadModel", tags=["models"])
-    async def load(self, name: str, hosting: Hosting) -> ModelState:
+    async def load(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
         """Load a model, by its own name or its engine's, and answer when it is ready."""
         clock = time.perf_counter()
         return _to_state(await hosting.load(name), time.perf_counter() - clock)
 
     @post("/models/{name:str}/unload", status_code=HTTP_200_OK, operation_id="unloadModel", tags=["models"])
-    async def unload(self, name: str, hosting: Hosting) -> ModelState:
+    async def unload(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""
         clock = time.perf_counter()
         return _to_state(await hosting.unload(name), time.perf_counter() - clock)

@@ -7,11 +7,13 @@ and rules but knows the markers by those names only, so ordinary text gets exact
 
 import re
 import secrets
-from functools import partial
+from collections.abc import Iterable
 
 from tokenizers import AddedToken, Tokenizer
 
 from gateway.engine import InvalidRequest
+
+_SEAM = "seam"
 
 
 class Markers:
@@ -19,36 +21,73 @@ class Markers:
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         added = tokenizer.get_added_tokens_decoder()
-        self._ids = {
+        special = {token.content: id for id, token in added.items() if token.special}
+        named = {
             token.content: id
             for id, token in added.items()
-            if token.special or (token.content.startswith("<") and token.content in template)
+            if token.content.startswith("<") and token.content in template
         }
+        self._ids = special | named
+        self._owned = frozenset(self._ids.values())
         self._nonce = secrets.token_hex(8)
-        self._seam = f"<|{self._nonce}|>"
-        longest_first = sorted(self._ids, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._lookalike = re.compile(self._pattern.pattern, re.IGNORECASE)
+        self._marker = re.compile(_any_of(self._ids))
+        # In any case, for a template may change it. What an assistant said may hold markers of its own: `<think>`.
+        self._unwritten = re.compile(_any_of(self._ids), re.IGNORECASE)
+        self._unsaid = re.compile(_any_of(special), re.IGNORECASE)
         self._hidden = re.compile(f"{self._nonce}x([0-9]+)x")
-        self._tokenizer, self._real = self._renamed(tokenizer, added)
+        self._tokenizer = self._renamed(tokenizer, added)
+        self._real = self._real_ids(added)
+        self._seam = self._tokenizer.token_to_id(self._name(_SEAM))
 
-    def hide(self, text: str, hidden: list[str]) -> str:
-        """Return `text` with all that reads like a marker moved to `hidden`, in any case: a template may change it."""
+    def hide(self, role: str, text: str, hidden: list[str]) -> str:
+        """Return `text` with all that reads like a marker moved to `hidden`."""
 
         def move(match: re.Match[str]) -> str:
             hidden.append(match[0])
             return f"{self._nonce}x{len(hidden) - 1}x"
 
-        return self._lookalike.sub(move, text)
+        return (self._unsaid if role == "assistant" else self._unwritten).sub(move, text)
 
     def encode(self, rendered: str, hidden: list[str]) -> list[int]:
-        """Tokenize what a template made of hidden texts."""
-        named = self._pattern.sub(lambda match: self._name(self._ids[match[0]]), rendered)
-        ids = self._read(self._hidden.sub(lambda match: hidden[int(match[1])], named))
-        if self._owned.isdisjoint(ids):
-            return self._restored(ids)
-        # Some vocabularies merge plain text into a special token: cut what was hidden in two.
-        ids = self._read(self._hidden.sub(lambda match: self._cut(hidden[int(match[1])]), named))
-        if self._owned.isdisjoint(ids):
-            return self._restored(ids)
-        raise InvalidRequest("the messages hold characters that the model reads as a special token", param="messages")
+        """Tokenize what a template made of texts with hidden parts."""
+        named = self._marker.sub(lambda match: self._name(self._ids[match[0]]), rendered)
+        # Some vocabularies merge plain text into a special token: a seam in what was hidden prevents it.
+        for seam in ("", self._name(_SEAM)):
+            parts = [text[:1] + seam + text[1:] for text in hidden]
+            text = self._hidden.sub(lambda match, parts=parts: parts[int(match[1])], named)
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            if self._owned.isdisjoint(ids):
+                return [self._real.get(id, id) for id in ids if id != self._seam]
+        raise InvalidRequest("the messages hold text that the model reads as a special token", param="messages")
+
+    def _name(self, marker: int | str) -> str:
+        return f"<|{self._nonce}:{marker}|>"
+
+    def _renamed(self, tokenizer: Tokenizer, added: dict[int, AddedToken]) -> Tokenizer:
+        """Make a tokenizer of the same rules that knows the markers by their names only."""
+        renamed = Tokenizer(tokenizer.model)
+        renamed.normalizer, renamed.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+        # New ids have to begin behind the last real one.
+        taken = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        renamed.add_special_tokens([self._name(f"-{n}") for n in range(taken - renamed.get_vocab_size())])
+        renamed.add_special_tokens([self._name(_SEAM), *(self._alias(id, added[id]) for id in self._owned)])
+        renamed.add_tokens([token for id, token in added.items() if id not in self._owned])
+        return renamed
+
+    def _alias(self, id: int, token: AddedToken) -> AddedToken:
+        return AddedToken(
+            self._name(id),
+            single_word=token.single_word,
+            lstrip=token.lstrip,
+            rstrip=token.rstrip,
+            normalized=False,
+        )
+
+    def _real_ids(self, added: dict[int, AddedToken]) -> dict[int, int]:
+        names = {id: self._name(id) if id in self._owned else token.content for id, token in added.items()}
+        return {self._tokenizer.token_to_id(name): id for id, name in names.items()}
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """Write the pattern of any of `texts`, the longest first; of none, a pattern that never matches."""
+    return "|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)"

@@ -1,10 +1,9 @@
 import itertools
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from gateway_hf.scheduler import Chunk, Scheduler
 from gateway_hf.sequence import Sequence
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def _sequences(*lengths, priority=0):

@@ -1,0 +1,139 @@
+"""The thread, its orders and its end, over a scripted batch."""
+
+import asyncio
+import threading
+
+import pytest
+from gateway_hf.batch import Batch
+from gateway_hf.loop import Loop
+from gateway_hf.scheduler import Scheduler
+
+from gateway.engine import Finished, Post, Started, Unavailable
+from tests.support.scripted_batch import ScriptedRunner, make_generation
+
+
+class _BrokenScheduler(Scheduler):
+    broken = False
+
+    def plan(self):
+        if self.broken:
+            raise KeyError("a bug")
+        return super().plan()
+
+
+def _loop(batch):
+    return Loop(lambda: (batch, "the card"), Post(asyncio.get_running_loop()))
+
+
+async def _read(generation):
+    events = [await generation.mailbox.get()]
+    while not isinstance(events[-1], Finished):
+        events.append(await generation.mailbox.get())
+    return events
+
+
+@pytest.fixture
+async def scheduler():
+    return _BrokenScheduler(places=2, chunk=4)
+
+
+@pytest.fixture
+async def loop(scheduler):
+    loop = _loop(Batch(scheduler, ScriptedRunner()))
+    yield loop
+    loop.end()
+    await asyncio.to_thread(loop.join)
+
+
+async def test_many_generations_are_served(loop):
+    generations = [make_generation(limit=5) for _ in range(7)]
+    for generation in generations:
+        loop.submit(generation)
+    for generation in generations:
+        events = await _read(generation)
+        assert isinstance(events[0], Started)
+        assert sum(event.tokens for event in events[1:-1]) == 5
+
+
+async def test_what_was_loaded_is_told(loop):
+    assert await asyncio.wrap_future(loop.loaded) == "the card"
+
+
+async def test_an_error_while_loading_is_told_and_the_thread_ends():
+    def load():
+        raise MemoryError("too big")
+
+    loop = Loop(load, Post(asyncio.get_running_loop()))
+    with pytest.raises(MemoryError):
+        await asyncio.wrap_future(loop.loaded)
+    await asyncio.to_thread(loop.join)
+    with pytest.raises(Unavailable):
+        loop.submit(make_generation())
+
+
+async def test_a_bug_outside_of_a_generation_fails_those_inside_and_the_loop_lives_on(loop, scheduler, caplog):
+    scheduler.broken = True
+    generation = make_generation()
+    loop.submit(generation)
+    with pytest.raises(Unavailable):
+        await generation.mailbox.get()
+    scheduler.broken = False
+    again = make_generation()
+    loop.submit(again)
+    assert isinstance((await _read(again))[-1], Finished)
+    assert "a step failed" in caplog.text
+
+
+async def test_ending_turns_away_what_runs_and_what_waits(loop, scheduler):
+    generations = [make_generation(limit=10**9) for _ in range(3)]
+    for generation in generations:
+        loop.submit(generation)
+    assert isinstance(await generations[0].mailbox.get(), Started)
+    loop.end()
+    await asyncio.to_thread(loop.join)
+    assert (scheduler.running, scheduler.waiting) == (0, 0)
+    for generation in generations:
+        with pytest.raises(Unavailable):
+            await _read(generation)
+
+
+async def test_a_loop_that_has_ended_takes_nothing(loop):
+    loop.end()
+    await asyncio.to_thread(loop.join)
+    assert not loop.alive
+    with pytest.raises(Unavailable):
+        loop.submit(make_generation())
+    loop.cancel(make_generation())
+
+
+async def test_nothing_is_lost_between_the_last_order_and_the_end():
+    for _ in range(30):
+        loop = _loop(Batch(Scheduler(places=2, chunk=4), ScriptedRunner()))
+        generations = [make_generation(limit=10**9) for _ in range(8)]
+        ender = threading.Thread(target=loop.end)
+        ender.start()
+        accepted = []
+        for generation in generations:
+            try:
+                loop.submit(generation)
+            except Unavailable:
+                continue
+            accepted.append(generation)
+        ender.join()
+        await asyncio.to_thread(loop.join)
+        for generation in accepted:
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(_read(generation), 10)
+
+
+async def test_a_cancelled_generation_leaves_while_another_goes_on(loop, scheduler):
+    staying, leaving = make_generation(limit=10**9), make_generation(limit=10**9)
+    loop.submit(staying)
+    loop.submit(leaving)
+    await leaving.mailbox.get()
+    loop.cancel(leaving)
+    async with asyncio.timeout(20):
+        while scheduler.running != 1:  # noqa: ASYNC110 - the other thread sets no event
+            await asyncio.sleep(0)
+    await staying.mailbox.get()
+    assert scheduler.running == 1
