@@ -1,6 +1,6 @@
 """The only file where everything meets."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
 
@@ -8,12 +8,11 @@ from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 from loguru import logger
 
 from gateway import lifecycle
-from gateway.api.docs import openapi
+from gateway.api import docs
 from gateway.api.guard import Guard
 from gateway.api.health import HealthController
 from gateway.api.metrics import MetricsController
@@ -51,7 +50,7 @@ def create_app(config: Config) -> Litestar:
             await telemetry.stop()
 
     app = Litestar(
-        route_handlers=[NativeController, HealthController, MetricsController, *_custom_routes()],
+        route_handlers=[NativeController, HealthController, MetricsController, *_pages(config), *_custom_routes()],
         dependencies={
             "payload": Provide(provide_payload),
             "config": _provide(config),
@@ -63,7 +62,7 @@ def create_app(config: Config) -> Litestar:
         cors_config=_cors(config.cors),
         lifespan=[lifespan],
         logging_config=None,
-        openapi_config=_openapi(config),
+        openapi_config=docs.Description() if config.server.docs else None,
         request_max_body_size=None,
     )
     app.asgi_handler = telemetry.middleware(Guard(app.asgi_handler, config.server))
@@ -86,8 +85,8 @@ def _provide(value: object) -> Provide:
     return Provide(provide, use_cache=True)
 
 
-def _openapi(config: Config) -> OpenAPIConfig | None:
-    return openapi() if config.server.docs else None
+def _pages(config: Config) -> Sequence[ControllerRouterHandler]:
+    return docs.ROUTES if config.server.docs else ()
 
 
 def _cors(settings: CorsSettings) -> CORSConfig | None:

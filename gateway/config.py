@@ -127,6 +127,8 @@ def read(file: str | None = None, flags: Mapping[str, str | None] | None = None)
     ]
     for name, layer in layers:
         _merge(tree, layer, origin, name)
+    if os.environ.get("OTEL_TRACES_EXPORTER") == "none":
+        _merge(tree, {"telemetry": {"otlp_endpoint": None}}, origin, "OTEL_TRACES_EXPORTER")
     _default_engine(tree)
     return _checked(tree, origin)
 

@@ -170,7 +170,9 @@ class Hosting:
             seat.health, seat.detail = Health.STARTING, "the model is loading"
             started = asyncio.get_running_loop().time()
             try:
-                seat.engine = await seat.build(seat.settings).__aenter__()
+                # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
+                engine = await asyncio.to_thread(seat.build, seat.settings)
+                seat.engine = await engine.__aenter__()
             except LoadFailed as error:
                 seat.health, seat.detail = Health.FAILED, error.message
                 logger.bind(event="load_failed", engine=seat.name).error("{}", error.message)

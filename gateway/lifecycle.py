@@ -14,6 +14,7 @@ from loguru import logger
 
 from gateway.engine import Health
 from gateway.hosting import Hosting
+from gateway.telemetry import logs
 
 _PR_SET_PDEATHSIG = 1
 
@@ -24,7 +25,7 @@ async def watch(hosting: Hosting) -> AsyncGenerator[None, None]:
     if threading.current_thread() is threading.main_thread():
         _die_with_parent()
         _drain_on_signal(hosting)
-    ending = asyncio.create_task(_end_without_engines(hosting))
+    ending = asyncio.create_task(_settle(hosting))
     try:
         yield
     finally:
@@ -48,9 +49,10 @@ def _drain_on_signal(hosting: Hosting) -> None:
         signal.signal(number, drain)
 
 
-async def _end_without_engines(hosting: Hosting) -> None:
-    """End the service when no engine could be loaded: nothing will mend that while it runs."""
+async def _settle(hosting: Hosting) -> None:
+    """When all engines were tried: end the service if none could be loaded, for nothing will mend that."""
     await hosting.settled.wait()
+    logs.capture()  # a library may have set up its own log when the engine imported it
     if all(seat.health is Health.FAILED for seat in hosting.seats):
         logger.bind(event="no_engine").error("no engine could be loaded; the service ends")
         for seat in hosting.seats:

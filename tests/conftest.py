@@ -1,8 +1,13 @@
 """What all tests share: one echo service for those that only ask, and the skips' reasons in the summary."""
 
 import pytest
+from hypothesis import settings
 
 from tests.support.service import Service
+
+# A busy machine is no counter-example.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

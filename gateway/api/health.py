@@ -5,42 +5,49 @@ from typing import Annotated
 
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import Meta, Struct
 
 from gateway import __version__
+from gateway.api.refusals import refusals
 from gateway.engine import Health
 from gateway.hosting import Hosting, Seat
 
 _BEGIN = time.monotonic()
 
+Plugin = Annotated[str, Meta(description="The name of the engine's plugin.", examples=["hf"])]
+Model = Annotated[str | None, Meta(description="The model that it serves.", examples=["smollm2-135m-instruct"])]
+Loaded = Annotated[bool, Meta(description="Whether the model is in memory.")]
+Device = Annotated[str | None, Meta(description="What the model runs on.", examples=["cpu"])]
+
 
 class EngineHealth(Struct, frozen=True, kw_only=True):
     """How one engine is."""
 
-    engine: str
-    plugin: str
+    engine: Annotated[str, Meta(description="The engine's name in the configuration.", examples=["default"])]
+    plugin: Plugin
     status: Health
-    detail: Annotated[str, Meta(description="Why, in one line; empty where all is well.")]
-    model: str | None
-    loaded: bool
-    device: str | None
-    running: int
-    waiting: int
+    detail: Annotated[str, Meta(description="Why, in one line; empty where all is well.", examples=[""])]
+    model: Model
+    loaded: Loaded
+    device: Device
+    running: Annotated[int, Meta(description="Generations under way.", examples=[1])]
+    waiting: Annotated[int, Meta(description="Generations that wait for a place.", examples=[0])]
 
 
 class ServiceHealth(Struct, frozen=True, kw_only=True):
     """How the service is; `model`, `engine`, `loaded` and `device` are those of the default engine."""
 
     status: Health
-    detail: Annotated[str, Meta(description="Why it is not ready, in one line.")]
-    model: str | None
-    engine: str
-    loaded: bool
-    device: str | None
-    version: str
-    uptime: Annotated[float, Meta(description="Seconds since the start.")]
-    engines: list[EngineHealth]
+    detail: Annotated[str, Meta(description="Why it is not ready, in one line.", examples=[""])]
+    model: Model
+    engine: Plugin
+    loaded: Loaded
+    device: Device
+    version: Annotated[str, Meta(description="The gateway's version.", examples=[__version__])]
+    uptime: Annotated[float, Meta(description="Seconds since the start.", examples=[12.5])]
+    engines: Annotated[list[EngineHealth], Meta(description="All engines, the default one first.")]
 
 
 class Probe(Struct, frozen=True):
@@ -49,12 +56,22 @@ class Probe(Struct, frozen=True):
     status: Health
 
 
+def _not_ready(body: type[Struct]) -> dict[int, ResponseSpec]:
+    return {HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(body, description="Not now: starting, failed or draining.")}
+
+
 class HealthController(Controller):
     """The probes; open to everybody."""
 
     tags = ("health",)
 
-    @get("/v1/health", operation_id="health")
+    @get(
+        "/v1/health",
+        operation_id="health",
+        summary="How the service and its engines are",
+        response_description="It can serve.",
+        responses=refusals() | _not_ready(ServiceHealth),
+    )
     async def health(self, hosting: NamedDependency[Hosting]) -> Response[ServiceHealth]:
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
         engines = [await _engine_health(hosting, seat) for seat in hosting.seats]
@@ -76,12 +93,24 @@ class HealthController(Controller):
         )
         return Response(body, status_code=_to_status_code(status))
 
-    @get("/livez", operation_id="livez")
+    @get(
+        "/livez",
+        operation_id="livez",
+        summary="Whether the process answers",
+        response_description="It does.",
+        responses=refusals(),
+    )
     async def livez(self) -> Probe:
         """Say that the process answers."""
         return Probe(Health.READY)
 
-    @get("/readyz", operation_id="readyz")
+    @get(
+        "/readyz",
+        operation_id="readyz",
+        summary="Whether to send traffic here",
+        response_description="Send it.",
+        responses=refusals() | _not_ready(Probe),
+    )
     async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Probe]:
         """Say whether to send traffic here; 503 while starting, failed or draining."""
         return Response(Probe(hosting.health), status_code=_to_status_code(hosting.health))

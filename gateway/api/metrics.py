@@ -13,12 +13,29 @@ from gateway.config import Config
 from gateway.telemetry import Telemetry
 
 
+_EXPOSITION = ResponseSpec(
+    data_container=str,
+    media_type="text/plain",
+    description="The metrics in Prometheus' text format; in OpenMetrics for a client that accepts it.",
+    examples=[Example(id="exposition", value=_LINES)],
+)
+
+
+def _operation_id(handler: HTTPRouteHandler, method: HttpMethod, path: list[str | TypedPath]) -> str:
+    """Tell the two paths apart."""
+
+
 class MetricsController(Controller):
     """The metrics, under two paths."""
 
     tags = ("metrics",)
 
-    @get(["/metrics", "/v1/metrics"], operation_id="metrics")
+    @get(
+        ["/metrics", "/v1/metrics"],
+        operation_id=_operation_id,
+        summary="Read the metrics",
+        responses=refusals("not_found") | {200: _EXPOSITION},
+    )
     async def metrics(
         self,
         request: Request[None, None, State],

@@ -21,7 +21,7 @@ from gateway.config import TelemetrySettings
 from gateway.telemetry.context import current_record, request_id
 from gateway.telemetry.lines import Lines
 
-Scalar = str | int | float | bool | None
+Scalar = str | int | float | bool
 
 # What a terminal or a line reader may act on: control characters, line separators, direction marks, lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -41,7 +41,7 @@ def configure(settings: TelemetrySettings, fd: int = _STDOUT) -> Lines:
         format=lambda _: "",
         colorize=False,
         backtrace=False,
-        diagnose=False,  # it would print the values of variables: prompts
+        diagnose=False,
     )
     capture()
     logging.getLogger().setLevel(logger.level(settings.log_level).no)
@@ -115,7 +115,7 @@ def _renderer(log_format: str, *, is_terminal: bool) -> "Callable[[loguru.Record
 
 
 def _add_fields(line: dict[str, Scalar], record: "loguru.Record") -> None:
-    """Add what is known: the context's word wins over the caller's, and the line's own over both."""
+    """Add what is known; the context's word wins over the caller's, and the line's own over both."""
     line.setdefault("logger", str(record["extra"].get("logger", record["name"])))
     request = current_record()
     known = (("request_id", request_id.get()), ("trace_id", request.trace_id), ("model", request.model))
@@ -123,13 +123,14 @@ def _add_fields(line: dict[str, Scalar], record: "loguru.Record") -> None:
         if value:
             line.setdefault(name, value)
     for name, value in record["extra"].items():
-        line.setdefault(name, _scalar(value))
+        if value is not None:
+            line.setdefault(name, _scalar(value))
 
 
 def _scalar(value: object) -> Scalar:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return value if isinstance(value, str | int | None) else str(value)
+    return value if isinstance(value, str | int) else str(value)
 
 
 def _traceback(record: "loguru.Record") -> str:
@@ -146,8 +147,7 @@ def _as_json(record: "loguru.Record") -> str:
     _add_fields(line, record)
     if trace := _traceback(record):
         line["exception"] = trace
-    # JSON escapes all but DEL when it is to be ASCII.
-    return json.dumps(line, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n"
+    return json.dumps(line, ensure_ascii=True) + "\n"  # in ASCII every character that could do harm is escaped
 
 
 def _as_text(record: "loguru.Record") -> str:

@@ -57,31 +57,31 @@ class _Exchange:
         self._path = _clean(scope["path"])  # now, for routing may rewrite it
         self._status = 0
         self._bytes = 0
-        self._is_whole = False
+        self._ended_at = 0.0
         self._record: RequestRecord = open_record(tracing.serve(self._method, remote_parent(scope["headers"])))
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on and take note of it."""
         if message["type"] == "http.response.body":
             self._bytes += len(message.get("body", b""))
-            self._is_whole = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._ended_at = perf_counter()  # the app may wait on for the client to leave
         elif message["type"] == "http.response.start":
             self._status = message["status"]
         return self._send(message)
 
     def broke(self, error: BaseException) -> None:
         """Take note of what ended the request: its client, or an error that nobody answered."""
-        record = self._record
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            record.outcome = record.outcome or "client_closed"
-            return
+            return  # an answer that is not whole says so
+        record = self._record
         record.code = record.code or "internal_error"
         record.outcome = "aborted" if self._status else "error"
         self._status = self._status or HTTPStatus.INTERNAL_SERVER_ERROR
 
     def settle(self, metrics: Metrics) -> None:
         """End the span, count the request and log its line."""
-        seconds = perf_counter() - self._begun_at
+        seconds = (self._ended_at or perf_counter()) - self._begun_at
         record = self._record
         record.outcome = record.outcome or self._outcome()
         has_left = record.outcome == "client_closed"
@@ -95,7 +95,7 @@ class _Exchange:
         self._log(route, seconds)
 
     def _outcome(self) -> Outcome:
-        if not self._is_whole or self._status == CLIENT_CLOSED:
+        if not self._ended_at or self._status == CLIENT_CLOSED:
             return "client_closed"
         if self._status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return "error"

@@ -148,3 +148,15 @@ def test_converted_models_go_where_the_user_keeps_caches(monkeypatch, tmp_path):
     assert config.read().engines["default"].settings["cache_folder"] == str(tmp_path / "llm-gateway")
     monkeypatch.setenv("LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__CACHE_FOLDER", "/elsewhere")
     assert config.read().engines["default"].settings["cache_folder"] == "/elsewhere"
+
+
+def test_the_exporter_none_sends_nothing_whatever_the_endpoint(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:1")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert config.read(flags=ECHO).telemetry.otlp_endpoint is None
+
+
+def test_the_endpoint_for_traces_wins_over_the_one_for_all(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1")
+    assert config.read(flags=ECHO).telemetry.otlp_endpoint == "http://traces:1"

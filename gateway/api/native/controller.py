@@ -15,11 +15,13 @@ from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
+from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
 from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
 from gateway.api.native.translate import to_request
 from gateway.api.payload import Payload
 from gateway.api.problems import Problem
+from gateway.api.refusals import BODY, ENGINE, GENERATION, refusals
 from gateway.api.streaming import EventStream, first_event, frames, while_connected
 from gateway.config import Config
 from gateway.engine import Fold, GenerateEvent, ModelCard, Started
@@ -41,7 +43,15 @@ class NativeController(Controller):
 
     path = "/v1"
 
-    @post("/generate", status_code=HTTP_200_OK, operation_id="generate", tags=["generate"])
+    @post(
+        "/generate",
+        status_code=HTTP_200_OK,
+        operation_id="generate",
+        operation_class=GenerateOperation,
+        tags=["generate"],
+        summary="Go on with a text",
+        responses=refusals(*BODY, *ENGINE, *GENERATION),
+    )
     async def generate(
         self,
         request: Request[None, None, State],
@@ -63,18 +73,41 @@ class NativeController(Controller):
         reply = await while_connected(request.receive, _whole(events, rendering))
         return ASGIResponse(body=reply, media_type="application/json", headers=headers)
 
-    @get("/models", operation_id="listModels", tags=["models"])
+    @get(
+        "/models",
+        operation_id="listModels",
+        tags=["models"],
+        summary="List the models",
+        response_description="The models.",
+        responses=refusals(),
+    )
     async def models(self, hosting: NamedDependency[Hosting]) -> ModelList:
         """List the models, in the shape that OpenAI's clients read."""
         return ModelList("list", [_to_object(seat, card) for seat in hosting.seats for card in seat.cards])
 
-    @post("/models/{name:str}/load", status_code=HTTP_200_OK, operation_id="loadModel", tags=["models"])
+    @post(
+        "/models/{name:str}/load",
+        status_code=HTTP_200_OK,
+        operation_id="loadModel",
+        tags=["models"],
+        summary="Load a model",
+        response_description="The model, ready.",
+        responses=refusals("model_not_found", "engine_unavailable"),
+    )
     async def load(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
         """Load a model, by its own name or its engine's, and answer when it is ready."""
         clock = time.perf_counter()
         return _to_state(await hosting.load(name), time.perf_counter() - clock)
 
-    @post("/models/{name:str}/unload", status_code=HTTP_200_OK, operation_id="unloadModel", tags=["models"])
+    @post(
+        "/models/{name:str}/unload",
+        status_code=HTTP_200_OK,
+        operation_id="unloadModel",
+        tags=["models"],
+        summary="Unload a model",
+        response_description="The model, unloaded.",
+        responses=refusals("model_not_found"),
+    )
     async def unload(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""
         clock = time.perf_counter()

@@ -6,14 +6,23 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.engine import FinishReason, Health
 
+_MODEL = "smollm2-135m-instruct"
+_PROMPT = "The capital of France is"
+
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Stop = Annotated[str, Meta(min_length=1, max_length=512)]
+ServedModel = Annotated[str, Meta(description="The model's own name.", examples=[_MODEL])]
+RequestId = Annotated[
+    str,
+    Meta(description="The request's id, also in the header `x-request-id`.", examples=["01KDVXK0M4Q2E6S9ZB3H7TJN5R"]),
+]
+StopFound = Annotated[str | int | None, Meta(description="The stop text or token that ended it.", examples=[None])]
 
 
 class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """One turn of a conversation."""
 
-    role: Annotated[Literal["system", "user", "assistant"], Meta(description="Who said it.")]
+    role: Annotated[Literal["system", "user", "assistant"], Meta(description="Who said it.", examples=["user"])]
     content: Annotated[str, Meta(description="What was said.", examples=["What is the capital of France?"])]
 
 
@@ -24,24 +33,32 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(
             description="A raw text to go on with; never put through a chat template.",
-            examples=["The capital of France is"],
+            examples=[_PROMPT],
         ),
     ] = None
     messages: Annotated[
         Annotated[tuple[ChatMessage, ...], Meta(min_length=1, max_length=2_048)] | None,
-        Meta(description="A conversation, put through the model's own chat template."),
+        Meta(
+            description="A conversation, put through the model's own chat template.",
+            examples=[[{"role": "user", "content": "What is the capital of France?"}]],
+        ),
     ] = None
     model: Annotated[
         Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(description="The model's name; the default model where it is left out."),
+        Meta(description="The model's name; the default model where it is left out.", examples=[_MODEL]),
     ] = None
     stream: Annotated[bool, Meta(description="Send the answer as Server-Sent Events while it is made.")] = False
     return_full_text: Annotated[bool, Meta(description="Begin `generated_text` with the prompt.")] = True
-    max_length: Annotated[Count | None, Meta(description="Tokens of prompt and answer together.")] = None
-    max_new_tokens: Annotated[Count | None, Meta(description="Tokens of the answer.", examples=[16])] = None
+    max_length: Annotated[
+        Count | None,
+        Meta(description="Tokens of prompt and answer together; not with `max_new_tokens`.", examples=[64]),
+    ] = None
+    max_new_tokens: Annotated[
+        Count | None, Meta(description="Tokens of the answer; not with `max_length`.", examples=[16])
+    ] = None
     min_new_tokens: Annotated[
         Annotated[int, Meta(ge=0, le=2**31)] | None,
-        Meta(description="Tokens before the answer may end by itself or by a stop."),
+        Meta(description="Tokens before the answer may end by itself or by a stop.", examples=[4]),
     ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=2)] | None,
@@ -49,45 +66,54 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
     ] = None
     top_p: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
-        Meta(description="Draw from the likeliest tokens that have this probability together; 1 is off."),
+        Meta(
+            description="Draw from the likeliest tokens that have this probability together; 1 is off.", examples=[0.9]
+        ),
     ] = None
     top_k: Annotated[
-        Annotated[int, Meta(ge=0, le=2**31)] | None, Meta(description="Draw from this many tokens; 0 is off.")
+        Annotated[int, Meta(ge=0, le=2**31)] | None,
+        Meta(description="Draw from this many tokens; 0 is off.", examples=[40]),
     ] = None
     min_p: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
-        Meta(description="Leave out tokens less likely than this share of the likeliest one's probability."),
+        Meta(
+            description="Leave out tokens less likely than this share of the likeliest one's probability.",
+            examples=[0.05],
+        ),
     ] = None
     repetition_penalty: Annotated[
         Annotated[float, Meta(gt=0, le=10)] | None,
-        Meta(description="Above 1 makes tokens of the prompt and the answer less likely to come again."),
+        Meta(
+            description="Above 1 makes tokens of the prompt and the answer less likely to come again.", examples=[1.1]
+        ),
     ] = None
     presence_penalty: Annotated[
         Annotated[float, Meta(ge=-2, le=2)] | None,
-        Meta(description="Taken from the logit of every token that the answer holds already."),
+        Meta(description="Taken from the logit of every token that the answer holds already.", examples=[0.5]),
     ] = None
     frequency_penalty: Annotated[
         Annotated[float, Meta(ge=-2, le=2)] | None,
-        Meta(description="Taken from a token's logit once for every time that the answer holds it."),
+        Meta(description="Taken from a token's logit once for every time that the answer holds it.", examples=[0.5]),
     ] = None
     logit_bias: Annotated[
         Annotated[
-            dict[Annotated[int, Meta(ge=0, le=2**31)], Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=1_024)
+            dict[Annotated[int, Meta(ge=0, le=2**31)], Annotated[float, Meta(ge=-100, le=100)]],
+            Meta(max_length=1_024, extra_json_schema={"propertyNames": {"pattern": "^[0-9]{1,10}$"}}),
         ]
         | None,
-        Meta(description="Token ids, and what is added to their logits."),
+        Meta(description="Token ids, and what is added to their logits.", examples=[{"50": -100}]),
     ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
-        Meta(description="The same seed gives the same answer, whatever else runs."),
+        Meta(description="The same seed gives the same answer, whatever else runs.", examples=[7]),
     ] = None
     stop: Annotated[
         Stop | Annotated[tuple[Stop, ...], Meta(max_length=4)] | None,
-        Meta(description="Up to four texts that end the answer; they are cut off."),
+        Meta(description="Up to four texts that end the answer; they are cut off.", examples=["\n", [".", "!"]]),
     ] = None
     stop_token_ids: Annotated[
         Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=1_024)] | None,
-        Meta(description="Tokens that end the answer; they are not shown."),
+        Meta(description="Tokens that end the answer; they are not shown.", examples=[[2]]),
     ] = None
     ignore_eos: Annotated[
         bool | None, Meta(description="Go on where the model would end, up to the number of tokens.")
@@ -97,35 +123,41 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
 class PromptTokensDetails(Struct, frozen=True):
     """Where the prompt's tokens came from."""
 
-    cached_tokens: Annotated[int, Meta(description="Tokens that did not have to be computed again.")]
+    cached_tokens: Annotated[int, Meta(description="Tokens that did not have to be computed again.", examples=[0])]
 
 
 class UsageBody(Struct, frozen=True):
     """What a generation used."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    prompt_tokens: Annotated[int, Meta(description="Tokens of the prompt.", examples=[5])]
+    completion_tokens: Annotated[int, Meta(description="Tokens of the answer.", examples=[3])]
+    total_tokens: Annotated[int, Meta(description="Both together.", examples=[8])]
     prompt_tokens_details: PromptTokensDetails
 
 
 class Timings(Struct, frozen=True):
     """Where the time went, in seconds."""
 
-    queue: Annotated[float, Meta(description="Waiting for a place.")]
-    prefill: Annotated[float, Meta(description="Reading the prompt.")]
-    decode: Annotated[float, Meta(description="Making the answer.")]
+    queue: Annotated[float, Meta(description="Waiting for a place.", examples=[0.0])]
+    prefill: Annotated[float, Meta(description="Reading the prompt.", examples=[0.021])]
+    decode: Annotated[float, Meta(description="Making the answer.", examples=[0.093])]
 
 
 class GenerateReply(Struct, frozen=True, kw_only=True):
     """A whole answer."""
 
-    generated_text: Annotated[str, Meta(examples=["The capital of France is Paris."])]
-    prompt: Annotated[str | None, Meta(description="The prompt, where there was a raw one.")]
-    model: Annotated[str, Meta(examples=["smollm2-135m-instruct"])]
-    id: Annotated[str, Meta(description="The request's id, also in the header `x-request-id`.")]
-    finish_reason: Annotated[FinishReason, Meta(description="Why the answer ended.")]
-    stop: Annotated[str | int | None, Meta(description="The stop text or token that ended it.")]
+    generated_text: Annotated[
+        str,
+        Meta(
+            description="The answer, behind the prompt where `return_full_text` is true.",
+            examples=[f"{_PROMPT} Paris."],
+        ),
+    ]
+    prompt: Annotated[str | None, Meta(description="The prompt, where there was a raw one.", examples=[_PROMPT])]
+    model: ServedModel
+    id: RequestId
+    finish_reason: FinishReason
+    stop: StopFound
     usage: UsageBody
     timings: Timings
 
@@ -133,17 +165,19 @@ class GenerateReply(Struct, frozen=True, kw_only=True):
 class TextFrame(Struct, frozen=True):
     """A piece of a streamed answer."""
 
-    text: str
+    text: Annotated[
+        str, Meta(description="The piece; all pieces joined are the whole `generated_text`.", examples=[" Paris"])
+    ]
 
 
 class LastFrame(Struct, frozen=True, kw_only=True):
     """The last frame of a streamed answer before `[DONE]`."""
 
-    text: Literal[""] = ""
+    text: Annotated[Literal[""], Meta(description="Always empty.")] = ""
     finish_reason: FinishReason
-    stop: str | int | None
-    model: str
-    id: str
+    stop: StopFound
+    model: ServedModel
+    id: RequestId
     usage: UsageBody
     timings: Timings
 
@@ -151,32 +185,40 @@ class LastFrame(Struct, frozen=True, kw_only=True):
 class ModelObject(Struct, frozen=True, kw_only=True):
     """A served model."""
 
-    id: str
-    object: Literal["model"] = "model"
-    created: Annotated[int, Meta(description="When the service started, in seconds since 1970.")]
-    owned_by: str
-    aliases: tuple[str, ...]
-    engine: Annotated[str, Meta(description="The name of the engine that serves it.")]
-    loaded: bool
-    context_window: Annotated[int, Meta(description="Tokens that prompt and answer may have together.")]
-    capabilities: Annotated[tuple[str, ...], Meta(description="What it can be asked for.")]
-    device: str
-    dtype: str
-    note: str
+    id: Annotated[str, Meta(description="The name to give as `model`.", examples=[_MODEL])]
+    object: Annotated[Literal["model"], Meta(description="Always `model`.")] = "model"
+    created: Annotated[
+        int, Meta(description="When the service started, in seconds since 1970.", examples=[1_767_225_600])
+    ]
+    owned_by: Annotated[str, Meta(description="Who made the model, where that is known.", examples=["HuggingFaceTB"])]
+    aliases: Annotated[
+        tuple[str, ...], Meta(description="Other names that it answers to.", examples=[[f"HuggingFaceTB/{_MODEL}"]])
+    ]
+    engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
+    loaded: Annotated[bool, Meta(description="Whether it is in memory.")]
+    context_window: Annotated[
+        int, Meta(description="Tokens that prompt and answer may have together.", examples=[2_048])
+    ]
+    capabilities: Annotated[
+        tuple[str, ...], Meta(description="What it can be asked for.", examples=[["chat", "completion", "temperature"]])
+    ]
+    device: Annotated[str, Meta(description="What it runs on.", examples=["cpu"])]
+    dtype: Annotated[str, Meta(description="The type of its numbers.", examples=["bfloat16"])]
+    note: Annotated[str, Meta(description="What else there is to know of it.", examples=["4-bit weights"])]
 
 
 class ModelList(Struct, frozen=True):
     """The served models, in the shape that OpenAI's clients read."""
 
-    object: Literal["list"]
-    data: list[ModelObject]
+    object: Annotated[Literal["list"], Meta(description="Always `list`.")]
+    data: Annotated[list[ModelObject], Meta(description="The models.")]
 
 
 class ModelState(Struct, frozen=True):
     """A model after it was loaded or unloaded."""
 
-    model: str
-    engine: str
+    model: ServedModel
+    engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
     status: Health
-    loaded: bool
-    seconds: Annotated[float, Meta(description="How long it took.")] | UnsetType = UNSET
+    loaded: Annotated[bool, Meta(description="Whether it is in memory now.")]
+    seconds: Annotated[float, Meta(description="How long it took.", examples=[1.234])] | UnsetType = UNSET

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-import gc
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +33,8 @@ from gateway_hf.terms import settle
 from gateway_hf.text import TextCodec
 from gateway_hf.weights import Loaded
 from gateway_hf.writer import Writer
+
+_log = logging.getLogger("gateway_hf")
 
 T = TypeVar("T")
 
@@ -97,7 +99,8 @@ class HfEngine(Engine):
         """Load the model; raise `LoadFailed` when it cannot be loaded."""
         self._health, self._detail = Health.STARTING, "the model is loading"
         self._scheduler = Scheduler(self._settings.places, _CHUNK)
-        loop = Loop(functools.partial(_load, self._settings, self._scheduler), Post(asyncio.get_running_loop()))
+        load = functools.partial(_load, self._settings, self._scheduler)
+        loop = Loop(load, weights.release, Post(asyncio.get_running_loop()))
         try:
             served = await asyncio.wrap_future(loop.loaded)
         except LoadFailed as error:
@@ -167,18 +170,23 @@ class HfEngine(Engine):
 
 
 def _load(settings: Settings, scheduler: Scheduler) -> tuple[Batch, Served]:
-    """Load the model, in the thread that will own it."""
-    loaded = weights.load(settings)
-    served = Served(_card(settings, loaded), loaded.text, frozenset(loaded.eos_ids))
+    """Load the model, in the thread that will own it; raise `LoadFailed`, whatever went wrong."""
+    try:
+        loaded = weights.load(settings)
+    except LoadFailed:
+        raise
+    except Exception as error:
+        _log.exception("the model cannot be loaded")
+        raise LoadFailed("the model cannot be loaded; the log says why") from error
+    served = Served(_card(settings, loaded), loaded.text, loaded.eos_ids)
     return Batch(scheduler, Runner(loaded.model)), served
 
 
 def _unload(running: Running) -> None:
-    """Wait for both threads, then free what only a cycle holds."""
+    """End both threads, and wait for them."""
     running.loop.end()
     running.loop.join()
     running.reader.shutdown()
-    gc.collect()
 
 
 def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Generation:
@@ -204,7 +212,7 @@ def _card(settings: Settings, loaded: Loaded) -> ModelCard:
         cache_tokens=settings.places * loaded.context_window,
         vocabulary=loaded.vocabulary,
         fingerprint=loaded.fingerprint,
-        device=str(loaded.device),
+        device=loaded.device,
         dtype=loaded.dtype,
         defaults=loaded.defaults,
         note=loaded.note,

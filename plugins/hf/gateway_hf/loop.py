@@ -24,12 +24,13 @@ class Loop(Generic[M]):
     """Loads with `load` in a thread of its own, which then runs the batch that was loaded until it is told to end.
 
     `loaded` becomes what `load` returned beside the batch, or what it raised. The batch, and so the model, lives and
-    dies with the thread.
+    dies with the thread, which calls `release` when nothing refers to them any more.
     """
 
-    def __init__(self, load: Callable[[], tuple[Batch, M]], post: Post) -> None:
+    def __init__(self, load: Callable[[], tuple[Batch, M]], release: Callable[[], None], post: Post) -> None:
         self.loaded: Future[M] = Future()
         self._load = load
+        self._release = release
         self._post = post
         self._orders: SimpleQueue[Order] = SimpleQueue()
         self._ending = False
@@ -67,6 +68,12 @@ class Loop(Generic[M]):
         self._ending = True
 
     def _run(self) -> None:
+        try:
+            self._live()
+        finally:
+            self._release()
+
+    def _live(self) -> None:
         try:
             batch, loaded = self._load()
         except BaseException as error:  # noqa: BLE001 - whoever waits for the model must hear of it

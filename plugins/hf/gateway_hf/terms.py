@@ -93,8 +93,6 @@ def _limit(sampling: Sampling, prompt_tokens: int, card: ModelCard) -> int:
 
 
 def _check_prompt(prompt_tokens: int, room: int, context_window: int) -> None:
-    if prompt_tokens < 1:
-        raise InvalidRequest("the prompt has no tokens", param="prompt")
     if room < 1:
         over = f"{-room} too many for" if room else "which leaves no room to answer in"
         raise ContextTooLong(f"the prompt has {prompt_tokens} tokens; {over} the context of {context_window}")

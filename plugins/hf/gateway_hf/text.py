@@ -1,17 +1,30 @@
 """Prompts to token ids and token ids to text, as the model's own tokenizer has it."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from gateway.engine import Chat, Completion, ContextTooLong, InvalidRequest, Message, Prompt, Text, Tokens, Unsupported
+from gateway.engine import (
+    Chat,
+    Completion,
+    ContextTooLong,
+    InvalidRequest,
+    LoadFailed,
+    Message,
+    Prompt,
+    Text,
+    Tokens,
+    Unsupported,
+)
 from gateway_hf.detokenize import Detokenizer
 from gateway_hf.markers import Markers
 from gateway_hf.template import render
 
-# Few texts have more bytes than this to a token: a longer prompt is measured on its beginning first.
-_USUAL_BYTES = 8
+# Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
+_USUAL_CHARACTERS = 8
+# The two words at the ends of a piece may have a few more tokens cut than whole.
+_SLACK = 16
 
 
 class TextCodec:
@@ -58,7 +71,9 @@ class TextCodec:
         if self._markers is None:
             raise Unsupported("the model has no chat template; send a prompt in place of messages", param="messages")
         hidden: list[str] = []
-        turns = [{"role": turn.role, "content": self._markers.hide(turn.role, _said(turn), hidden)} for turn in messages]
+        turns = [
+            {"role": turn.role, "content": self._markers.hide(turn.role, _said(turn), hidden)} for turn in messages
+        ]
         rendered = render(self._tokenizer, turns)
         self._measure(rendered)
         return self._markers.encode(rendered, hidden)
@@ -70,10 +85,39 @@ class TextCodec:
         return list(tokens)
 
     def _measure(self, text: str) -> None:
-        """Raise `ContextTooLong` for a text so long that its beginning alone has too many tokens."""
-        most = self._context_window * _USUAL_BYTES
-        if len(text) <= most:
+        """Raise `ContextTooLong` as soon as the beginning of a long text has too many tokens."""
+        stride = self._context_window * _USUAL_CHARACTERS
+        if len(text) <= stride:
             return
-        # The last word of a text cut short may have more tokens than it has in the whole.
-        if len(self._backend.encode(text[:most]).ids) - _LONGEST_WORD > self._context_window:
-            raise ContextTooLong(f"the prompt has {len(text)} characters: more than {self._context_window} tokens")
+        tokens = 0
+        for begin in range(0, len(text), stride):
+            tokens += len(self._backend.encode(text[begin : begin + stride], add_special_tokens=False).ids) - _SLACK
+            if tokens > self._context_window:
+                raise ContextTooLong(
+                    f"the prompt has {len(text)} characters: more than the {self._context_window} tokens that fit",
+                    param="prompt",
+                )
+
+
+def backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """Return the tokenizer proper; raise `LoadFailed` for one that is written in Python."""
+    found = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(found, Tokenizer):
+        raise LoadFailed("the model's tokenizer has no tokenizer.json and cannot be turned into one")
+    return found
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the source of the chat template; of several, the default one."""
+    if not tokenizer.chat_template:
+        return None
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError:
+        return None
+
+
+def _said(turn: Message) -> str:
+    if not all(isinstance(part, Text) for part in turn.parts):
+        raise Unsupported("the model reads text only: no images, tool calls or tool results", param="messages")
+    return turn.text

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 from gateway_hf.batch import Batch
@@ -22,7 +23,7 @@ class _BrokenScheduler(Scheduler):
 
 
 def _loop(batch):
-    return Loop(lambda: (batch, "the card"), Post(asyncio.get_running_loop()))
+    return Loop(lambda: (batch, "the card"), lambda: None, Post(asyncio.get_running_loop()))
 
 
 async def _read(generation):
@@ -63,12 +64,25 @@ async def test_an_error_while_loading_is_told_and_the_thread_ends():
     def load():
         raise MemoryError("too big")
 
-    loop = Loop(load, Post(asyncio.get_running_loop()))
+    released = threading.Event()
+    loop = Loop(load, released.set, Post(asyncio.get_running_loop()))
     with pytest.raises(MemoryError):
         await asyncio.wrap_future(loop.loaded)
     await asyncio.to_thread(loop.join)
+    assert released.is_set()
     with pytest.raises(Unavailable):
         loop.submit(make_generation())
+
+
+async def test_the_batch_is_gone_when_the_memory_is_released():
+    batch = Batch(Scheduler(places=1, chunk=1), ScriptedRunner())
+    reference, gone = weakref.ref(batch), []
+    loaded = [(batch, "the card")]
+    del batch
+    loop = Loop(loaded.pop, lambda: gone.append(reference() is None), Post(asyncio.get_running_loop()))
+    loop.end()
+    await asyncio.to_thread(loop.join)
+    assert gone == [True]
 
 
 async def test_a_bug_outside_of_a_generation_fails_those_inside_and_the_loop_lives_on(loop, scheduler, caplog):

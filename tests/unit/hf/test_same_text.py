@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from gateway.engine import Completion, GenerateRequest, Sampling, Tokens, collect
 from gateway_hf import engine as engine_module
 from gateway_hf import weights
 from gateway_hf.engine import HfEngine
 from gateway_hf.settings import Settings
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gateway.engine import Completion, GenerateRequest, Sampling, Tokens, collect
 from tests.support.tiny_models import ARCHITECTURES, make_tiny
 
 _PROMPTS = (

@@ -86,11 +86,6 @@ def test_the_impossible_is_refused_by_name(sampling, param):
     assert param in caught.value.message
 
 
-def test_an_empty_prompt_is_refused():
-    with pytest.raises(InvalidRequest, match="no tokens"):
-        settle(Sampling(), 0, _CARD, _EOS)
-
-
 def test_an_ignored_end_of_sequence_ends_nothing_but_stop_tokens_do():
     terms = settle(Sampling(ignore_eos=True, stop_token_ids=(9,)), 10, _CARD, _EOS)
     assert terms.end_ids == {9}

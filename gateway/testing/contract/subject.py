@@ -32,12 +32,14 @@ class Subject:
     """Facts about the engine under test; a plugin overrides what is not true of it.
 
     `text` is a prompt that the model goes on from; with the end of sequence ignored, `slow_tokens` of an answer to
-    it take ten seconds or more. An answer of a few tokens takes less than `patience` seconds.
+    it take ten seconds or more. `written` is a text whose characters take several tokens. An answer of a few tokens
+    takes less than `patience` seconds.
     """
 
     pytestmark = pytest.mark.asyncio
 
     text: str = "Once upon a time there was "
+    written: str = "Grüße, 世界! 🙂 und 👩‍🚀 von 나, مرحبا."
     slow_tokens: int = 1000
     patience: float = 20.0
 

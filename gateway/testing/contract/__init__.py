@@ -2,11 +2,11 @@
 
 import pytest
 
-pytest.register_assert_rewrite("gateway.testing.answers", "gateway.testing.life", "gateway.testing.places")
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("answers", "life", "places")))
 
-from gateway.testing.answers import AnswerRules, StopRules  # noqa: E402 - after the line that lets their asserts explain
-from gateway.testing.life import LifeRules  # noqa: E402
-from gateway.testing.places import PlaceRules  # noqa: E402
+from gateway.testing.contract.answers import AnswerRules, StopRules  # noqa: E402 - their asserts explain themselves now
+from gateway.testing.contract.life import LifeRules  # noqa: E402
+from gateway.testing.contract.places import PlaceRules  # noqa: E402
 
 
 class EngineContract(AnswerRules, StopRules, PlaceRules, LifeRules):
@@ -16,3 +16,6 @@ class EngineContract(AnswerRules, StopRules, PlaceRules, LifeRules):
     are not true of the model. A rule about a capability that the model's card does not list is skipped. Each rule
     names the fault in an engine that it is there to catch.
     """
+
+
+__all__ = ["AnswerRules", "EngineContract", "LifeRules", "PlaceRules", "StopRules"]

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 import pytest
 
 from gateway.engine import ContextTooLong, Engine, GenerateEvent, Started
-from gateway.testing.subject import Subject
+from gateway.testing.contract.subject import Subject
 
 _FREED_WITHIN = 1.0
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from gateway.engine import Capability, Engine, EngineError, Health, ModelCard, Started, Status, Unavailable
-from gateway.testing.subject import Subject
+from gateway.testing.contract.subject import Subject
 
 MakeEngine = Callable[[], Engine]
 

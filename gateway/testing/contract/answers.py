@@ -22,9 +22,7 @@ from gateway.engine import (
     Text,
     ToolDelta,
 )
-from gateway.testing.subject import Subject
-
-_WRITTEN = "Grüße, 世界! 🙂 und 👩‍🚀 von 나, مرحبا."
+from gateway.testing.contract.subject import Subject
 
 
 class AnswerRules(Subject):
@@ -73,12 +71,12 @@ class AnswerRules(Subject):
 
     async def test_a_character_is_never_torn(self, engine: Engine) -> None:
         """Kills: decoding the bytes of each token on its own."""
-        prompt = self.prompt_for(_WRITTEN)
+        prompt = self.prompt_for(self.written)
         if prompt is None:
             pytest.skip("no prompt makes this model write a given text")
         events = await self.events(engine, self.request(engine, prompt, max_tokens=512, ignore_eos=False))
         texts = [event.text for event in events if isinstance(event, Delta)]
-        assert "".join(texts) == _WRITTEN
+        assert "".join(texts) == self.written
         assert not [text for text in texts if "\N{REPLACEMENT CHARACTER}" in text or not _is_utf8(text)]
 
     async def test_count_tokens_agrees_with_the_answer(self, engine: Engine) -> None:

@@ -1,0 +1,46 @@
+"""The scripts and styles of the pages, from the package `offapi`: no page needs a network."""
+
+import asyncio
+import functools
+import gzip
+from importlib.metadata import distribution
+from pathlib import Path
+
+from litestar import Request, Response, get
+from litestar.datastructures import State
+from litestar.exceptions import NotFoundException
+
+_PACKAGE = distribution("offapi")
+_TYPES = {
+    "redoc.js": "text/javascript",
+    "scalar.js": "text/javascript",
+    "swagger_bundle.js": "text/javascript",
+    "swagger_style.css": "text/css",
+}
+# The version is a part of the address, so a browser may keep what it got for ever.
+_HEADERS = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
+
+
+def url(name: str) -> str:
+    """Say where a page finds the file `name`."""
+    return f"/schema/assets/{name}?v={_PACKAGE.version}"
+
+
+@get("/schema/assets/{name:str}", include_in_schema=False)
+async def asset(name: str, request: Request[None, None, State]) -> Response[bytes]:
+    """Answer with one file, compressed for who can read that."""
+    if name not in _TYPES:
+        raise NotFoundException
+    body = await asyncio.to_thread(_packed, name)
+    headers = dict(_HEADERS)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["content-encoding"] = "gzip"
+    else:
+        body = await asyncio.to_thread(gzip.decompress, body)
+    return Response(body, headers=headers, media_type=_TYPES[name])
+
+
+@functools.cache
+def _packed(name: str) -> bytes:
+    """Read and compress a file, once."""
+    return gzip.compress(Path(str(_PACKAGE.locate_file(f"offapi/{name}"))).read_bytes(), compresslevel=6, mtime=0)

@@ -1,0 +1,96 @@
+"""The OpenAPI document: what Litestar finds out about the routes, completed with what it cannot know.
+
+Litestar's own schemas of msgspec structs lose docstrings, and constraints inside unions: msgspec's take their place.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, Schema, Tag
+from litestar.openapi.spec.enums import OpenAPIType
+
+from gateway import __version__
+from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
+from gateway.api.health import Probe, ServiceHealth
+from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
+from gateway.api.problems import ErrorBody
+
+Tree = dict[str, Any]
+
+STRUCTS = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ServiceHealth, Probe, ErrorBody)
+HEADERS = {
+    "x-request-id": "The request's id; the log has it too.",
+    "x-ignored-params": "The body's fields that nobody here knows, joined by commas; there where there were any.",
+    "x-should-retry": "`false` where another try would fail in the same way.",
+    "retry-after": "Seconds until another try makes sense.",
+    "allow": "The methods that this path takes.",
+}
+_ABOUT = """One HTTP service in front of language models that run on your own machines.
+
+The same document in other clothes: [Scalar](/schema), [Swagger UI](/docs), [ReDoc](/redoc),
+[JSON](/schema/openapi.json).
+
+Every error has the body `ErrorBody`, and every answer the header `x-request-id`."""
+_TAGS = {
+    "generate": "Go on with a text, or answer a conversation.",
+    "models": "What is served here; load and unload.",
+    "health": "Probes for people, balancers and orchestrators.",
+    "metrics": "What Prometheus scrapes.",
+}
+_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+# The headers that an error of this status may have beside its id.
+_HINTS = {"405": ("allow",), "500": ("x-should-retry",), "503": ("retry-after",), "504": ("x-should-retry",)}
+
+
+class Description(OpenAPIConfig):
+    """The settings of the document and its pages."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            title="LLM gateway",
+            version=__version__,
+            summary="One dependable HTTP service in front of language models.",
+            description=_ABOUT,
+            license=License(name="Apache License 2.0", identifier="Apache-2.0"),
+            tags=[Tag(name, description) for name, description in _TAGS.items()],
+            components=Components(headers={name: _header(text) for name, text in HEADERS.items()}),
+            use_handler_docstrings=True,
+            openapi_router=router(),
+            render_plugins=[SCALAR, SWAGGER, REDOC, JsonRenderPlugin()],
+        )
+
+    def to_openapi_schema(self) -> OpenAPI:
+        """Begin the document; Litestar adds the paths."""
+        return _Document(**vars(super().to_openapi_schema()))
+
+
+@dataclass
+class _Document(OpenAPI):
+    def to_schema(self) -> Tree:
+        tree: Tree = msgspec.to_builtins(super().to_schema())
+        _, schemas = msgspec.json.schema_components(STRUCTS, ref_template="#/components/schemas/{name}")
+        tree["components"]["schemas"] |= schemas
+        for methods in tree["paths"].values():
+            for operation in methods.values():
+                _complete(operation["responses"])
+        return tree
+
+
+def _complete(answers: Tree) -> None:
+    """Give every answer its headers, and the errors of another package's route the body that they have here."""
+    if "500" not in answers:
+        answers["default"] = {"description": "An error.", "content": _ERROR}
+    for status, answer in answers.items():
+        media = answer.get("content", {}).get("application/json", {})
+        if status == "400" and "$ref" not in media.get("schema", {}):
+            answer["content"] = _ERROR
+        hints = _HINTS.get(status, ()) if media.get("schema") == _ERROR["application/json"]["schema"] else ()
+        names = ("x-request-id", *hints)
+        answer["headers"] = {f"{name}": {"$ref": f"#/components/headers/{name}"} for name in names} | answer.get("headers", {})
+
+
+def _header(description: str) -> OpenAPIHeader:
+    return OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING), description=description)

@@ -1,0 +1,65 @@
+"""What a route says about its errors: their codes, with an example of each."""
+
+from http import HTTPStatus
+
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+
+from gateway.api.problems import TABLE, ErrorBody, ErrorDetail, Problem
+
+# The codes that any route can answer with; a route with a body; one that needs an engine; one that lets it generate.
+ANYWHERE = ("invalid_url", "bad_host", "method_not_allowed", "internal_error")
+BODY = ("invalid_json", "unsupported_media_type", "body_timeout", "request_too_large")
+ENGINE = ("model_not_found", "engine_unavailable", "draining")
+GENERATION = (
+    "invalid_value",
+    "unsupported_parameter",
+    "context_length_exceeded",
+    "engine_error",
+    "upstream_unavailable",
+    "overloaded",
+    "load_failed",
+    "deadline_exceeded",
+)
+
+# code -> message, param; where nothing stands here, the code's own message is the example.
+_EXAMPLES = {
+    "invalid_json": ("the body is not valid JSON: invalid character (byte 11)", None),
+    "invalid_value": ("temperature: expected `float` <= 2.0", "temperature"),
+    "bad_host": ("this service does not answer to that host; see server.allowed_hosts", None),
+    "unsupported_parameter": ("the model 'echo' does not support logit_bias", "logit_bias"),
+    "context_length_exceeded": ("the prompt has 5000 tokens; 904 too many", "prompt"),
+    "model_not_found": ("there is no model 'gpt-2'; there is 'smollm2-135m-instruct'", "model"),
+    "body_timeout": ("the body did not arrive within 10 s", None),
+    "request_too_large": ("the body may have 4194304 bytes", None),
+    "engine_error": ("the generation failed inside the engine", None),
+    "upstream_unavailable": ("the server behind this engine did not answer", None),
+    "overloaded": ("too many requests are waiting", None),
+    "engine_unavailable": ("the model is not ready: the model is loading", None),
+    "load_failed": ("the model 'gpt-2' is no folder", None),
+    "draining": ("the service is going down and takes no new requests", None),
+    "deadline_exceeded": ("the time ran out before the first token", None),
+}
+
+
+def refusals(*codes: str) -> dict[int, ResponseSpec]:
+    """Describe the errors of a route: those of `codes`, and those that any route can answer with."""
+    by_status: dict[int, list[str]] = {}
+    for code in (*ANYWHERE, *codes):
+        by_status.setdefault(TABLE[code][0], []).append(code)
+    return {status: _answer(status, named) for status, named in sorted(by_status.items())}
+
+
+def example(code: str) -> ErrorBody:
+    """Make the body that a client gets with `code`."""
+    message, param = _EXAMPLES.get(code, (Problem(code).message, None))
+    return ErrorBody(ErrorDetail(message, TABLE[code][1], param, code))
+
+
+def _answer(status: int, codes: list[str]) -> ResponseSpec:
+    return ResponseSpec(
+        data_container=ErrorBody,
+        generate_examples=False,
+        description=f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in codes)}",
+        examples=[Example(id=code, summary=code, value=example(code)) for code in codes],
+    )

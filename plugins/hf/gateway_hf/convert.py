@@ -1,0 +1,150 @@
+"""Convert a GGUF file once into a folder of safetensors, in a cache that finds and mends its own damage."""
+
+import fcntl
+import functools
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import gguf
+import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+
+from gateway.engine import LoadFailed
+from gateway_hf import gate
+from gateway_hf.text import backend
+
+_MARKER = "converted.json"
+# Counts up when what is written here changes.
+_FORMAT = 1
+
+
+def converted(source: Path, dtype: torch.dtype, cache: Path, complete: Callable[[Path], None]) -> Path:
+    """Return the folder that `source` is converted to; make it where it is missing, outdated or damaged.
+
+    `complete` adds what the file does not carry. Of two processes that come at once, one converts and one waits.
+    """
+    where = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
+    folder = cache / f"{source.stem}-{where}-{str(dtype).removeprefix('torch.')}"
+    origin = _origin(source)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f".{folder.name}.lock"):
+            if not _is_whole(folder, origin):
+                gate.check_gguf_file(source)
+                _clear(folder)
+                with _finished_in(folder, origin) as part:
+                    _convert(source, dtype, part)
+                    complete(part)
+    except OSError as error:
+        why = error.strerror or "it is not readable"
+        raise LoadFailed(f"the GGUF file '{source.name}' cannot be converted into the cache folder: {why}") from error
+    return folder
+
+
+def leave(folder: Path) -> None:
+    """Complete nothing: the file says all that there is."""
+    del folder
+
+
+def _origin(source: Path) -> dict[str, int | str]:
+    """Say what a conversion depends on."""
+    stat = source.stat()
+    libraries = {library: version(library) for library in ("transformers", "gguf")}
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "format": _FORMAT, **libraries}
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold the lock; the system lets go of it when its process dies."""
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _is_whole(folder: Path, origin: dict[str, int | str]) -> bool:
+    """Whether the folder is a finished conversion of this origin and nothing has happened to it since."""
+    try:
+        marker = json.loads((folder / _MARKER).read_bytes())
+        if marker["origin"] != origin or marker["files"] != _sizes(folder):
+            return False
+        gate.check_folder(folder, folder.name)
+    except (OSError, ValueError, KeyError, TypeError, LoadFailed):
+        return False
+    return True
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != _MARKER}
+
+
+def _clear(folder: Path) -> None:
+    """Remove a broken conversion and what a killed process left half-written; the lock keeps others away."""
+    for remains in (folder, *folder.parent.glob(f".{folder.name}.*.part")):
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+@contextmanager
+def _finished_in(folder: Path, origin: dict[str, int | str]) -> Iterator[Path]:
+    """Give a folder to write into; it becomes `folder` at once and whole, or is removed."""
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        yield part
+        marker = {"origin": origin, "files": _sizes(part)}
+        (part / _MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
+    try:
+        with _reading_once():
+            tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                source.parent,
+                gguf_file=source.name,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                attn_implementation="sdpa",
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+            _split_as_trained(tokenizer, source)
+        model.hf_quantizer = None  # else it counts as quantized, and such a model is not written
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a foreign file makes the libraries raise
+        raise LoadFailed(f"the GGUF file '{source.name}' cannot be converted: transformers does not read it") from error
+
+
+@contextmanager
+def _reading_once() -> Iterator[None]:
+    """Let transformers parse the file once; it reads it four times, and builds the table of names for each module."""
+    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc,assignment] # a function makes readers as well
+    gguf.get_tensor_name_map = functools.cache(names)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
+
+
+def _split_as_trained(tokenizer: PreTrainedTokenizerBase, source: Path) -> None:
+    """Split digits one by one where the model was trained so: transformers does not know this splitter by its name."""
+    field = gguf.GGUFReader(source).fields.get("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        backend(tokenizer).pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )

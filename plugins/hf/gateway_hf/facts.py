@@ -1,0 +1,85 @@
+"""What a model's own files say of it: its context, where its answers end, how it likes to be sampled, its identity."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gateway.engine import Sampling
+from gateway_hf import gate
+
+_WINDOWS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
+# A tokenizer without a limit says so by a number beyond any context.
+_UNLIMITED = 1 << 30
+_NO_WINDOW = 2048
+# What transformers writes into every generation config; it says nothing about the model.
+_LIBRARY_MAX_LENGTH = 20
+_DRAWN = ("temperature", "top_p", "top_k", "min_p")
+_TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def context_window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens the model reads at most."""
+    config = model.config.get_text_config()
+    for name in _WINDOWS:
+        window = getattr(config, name, None)
+        if isinstance(window, int) and window > 0:
+            return window
+    limit = int(tokenizer.model_max_length)
+    return limit if 0 < limit < _UNLIMITED else _NO_WINDOW
+
+
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the tokens that end an answer: the generation config's, else the config's, else the tokenizer's."""
+    for holder in (model.generation_config, model.config.get_text_config(), tokenizer):
+        match getattr(holder, "eos_token_id", None):
+            case int(one):
+                return frozenset({one})
+            case [*several] if several:
+                return frozenset(several)
+    return frozenset()
+
+
+def vocabulary(model: PreTrainedModel) -> int:
+    """Return the number of logits, which may be more than the tokenizer has tokens."""
+    head = model.get_output_embeddings()
+    return int(model.config.get_text_config().vocab_size if head is None else head.weight.shape[0])
+
+
+def sampling_defaults(folder: Path, name: str) -> Sampling:
+    """Return what the generation config sets; one that does not ask for sampling sets no way to draw."""
+    file = folder / "generation_config.json"
+    config = gate.read_json(file, name) if file.is_file() else {}
+    said: dict[str, Any] = {"repetition_penalty": _number(config, "repetition_penalty")}
+    if config.get("do_sample") is True:
+        said |= {"temperature": 1.0} | {key: value for key in _DRAWN if (value := _number(config, key)) is not None}
+    if isinstance(config.get("max_new_tokens"), int):
+        said["max_tokens"] = config["max_new_tokens"]
+    elif isinstance(config.get("max_length"), int) and config["max_length"] != _LIBRARY_MAX_LENGTH:
+        said["max_length"] = config["max_length"]
+    return msgspec.convert(said, Sampling)
+
+
+def _number(config: Mapping[str, Any], key: str) -> float | None:
+    value = config.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def fingerprint(folder: Path, weights: list[str], dtype: str) -> str:
+    """Digest all that an answer depends on; of the weights their header, size and time, for reading them takes long."""
+    digest = hashlib.sha256()
+    said = {library: version(library) for library in ("llm-gateway-hf", "transformers", "torch")} | {"dtype": dtype}
+    digest.update(json.dumps(said, sort_keys=True).encode())
+    for file in sorted(_TEXTS):
+        if (folder / file).is_file():
+            digest.update(f"\0{file}\0".encode())
+            digest.update((folder / file).read_bytes())
+    for file in weights:
+        stat = (folder / file).stat()
+        digest.update(f"\0{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""Look at a model's folder before anything of it is loaded, and refuse what could run code or is not whole."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gateway.engine import LoadFailed
+from gateway_hf.formats import Malformed, check_gguf, check_safetensors
+
+_PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
+_CONFIGS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "processor_config.json",
+)
+_MAX_CONFIG = 200_000_000
+_INDEX = "model.safetensors.index.json"
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Raise `LoadFailed` unless the folder is a whole model in safetensors that brings no code."""
+    if not folder.is_dir():
+        raise LoadFailed(f"the model '{name}' is no folder")
+    if not (folder / "config.json").is_file():
+        raise LoadFailed(f"the model '{name}' has no config.json: it is not a model's folder")
+    for config in _CONFIGS:
+        if (folder / config).is_file():
+            _refuse_code(read_json(folder / config, name), config, name)
+    for file in weight_files(folder, name):
+        try:
+            check_safetensors(folder / file)
+        except (Malformed, OSError) as error:
+            raise LoadFailed(f"the weights file '{file}' of the model '{name}' is damaged: {_why(error)}") from error
+
+
+def check_gguf_file(file: Path) -> None:
+    """Raise `LoadFailed` unless the file is a whole GGUF file."""
+    try:
+        check_gguf(file)
+    except (Malformed, OSError) as error:
+        raise LoadFailed(f"the GGUF file '{file.name}' is damaged: {_why(error)}") from error
+
+
+def read_json(file: Path, name: str) -> dict[str, Any]:
+    """Return the JSON object in a model's file; raise `LoadFailed` where there is none."""
+    try:
+        if file.stat().st_size > _MAX_CONFIG:
+            raise LoadFailed(f"the file '{file.name}' of the model '{name}' is far too large")
+        found = json.loads(file.read_bytes())
+    except OSError as error:
+        raise LoadFailed(f"the file '{file.name}' of the model '{name}' cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise LoadFailed(f"the file '{file.name}' of the model '{name}' is not JSON") from error
+    if not isinstance(found, dict):
+        raise LoadFailed(f"the file '{file.name}' of the model '{name}' is not a JSON object")
+    return found
+
+
+def weight_files(folder: Path, name: str) -> list[str]:
+    """List the safetensors files that hold the weights; raise `LoadFailed` where there are none."""
+    if (folder / "model.safetensors").is_file():
+        return ["model.safetensors"]
+    if (folder / _INDEX).is_file():
+        return _indexed(folder, name)
+    if any(file.suffix in _PICKLES for file in folder.iterdir()):
+        raise LoadFailed(
+            f"the model '{name}' has its weights as pickles only, which can run code: convert them to safetensors"
+        )
+    raise LoadFailed(f"the model '{name}' has no weights in safetensors")
+
+
+def _indexed(folder: Path, name: str) -> list[str]:
+    shards = read_json(folder / _INDEX, name).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(file, str) for file in shards.values()):
+        raise LoadFailed(f"the file '{_INDEX}' of the model '{name}' names no weights")
+    files = sorted(set(shards.values()))
+    for file in files:
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise LoadFailed(f"the file '{_INDEX}' of the model '{name}' names a file outside the folder")
+        if not (folder / file).is_file():
+            raise LoadFailed(f"the weights file '{file}' of the model '{name}' is missing")
+    return files
+
+
+def _refuse_code(config: dict[str, Any], file: str, name: str) -> None:
+    for key, value in _keys(config):
+        if key == "auto_map" and value:
+            raise LoadFailed(f"the model '{name}' brings code of its own ('auto_map' in {file}), which is never run")
+        # Older versions of transformers write a bare flag of this kind; a name could fetch a kernel.
+        if "attn_implementation" in key and not isinstance(value, bool) and value is not None:
+            raise LoadFailed(f"the model '{name}' chooses its own attention code ('{key[:60]}' in {file})")
+
+
+def _keys(value: object) -> Iterator[tuple[str, object]]:
+    """Walk all keys of the objects in a JSON value, however deep."""
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case dict(entries):
+                yield from entries.items()
+                pending.extend(entries.values())
+            case list(items):
+                pending.extend(items)
+
+
+def _why(error: Malformed | OSError) -> str:
+    return str(error) if isinstance(error, Malformed) else error.strerror or "it cannot be read"

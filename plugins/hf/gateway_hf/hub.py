@@ -1,0 +1,64 @@
+"""Fetch a model from the Hugging Face Hub: the copy in its cache first, then the network."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from gateway.engine import LoadFailed
+from gateway_hf import gate
+
+_SECONDS = 5.0
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+_TEXTS = frozenset({".json", ".txt", ".model", ".jinja"})
+
+
+def fetch(model: str, revision: str | None) -> Path:
+    """Return the folder of the model's safetensors, texts and nothing else; raise `LoadFailed` where it has none."""
+    try:
+        return _cached(model, revision) or _download(model, revision)
+    except HFValidationError as error:
+        raise LoadFailed(f"the model '{model}' is neither a folder, nor a GGUF file, nor a Hub id") from error
+    except GatedRepoError as error:
+        raise LoadFailed(f"the model '{model}' is not in the local cache and the hub asks for permission") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise LoadFailed(f"the model '{model}' is not in the local cache and unknown to the hub") from error
+    except HfHubHTTPError as error:
+        raise LoadFailed(f"the model '{model}' is not in the local cache and the hub does not serve it") from error
+
+
+def _cached(model: str, revision: str | None) -> Path | None:
+    """Return the copy in the cache if its weights are there: it may hold a tokenizer only."""
+    try:
+        folder = Path(snapshot_download(model, revision=revision, local_files_only=True))
+        gate.weight_files(folder, model)
+    except (LocalEntryNotFoundError, LoadFailed):
+        return None
+    return folder
+
+
+def _download(model: str, revision: str | None) -> Path:
+    try:
+        found = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
+        wanted = _wanted([file.rfilename for file in found.siblings or ()], model)
+        return Path(snapshot_download(model, revision=found.sha, allow_patterns=wanted, etag_timeout=_SECONDS))
+    except (HfHubHTTPError, HFValidationError, LoadFailed):
+        raise
+    except Exception as error:  # the HTTP library's own errors, which change with it, and the disk's
+        raise LoadFailed(f"the model '{model}' is not in the local cache and the hub cannot be reached") from error
+
+
+def _wanted(files: list[str], model: str) -> list[str]:
+    """Choose among a repository's files: the top folder's weights in safetensors, and its texts."""
+    weights = [file for file in files if _WEIGHTS.fullmatch(file)]
+    if not weights:
+        raise LoadFailed(f"the model '{model}' has no weights in safetensors on the hub")
+    return weights + [file for file in files if "/" not in file and Path(file).suffix in _TEXTS]

@@ -1,0 +1,138 @@
+"""What a request needs, less what the card lists, is nothing; or it is refused by name."""
+
+import pytest
+from polyfactory.factories.msgspec_factory import MsgspecFactory
+
+from gateway.engine import (
+    Capability,
+    Chat,
+    Choice,
+    Completion,
+    GenerateRequest,
+    Grammar,
+    Image,
+    JsonObject,
+    JsonSchema,
+    Message,
+    ModelCard,
+    Regex,
+    Sampling,
+    Text,
+    Tokens,
+    Tool,
+    Unsupported,
+    needs,
+    negotiate,
+)
+
+HELLO = Completion("hello")
+ASKED = {
+    "max_tokens": 1,
+    "max_length": 9,
+    "min_tokens": 1,
+    "temperature": 0.0,
+    "top_p": 0.9,
+    "top_k": 1,
+    "min_p": 0.1,
+    "repetition_penalty": 1.1,
+    "presence_penalty": -0.5,
+    "frequency_penalty": 0.5,
+    "logit_bias": {1: 2.0},
+    "seed": 0,
+    "stop": ("\n",),
+    "stop_token_ids": (2,),
+    "ignore_eos": True,
+    "logprobs": 0,
+    "prompt_logprobs": 0,
+}
+NEUTRAL = {
+    "min_tokens": 0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "logit_bias": {},
+    "stop": (),
+    "stop_token_ids": (),
+    "ignore_eos": False,
+}
+
+
+class Requests(MsgspecFactory[GenerateRequest]):
+    """Requests of every shape."""
+
+    __random_seed__ = 11
+
+
+def request(prompt=HELLO, constraint=None, **sampling):
+    return GenerateRequest(id="1", model="m", prompt=prompt, constraint=constraint, sampling=Sampling(**sampling))
+
+
+def card(*capabilities):
+    return ModelCard(name="m", context_window=8, capabilities=frozenset(capabilities))
+
+
+def test_every_sampling_field_is_tried_here():
+    assert set(ASKED) == set(Sampling.__struct_fields__)
+
+
+@pytest.mark.parametrize("field", Sampling.__struct_fields__)
+def test_a_sampling_field_needs_the_capability_of_its_name(field):
+    assert needs(request(**{field: ASKED[field]})) == {Capability.COMPLETION, Capability(field)}
+
+
+@pytest.mark.parametrize("field", NEUTRAL)
+def test_a_neutral_value_needs_nothing(field):
+    assert needs(request(**{field: NEUTRAL[field]})) == {Capability.COMPLETION}
+
+
+def test_a_bare_request_needs_only_its_kind_of_prompt():
+    assert needs(request()) == {Capability.COMPLETION}
+    assert needs(request(Tokens((1,)))) == {Capability.TOKENS}
+    assert needs(request(Chat((Message("user", (Text("hi"),)),)))) == {Capability.CHAT}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "capability"),
+    [
+        (JsonSchema({"type": "object"}), Capability.JSON_SCHEMA),
+        (JsonObject(), Capability.JSON_OBJECT),
+        (Regex("a+"), Capability.REGEX),
+        (Choice(("yes", "no")), Capability.CHOICE),
+        (Grammar('root ::= "a"'), Capability.GRAMMAR),
+    ],
+)
+def test_a_constraint_needs_the_capability_of_its_kind(constraint, capability):
+    assert needs(request(constraint=constraint)) == {Capability.COMPLETION, capability}
+
+
+def test_an_image_anywhere_needs_vision():
+    turns = (Message("user", (Text("hi"),)), Message("user", (Text("see"), Image(b"", "image/png"))))
+    assert needs(request(Chat(turns))) == {Capability.CHAT, Capability.VISION}
+
+
+def test_offered_tools_need_tools():
+    assert needs(request(Chat((), tools=(Tool("weather"),)))) == {Capability.CHAT, Capability.TOOLS}
+
+
+def test_a_card_that_lists_everything_takes_every_request():
+    for varied in Requests.batch(200):
+        negotiate(varied, card(*Capability))
+
+
+def test_a_card_that_lists_just_what_is_needed_is_enough_and_one_less_is_not():
+    for varied in Requests.batch(200):
+        needed = needs(varied)
+        negotiate(varied, card(*needed))
+        for missing in needed:
+            with pytest.raises(Unsupported, match=missing) as refused:
+                negotiate(varied, card(*(needed - {missing})))
+            assert refused.value.param == missing
+
+
+def test_a_refusal_names_the_model_and_all_that_is_missing():
+    with pytest.raises(Unsupported, match=r"'m' does not support min_p, seed$") as refused:
+        negotiate(request(seed=1, min_p=0.1), card(Capability.COMPLETION))
+    assert refused.value.param == "min_p"
