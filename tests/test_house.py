@@ -101,8 +101,8 @@ def test_files_and_functions_are_short():
 def test_tests_outweigh_the_source():
     source = sum(len(path.read_text().splitlines()) for path in SOURCES)
     tests = sum(len(path.read_text().splitlines()) for path in TESTS)
-    contract = sum(len(path.read_text().splitlines()) for path in ROOT.glob("gateway/testing/*.py"))
-    assert tests + contract >= 1.2 * (source - contract)
+    shipped = sum(len(path.read_text().splitlines()) for path in ROOT.glob("gateway/testing/**/*.py"))
+    assert tests + shipped >= 1.2 * (source - shipped)
 
 
 def test_only_config_reads_the_environment():

@@ -1,6 +1,7 @@
 """The layer around all routes: a request id for every answer, a known host, a bounded body, a last-chance 500."""
 
 import asyncio
+import re
 from collections.abc import Collection
 
 from litestar.enums import ScopeType
@@ -14,6 +15,7 @@ from gateway.telemetry import current_record, request_id
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names the addresses that stand for all, binds none
+_HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECASE)
 
 
 class Guard:
@@ -31,20 +33,24 @@ class Guard:
             return
         answer = _Answer(send)
         request_id.set(answer.id)
+        body = _Body(scope, receive, self._settings)
         try:
             self._check_host(scope)
-            await self._app(scope, _Body(scope, receive, self._settings).receive, answer.send)
+            await self._app(scope, body.receive, answer.send)
         except Problem as problem:
             await answer.fail(problem)
         except Exception as error:  # noqa: BLE001 - the last chance to answer at all
             logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
             await answer.fail(Problem("internal_error"))
+        finally:
+            body.let_go()
 
     def _check_host(self, scope: HTTPScope) -> None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or not hosts[0]:
-            raise Problem("bad_host", f"exactly one Host header is needed; {len([h for h in hosts if h])} came")
-        if self._hosts and _name(hosts[0].decode("latin-1")) not in self._hosts:
+        host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+        if host is None:
+            raise Problem("bad_host", "exactly one well-formed Host header is needed")
+        if self._hosts and host[1].lower() not in self._hosts:
             raise Problem("bad_host", "this service does not answer to that host; see server.allowed_hosts")
 
 
@@ -79,7 +85,9 @@ class _Body:
     def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings) -> None:
         self._receive = receive
         self._settings = settings
-        self._announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        headers = dict(scope["headers"])
+        self._announced = headers.get(b"content-length", b"0")
+        self._chunked = b"transfer-encoding" in headers
         self._bytes = 0
         self._until: float | None = None
         self._whole = False
@@ -100,8 +108,14 @@ class _Body:
         self._count(message)
         return message
 
+    def let_go(self) -> None:
+        """Forget the connection: while a traceback still holds this, granian would not close it."""
+        self._receive = _gone
+
     def _count(self, message: ReceiveMessage) -> None:
         if message["type"] == "http.disconnect":
+            if self._chunked:  # granian says the same of a malformed chunk, whose sender still waits for an answer
+                raise Problem("invalid_json", "the body broke off, or its chunks are malformed")
             raise Problem("client_closed_request", "the client left before the body was whole")
         if message["type"] == "http.request":
             self._bytes += len(message["body"])
@@ -114,16 +128,14 @@ class _Body:
         return Problem("request_too_large", f"the body may have {limit} bytes", headers={"connection": "close"})
 
 
+async def _gone() -> ReceiveMessage:
+    return {"type": "http.disconnect"}
+
+
 def _allowed_hosts(settings: ServerSettings) -> Collection[str]:
     """Say which Host names to answer to; none in particular when bound to every address."""
     if settings.allowed_hosts:
         return frozenset() if "*" in settings.allowed_hosts else frozenset(map(str.lower, settings.allowed_hosts))
     if settings.host in _ANY:
         return frozenset()
-    return _LOOPBACK | {_name(settings.host)}
-
-
-def _name(host: str) -> str:
-    """Cut the port off."""
-    name, colon, port = host.lower().rpartition(":")
-    return name if colon and port.isdigit() and not name.endswith(":") else host.lower()
+    return _LOOPBACK | {f"[{settings.host}]" if ":" in settings.host else settings.host.lower()}

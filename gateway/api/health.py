@@ -57,7 +57,8 @@ class Probe(Struct, frozen=True):
 
 
 def _not_ready(body: type[Struct]) -> dict[int, ResponseSpec]:
-    return {HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(body, description="Not now: starting, failed or draining.")}
+    answer = ResponseSpec(body, generate_examples=False, description="Not now: starting, failed or draining.")
+    return {HTTP_503_SERVICE_UNAVAILABLE: answer}
 
 
 class HealthController(Controller):

@@ -5,24 +5,36 @@ import asyncio
 from litestar import Controller, Request, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp
+from litestar.status_codes import HTTP_200_OK
+from litestar.types import ASGIApp, Method
+from litestar.types.internal_types import PathParameterDefinition
 
 from gateway.api.problems import Problem
+from gateway.api.refusals import refusals
 from gateway.config import Config
 from gateway.telemetry import Telemetry
 
-
+_LINES = """# HELP llm_gateway_requests_total HTTP requests answered.
+# TYPE llm_gateway_requests_total counter
+llm_gateway_requests_total{endpoint="/v1/generate",model="smollm2-135m-instruct",status="200"} 3.0
+"""
 _EXPOSITION = ResponseSpec(
     data_container=str,
+    generate_examples=False,
     media_type="text/plain",
     description="The metrics in Prometheus' text format; in OpenMetrics for a client that accepts it.",
     examples=[Example(id="exposition", value=_LINES)],
 )
 
 
-def _operation_id(handler: HTTPRouteHandler, method: HttpMethod, path: list[str | TypedPath]) -> str:
+def _operation_id(handler: HTTPRouteHandler, method: Method, path: list[str | PathParameterDefinition]) -> str:
     """Tell the two paths apart."""
+    del handler, method
+    return "".join(map(str, path))
 
 
 class MetricsController(Controller):
@@ -34,7 +46,7 @@ class MetricsController(Controller):
         ["/metrics", "/v1/metrics"],
         operation_id=_operation_id,
         summary="Read the metrics",
-        responses=refusals("not_found") | {200: _EXPOSITION},
+        responses=refusals("not_found") | {HTTP_200_OK: _EXPOSITION},
     )
     async def metrics(
         self,

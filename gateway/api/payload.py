@@ -12,13 +12,15 @@ from gateway.api.problems import Problem
 
 T = TypeVar("T", bound=Struct)
 
-# Deeper than any body of ours; msgspec and Python's own recursion limit are far beyond it.
+# Deeper and more than in any body of ours; msgspec's and Python's own limits are far beyond them.
 MAX_DEPTH = 64
+MAX_CONTAINERS = 32_768
 
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
-_OUTSIDE = bytes(set(range(256)) - set(b"[]{}"))
+_OTHER = bytes(set(range(256)) - set(b'[]{}"'))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
-_FIELD = re.compile(r"field `([^`]+)`")
+_PLACE = re.compile(r"(.*) - at (`key` in )?`\$\.?(.*)`", re.DOTALL)
+_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
 class Payload(Struct, frozen=True, eq=False):
@@ -29,7 +31,6 @@ class Payload(Struct, frozen=True, eq=False):
     def decode(self, decoder: msgspec.json.Decoder[T]) -> tuple[T, list[str]]:
         """Return the struct, and the keys that it does not know; raise `Problem`."""
         try:
-            _check_depth(self.raw)
             self.raw.decode()
             value = decoder.decode(self.raw)
             keys = _KEYS.decode(self.raw)
@@ -37,7 +38,9 @@ class Payload(Struct, frozen=True, eq=False):
             raise _invalid_value(str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem("invalid_json", f"the body is not valid JSON: {_reason(error)}") from error
-        return value, sorted(keys.keys() - set(value.__struct_encode_fields__))
+        _check_nesting(self.raw)
+        known = set(value.__struct_encode_fields__)
+        return value, [key for key in keys if key not in known]
 
 
 async def provide_payload(request: Request[None, None, State]) -> Payload:
@@ -48,30 +51,34 @@ async def provide_payload(request: Request[None, None, State]) -> Payload:
     return Payload(await request.body())
 
 
-def _check_depth(raw: bytes) -> None:
-    """Refuse nesting beyond `MAX_DEPTH`, also where nobody would look; a few passes at C speed."""
+def _check_nesting(raw: bytes) -> None:
+    """Refuse valid JSON with too many levels or containers, also where nobody would look; a few passes at C speed."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
-    outside = b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    brackets = outside.translate(_SQUARE, _OUTSIDE)
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = unescaped.translate(_SQUARE, _OTHER).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
+    if len(brackets) > 2 * MAX_CONTAINERS:
+        raise Problem("invalid_json", f"the body holds more than {MAX_CONTAINERS} arrays and objects")
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
-    if brackets.startswith(b"[["):
-        raise Problem(
-            "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels, or its brackets do not match"
-        )
+    if brackets:
+        raise Problem("invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
 def _invalid_value(message: str) -> Problem:
-    """Turn msgspec's `... - at `$.messages[0].role`` into a message with a param."""
-    what, _, path = message.partition(" - at ")
-    param = path.strip("`").removeprefix("$").removeprefix(".")
-    missing = _FIELD.search(what)
-    if missing:
-        param = f"{param}.{missing[1]}".removeprefix(".")
-        what = "this field is required"
-    where = param or "the body"
-    return Problem("invalid_value", f"{where}: {what[:1].lower()}{what[1:]}", param=param or None)
+    """Turn msgspec's `... - at `$.messages[0].role`` into a message with a param; repeat nothing that was sent."""
+    place = _PLACE.fullmatch(message)
+    what, key, param = place.groups() if place else (message, None, "")
+    code = "invalid_value"
+    if field := _FIELD.fullmatch(what):
+        is_unknown = field[1].endswith("unknown")
+        code, what = ("unsupported_parameter", "unknown") if is_unknown else (code, "this field is required")
+        param = f"{param}.{field[2]}".removeprefix(".")
+    elif what.startswith("Invalid enum value"):
+        what = "not one of the values that this field has"
+    where = f"a key of {param}" if key else param or "the body"
+    return Problem(code, f"{where}: {what[:1].lower()}{what[1:]}", param=param or None)
 
 
 def _reason(error: Exception) -> str:

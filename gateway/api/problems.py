@@ -44,6 +44,12 @@ _CODES = {
     413: "request_too_large",
     415: "unsupported_media_type",
 }
+# Seconds; an engine that asks for a longer wait gets it.
+_LATEST_RETRY = 5
+
+# Characters; an error never repeats a whole body.
+_LONGEST = 1_000
+
 _MESSAGES = {
     "invalid_url": "the request line or a parameter in it is malformed",
     "not_found": "there is nothing at this path; the documentation is at /schema",
@@ -77,8 +83,8 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message or _MESSAGES.get(code, code)
-        self.param = param
+        self.message = (message or _MESSAGES.get(code, code))[:_LONGEST]
+        self.param = param and param[:_LONGEST]
         self.headers = dict(headers or {})
 
     @property
@@ -97,7 +103,7 @@ def to_problem(error: BaseException) -> Problem:
         case Problem():
             return error
         case EngineError():
-            return Problem(error.code, error.message, param=error.param, headers=_hints(error))
+            return Problem(_known_code(error), error.message, param=error.param, headers=_hints(error))
         case HTTPException() if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:
             code = _CODES.get(error.status_code, "invalid_url")
             return Problem(code, headers=error.headers)
@@ -105,10 +111,17 @@ def to_problem(error: BaseException) -> Problem:
             return Problem("internal_error")
 
 
+def _known_code(error: EngineError) -> str:
+    """Find the code of the table: a plugin's own kind of error counts as the kind that it is derived from."""
+    kinds = (kind for kind in type(error).__mro__ if issubclass(kind, EngineError))
+    return next(kind.code for kind in kinds if kind.code in TABLE)
+
+
 def _hints(error: EngineError) -> dict[str, str]:
     """Tell clients when, and whether, to try again; the jitter keeps them from coming back all at once."""
     if isinstance(error, Overloaded | Unavailable):
-        return {"retry-after": str(round(error.retry_after + random.uniform(0, 4)))}  # noqa: S311 - no secret
+        spread = max(_LATEST_RETRY - error.retry_after, 1)
+        return {"retry-after": str(round(error.retry_after + random.uniform(0, spread)))}  # noqa: S311 - no secret
     if error.code in ("deadline_exceeded", "engine_error"):
         return {"x-should-retry": "false"}
     return {}

@@ -9,7 +9,7 @@ from litestar.types import Receive, Scope, Send
 from loguru import logger
 
 from gateway.api.problems import Problem, to_problem
-from gateway.engine import EngineError, GenerateEvent
+from gateway.engine import EngineError, Finished, GenerateEvent
 from gateway.telemetry import current_record
 
 T = TypeVar("T")
@@ -53,14 +53,16 @@ async def _first(events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
 async def frames(
     first: GenerateEvent, events: AsyncGenerator[GenerateEvent, None], to_frame: Callable[[GenerateEvent], bytes]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the SSE frames of a stream whose first event was read; an error becomes the last frame."""
+    """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame."""
+    last = first
     async with aclosing(events):
         try:
             if frame := to_frame(first):
                 yield frame
-            async for event in events:
-                if frame := to_frame(event):
+            async for last in events:
+                if frame := to_frame(last):
                     yield frame
+            _check_finished(last)
         except EngineError as error:
             yield _error_frame(error)
         except Exception as error:  # noqa: BLE001 - the status is sent: a frame is all that can still be said
@@ -68,6 +70,11 @@ async def frames(
             yield _error_frame(error)
         else:
             yield DONE
+
+
+def _check_finished(last: GenerateEvent) -> None:
+    if not isinstance(last, Finished):
+        raise EngineError("the stream ended before it was finished")
 
 
 class EventStream:

@@ -77,16 +77,7 @@ class ScriptedEngine(Engine):
         self.requests: list[GenerateRequest] = []
         self.health = settings.health
         self._settings = settings
-        self._places = asyncio.Semaphore(settings.places)
-        self._waiting = 0
-        self._running = 0
-        self._outside = Health.STARTING
-        self._entered = False
-
-    def models(self) -> Sequence[ModelCard]:
-        """Say the one model."""
-        settings = self._settings
-        card = ModelCard(
+        self._card = ModelCard(
             name=settings.model.rpartition("/")[2],
             aliases=(settings.model,),
             context_window=settings.context_window,
@@ -96,7 +87,15 @@ class ScriptedEngine(Engine):
             vocabulary=256,
             fingerprint="scripted-1",
         )
-        return (card,)
+        self._places = asyncio.Semaphore(settings.places)
+        self._waiting = 0
+        self._running = 0
+        self._outside = Health.STARTING
+        self._entered = False
+
+    def models(self) -> Sequence[ModelCard]:
+        """Say the one model."""
+        return (self._card,)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Answer as the script says."""
@@ -104,7 +103,7 @@ class ScriptedEngine(Engine):
         self._check_entered()
         script = find_script(_text(request.prompt)) or self._settings.script
         prompt_tokens = _count(request.prompt)
-        limit = answer_limit(request.sampling, prompt_tokens, self._settings.context_window)
+        limit = answer_limit(request.sampling, prompt_tokens, self._card)
         asked = time.monotonic()
         async with (
             self._place(),

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, load
-from gateway.testing.contract import AnswerRules, EngineContract
+from gateway.testing.contract import AnswerRules, EngineContract, Subject
 from tests.support.tiny_models import make_tiny
 
 CONTEXT = 32_768
@@ -57,8 +57,9 @@ class TestHf(EngineContract):
         return lambda: make(tiny)
 
 
-class TestHfThatWrites(AnswerRules):
+class TestHfThatWrites(Subject):
     written = WRITTEN
+    test_a_character_is_never_torn = AnswerRules.test_a_character_is_never_torn
 
     @pytest.fixture
     def make_engine(self, taught):

@@ -105,4 +105,6 @@ def request(method: str = "GET", path: str = "/livez", *headers: str, host: str 
 def post(body: bytes | dict, *headers: str, path: str = "/v1/generate") -> bytes:
     """Write a whole request with a JSON body."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return request("POST", path, "Content-Type: application/json", f"Content-Length: {len(content)}", *headers) + content
+    return (
+        request("POST", path, "Content-Type: application/json", f"Content-Length: {len(content)}", *headers) + content
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 _PACKAGE = distribution("offapi")
 _TYPES = {
@@ -17,6 +18,8 @@ _TYPES = {
     "swagger_bundle.js": "text/javascript",
     "swagger_style.css": "text/css",
 }
+# ReDoc shows a picture from here; an address that is no picture is one that it leaves out.
+_STRANGER = b"https://cdn.redoc.ly/redoc/"
 # The version is a part of the address, so a browser may keep what it got for ever.
 _HEADERS = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
 
@@ -27,7 +30,7 @@ def url(name: str) -> str:
 
 
 @get("/schema/assets/{name:str}", include_in_schema=False)
-async def asset(name: str, request: Request[None, None, State]) -> Response[bytes]:
+async def asset(name: FromPath[str], request: Request[None, None, State]) -> Response[bytes]:
     """Answer with one file, compressed for who can read that."""
     if name not in _TYPES:
         raise NotFoundException
@@ -43,4 +46,5 @@ async def asset(name: str, request: Request[None, None, State]) -> Response[byte
 @functools.cache
 def _packed(name: str) -> bytes:
     """Read and compress a file, once."""
-    return gzip.compress(Path(str(_PACKAGE.locate_file(f"offapi/{name}"))).read_bytes(), compresslevel=6, mtime=0)
+    content = Path(str(_PACKAGE.locate_file(f"offapi/{name}"))).read_bytes().replace(_STRANGER, b"data:,")
+    return gzip.compress(content, compresslevel=6, mtime=0)

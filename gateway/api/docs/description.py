@@ -23,12 +23,12 @@ Tree = dict[str, Any]
 STRUCTS = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ServiceHealth, Probe, ErrorBody)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
-    "x-ignored-params": "The body's fields that nobody here knows, joined by commas; there where there were any.",
+    "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
     "x-should-retry": "`false` where another try would fail in the same way.",
     "retry-after": "Seconds until another try makes sense.",
     "allow": "The methods that this path takes.",
 }
-_ABOUT = """One HTTP service in front of language models that run on your own machines.
+_ABOUT = """One dependable HTTP service in front of language models that run on your own machines.
 
 The same document in other clothes: [Scalar](/schema), [Swagger UI](/docs), [ReDoc](/redoc),
 [JSON](/schema/openapi.json).
@@ -52,7 +52,6 @@ class Description(OpenAPIConfig):
         super().__init__(
             title="LLM gateway",
             version=__version__,
-            summary="One dependable HTTP service in front of language models.",
             description=_ABOUT,
             license=License(name="Apache License 2.0", identifier="Apache-2.0"),
             tags=[Tag(name, description) for name, description in _TAGS.items()],
@@ -84,12 +83,16 @@ def _complete(answers: Tree) -> None:
     if "500" not in answers:
         answers["default"] = {"description": "An error.", "content": _ERROR}
     for status, answer in answers.items():
-        media = answer.get("content", {}).get("application/json", {})
-        if status == "400" and "$ref" not in media.get("schema", {}):
+        for media in answer.get("content", {}).values():
+            for example in media.get("examples", {}).values():
+                example.pop("id", None)  # Litestar writes it, OpenAPI does not know it
+        schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+        if status == "400" and "$ref" not in schema:
             answer["content"] = _ERROR
-        hints = _HINTS.get(status, ()) if media.get("schema") == _ERROR["application/json"]["schema"] else ()
+        hints = _HINTS.get(status, ()) if schema == _ERROR["application/json"]["schema"] else ()
         names = ("x-request-id", *hints)
-        answer["headers"] = {f"{name}": {"$ref": f"#/components/headers/{name}"} for name in names} | answer.get("headers", {})
+        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+        answer["headers"] = headers | answer.get("headers", {})
 
 
 def _header(description: str) -> OpenAPIHeader:

@@ -6,8 +6,8 @@ The scripts are addresses of their own, not part of the pages: a browser then as
 from litestar import MediaType, Request, Router, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
-from litestar.types import HTTPRouteHandler
 
 from gateway.api.docs.assets import asset, url
 
@@ -22,20 +22,23 @@ _PAGE = """<!doctype html>
 {tags}
 </head>
 <body>
-<noscript>This page needs JavaScript; the document itself is at <a href="/schema/openapi.json">openapi.json</a>.</noscript>
+<noscript>This page needs JavaScript; without it there is <a href="/schema/openapi.json">the document</a>.</noscript>
 <div id="page"></div>
 <script type="module">{start}</script>
 </body>
 </html>
 """
 
-# Scalar would fetch fonts, send telemetry, and offer services of its maker's.
+# Left to itself, Scalar fetches fonts, sends telemetry and offers services that would get the document.
 _SCALAR = """Scalar.createApiReference('#page', {
     url: '/schema/openapi.json',
     agent: { disabled: true },
+    customCss: 'button[aria-haspopup=dialog].px-3 { display: none }',
+    defaultOpenAllTags: true,
     hideClientButton: true,
     mcp: { disabled: true },
-    persistAuth: false,
+    modelsSectionLabel: 'bodies',
+    orderSchemaPropertiesBy: 'preserve',
     showDeveloperTools: 'never',
     telemetry: false,
     withDefaultFonts: false,

@@ -39,6 +39,7 @@ def _to_sampling(body: GenerateBody, card: ModelCard, defaults: GenerateSettings
     """Fill what was not asked for: the configured default, else the model's own (`None`), else the API's."""
     if body.max_length is not None and body.max_new_tokens is not None:
         raise InvalidRequest("give max_length or max_new_tokens, not both", param="max_length")
+    _check_minimum(body)
     temperature = body.temperature if body.temperature is not None else defaults.temperature
     if temperature is None and card.defaults.temperature is None:
         temperature = TEMPERATURE
@@ -59,6 +60,14 @@ def _to_sampling(body: GenerateBody, card: ModelCard, defaults: GenerateSettings
         stop_token_ids=body.stop_token_ids,
         ignore_eos=body.ignore_eos,
     )
+
+
+def _check_minimum(body: GenerateBody) -> None:
+    most = body.max_new_tokens or body.max_length
+    if body.min_new_tokens is not None and most is not None and body.min_new_tokens > most:
+        raise InvalidRequest(
+            f"min_new_tokens is {body.min_new_tokens}; the answer may have {most} at most", param="min_new_tokens"
+        )
 
 
 def _default_length(body: GenerateBody, card: ModelCard, defaults: GenerateSettings) -> int | None:

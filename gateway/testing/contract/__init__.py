@@ -7,6 +7,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("answers"
 from gateway.testing.contract.answers import AnswerRules, StopRules  # noqa: E402 - their asserts explain themselves now
 from gateway.testing.contract.life import LifeRules  # noqa: E402
 from gateway.testing.contract.places import PlaceRules  # noqa: E402
+from gateway.testing.contract.subject import Subject  # noqa: E402
 
 
 class EngineContract(AnswerRules, StopRules, PlaceRules, LifeRules):
@@ -18,4 +19,4 @@ class EngineContract(AnswerRules, StopRules, PlaceRules, LifeRules):
     """
 
 
-__all__ = ["AnswerRules", "EngineContract", "LifeRules", "PlaceRules", "StopRules"]
+__all__ = ["AnswerRules", "EngineContract", "LifeRules", "PlaceRules", "StopRules", "Subject"]

@@ -74,7 +74,7 @@ class AnswerRules(Subject):
         prompt = self.prompt_for(self.written)
         if prompt is None:
             pytest.skip("no prompt makes this model write a given text")
-        events = await self.events(engine, self.request(engine, prompt, max_tokens=512, ignore_eos=False))
+        events = await self.events(engine, self.request(engine, prompt, max_tokens=200, ignore_eos=False))
         texts = [event.text for event in events if isinstance(event, Delta)]
         assert "".join(texts) == self.written
         assert not [text for text in texts if "\N{REPLACEMENT CHARACTER}" in text or not _is_utf8(text)]

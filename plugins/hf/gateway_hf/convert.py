@@ -4,6 +4,7 @@ import fcntl
 import functools
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from gateway.engine import LoadFailed
 from gateway_hf import gate
 from gateway_hf.text import backend
 
+_LOG = logging.getLogger(__name__)
 _MARKER = "converted.json"
 # Counts up when what is written here changes.
 _FORMAT = 1
@@ -39,6 +41,7 @@ def converted(source: Path, dtype: torch.dtype, cache: Path, complete: Callable[
             if not _is_whole(folder, origin):
                 gate.check_gguf_file(source)
                 _clear(folder)
+                _LOG.info("converting %s into the cache folder, once", source.name)
                 with _finished_in(folder, origin) as part:
                     _convert(source, dtype, part)
                     complete(part)
@@ -117,7 +120,7 @@ def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
                 local_files_only=True,
             )
             _split_as_trained(tokenizer, source)
-        model.hf_quantizer = None  # else it counts as quantized, and such a model is not written
+        model.hf_quantizer = None  # type: ignore[assignment] # else it counts as quantized, and those are not written
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except OSError:
@@ -140,7 +143,7 @@ def _reading_once() -> Iterator[None]:
 
 def _split_as_trained(tokenizer: PreTrainedTokenizerBase, source: Path) -> None:
     """Split digits one by one where the model was trained so: transformers does not know this splitter by its name."""
-    field = gguf.GGUFReader(source).fields.get("tokenizer.ggml.pre")
+    field = gguf.GGUFReader(str(source)).fields.get("tokenizer.ggml.pre")
     if field is not None and field.contents() == "smollm":
         backend(tokenizer).pre_tokenizer = pre_tokenizers.Sequence(
             [

@@ -13,7 +13,8 @@ _INCOMPLETE = "\ufffd"
 class Detokenizer:
     """Decodes one answer: the pieces together are, byte for byte, what decoding all its ids at once gives.
 
-    A piece waits until its bytes are whole characters; special tokens have no text.
+    A piece waits until its bytes are whole characters; special tokens have no text. Only where a vocabulary spells
+    bytes one by one (`<0x0A>`) and the model writes bytes that are no text can a piece come out that the whole lacks.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = ()) -> None:
@@ -27,7 +28,11 @@ class Detokenizer:
     def feed(self, token: int) -> str:
         """Take the next token and return the text that it completes."""
         self._held.append(token)
-        text = self._stream.step(self._tokenizer, token)
+        try:
+            text = self._stream.step(self._tokenizer, token)
+        except Exception:  # noqa: BLE001 - its one error, of no type of its own: bytes that were a text are none any more
+            text = self._tokenizer.decode(self._held)
+            self._stream = DecodeStream(skip_special_tokens=True)
         if text is None:
             return ""
         self._said, self._held = self._held, []

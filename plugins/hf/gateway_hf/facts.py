@@ -47,7 +47,7 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
 
 def vocabulary(model: PreTrainedModel) -> int:
     """Return the number of logits, which may be more than the tokenizer has tokens."""
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call] # so is the library
     return int(model.config.get_text_config().vocab_size if head is None else head.weight.shape[0])
 
 

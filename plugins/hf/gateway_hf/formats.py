@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _MAX_HEADER = 100_000_000
+_LENGTH = 8
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16,
     "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4,
@@ -26,8 +27,8 @@ def check_safetensors(path: Path) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        if size < _LENGTH or length > min(size - _LENGTH, _MAX_HEADER):
             raise Malformed(f"its header says {length} bytes, the file has {size}")
         header = _json(file.read(length))
     header.pop("__metadata__", None)
@@ -36,8 +37,8 @@ def check_safetensors(path: Path) -> None:
         if begin != end:
             raise Malformed(f"its tensors overlap or leave a gap at byte {end}")
         end = stop
-    if end != size - 8 - length:
-        raise Malformed(f"its tensors take {end} bytes, the file holds {size - 8 - length}")
+    if end != size - _LENGTH - length:
+        raise Malformed(f"its tensors take {end} bytes, the file holds {size - _LENGTH - length}")
 
 
 def _json(raw: bytes) -> dict[str, Any]:
@@ -65,6 +66,9 @@ def _extent(name: str, entry: Any) -> tuple[int, int]:  # noqa: ANN401 - a piece
 # GGUF value types; 8 is a string and 9 an array.
 _FIXED = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
+_MAX_NESTING = 3
+_MAX_DIMENSIONS = 8
+_SHORTEST = 24
 _ALIGNMENT = b"general.alignment"
 
 
@@ -78,6 +82,13 @@ class _Reader:
     def number(self, form: str) -> int:
         start = self.skip(struct.calcsize(form))
         return int(struct.unpack_from(form, self._file, start)[0])
+
+    def count(self) -> int:
+        """Read how many things follow; each takes a byte at least."""
+        count = self.number("<Q")
+        if count > len(self._file):
+            raise Malformed("it ends inside its header")
+        return count
 
     def text(self) -> bytes:
         start = self.skip(self.number("<Q"))
@@ -95,8 +106,8 @@ class _Reader:
             self.skip(_FIXED[kind])
         elif kind == _STRING:
             self.skip(self.number("<Q"))
-        elif kind == _ARRAY and depth < 3:
-            item, count = self.number("<I"), self.number("<Q")
+        elif kind == _ARRAY and depth < _MAX_NESTING:
+            item, count = self.number("<I"), self.count()
             if item in _FIXED:
                 self.skip(_FIXED[item] * count)
                 return
@@ -116,7 +127,7 @@ def check_gguf(path: Path) -> None:
     Layout: magic, version, number of tensors, number of values; the values; the tensors' names, shapes, types and
     offsets; then, aligned, the tensors.
     """
-    if path.stat().st_size < 24:
+    if path.stat().st_size < _SHORTEST:
         raise Malformed("it is too short for a GGUF file")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         reader = _Reader(mapped)
@@ -124,7 +135,7 @@ def check_gguf(path: Path) -> None:
             raise Malformed("it does not begin with the GGUF magic")
         if (version := reader.number("<I")) not in (2, 3):
             raise Malformed(f"its GGUF version {version} is none of 2 and 3")
-        tensors, values = reader.number("<Q"), reader.number("<Q")
+        tensors, values = reader.count(), reader.count()
         alignment = _walk_values(reader, values)
         ends = [_tensor_end(reader) for _ in itertools.repeat(None, tensors)]
         begin = -(-reader.at // alignment) * alignment
@@ -152,7 +163,7 @@ def _tensor_end(reader: _Reader) -> int:
 
     reader.text()
     dimensions = reader.number("<I")
-    if not 1 <= dimensions <= 8:
+    if not 1 <= dimensions <= _MAX_DIMENSIONS:
         raise Malformed(f"a tensor has {dimensions} dimensions")
     count = math.prod(reader.number("<Q") for _ in range(dimensions))
     kind, offset = reader.number("<I"), reader.number("<Q")

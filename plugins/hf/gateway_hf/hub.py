@@ -1,5 +1,6 @@
 """Fetch a model from the Hugging Face Hub: the copy in its cache first, then the network."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from huggingface_hub.errors import (
 from gateway.engine import LoadFailed
 from gateway_hf import gate
 
+_LOG = logging.getLogger(__name__)
 _SECONDS = 5.0
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _TEXTS = frozenset({".json", ".txt", ".model", ".jinja"})
@@ -49,6 +51,7 @@ def _download(model: str, revision: str | None) -> Path:
     try:
         found = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
         wanted = _wanted([file.rfilename for file in found.siblings or ()], model)
+        _LOG.info("fetching %s from the hub", model)
         return Path(snapshot_download(model, revision=found.sha, allow_patterns=wanted, etag_timeout=_SECONDS))
     except (HfHubHTTPError, HFValidationError, LoadFailed):
         raise

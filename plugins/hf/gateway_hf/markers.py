@@ -21,10 +21,10 @@ class Markers:
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         added = tokenizer.get_added_tokens_decoder()
-        special = {token.content: id for id, token in added.items() if token.special}
+        special = {token.content: number for number, token in added.items() if token.special}
         named = {
-            token.content: id
-            for id, token in added.items()
+            token.content: number
+            for number, token in added.items()
             if token.content.startswith("<") and token.content in template
         }
         self._ids = special | named
@@ -53,12 +53,19 @@ class Markers:
         named = self._marker.sub(lambda match: self._name(self._ids[match[0]]), rendered)
         # Some vocabularies merge plain text into a special token: a seam in what was hidden prevents it.
         for seam in ("", self._name(_SEAM)):
-            parts = [text[:1] + seam + text[1:] for text in hidden]
-            text = self._hidden.sub(lambda match, parts=parts: parts[int(match[1])], named)
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            ids = self._tokenizer.encode(self._shown(named, hidden, seam), add_special_tokens=False).ids
             if self._owned.isdisjoint(ids):
-                return [self._real.get(id, id) for id in ids if id != self._seam]
+                return [self._real.get(number, number) for number in ids if number != self._seam]
         raise InvalidRequest("the messages hold text that the model reads as a special token", param="messages")
+
+    def _shown(self, text: str, hidden: list[str], seam: str) -> str:
+        """Bring back what was hidden, with a seam behind its first character."""
+
+        def bring(match: re.Match[str]) -> str:
+            original = hidden[int(match[1])]
+            return original[0] + seam + original[1:]
+
+        return self._hidden.sub(bring, text)
 
     def _name(self, marker: int | str) -> str:
         return f"<|{self._nonce}:{marker}|>"
@@ -70,13 +77,13 @@ class Markers:
         # New ids have to begin behind the last real one.
         taken = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         renamed.add_special_tokens([self._name(f"-{n}") for n in range(taken - renamed.get_vocab_size())])
-        renamed.add_special_tokens([self._name(_SEAM), *(self._alias(id, added[id]) for id in self._owned)])
-        renamed.add_tokens([token for id, token in added.items() if id not in self._owned])
+        renamed.add_special_tokens([self._name(_SEAM), *(self._alias(number, added[number]) for number in self._owned)])
+        renamed.add_tokens([token for number, token in added.items() if number not in self._owned])
         return renamed
 
-    def _alias(self, id: int, token: AddedToken) -> AddedToken:
+    def _alias(self, number: int, token: AddedToken) -> AddedToken:
         return AddedToken(
-            self._name(id),
+            self._name(number),
             single_word=token.single_word,
             lstrip=token.lstrip,
             rstrip=token.rstrip,
@@ -84,8 +91,9 @@ class Markers:
         )
 
     def _real_ids(self, added: dict[int, AddedToken]) -> dict[int, int]:
-        names = {id: self._name(id) if id in self._owned else token.content for id, token in added.items()}
-        return {self._tokenizer.token_to_id(name): id for id, name in names.items()}
+        names = {self._name(real) if real in self._owned else token.content: real for real, token in added.items()}
+        known = self._tokenizer.get_added_tokens_decoder()
+        return {number: names[token.content] for number, token in known.items() if token.content in names}
 
 
 def _any_of(texts: Iterable[str]) -> str:

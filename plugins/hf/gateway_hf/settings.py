@@ -18,8 +18,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
     revision: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    served_name: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^/]+$")] | None = None
-    device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "cpu"
+    served_name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\n]+\Z")] | None = None
+    device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)\Z")] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     places: Annotated[int, Meta(ge=1, le=1024)] = 8

@@ -4,10 +4,12 @@ import ctypes
 import gc
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils.logging import disable_progress_bar
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf import facts, gate, sources
@@ -37,12 +39,13 @@ class Loaded:
 
 def load(settings: Settings) -> Loaded:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
+    disable_progress_bar()
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     torch.set_num_threads(choose_threads(settings))
     source = sources.find(settings, dtype)
     tokenizer = _read_tokenizer(source)
-    model = _read_model(source, dtype).to(device)
+    model = _read_model(source, dtype, device)
     spelled = str(dtype).removeprefix("torch.")
     vocabulary = facts.vocabulary(model)
     window = min(facts.context_window(model, tokenizer), settings.context_window or sys.maxsize)
@@ -65,7 +68,7 @@ def load(settings: Settings) -> Loaded:
 def release() -> None:
     """Give back to the system what a model held, once nothing refers to it any more."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it, and alone needs it
     if trim is not None:
@@ -79,24 +82,22 @@ def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
         raise LoadFailed(f"the tokenizer of the model '{source.name}' cannot be loaded") from error
 
 
-def _read_model(source: Source, dtype: torch.dtype) -> PreTrainedModel:
+def _read_model(source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    kind = gate.read_json(source.folder / "config.json", source.name).get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise LoadFailed(f"the model '{source.name}' is of a type that transformers knows no text model for")
     try:
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise LoadFailed(f"the model '{source.name}' is of the type '{config.model_type}', which writes no text")
-        model, told = AutoModelForCausalLM.from_pretrained(
+        read: Any = AutoModelForCausalLM.from_pretrained(
             source.folder,
-            config=config,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
-    except LoadFailed:
-        raise
+        model: PreTrainedModel = read[0].to(device).eval()
     except Exception as error:  # as above
         raise LoadFailed(f"the model '{source.name}' cannot be loaded: its files do not fit together") from error
-    if missing := told["missing_keys"]:
+    if missing := read[1]["missing_keys"]:
         raise LoadFailed(f"the model '{source.name}' lacks {len(missing)} of its weights, such as '{min(missing)}'")
-    return model.eval()
+    return model

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.engine import ContextTooLong, Sampling, answer_limit
+from gateway.engine import ContextTooLong, InvalidRequest, ModelCard, Sampling, answer_limit
+
+
+def card(window=100, **defaults):
+    return ModelCard(
+        name="m",
+        context_window=window,
+        capabilities=frozenset(),
+        defaults=Sampling(**defaults) if defaults else Sampling(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -13,37 +22,61 @@ from gateway.engine import ContextTooLong, Sampling, answer_limit
         (Sampling(), 90),
         (Sampling(max_tokens=7), 7),
         (Sampling(max_tokens=90), 90),
-        (Sampling(max_tokens=0), 0),
         (Sampling(max_length=15), 5),
         (Sampling(max_length=100), 90),
     ],
 )
 def test_the_answer_gets_what_was_asked_or_all_the_room(sampling, limit):
-    assert answer_limit(sampling, 10, 100) == limit
+    assert answer_limit(sampling, 10, card()) == limit
 
 
 @pytest.mark.parametrize(
-    ("sampling", "prompt_tokens", "numbers"),
+    ("defaults", "limit"),
+    [({"max_tokens": 7}, 7), ({"max_length": 17}, 7), ({"max_length": 5}, 90), ({"max_tokens": 999}, 90)],
+)
+def test_a_default_is_never_refused_and_never_beats_what_was_asked(defaults, limit):
+    assert answer_limit(Sampling(), 10, card(**defaults)) == limit
+    assert answer_limit(Sampling(max_tokens=20), 10, card(**defaults)) == 20
+
+
+@pytest.mark.parametrize(
+    ("sampling", "prompt_tokens", "param", "message"),
     [
-        (Sampling(max_tokens=91), 10, ["10 tokens", "91", "1 too many", "100"]),
-        (Sampling(max_length=101), 10, ["10 tokens", "91", "1 too many", "100"]),
-        (Sampling(max_length=10), 10, ["10 tokens", "length of 10"]),
-        (Sampling(max_length=3), 10, ["10 tokens", "length of 3"]),
-        (Sampling(), 100, ["100 tokens", "1 too many", "context of 100"]),
-        (Sampling(max_tokens=1), 104, ["104 tokens", "5 too many", "context of 100"]),
+        (Sampling(max_tokens=91), 10, "max_tokens", "has 10 tokens and 91 are to follow; 1 too many .* of 100"),
+        (Sampling(max_length=101), 10, "max_length", "has 10 tokens and 91 are to follow; 1 too many .* of 100"),
+        (Sampling(), 100, None, "has 100 tokens; which leaves no room to answer in the context of 100"),
+        (Sampling(max_tokens=1), 104, None, "has 104 tokens; 4 too many for the context of 100"),
     ],
 )
-def test_what_cannot_fit_is_refused_with_numbers(sampling, prompt_tokens, numbers):
-    with pytest.raises(ContextTooLong) as refused:
-        answer_limit(sampling, prompt_tokens, 100)
-    assert [number for number in numbers if number not in refused.value.message] == []
+def test_what_cannot_fit_is_refused_with_numbers(sampling, prompt_tokens, param, message):
+    with pytest.raises(ContextTooLong, match=message) as refused:
+        answer_limit(sampling, prompt_tokens, card())
+    assert refused.value.param == param
 
 
-@given(st.integers(0, 60), st.integers(1, 50), st.none() | st.integers(0, 60), st.none() | st.integers(0, 60))
-def test_prompt_and_answer_never_pass_the_context(prompt_tokens, window, most, length):
+@pytest.mark.parametrize(
+    ("sampling", "param"),
+    [
+        (Sampling(max_tokens=0), "max_tokens"),
+        (Sampling(max_length=10), "max_length"),
+        (Sampling(max_length=3), "max_length"),
+    ],
+)
+def test_an_answer_of_no_token_is_refused_by_name(sampling, param):
+    with pytest.raises(InvalidRequest, match=f"{param} is .* leaves no token to answer 10 with") as refused:
+        answer_limit(sampling, 10, card())
+    assert not isinstance(refused.value, ContextTooLong)
+    assert refused.value.param == param
+
+
+lengths = st.none() | st.integers(0, 60)
+
+
+@given(st.integers(0, 60), st.integers(1, 50), lengths, lengths, lengths)
+def test_prompt_and_answer_never_pass_the_context(prompt_tokens, window, most, length, usual):
     sampling = Sampling(max_tokens=most, max_length=length if most is None else None)
     try:
-        limit = answer_limit(sampling, prompt_tokens, window)
-    except ContextTooLong:
+        limit = answer_limit(sampling, prompt_tokens, card(window, max_tokens=usual))
+    except InvalidRequest:
         return
-    assert 0 <= limit <= window - prompt_tokens
+    assert 1 <= limit <= window - prompt_tokens

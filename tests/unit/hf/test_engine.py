@@ -13,6 +13,7 @@ from gateway_hf.engine import HfEngine
 from gateway_hf.loop import Loop
 from gateway_hf.runner import Runner
 from gateway_hf.settings import Settings
+from gateway_hf.text import TextCodec
 
 from gateway.engine import (
     Capability,
@@ -150,6 +151,19 @@ async def test_the_impossible_is_refused_before_anything_starts(engine, prompt, 
         await anext(engine.generate(_ask(prompt, sampling)))
     assert type(caught.value) is error
     assert (await engine.status()).running == 0
+
+
+async def test_prompts_are_read_in_a_thread_of_their_own(engine, monkeypatch):
+    encode, threads = TextCodec.encode, []
+    monkeypatch.setattr(
+        TextCodec,
+        "encode",
+        lambda text, prompt: threads.append(threading.current_thread().name) or encode(text, prompt),
+    )
+    await collect(engine.generate(_ask()))
+    await engine.count_tokens("m", Completion("a"))
+    assert len(threads) == 2
+    assert all(name.startswith("hf-reader") for name in threads)
 
 
 async def test_a_stop_token_ends_the_answer_and_is_named(engine):

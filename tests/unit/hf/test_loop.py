@@ -98,6 +98,17 @@ async def test_a_bug_outside_of_a_generation_fails_those_inside_and_the_loop_liv
     assert "a step failed" in caplog.text
 
 
+async def test_a_thread_that_dies_turns_everyone_away():
+    runner, generation = ScriptedRunner(), make_generation()
+    runner.faults[generation.sequence] = SystemExit()
+    loop = _loop(Batch(Scheduler(places=2, chunk=4), runner))
+    loop.submit(generation)
+    with pytest.raises(Unavailable):
+        await _read(generation)
+    await asyncio.to_thread(loop.join)
+    assert not loop.alive
+
+
 async def test_ending_turns_away_what_runs_and_what_waits(loop, scheduler):
     generations = [make_generation(limit=10**9) for _ in range(3)]
     for generation in generations:

@@ -1,0 +1,315 @@
+"""Bodies that are no JSON, or not the JSON that the service takes."""
+
+import json
+import random
+import threading
+import time
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.observe import CANARY, is_error, logged, scrape
+from tests.support.service import Service
+
+JSON = {"content-type": "application/json"}
+FOUR_MIB = 4 * 1024 * 1024
+BOUNDED = settings(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def post(service: Service, body: bytes | str) -> httpx.Response:
+    return service.client.post("/v1/generate", content=body, headers=JSON)
+
+
+def with_field(name: str, value: str) -> str:
+    """Write a body by hand: what `value` says need not be JSON."""
+    return f'{{"prompt":"a","{name}":{value}}}'
+
+
+def nested(depth: int, field: str, opening: str = "[", closing: str = "]") -> str:
+    return with_field(field, opening * depth + closing * depth)
+
+
+@pytest.mark.parametrize("depth", [64, 500, 1_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("field", ["unknown", "prompt", "messages", "logit_bias"])
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}"), ("[", ""), ('[{"a":', "}]")], ids=str)
+def test_deep_nesting_is_refused(running_edge, depth, field, brackets):
+    body = nested(depth, field, *brackets).replace(":}", ":0}")
+    answer = post(running_edge, body)
+    assert answer.status_code == (413 if len(body) > FOUR_MIB else 400)
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_nesting_within_the_limit_is_no_fault(edge):
+    answer = post(edge, nested(63, "unknown"))
+    assert (answer.status_code, answer.headers["x-ignored-params"]) == (200, "unknown")
+
+
+def test_brackets_inside_texts_are_no_nesting(edge):
+    text = '["{[\\"' * 200
+    assert edge.generate(prompt=text, unknown=text, return_full_text=False).json()["generated_text"] == text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt":"\xff"}',
+        b'{"prompt":"\xc0\xaf"}',
+        b'{"prompt":"\xed\xa0\x80"}',
+        b'{"prompt":"\xf4\x90\x80\x80"}',
+        b'{"unknown":"\xff","prompt":"a"}',
+        b'{"\xff":1,"prompt":"a"}',
+        '{"prompt":"a"}'.encode("utf-16"),
+        '{"prompt":"a"}'.encode("utf-32"),
+        b'\xef\xbb\xbf{"prompt":"a"}',
+        rb'{"prompt":"\ud800"}',
+        rb'{"prompt":"\udc00\ud800"}',
+        rb'{"prompt":"\u12"}',
+        b'{"prompt":"a\x00b"}',
+        b'{"prompt":"a\nb"}',
+    ],
+)
+def test_broken_text_is_refused(edge, body):
+    assert is_error(post(edge, body), 400, "invalid_json")
+
+
+def test_a_nul_in_a_text_is_a_character_like_any(edge):
+    assert edge.generate(prompt="a\0b", return_full_text=False).json()["generated_text"] == "a\0b"
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("NaN", "invalid_json"),
+        ("Infinity", "invalid_json"),
+        ("-Infinity", "invalid_json"),
+        ("nan", "invalid_json"),
+        ("01", "invalid_json"),
+        ("1x", "invalid_json"),
+        ("+1", "invalid_json"),
+        ("1e400", "invalid_value"),
+        ("1" + "0" * 30, "invalid_value"),
+        ("1" + "0" * 5_000, "invalid_value"),
+        ("true", "invalid_value"),
+        ('"5"', "invalid_value"),
+        ("[5]", "invalid_value"),
+    ],
+)
+@pytest.mark.parametrize("field", ["max_new_tokens", "seed", "temperature", "top_k"])
+def test_only_a_number_is_a_number(running_edge, field, value, code):
+    param = field if code == "invalid_value" else None
+    assert is_error(post(running_edge, with_field(field, value)), 400, code, param)
+
+
+@pytest.mark.parametrize("value", ["1e3", "5.0", "1.5", "1E0"])
+@pytest.mark.parametrize("field", ["max_new_tokens", "seed", "top_k", "min_new_tokens"])
+def test_a_fraction_is_no_whole_number_however_round(running_edge, field, value):
+    assert is_error(post(running_edge, with_field(field, value)), 400, "invalid_value", field)
+
+
+def test_of_a_key_that_comes_twice_the_last_counts(edge):
+    answer = post(edge, '{"prompt":"first","prompt":"last","return_full_text":true,"return_full_text":false}')
+    assert answer.json()["generated_text"] == "last"
+
+
+def test_unknown_fields_are_named_and_change_nothing(edge):
+    answer = edge.generate(prompt=CANARY, n=3, tools=[{"type": "function"}], chat_template="{{ 1 }}")
+    assert answer.json()["generated_text"] == CANARY * 2
+    assert answer.headers["x-ignored-params"] == "n,tools,chat_template"
+
+
+def test_unknown_fields_are_named_on_streams_too(edge):
+    with edge.client.stream("POST", "/v1/generate", json={"prompt": "a", "stream": True, "user": "me"}) as answer:
+        assert answer.headers["x-ignored-params"] == "user"
+
+
+def test_a_header_holds_no_name_that_would_break_it(edge):
+    answer = edge.generate(**{"prompt": "a", "a\r\nset-cookie: b": 1, "ключ": 1, "c" * 5_000: 1, "fine": 1})
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+    assert len(answer.headers["x-ignored-params"]) <= 1_024
+
+
+def test_a_field_that_the_model_cannot_honour_is_refused_by_name(edge):
+    for field, value in {"logit_bias": {"1": 1.0}, "repetition_penalty": 1.2, "stop_token_ids": [7]}.items():
+        assert is_error(edge.generate(prompt="a", **{field: value}), 400, "unsupported_parameter", field)
+
+
+def test_an_unknown_field_inside_a_message_is_refused_by_name(edge):
+    answer = edge.generate(messages=[{"role": "user", "content": "a", "name": "b"}])
+    assert is_error(answer, 400, "unsupported_parameter", "messages[0].name")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b" ", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b'{"prompt":"a"', "invalid_json"),
+        (b'{"prompt":"a"} x', "invalid_json"),
+        (b'{"prompt":"a"}{"prompt":"b"}', "invalid_json"),
+        (b'{"prompt":"a",}', "invalid_json"),
+        (b"{'prompt':'a'}", "invalid_json"),
+        (b"prompt=a", "invalid_json"),
+        (b"[]", "invalid_value"),
+        (b'"a"', "invalid_value"),
+        (b"5", "invalid_value"),
+        (b"null", "invalid_value"),
+    ],
+)
+def test_a_body_is_one_object(edge, body, code):
+    assert is_error(post(edge, body), 400, code)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"content": "a"}, "messages[0].role"),
+        ({"role": "user"}, "messages[0].content"),
+        ({"role": "king", "content": "a"}, "messages[0].role"),
+        ({"role": "user", "content": 5}, "messages[0].content"),
+        ({"role": "user", "content": None}, "messages[0].content"),
+        ({"role": ["user"], "content": "a"}, "messages[0].role"),
+        ("a", "messages[0]"),
+    ],
+)
+def test_a_fault_is_named_by_its_path(edge, message, param):
+    assert is_error(edge.generate(messages=[message]), 400, "invalid_value", param)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("stop", json.dumps(["a"] * 800_000), "invalid_value"),
+        ("stop_token_ids", json.dumps([1] * 1_000_000), "invalid_value"),
+        ("logit_bias", json.dumps(dict.fromkeys(range(300_000), 1)), "invalid_value"),
+        ("messages", json.dumps([{"role": "user", "content": "a"}] * 90_000), "invalid_value"),
+        ("unknown", f"[{'[],' * 1_000_000}[]]", "invalid_json"),
+        ("unknown", f"[{('[' * 60 + ']' * 60 + ',') * 30_000}[]]", "invalid_json"),
+    ],
+    ids=["stop", "stop_token_ids", "logit_bias", "messages", "arrays", "deep arrays"],
+)
+def test_a_million_elements_are_refused_while_others_are_served(edge, field, value, code):
+    param = field if code == "invalid_value" else None
+    with Heartbeat(edge) as heartbeat:
+        assert is_error(post(edge, with_field(field, value)), 400, code, param)
+    assert heartbeat.slowest < 20 * 0.06
+
+
+class Heartbeat:
+    """Asks for `/livez` all the time from a thread of its own, and keeps the longest answer's seconds."""
+
+    def __init__(self, service: Service) -> None:
+        self.slowest = 0.0
+        self._url = f"{service.url}/livez"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self):
+        with httpx.Client() as client:
+            while not self._over.wait(0.01):
+                begun = time.perf_counter()
+                assert client.get(self._url).status_code == 200
+                self.slowest = max(self.slowest, time.perf_counter() - begun)
+
+
+def test_every_refusal_has_its_line_and_is_counted(edge):
+    bodies = {"invalid_json": "{", "invalid_value": "[]", "unsupported_parameter": with_field("logit_bias", '{"1":1}')}
+    before = scrape(edge)
+    for code, body in bodies.items():
+        line = logged(edge, post(edge, body).headers["x-request-id"])
+        assert (line["status"], line["code"], line["outcome"]) == (400, code, "refused")
+    after = scrape(edge)
+    for code in bodies:
+        sample = f'llm_gateway_rejected_total{{code="{code}"}}'
+        assert after[sample] == before.get(sample, 0) + 1
+
+
+def test_where_the_configuration_is_strict_an_unknown_field_is_an_error():
+    with Service(LLM_GATEWAY__SERVER__STRICT="true") as service:
+        assert is_error(service.generate(prompt="a", n=3, best_of=1), 400, "unsupported_parameter", "n")
+        assert is_error(service.generate(**{"prompt": "a", "k" * 9_000: 3}), 400, "unsupported_parameter", "k" * 1_000)
+        assert service.generate(prompt="a").status_code == 200
+
+
+@BOUNDED
+@given(
+    body=st.binary(max_size=300)
+    | st.text(max_size=100).map(str.encode)
+    | st.builds(lambda text: b'{"prompt":' + text, st.binary())
+)
+def test_any_bytes_get_an_answer_or_the_error_shape(running_edge, body):
+    answer = post(running_edge, body)
+    assert answer.status_code in {200, 400, 413, 415}
+    if answer.status_code != 200:
+        assert is_error(answer, answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"])
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+COUNT = st.integers(0, 40) | ANYTHING
+SHARE = st.floats(0, 2) | ANYTHING
+FIELDS = {
+    "messages": st.lists(
+        st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "assistant"]), "content": st.text()}),
+        max_size=3,
+    )
+    | ANYTHING,
+    "model": st.sampled_from(["echo", "default", "scripted"]) | ANYTHING,
+    "stream": st.booleans(),
+    "return_full_text": st.booleans(),
+    "max_length": COUNT,
+    "max_new_tokens": COUNT,
+    "min_new_tokens": COUNT,
+    "temperature": SHARE,
+    "top_p": SHARE,
+    "top_k": COUNT,
+    "min_p": SHARE,
+    "repetition_penalty": SHARE,
+    "presence_penalty": SHARE,
+    "frequency_penalty": SHARE,
+    "logit_bias": st.dictionaries(st.integers(0, 9).map(str), SHARE, max_size=3) | ANYTHING,
+    "seed": st.integers() | ANYTHING,
+    "stop": st.text(max_size=5) | st.lists(st.text(max_size=5), max_size=5) | ANYTHING,
+    "stop_token_ids": st.lists(COUNT, max_size=3) | ANYTHING,
+    # Where the end is ignored an answer fills the context; a bound on the tokens keeps this test short.
+    "ignore_eos": st.just(value=False),
+    "more": ANYTHING,
+}
+
+
+@BOUNDED
+@given(body=st.fixed_dictionaries({}, optional={"prompt": st.text(min_size=1) | ANYTHING} | FIELDS))
+def test_any_fields_get_an_answer_or_the_error_shape(running_edge, body):
+    answer = post(running_edge, json.dumps(body))
+    assert answer.status_code in {200, 400, 404}
+    if answer.status_code != 200:
+        assert is_error(answer, answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"])
+
+
+def test_a_body_that_was_damaged_on_the_way_gets_an_answer_or_the_error_shape(edge):
+    whole = json.dumps({"messages": [{"role": "user", "content": CANARY}], "stop": ["a", "b"], "seed": 5}).encode()
+    chance = random.Random(7)  # noqa: S311 - no secret, the same at every run
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        assert post(edge, bytes(damaged)).status_code in {200, 400}

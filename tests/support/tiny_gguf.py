@@ -1,0 +1,83 @@
+"""A real GGUF file, made on the spot from a tiny Llama folder as llama.cpp's converter would."""
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def make_tiny_gguf(folder: Path, file: Path, *, pre: str = "smollm") -> Path:
+    """Write the tiny Llama in `folder` as `file`, in float32; `pre` names the way its text is split."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    writer = gguf.GGUFWriter(file, "llama")
+    _write_shape(writer, model.config)
+    _write_tokenizer(writer, AutoTokenizer.from_pretrained(folder), pre)
+    for name, weight in model.state_dict().items():
+        writer.add_tensor(_renamed(name), _reordered(name, weight.numpy(), model.config))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _write_shape(writer: gguf.GGUFWriter, config) -> None:
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+
+
+def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer, pre: str) -> None:
+    special = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(pieces)
+    writer.add_token_types([3 if number in special else 1 for number in range(len(pieces))])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+
+
+def _renamed(name: str) -> str:
+    stem, _, kind = name.rpartition(".")
+    if not stem.startswith("model.layers."):
+        return f"{_NAMES[stem]}.{kind}"
+    number, _, part = stem.removeprefix("model.layers.").partition(".")
+    return f"blk.{number}.{_NAMES[part]}.{kind}"
+
+
+def _reordered(name: str, weight: np.ndarray, config) -> np.ndarray:
+    """Order the rows of queries and keys as llama.cpp rotates them: pairs side by side, not half a head apart."""
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+    if heads is None:
+        return weight
+    halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(weight.shape))

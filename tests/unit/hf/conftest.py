@@ -1,0 +1,38 @@
+"""Real tokenizers and models for the engine's tests: tiny ones, and the built-in one, converted once into its cache."""
+
+from functools import cache
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from gateway_hf import sources
+from gateway_hf.settings import Settings
+from gateway_hf.text import TextCodec
+from tests.support.tiny_models import make_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Say the folder of a tiny model by its architecture; tests leave it as it is."""
+    return cache(lambda architecture: make_tiny(architecture, tmp_path_factory.mktemp(architecture)))
+
+
+@pytest.fixture(scope="session")
+def builtin_folder():
+    return sources.find(Settings(), torch.bfloat16).folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_of(tiny, builtin_folder):
+    """Say the tokenizer of a tiny architecture, or of `builtin`."""
+    return cache(lambda name: AutoTokenizer.from_pretrained(builtin_folder if name == "builtin" else tiny(name)))
+
+
+@pytest.fixture(scope="session")
+def codec_of(tokenizer_of):
+    return cache(lambda name: codec(tokenizer_of(name)))
+
+
+def codec(tokenizer, context_window=8192):
+    return TextCodec(tokenizer, vocabulary=len(tokenizer), context_window=context_window)

@@ -1,0 +1,168 @@
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from gateway.engine import LoadFailed
+from gateway_hf import convert
+from tests.support.tiny_gguf import make_tiny_gguf
+
+FLOAT = torch.float32
+
+
+@pytest.fixture(scope="module")
+def source(tiny, tmp_path_factory):
+    return make_tiny_gguf(tiny("llama"), tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def conversions(monkeypatch, tiny):
+    """Convert by copying a folder, and list what was converted."""
+    done = []
+
+    def copy(source, dtype, folder):
+        done.append(source)
+        shutil.copytree(tiny("llama"), folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(convert, "_convert", copy)
+    return done
+
+
+def converted(source, cache, complete=convert.leave):
+    return convert.converted(source, FLOAT, cache, complete)
+
+
+def test_a_file_is_converted_once(source, tmp_path, conversions):
+    first = converted(source, tmp_path)
+    assert converted(source, tmp_path) == first
+    assert len(conversions) == 1
+    assert (first / "model.safetensors").is_file()
+
+
+def test_what_the_file_lacks_is_completed_before_the_folder_appears(source, tmp_path, conversions):
+    folder = converted(source, tmp_path, lambda part: (part / "more").write_text(str(part)))
+    assert (folder / "more").read_text() != str(folder)
+
+
+def cut(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def lie(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"\xff" * weights.stat().st_size)
+
+
+def garble(folder):
+    config = folder / "config.json"
+    config.write_bytes(b"{" * config.stat().st_size)
+
+
+def unmark(folder):
+    (folder / "converted.json").unlink()
+
+
+def mismark(folder):
+    (folder / "converted.json").write_text("[]")
+
+
+def drop(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+def outdate(folder):
+    marker = json.loads((folder / "converted.json").read_text())
+    marker["origin"]["transformers"] = "0.1"
+    (folder / "converted.json").write_text(json.dumps(marker))
+
+
+def replace_by_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+
+
+@pytest.mark.parametrize("damage", [cut, lie, garble, unmark, mismark, drop, outdate, replace_by_file])
+def test_a_damaged_or_outdated_cache_is_mended(source, tmp_path, conversions, damage):
+    folder = converted(source, tmp_path)
+    damage(folder)
+    assert converted(source, tmp_path) == folder
+    assert len(conversions) == 2
+    converted(source, tmp_path)
+    assert len(conversions) == 2
+
+
+def test_a_changed_file_is_converted_again(tiny, tmp_path, conversions):
+    source = make_tiny_gguf(tiny("llama"), tmp_path / "own.gguf")
+    converted(source, tmp_path)
+    make_tiny_gguf(tiny("llama"), source, pre="default")
+    converted(source, tmp_path)
+    assert len(conversions) == 2
+
+
+def test_what_a_killed_process_left_is_swept_away(source, tmp_path, conversions):
+    folder = converted(source, tmp_path)
+    half = tmp_path / f".{folder.name}.abc.part"
+    half.mkdir()
+    unmark(folder)
+    converted(source, tmp_path)
+    assert not half.exists()
+
+
+def test_a_conversion_that_fails_leaves_nothing_behind(source, tmp_path, monkeypatch):
+    def fail(source, dtype, folder):
+        (folder / "half").write_text("written")
+        raise LoadFailed("no")
+
+    monkeypatch.setattr(convert, "_convert", fail)
+    with pytest.raises(LoadFailed):
+        converted(source, tmp_path)
+    assert [entry for entry in tmp_path.iterdir() if entry.suffix != ".lock"] == []
+
+
+def test_a_full_disk_is_one_line(source, tmp_path, monkeypatch):
+    def fail(source, dtype, folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(convert, "_convert", fail)
+    with pytest.raises(LoadFailed, match=r"^the GGUF file 'tiny\.gguf' .*: No space left on device$"):
+        converted(source, tmp_path)
+
+
+def test_a_cache_folder_that_cannot_be_made_is_one_line(source, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LoadFailed, match="cannot be converted"):
+        converted(source, tmp_path / "file" / "cache")
+
+
+def test_of_two_at_once_one_converts_and_one_waits(source, tmp_path, conversions):
+    together = threading.Barrier(2)
+
+    def run(_):
+        together.wait(10)
+        return converted(source, tmp_path)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, range(2))
+    assert first == second
+    assert len(conversions) == 1
+
+
+def test_a_damaged_file_is_refused_before_a_library_sees_it(source, tmp_path, conversions):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(source.read_bytes()[:-1000])
+    with pytest.raises(LoadFailed, match=r"'broken\.gguf' is damaged: its tensors need"):
+        converted(broken, tmp_path)
+    assert conversions == []
+
+
+def test_a_file_that_transformers_cannot_read_is_one_line(tiny, source, tmp_path):
+    content = source.read_bytes().replace(b"llama", b"nosuc")
+    unknown = tmp_path / "unknown.gguf"
+    unknown.write_bytes(content)
+    with pytest.raises(LoadFailed, match="does not read it") as caught:
+        converted(unknown, tmp_path)
+    assert "\n" not in caught.value.message

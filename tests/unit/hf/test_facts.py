@@ -1,0 +1,79 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+from transformers import GenerationConfig, GPT2Config, LlamaConfig
+
+from gateway.engine import LoadFailed, Sampling
+from gateway_hf import facts
+
+
+def model_of(config, **generation):
+    return SimpleNamespace(config=config, generation_config=GenerationConfig(**generation))
+
+
+def tokenizer_of(limit=10**30, eos=None):
+    return SimpleNamespace(model_max_length=limit, eos_token_id=eos)
+
+
+@pytest.mark.parametrize(
+    ("config", "limit", "window"),
+    [
+        (LlamaConfig(max_position_embeddings=77), 10**30, 77),
+        (GPT2Config(n_positions=55), 10**30, 55),
+        (SimpleNamespace(), 512, 512),
+        (SimpleNamespace(), 10**30, 2048),
+    ],
+)
+def test_the_context_is_the_configs_else_the_tokenizers(config, limit, window):
+    if isinstance(config, SimpleNamespace):
+        config = SimpleNamespace(get_text_config=lambda: SimpleNamespace())
+    assert facts.context_window(model_of(config), tokenizer_of(limit)) == window
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "tokenizer", "ids"),
+    [
+        ([2, 4], 7, 9, {2, 4}),
+        (3, 7, 9, {3}),
+        (None, 7, 9, {7}),
+        (None, None, 9, {9}),
+        (None, None, None, set()),
+        (0, 7, 9, {0}),
+    ],
+)
+def test_the_end_is_the_generation_configs_else_the_configs_else_the_tokenizers(generation, config, tokenizer, ids):
+    model = model_of(LlamaConfig(eos_token_id=config), eos_token_id=generation)
+    assert facts.eos_ids(model, tokenizer_of(eos=tokenizer)) == ids
+
+
+@pytest.mark.parametrize(
+    ("config", "defaults"),
+    [
+        (None, Sampling()),
+        ({}, Sampling()),
+        ({"temperature": 0.7, "top_p": 0.9}, Sampling()),
+        ({"do_sample": False, "temperature": 0.7}, Sampling()),
+        ({"do_sample": True}, Sampling(temperature=1.0)),
+        (
+            {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "min_p": 0.1},
+            Sampling(temperature=0.7, top_p=0.8, top_k=20, min_p=0.1),
+        ),
+        ({"do_sample": True, "temperature": None, "top_k": None}, Sampling(temperature=1.0)),
+        ({"repetition_penalty": 1.1}, Sampling(repetition_penalty=1.1)),
+        ({"max_new_tokens": 64, "max_length": 100}, Sampling(max_tokens=64)),
+        ({"max_length": 100}, Sampling(max_length=100)),
+        ({"max_length": 20}, Sampling()),
+        ({"do_sample": True, "temperature": "hot", "top_k": 1.5}, Sampling(temperature=1.0)),
+    ],
+)
+def test_only_what_a_generation_config_says_is_a_default(tmp_path, config, defaults):
+    if config is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(config))
+    assert facts.sampling_defaults(tmp_path, "m") == defaults
+
+
+def test_a_generation_config_that_is_not_json_is_refused(tmp_path):
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(LoadFailed):
+        facts.sampling_defaults(tmp_path, "m")

@@ -1,0 +1,80 @@
+import threading
+
+import pytest
+
+from gateway.engine import EngineError, InvalidRequest
+from gateway_hf.template import OutOfTime, render, time_limit
+from tests.support.tiny_models import make_tokenizer
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def rendered(template, messages=HELLO, seconds=20.0):
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    tokenizer.chat_template = template
+    return render(tokenizer, messages, seconds)
+
+
+def test_a_template_says_the_conversation_and_begins_the_answer():
+    text = rendered("{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}{{ add_generation_prompt }}")
+    assert text == "user: helloTrue"
+
+
+def test_what_a_template_refuses_is_the_callers_fault():
+    with pytest.raises(InvalidRequest, match="no system here") as caught:
+        rendered("{{ raise_exception('no\nsystem   here') }}")
+    assert caught.value.param == "messages"
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ messages[0].__class__.__mro__ }}",
+        "{{ 'a' * 10**15 }}",
+        "{% if %}",
+        "{{ missing.attribute }}",
+        "{{ messages.append(1) }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{{ 'a' * 10**7 }}",
+    ],
+)
+def test_a_hostile_or_broken_template_is_the_engines_fault_and_says_nothing_of_its_inside(template):
+    with pytest.raises(EngineError) as caught:
+        rendered(template)
+    assert not isinstance(caught.value, InvalidRequest)
+    assert caught.value.message.startswith("the model's chat template ")
+
+
+def test_a_template_that_would_never_end_is_ended():
+    with pytest.raises(EngineError, match=r"within 0\.2 seconds"):
+        rendered("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", seconds=0.2)
+
+
+def test_the_time_limit_strikes_in_its_own_thread_and_spares_the_rest():
+    struck = []
+
+    def spin():
+        try:
+            with time_limit(0.05):
+                while True:
+                    pass
+        except OutOfTime:
+            struck.append(threading.current_thread())
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    thread.join(10)
+    assert struck == [thread]
+
+
+def test_what_ends_in_time_leaves_no_timer_behind():
+    before = threading.active_count()
+    with time_limit(60):
+        pass
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)
+    assert threading.active_count() <= before

@@ -1,0 +1,226 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.engine import (
+    Chat,
+    Completion,
+    ContextTooLong,
+    Image,
+    InvalidRequest,
+    LoadFailed,
+    Message,
+    Text,
+    Tokens,
+    Unsupported,
+)
+from gateway_hf.text import backend
+from tests.support.tiny_models import make_tokenizer
+from tests.unit.hf.conftest import codec
+
+TEMPLATES = {
+    "chatml": None,
+    "trim": "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n\n{{ m['content'] | trim }}<|im_end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n\n{% endif %}",
+    "strip": "{% for m in messages %}{% if m.role == 'user' %}[USER] {{ m.content.strip() }} [/USER]"
+    "{% else %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}",
+    "bare": "{% for m in messages %}{{ m.content }}{% endfor %}",
+    "json": "{% for m in messages %}{{ m | tojson }}<|im_end|>{% endfor %}",
+}
+TEXTS = [
+    "hello",
+    "  two spaces around  ",
+    "\n\tlines\r\n\n",
+    "",
+    " ",
+    "你好世界 🙂👩‍👩‍👧‍👦",
+    "1234567890 3.14",
+    "def f(x):\n    return x  # done\n",
+    "<html><b>bold</b></html> <| |> <|x|> </s> [INST]",
+    "won't you'll 'quoted' \"double\"",
+    "assistant\n",
+    "\ufeffbom e\u0301 \u200b",
+]
+MARKERS = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|begin|>",
+    "<|endoftext|>",
+    "<|IM_END|>",
+    "<|im_",
+    "end|>",
+    "system",
+    "\n",
+    " ",
+]
+
+
+@pytest.fixture(params=["llama", "qwen2", "builtin"])
+def tokenizer(request, tokenizer_of):
+    return tokenizer_of(request.param)
+
+
+@pytest.fixture(params=sorted(TEMPLATES))
+def templated(request):
+    return with_template(TEMPLATES[request.param])
+
+
+def with_template(template):
+    tokenizer = make_tokenizer(begins=True, chats=True)
+    if template is not None:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def chat(*texts, roles=("user", "assistant")):
+    return Chat(tuple(Message(roles[n % len(roles)], (Text(text),)) for n, text in enumerate(texts)))
+
+
+def reference(tokenizer, prompt):
+    turns = [{"role": turn.role, "content": turn.text} for turn in prompt.messages]
+    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen2", "gemma", "opt", "builtin"])
+@pytest.mark.parametrize("text", [text for text in TEXTS if text])
+def test_a_raw_prompt_gets_what_its_tokenizer_adds(tokenizer_of, codec_of, name, text):
+    assert codec_of(name).encode(Completion(text)) == tokenizer_of(name)(text).input_ids
+
+
+def test_a_marker_in_a_raw_prompt_is_a_marker(codec_of):
+    assert codec_of("gpt2").encode(Completion("<|end|>")) == [2]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_ordinary_text_gets_the_ids_of_the_template(tokenizer, text):
+    prompt = chat(text, "fine", text)
+    assert codec(tokenizer).encode(prompt) == reference(tokenizer, prompt)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_template_that_works_on_its_texts_gets_its_own_ids(templated, text):
+    prompt = chat(text, " fine ", text)
+    assert codec(templated).encode(prompt) == reference(templated, prompt)
+
+
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=3))
+def test_any_text_without_markers_gets_the_ids_of_the_template(tokenizer_of, codec_of, texts):
+    prompt = chat(*texts)
+    assert codec_of("llama").encode(prompt) == reference(tokenizer_of("llama"), prompt)
+
+
+@given(st.lists(st.lists(st.sampled_from(MARKERS), max_size=6).map("".join), min_size=1, max_size=3))
+def test_what_users_write_never_becomes_a_marker(tokenizer_of, codec_of, texts):
+    tokenizer, text_codec = tokenizer_of("llama"), codec_of("llama")
+    specials = set(tokenizer.all_special_ids) | {3, 4}
+    harmless = [token for token in text_codec.encode(chat(*["x"] * len(texts))) if token in specials]
+    ids = text_codec.encode(chat(*texts))
+    assert [token for token in ids if token in specials] == harmless
+    said = "".join(f"<|im_start|>{('user', 'assistant')[n % 2]}\n{text}<|im_end|>\n" for n, text in enumerate(texts))
+    assert tokenizer.decode(ids) == said + "<|im_start|>assistant\n"
+
+
+def test_a_marker_that_a_user_writes_is_read_as_plain_text(tokenizer_of, codec_of):
+    tokenizer = tokenizer_of("builtin")
+    ids = codec_of("builtin").encode(chat("a<|im_end|>b"))
+    plain = tokenizer.encode("user\na<|im_end|>b", add_special_tokens=False, split_special_tokens=True)
+    assert any(ids[at : at + len(plain)] == plain for at in range(len(ids)))
+
+
+@pytest.mark.parametrize("template", [TEMPLATES["trim"], TEMPLATES["strip"], TEMPLATES["json"]])
+def test_markers_stay_text_in_a_template_that_works_on_its_texts(template):
+    tokenizer = with_template(template)
+    harmless, hostile = (codec(tokenizer).encode(chat(text)) for text in ("xy", " <|im_end|><|end|> "))
+    assert [token for token in hostile if token < 5] == [token for token in harmless if token < 5]
+    assert "<|im_end|><|end|>" in tokenizer.decode(hostile)
+
+
+def test_a_users_word_does_not_become_a_marker_that_only_the_template_knows():
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}<tool>"
+    known = tokenizer.convert_tokens_to_ids("<tool>")
+    assert codec(tokenizer).encode(chat("<tool>")).count(known) == 1
+    assert codec(tokenizer).encode(chat("x", "<tool>")).count(known) == 2
+
+
+def test_a_vocabulary_that_merges_text_into_a_marker_is_kept_from_it():
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["th"]})
+    merged = tokenizer.convert_tokens_to_ids("th")
+    ids = codec(tokenizer).encode(chat("th"))
+    assert merged not in ids
+    assert "th<|im_end|>" in tokenizer.decode(ids)
+
+
+def test_a_model_without_a_template_takes_no_messages(codec_of):
+    assert not codec_of("gpt2").has_chat
+    with pytest.raises(Unsupported, match="no chat template"):
+        codec_of("gpt2").encode(chat("hello"))
+
+
+def test_a_role_that_the_template_refuses_is_an_invalid_request():
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}ok"
+    with pytest.raises(InvalidRequest, match="System role not supported"):
+        codec(with_template(refusing)).encode(chat("be kind", roles=("system",)))
+
+
+def test_an_image_is_refused(codec_of):
+    with pytest.raises(Unsupported, match="text only"):
+        codec_of("llama").encode(Chat((Message("user", (Image(b"", "image/png"),)),)))
+
+
+def test_tokens_are_used_as_they_are(codec_of):
+    assert codec_of("llama").encode(Tokens((383, 0, 7))) == [383, 0, 7]
+
+
+@pytest.mark.parametrize("ids", [(384,), (-1,), (1 << 70,)])
+def test_ids_outside_the_vocabulary_are_refused(codec_of, ids):
+    with pytest.raises(InvalidRequest, match="384"):
+        codec_of("llama").encode(Tokens(ids))
+
+
+@pytest.mark.parametrize("prompt", [Tokens(()), Completion("")])
+def test_a_prompt_of_no_tokens_is_refused(codec_of, prompt):
+    with pytest.raises(InvalidRequest, match="no tokens"):
+        codec_of("gpt2").encode(prompt)
+
+
+@pytest.mark.parametrize("prompt", [Completion("ab " * 5_000_000), chat("ﷺ" * 3_000_000)])
+def test_megabytes_are_refused_before_they_are_read_whole(tokenizer_of, monkeypatch, prompt):
+    longest = 0
+    small = codec(tokenizer_of("llama"), context_window=256)
+    small._backend = Watched(small._backend)
+    with pytest.raises(ContextTooLong, match="more than the 256 tokens"):
+        small.encode(prompt)
+    assert longest < small._backend.read < 100_000
+
+
+class Watched:
+    """A tokenizer that counts the characters it read."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.read = 0
+
+    def encode(self, text, **options):
+        self.read += len(text)
+        return self._tokenizer.encode(text, **options)
+
+
+def test_a_long_text_of_few_tokens_is_read(tokenizer_of):
+    tokenizer = tokenizer_of("builtin")
+    text = " " * 3000
+    assert len(tokenizer(text).input_ids) < 300
+    assert codec(tokenizer, context_window=300).encode(Completion(text)) == tokenizer(text).input_ids
+
+
+def test_a_token_has_a_text(codec_of):
+    assert codec_of("llama").token_text(4) == "<|im_end|>"
+    assert codec_of("llama").token_text(codec_of("llama").encode(Completion("a"))[-1]) == "a"
+
+
+def test_a_tokenizer_without_a_backend_is_refused():
+    with pytest.raises(LoadFailed):
+        backend(object())

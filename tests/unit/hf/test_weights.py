@@ -1,0 +1,159 @@
+import json
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gateway.engine import Completion, LoadFailed
+from gateway_hf import weights
+from gateway_hf.settings import Settings
+from tests.support.tiny_gguf import make_tiny_gguf
+from tests.support.tiny_models import ARCHITECTURES, CHAT_ARCHITECTURES, CONTEXT, VOCABULARY, make_tiny
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Put the number of threads back: it belongs to the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_tiny("llama", tmp_path / "tiny-llama")
+
+
+def load(model, **settings):
+    return weights.load(Settings(model=str(model), dtype="float32", **settings))
+
+
+def refusal(model):
+    with pytest.raises(LoadFailed) as caught:
+        load(model)
+    assert "\n" not in caught.value.message
+    assert "Traceback" not in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_folder_of_each_architecture_loads(tiny, architecture):
+    loaded = load(tiny(architecture))
+    assert (loaded.context_window, loaded.vocabulary) == (CONTEXT, VOCABULARY)
+    assert (loaded.device, loaded.dtype) == ("cpu", "float32")
+    assert loaded.text.has_chat == (architecture in CHAT_ARCHITECTURES)
+    assert loaded.eos_ids == ({2, 4} if loaded.text.has_chat else {2})
+    assert not loaded.model.training
+    assert all(weight.dtype is torch.float32 for weight in loaded.model.parameters())
+
+
+def test_a_model_is_called_by_its_folder_and_on_demand_otherwise(folder):
+    assert load(folder).name == "tiny-llama"
+    renamed = load(f"{folder}/", served_name="mine")
+    assert (renamed.name, renamed.aliases) == ("mine", ("tiny-llama",))
+
+
+def test_a_context_can_be_lowered_and_never_raised(folder):
+    assert load(folder, context_window=100).context_window == 100
+    assert load(folder, context_window=1000).context_window == CONTEXT
+
+
+def test_the_threads_are_set(folder):
+    load(folder, threads=3)
+    assert torch.get_num_threads() == 3
+
+
+def test_the_dtype_is_the_one_asked_for(folder):
+    loaded = weights.load(Settings(model=str(folder), dtype="bfloat16"))
+    assert loaded.dtype == "bfloat16"
+    assert all(weight.dtype is torch.bfloat16 for weight in loaded.model.parameters())
+
+
+def test_what_answers_depend_on_changes_the_fingerprint(folder):
+    first = load(folder).fingerprint
+    assert load(folder).fingerprint == first
+    assert weights.load(Settings(model=str(folder), dtype="bfloat16")).fingerprint != first
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    assert load(folder).fingerprint != first
+
+
+def test_a_missing_weight_is_never_made_up(folder):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert "lacks 1 of its weights" in refusal(folder)
+
+
+def change_config(folder, **entries):
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | entries))
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    change_config(folder, intermediate_size=100)
+    assert "do not fit together" in refusal(folder)
+
+
+@pytest.mark.parametrize("kind", ["t5", "no-such-type", None, ["llama"]])
+def test_a_type_that_writes_no_text_is_refused(folder, kind):
+    change_config(folder, model_type=kind)
+    assert "knows no text model" in refusal(folder)
+
+
+@pytest.mark.parametrize("content", ["{}", "{", '{"model": {"type": "BPE"}}'])
+def test_a_broken_tokenizer_is_refused(folder, content):
+    (folder / "tokenizer.json").write_text(content)
+    assert "tokenizer of the model 'tiny-llama'" in refusal(folder)
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./nothing-here", "missing.gguf"])
+def test_a_path_that_leads_nowhere_is_refused(model):
+    assert "/no/such" not in refusal(model)
+
+
+def test_a_gguf_file_gives_the_model_it_was_made_from(folder, tmp_path):
+    file = make_tiny_gguf(folder, tmp_path / "made.gguf")
+    loaded = load(file, cache_folder=str(tmp_path / "cache"))
+    assert loaded.name == "made"
+    assert loaded.note == "quantized weights (GGUF), de-quantized to float32"
+    ids = loaded.text.encode(Completion("The capital of France is 42"))
+    reference = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.inference_mode():
+        expected, found = (model(torch.tensor([ids])).logits for model in (reference, loaded.model))
+    assert torch.allclose(expected, found, atol=1e-4)
+
+
+def test_the_splitter_that_its_file_names_splits_digits(folder, tmp_path):
+    file = make_tiny_gguf(folder, tmp_path / "made.gguf", pre="smollm")
+    text = load(file, cache_folder=str(tmp_path / "cache")).text
+    known = AutoTokenizer.from_pretrained(folder)
+    assert text.encode(Completion("42")) == known.convert_tokens_to_ids(["4", "2"])
+
+
+def test_the_builtin_model_says_what_it_is():
+    loaded = weights.load(Settings(dtype="bfloat16"))
+    assert loaded.name == "smollm2-135m-instruct"
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in loaded.aliases
+    assert loaded.note == "4-bit weights (Q4_1), de-quantized to bfloat16"
+    assert (loaded.context_window, loaded.vocabulary, loaded.eos_ids) == (8192, 49152, {2})
+    assert (loaded.defaults.temperature, loaded.defaults.top_p) == (0.2, 0.9)
+    head, embeddings = loaded.model.get_output_embeddings(), loaded.model.get_input_embeddings()
+    assert head.weight.data_ptr() == embeddings.weight.data_ptr()
+
+
+def test_dropping_a_model_gives_its_memory_back():
+    memory = psutil.Process().memory_info
+    weights.release()
+    before = memory().rss
+    loaded = weights.load(Settings(dtype="bfloat16"))
+    loaded.model.to(torch.float32)
+    held = memory().rss - before
+    del loaded
+    weights.release()
+    left = memory().rss - before
+    assert held > 400 << 20
+    assert left < held / 4
