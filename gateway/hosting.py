@@ -124,11 +124,11 @@ class Hosting:
                 seat.idle.set()
 
     async def load(self, name: str) -> Seat:
-        """Load the model `name`, or wait for the load under way; a loaded one is left as it is."""
+        """Load the model `name`, or wait for the load under way; a loaded one is left as it is. Raise `LoadFailed`."""
         seat = self._named(name)
         await self._enter(seat)
         if seat.health is Health.FAILED:
-            raise Unavailable(seat.detail)
+            raise LoadFailed(seat.detail)
         return seat
 
     async def unload(self, name: str) -> Seat:

@@ -46,4 +46,6 @@ def test_a_custom_endpoint_is_served_documented_and_guarded(package):
         assert failed.status_code == 500
         assert failed.json()["error"]["code"] == "internal_error"
         assert "secret" not in failed.text
-        assert "secret inside" in service.output
+    told = [line["exception"] for line in service.kept if "exception" in line]
+    assert len(told) == 1
+    assert "secret inside" in told[0]

@@ -193,7 +193,7 @@ async def test_leaving_while_an_engine_loads_ends():
 async def test_a_load_that_fails_again_says_so():
     async with hosting(a={"fails": "load"}) as found:
         await settled(found)
-        with pytest.raises(Unavailable, match="the folder is empty"):
+        with pytest.raises(LoadFailed, match="the folder is empty"):
             await found.load("a")
         with pytest.raises(UnknownModel):
             await found.load("zzz")

@@ -92,7 +92,7 @@ class NativeController(Controller):
         tags=["models"],
         summary="Load a model",
         response_description="The model, ready.",
-        responses=refusals("model_not_found", "engine_unavailable"),
+        responses=refusals("model_not_found", "load_failed"),
     )
     async def load(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
         """Load a model, by its own name or its engine's, and answer when it is ready."""

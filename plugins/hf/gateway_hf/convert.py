@@ -90,7 +90,10 @@ def _sizes(folder: Path) -> dict[str, int]:
 def _clear(folder: Path) -> None:
     """Remove a broken conversion and what a killed process left half-written; the lock keeps others away."""
     for remains in (folder, *folder.parent.glob(f".{folder.name}.*.part")):
-        shutil.rmtree(remains, ignore_errors=True)
+        if remains.is_dir() and not remains.is_symlink():
+            shutil.rmtree(remains)
+        else:
+            remains.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gateway.engine import Sampling
+from gateway.engine import LoadFailed, Sampling
 from gateway_hf import gate
 
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
@@ -55,19 +54,16 @@ def sampling_defaults(folder: Path, name: str) -> Sampling:
     """Return what the generation config sets; one that does not ask for sampling sets no way to draw."""
     file = folder / "generation_config.json"
     config = gate.read_json(file, name) if file.is_file() else {}
-    said: dict[str, Any] = {"repetition_penalty": _number(config, "repetition_penalty")}
+    said = {"repetition_penalty": config.get("repetition_penalty"), "max_tokens": config.get("max_new_tokens")}
     if config.get("do_sample") is True:
-        said |= {"temperature": 1.0} | {key: value for key in _DRAWN if (value := _number(config, key)) is not None}
-    if isinstance(config.get("max_new_tokens"), int):
-        said["max_tokens"] = config["max_new_tokens"]
-    elif isinstance(config.get("max_length"), int) and config["max_length"] != _LIBRARY_MAX_LENGTH:
-        said["max_length"] = config["max_length"]
-    return msgspec.convert(said, Sampling)
-
-
-def _number(config: Mapping[str, Any], key: str) -> float | None:
-    value = config.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        said |= {key: config.get(key) for key in _DRAWN}
+        said["temperature"] = 1.0 if said["temperature"] is None else said["temperature"]
+    if said["max_tokens"] is None and config.get("max_length") != _LIBRARY_MAX_LENGTH:
+        said["max_length"] = config.get("max_length")
+    try:
+        return msgspec.convert(said, Sampling)
+    except msgspec.ValidationError as error:
+        raise LoadFailed(f"the generation_config.json of the model '{name}' makes no sense: {error}") from error
 
 
 def fingerprint(folder: Path, weights: list[str], dtype: str) -> str:

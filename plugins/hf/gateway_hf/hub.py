@@ -52,10 +52,12 @@ def _download(model: str, revision: str | None) -> Path:
         found = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
         wanted = _wanted([file.rfilename for file in found.siblings or ()], model)
         _LOG.info("fetching %s from the hub", model)
-        return Path(snapshot_download(model, revision=found.sha, allow_patterns=wanted, etag_timeout=_SECONDS))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, etag_timeout=_SECONDS))
     except (HfHubHTTPError, HFValidationError, LoadFailed):
         raise
-    except Exception as error:  # the HTTP library's own errors, which change with it, and the disk's
+    except Exception as error:  # most are the HTTP library's own, and those change with it
+        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+            raise LoadFailed(f"the model '{model}' cannot be written to the local cache: {error.strerror}") from error
         raise LoadFailed(f"the model '{model}' is not in the local cache and the hub cannot be reached") from error
 
 

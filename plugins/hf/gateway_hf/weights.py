@@ -39,11 +39,12 @@ class Loaded:
 
 def load(settings: Settings) -> Loaded:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call] # so is the library
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     torch.set_num_threads(choose_threads(settings))
     source = sources.find(settings, dtype)
+    _check_type(source)
     tokenizer = _read_tokenizer(source)
     model = _read_model(source, dtype, device)
     spelled = str(dtype).removeprefix("torch.")
@@ -75,6 +76,12 @@ def release() -> None:
         trim(0)
 
 
+def _check_type(source: Source) -> None:
+    kind = gate.read_json(source.folder / "config.json", source.name).get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise LoadFailed(f"the model '{source.name}' is of a type that transformers knows no text model for")
+
+
 def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
@@ -83,9 +90,6 @@ def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 
 def _read_model(source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    kind = gate.read_json(source.folder / "config.json", source.name).get("model_type")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise LoadFailed(f"the model '{source.name}' is of a type that transformers knows no text model for")
     try:
         read: Any = AutoModelForCausalLM.from_pretrained(
             source.folder,

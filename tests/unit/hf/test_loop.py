@@ -98,6 +98,7 @@ async def test_a_bug_outside_of_a_generation_fails_those_inside_and_the_loop_liv
     assert "a step failed" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_thread_that_dies_turns_everyone_away():
     runner, generation = ScriptedRunner(), make_generation()
     runner.faults[generation.sequence] = SystemExit()

@@ -1,6 +1,5 @@
 import msgspec
 import pytest
-
 from gateway_hf.settings import Settings
 
 

@@ -1,4 +1,5 @@
 import pytest
+from gateway_hf.text import backend
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from gateway.engine import (
     Tokens,
     Unsupported,
 )
-from gateway_hf.text import backend
 from tests.support.tiny_models import make_tokenizer
 from tests.unit.hf.conftest import codec
 
