@@ -18,7 +18,6 @@ GENERATION = (
     "engine_error",
     "upstream_unavailable",
     "overloaded",
-    "load_failed",
     "deadline_exceeded",
 )
 

@@ -18,6 +18,7 @@ class ProbeController(Controller):
     async def probe(self, hosting: Hosting) -> dict[str, int]:
         """Count what a request could leave behind."""
         return {
+            "pid": os.getpid(),
             "running": sum(len(seat.running) for seat in hosting.seats),
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),

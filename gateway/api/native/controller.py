@@ -18,13 +18,13 @@ from litestar.types import ASGIApp
 from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
 from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
-from gateway.api.native.translate import to_request
+from gateway.api.native.translate import to_field, to_request
 from gateway.api.payload import Payload
 from gateway.api.problems import Problem
 from gateway.api.refusals import BODY, ENGINE, GENERATION, refusals
 from gateway.api.streaming import EventStream, first_event, frames, while_connected
 from gateway.config import Config
-from gateway.engine import Fold, GenerateEvent, ModelCard, Started
+from gateway.engine import EngineError, Fold, GenerateEvent, ModelCard, Started
 from gateway.hosting import Hosting, Seat
 from gateway.service import Inference
 from gateway.telemetry import request_id
@@ -66,11 +66,15 @@ class NativeController(Controller):
         asked = to_request(wanted, card, config.generate, request_id.get())
         rendering = Rendering(wanted, card.name, asked.id)
         events = inference.generate(asked)
-        if wanted.stream:
-            first = await first_event(request.receive, events)
-            body_frames = frames(first, events, rendering.to_frame)
-            return EventStream(body_frames, ping_seconds=config.server.ping_seconds, headers=headers)
-        reply = await while_connected(request.receive, _whole(events, rendering))
+        try:
+            if wanted.stream:
+                first = await first_event(request.receive, events)
+                body_frames = frames(first, events, rendering.to_frame)
+                return EventStream(body_frames, ping_seconds=config.server.ping_seconds, headers=headers)
+            reply = await while_connected(request.receive, _whole(events, rendering))
+        except EngineError as error:
+            error.param = to_field(error.param)
+            raise
         return ASGIResponse(body=reply, media_type="application/json", headers=headers)
 
     @get(

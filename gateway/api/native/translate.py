@@ -17,6 +17,14 @@ from gateway.engine import (
 # What the API documents for a model whose own generation config says nothing.
 TEMPERATURE = 1.0
 
+# The engine's words for what this dialect calls otherwise.
+_FIELDS = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "chat": "messages", "completion": "prompt"}
+
+
+def to_field(param: str | None) -> str | None:
+    """Say which field of the body an engine's error is about."""
+    return _FIELDS.get(param, param) if param else None
+
 
 def to_request(body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str) -> GenerateRequest:
     """Translate; raise `InvalidRequest` where the fields contradict each other."""
