@@ -43,7 +43,9 @@ class Guard:
             logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
             await answer.fail(Problem("internal_error"))
         finally:
+            # A traceback may live on in a cycle; while it held granian's ends, the connection would not be closed.
             body.let_go()
+            answer.let_go()
 
     def _check_host(self, scope: HTTPScope) -> None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
@@ -78,6 +80,10 @@ class _Answer:
         await self.send({"type": "http.response.start", "status": problem.status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": problem.body(), "more_body": False})
 
+    def let_go(self) -> None:
+        """Forget the connection."""
+        self._send = _send_nowhere
+
 
 class _Body:
     """The request's body on its way in: bounded in bytes and in time (granian bounds neither)."""
@@ -109,8 +115,8 @@ class _Body:
         return message
 
     def let_go(self) -> None:
-        """Forget the connection: while a traceback still holds this, granian would not close it."""
-        self._receive = _gone
+        """Forget the connection."""
+        self._receive = _receive_nothing
 
     def _count(self, message: ReceiveMessage) -> None:
         if message["type"] == "http.disconnect":
@@ -128,8 +134,12 @@ class _Body:
         return Problem("request_too_large", f"the body may have {limit} bytes", headers={"connection": "close"})
 
 
-async def _gone() -> ReceiveMessage:
+async def _receive_nothing() -> ReceiveMessage:
     return {"type": "http.disconnect"}
+
+
+async def _send_nowhere(_: Message) -> None:
+    return None
 
 
 def _allowed_hosts(settings: ServerSettings) -> Collection[str]:

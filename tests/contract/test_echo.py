@@ -1,10 +1,10 @@
 """The echo engine keeps the contract."""
 
 import pytest
-from gateway_echo import EchoEngine, Settings
 
 from gateway.engine import Completion
 from gateway.testing.contract import EngineContract
+from gateway_echo import EchoEngine, Settings
 
 
 class TestEcho(EngineContract):

@@ -1,6 +1,6 @@
 """What arrives before any JSON: connections, heads, hosts, paths and bodies that break HTTP's rules.
 
-hyper, under granian, refuses some of it by itself: with an empty body, and without a request id, for no request was made.
+hyper, under granian, refuses some of it by itself: with an empty body and no request id, for no request was made.
 """
 
 import contextlib
@@ -314,16 +314,16 @@ def test_a_path_is_a_route_or_nothing(edge, method, path, status):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", "/v1/generate", "OPTIONS, POST"),
-        ("FOO", "/v1/generate", "OPTIONS, POST"),
-        ("DELETE", "/v1/models", "GET, OPTIONS"),
-        ("PUT", "/metrics", "GET, OPTIONS"),
+        ("GET", "/v1/generate", {"OPTIONS", "POST"}),
+        ("FOO", "/v1/generate", {"OPTIONS", "POST"}),
+        ("DELETE", "/v1/models", {"GET", "OPTIONS"}),
+        ("PUT", "/metrics", {"GET", "OPTIONS"}),
     ],
 )
 def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(edge, method, path, allow):
     answer = edge.client.request(method, path)
     assert is_error(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == allow
+    assert set(answer.headers["allow"].split(", ")) == allow
 
 
 def test_names_that_nobody_knows_make_no_series(edge):

@@ -1,11 +1,10 @@
 """What a batch runs on where no model is wanted: a runner that draws from a script, and generations for it."""
 
+from gateway.engine import Mailbox
 from gateway_hf.batch import Generation
 from gateway_hf.sequence import Drawn, Sequence
 from gateway_hf.terms import Terms
 from gateway_hf.writer import Writer
-
-from gateway.engine import Mailbox
 
 
 class _Words:

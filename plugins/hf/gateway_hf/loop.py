@@ -90,22 +90,22 @@ class Loop(Generic[M]):
 
     def _serve(self, batch: Batch) -> None:
         while not self._ending:
-            if not batch:
-                self._orders.get()(batch)
-            self._obey(batch)
+            letters: list[Letter] = []
             try:
-                self._post.send(self._step(batch))
+                self._step(batch, letters)
             except Exception:  # noqa: BLE001 - one bad step must not end the thread
                 _log.exception("a step failed outside of any generation")
-                self._post.send(batch.fail("the engine had to start over"))
+                letters += batch.fail("the engine had to start over")
+            self._post.send(letters)
 
-    def _step(self, batch: Batch) -> list[Letter]:
+    def _step(self, batch: Batch, letters: list[Letter]) -> None:
         """Run one step; orders are obeyed between two sequences, so a place is free before the step is over."""
-        letters: list[Letter] = []
+        if not batch:
+            self._orders.get()(batch)
+        self._obey(batch)
         for sent in batch.step():
             letters += sent
             self._obey(batch)
-        return letters
 
     def _obey(self, batch: Batch) -> None:
         while True:

@@ -58,8 +58,8 @@ def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: fro
         if (value := _first(name, sampling, card)) is not None:
             settled[name] = value
     terms = msgspec.convert(settled, Terms)
-    if terms.min_tokens > limit:
-        raise InvalidRequest(f"min_tokens is {terms.min_tokens}, but at most {limit} can follow", param="min_tokens")
+    if sampling.min_tokens is not None and sampling.min_tokens > limit:
+        raise InvalidRequest(f"min_tokens is {sampling.min_tokens}, but at most {limit} can follow", param="min_tokens")
     _check_ids(terms.logit_bias, "logit_bias", card.vocabulary)
     _check_ids(terms.stop_token_ids, "stop_token_ids", card.vocabulary)
     return terms

@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-from gateway_echo import EchoEngine, Settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from gateway.engine import (
     collect,
     needs,
 )
+from gateway_echo import EchoEngine, Settings
 
 USUAL = Settings()
 

@@ -3,9 +3,9 @@
 import sys
 
 import pytest
-from gateway_echo import Settings
 
 from gateway.engine import Engine, Plugin, PluginError, installed, load
+from gateway_echo import Settings
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from functools import cache
 
 import pytest
 import torch
+from transformers import AutoTokenizer
+
 from gateway_hf import sources
 from gateway_hf.settings import Settings
 from gateway_hf.text import TextCodec
-from transformers import AutoTokenizer
-
 from tests.support.tiny_models import make_tiny
 
 

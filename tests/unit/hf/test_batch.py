@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from gateway_hf.batch import Batch
-from gateway_hf.scheduler import Scheduler
 
 from gateway.engine import Delta, EngineError, Finished, FinishReason, Started, Unavailable
+from gateway_hf.batch import Batch
+from gateway_hf.scheduler import Scheduler
 from tests.support.scripted_batch import ScriptedRunner, make_generation
 
 

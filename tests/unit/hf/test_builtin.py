@@ -3,9 +3,9 @@ import sys
 from importlib import metadata
 
 import pytest
-from gateway_hf import builtin
 
 from gateway.engine import Completion, LoadFailed
+from gateway_hf import builtin
 
 TEXTS = ["🙂👩‍👩‍👧‍👦", "你好世界", " \t\n  x \r\n", "don't 12345", "\u00a0e\u0301\ufeff"]
 

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from gateway_hf import convert
 
 from gateway.engine import LoadFailed
+from gateway_hf import convert
 from tests.support.tiny_gguf import make_tiny_gguf
 
 FLOAT = torch.float32

@@ -1,8 +1,9 @@
 import pytest
-from gateway_hf.detokenize import Detokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
+
+from gateway_hf.detokenize import Detokenizer
 
 TEXTS = [
     "The capital of France",

@@ -2,10 +2,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from gateway_hf import facts
 from transformers import GenerationConfig, GPT2Config, LlamaConfig
 
 from gateway.engine import LoadFailed, Sampling
+from gateway_hf import facts
 
 
 def model_of(config, **generation):

@@ -6,10 +6,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gateway_hf.formats import Malformed, check_gguf, check_safetensors
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+
+from gateway_hf.formats import Malformed, check_gguf, check_safetensors
 
 
 @pytest.fixture(scope="module")

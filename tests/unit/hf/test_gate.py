@@ -2,9 +2,9 @@ import json
 import pickle
 
 import pytest
-from gateway_hf.gate import check_folder, read_json
 
 from gateway.engine import LoadFailed
+from gateway_hf.gate import check_folder, read_json
 from tests.support.tiny_models import make_tiny
 
 

@@ -3,9 +3,9 @@ from functools import partial
 
 import huggingface_hub
 import pytest
-from gateway_hf import hub
 
 from gateway.engine import LoadFailed
+from gateway_hf import hub
 from tests.support.tiny_hub import TinyHub
 from tests.support.tiny_models import make_tiny
 

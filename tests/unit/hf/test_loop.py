@@ -5,11 +5,11 @@ import threading
 import weakref
 
 import pytest
+
+from gateway.engine import Finished, Post, Started, Unavailable
 from gateway_hf.batch import Batch
 from gateway_hf.loop import Loop
 from gateway_hf.scheduler import Scheduler
-
-from gateway.engine import Finished, Post, Started, Unavailable
 from tests.support.scripted_batch import ScriptedRunner, make_generation
 
 
@@ -20,6 +20,12 @@ class _BrokenScheduler(Scheduler):
         if self.broken:
             raise KeyError("a bug")
         return super().plan()
+
+
+class _BreaksAtTheEnd(Batch):
+    def step(self):
+        yield from super().step()
+        raise KeyError("a bug")
 
 
 def _loop(batch):
@@ -96,6 +102,18 @@ async def test_a_bug_outside_of_a_generation_fails_those_inside_and_the_loop_liv
     loop.submit(again)
     assert isinstance((await _read(again))[-1], Finished)
     assert "a step failed" in caplog.text
+
+
+async def test_what_was_said_before_a_step_broke_still_arrives():
+    loop = _loop(_BreaksAtTheEnd(Scheduler(places=2, chunk=4), ScriptedRunner()))
+    whole, cut = make_generation(limit=1), make_generation(limit=2)
+    loop.submit(whole)
+    assert isinstance((await _read(whole))[-1], Finished)
+    loop.submit(cut)
+    with pytest.raises(Unavailable):
+        await _read(cut)
+    loop.end()
+    await asyncio.to_thread(loop.join)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

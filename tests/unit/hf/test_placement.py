@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from gateway_hf import placement
-from gateway_hf.settings import Settings
 
 from gateway.engine import LoadFailed
+from gateway_hf import placement
+from gateway_hf.settings import Settings
 
 CPU = torch.device("cpu")
 

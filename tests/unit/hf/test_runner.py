@@ -4,22 +4,21 @@ import math
 
 import pytest
 import torch
-from gateway_hf.runner import Runner
-from gateway_hf.sequence import Sequence
-from gateway_hf.terms import Terms
 from transformers import AutoModelForCausalLM
 
 from gateway.engine import EngineError
-from tests.support.tiny_models import ARCHITECTURES, make_tiny
+from gateway_hf.runner import Runner
+from gateway_hf.sequence import Sequence
+from gateway_hf.terms import Terms
+from tests.support.tiny_models import ARCHITECTURES
 
 _GREEDY = Terms(limit=10, temperature=0.0)
 _PROMPT = [5 + at * 7 % 300 for at in range(40)]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def model(request, tmp_path_factory):
-    folder = make_tiny(request.param, tmp_path_factory.mktemp(request.param))
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+def model(request, tiny):
+    return AutoModelForCausalLM.from_pretrained(tiny(request.param), dtype=torch.float32).eval()
 
 
 @pytest.fixture

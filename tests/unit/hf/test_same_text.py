@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gateway.engine import Completion, GenerateRequest, Sampling, Tokens, collect
 from gateway_hf import engine as engine_module
 from gateway_hf import weights
 from gateway_hf.engine import HfEngine
 from gateway_hf.settings import Settings
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from gateway.engine import Completion, GenerateRequest, Sampling, Tokens, collect
-from tests.support.tiny_models import ARCHITECTURES, make_tiny
+from tests.support.tiny_models import ARCHITECTURES
 
 _PROMPTS = (
     "The capital of France is",
@@ -74,9 +74,9 @@ def _assert_same(model, ids, ours, theirs):
     assert best[0] - best[1] < _TIE, f"token {at} of {theirs} became {ours}"
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def folder(request, tmp_path_factory):
-    return make_tiny(request.param, tmp_path_factory.mktemp(request.param))
+@pytest.fixture(params=ARCHITECTURES)
+def folder(request, tiny):
+    return tiny(request.param)
 
 
 @pytest.fixture

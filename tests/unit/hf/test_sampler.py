@@ -5,9 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from gateway_hf import sampler
-from gateway_hf.sampler import Draws, probabilities, sample
-from gateway_hf.terms import Terms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
@@ -19,6 +16,10 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+
+from gateway_hf import sampler
+from gateway_hf.sampler import Draws, probabilities, sample
+from gateway_hf.terms import Terms
 
 _VOCABULARY = 3000
 _CPU = torch.device("cpu")

@@ -1,9 +1,10 @@
 import itertools
 
-from gateway_hf.scheduler import Chunk, Scheduler
-from gateway_hf.sequence import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway_hf.scheduler import Chunk, Scheduler
+from gateway_hf.sequence import Sequence
 
 
 def _sequences(*lengths, priority=0):

@@ -1,5 +1,6 @@
 import msgspec
 import pytest
+
 from gateway_hf.settings import Settings
 
 

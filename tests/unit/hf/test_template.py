@@ -1,9 +1,9 @@
 import threading
 
 import pytest
-from gateway_hf.template import OutOfTime, render, time_limit
 
 from gateway.engine import EngineError, InvalidRequest
+from gateway_hf.template import OutOfTime, render, time_limit
 from tests.support.tiny_models import make_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]

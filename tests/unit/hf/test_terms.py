@@ -1,7 +1,7 @@
 import pytest
-from gateway_hf.terms import settle
 
 from gateway.engine import ContextTooLong, InvalidRequest, ModelCard, Sampling
+from gateway_hf.terms import settle
 
 _CARD = ModelCard(name="m", context_window=100, capabilities=frozenset(), vocabulary=50)
 _EOS = frozenset({2})
@@ -42,7 +42,13 @@ def test_the_limit_is_what_was_asked(sampling, limit):
 
 @pytest.mark.parametrize(
     ("defaults", "limit"),
-    [({"max_tokens": 7}, 7), ({"max_length": 17}, 7), ({"max_length": 5}, 90), ({"max_tokens": 999}, 90)],
+    [
+        ({"max_tokens": 7}, 7),
+        ({"max_tokens": 7, "min_tokens": 9}, 7),
+        ({"max_length": 17}, 7),
+        ({"max_length": 5}, 90),
+        ({"max_tokens": 999}, 90),
+    ],
 )
 def test_a_default_limit_never_refuses(defaults, limit):
     assert settle(Sampling(), 10, _with(**defaults), _EOS).limit == limit

@@ -1,5 +1,4 @@
 import pytest
-from gateway_hf.text import backend
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from gateway.engine import (
     Tokens,
     Unsupported,
 )
+from gateway_hf.text import backend
 from tests.support.tiny_models import make_tokenizer
 from tests.unit.hf.conftest import codec
 

@@ -3,12 +3,12 @@ import json
 import psutil
 import pytest
 import torch
-from gateway_hf import weights
-from gateway_hf.settings import Settings
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, LoadFailed
+from gateway_hf import weights
+from gateway_hf.settings import Settings
 from tests.support.tiny_gguf import make_tiny_gguf
 from tests.support.tiny_models import ARCHITECTURES, CHAT_ARCHITECTURES, CONTEXT, VOCABULARY, make_tiny
 

@@ -1,10 +1,9 @@
 import math
 
+from gateway.engine import Delta, Finished, FinishReason, Usage
 from gateway_hf.sequence import Alternative, Drawn
 from gateway_hf.terms import Terms
 from gateway_hf.writer import LEAST_LOGPROB, Writer
-
-from gateway.engine import Delta, Finished, FinishReason, Usage
 
 _ALPHABET = "abcdefghij"
 _EOS = 99
