@@ -47,7 +47,10 @@ async def first_event(receive: Receive, events: AsyncGenerator[GenerateEvent, No
 
 
 async def _first(events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
-    return await anext(events)
+    event = await anext(events, None)
+    if event is None:
+        raise _cut_off()
+    return event
 
 
 async def frames(
@@ -62,7 +65,8 @@ async def frames(
             async for last in events:
                 if frame := to_frame(last):
                     yield frame
-            _check_finished(last)
+            if not isinstance(last, Finished):
+                raise _cut_off()
         except EngineError as error:
             yield _error_frame(error)
         except Exception as error:  # noqa: BLE001 - the status is sent: a frame is all that can still be said
@@ -72,9 +76,8 @@ async def frames(
             yield DONE
 
 
-def _check_finished(last: GenerateEvent) -> None:
-    if not isinstance(last, Finished):
-        raise EngineError("the stream ended before it was finished")
+def _cut_off() -> EngineError:
+    return EngineError("the stream ended before it was finished")
 
 
 class EventStream:
