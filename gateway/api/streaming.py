@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
+_CUT_OFF = "the stream ended before it was finished"
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
@@ -49,7 +50,7 @@ async def first_event(receive: Receive, events: AsyncGenerator[GenerateEvent, No
 async def _first(events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
     event = await anext(events, None)
     if event is None:
-        raise _cut_off()
+        raise EngineError(_CUT_OFF)
     return event
 
 
@@ -65,8 +66,7 @@ async def frames(
             async for last in events:
                 if frame := to_frame(last):
                     yield frame
-            if not isinstance(last, Finished):
-                raise _cut_off()
+            _check_finished(last)
         except EngineError as error:
             yield _error_frame(error)
         except Exception as error:  # noqa: BLE001 - the status is sent: a frame is all that can still be said
@@ -76,8 +76,9 @@ async def frames(
             yield DONE
 
 
-def _cut_off() -> EngineError:
-    return EngineError("the stream ended before it was finished")
+def _check_finished(last: GenerateEvent) -> None:
+    if not isinstance(last, Finished):
+        raise EngineError(_CUT_OFF)
 
 
 class EventStream:
