@@ -98,17 +98,21 @@ def test_fields_that_contradict_each_other_are_refused(edge, body, param):
         {"prompt": "a " * CONTEXT},
         {"prompt": "a ", "max_new_tokens": CONTEXT},
         {"prompt": "a ", "max_new_tokens": 10**9},
-        {"prompt": "a b c ", "max_length": 3},
         {"messages": [{"role": "user", "content": "a " * CONTEXT}]},
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a " * CONTEXT}]},
     ],
-    ids=["twice", "all", "with the answer", "a billion", "max_length", "chat", "chat's middle"],
+    ids=["twice", "all", "with the answer", "a billion", "chat", "chat's middle"],
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_what_does_not_fit_the_context_is_refused(edge, body, stream):
     answer = edge.generate(**body, stream=stream)
     assert is_error(answer, 400, "context_length_exceeded", answer.json()["error"]["param"])
     assert any(character.isdigit() for character in answer.json()["error"]["message"])
+
+
+def test_a_length_that_the_prompt_has_used_up_is_refused(edge):
+    answer = edge.generate(prompt="a b c ", max_length=3)
+    assert is_error(answer, 400, "invalid_value", "max_length")
 
 
 def test_what_just_fits_the_context_is_taken(edge):

@@ -1,0 +1,113 @@
+import json
+from typing import Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.api.payload import MAX_CONTAINERS, MAX_DEPTH, Payload
+from gateway.api.problems import Problem
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    number: int
+
+
+class Body(msgspec.Struct):
+    inner: Inner | None = None
+    table: dict[int, float] = {}
+    text: str = ""
+    kind: Literal["a", "b"] = "a"
+
+
+DECODER = msgspec.json.Decoder(Body)
+
+
+def decode(body: str | bytes) -> tuple[Body, list[str]]:
+    return Payload(body if isinstance(body, bytes) else body.encode()).decode(DECODER)
+
+
+def refusal(body: str | bytes) -> Problem:
+    with pytest.raises(Problem) as caught:
+        decode(body)
+    return caught.value
+
+
+def depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+def test_unknown_keys_are_told_in_their_order():
+    assert decode('{"z":1,"text":"a","a":[{}],"z":2}') == (Body(text="a"), ["z", "a"])
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param", "message"),
+    [
+        ("[]", "invalid_value", None, "the body: expected `object`, got `array`"),
+        ('{"text":5}', "invalid_value", "text", "text: expected `str`, got `int`"),
+        ('{"inner":{}}', "invalid_value", "inner.number", "inner.number: this field is required"),
+        ('{"inner":{"number":1,"a":2}}', "unsupported_parameter", "inner.a", "inner.a: unknown"),
+        ('{"table":{"a":1}}', "invalid_value", "table", "a key of table: expected `int`, got `str`"),
+        ('{"table":{"1":"a"}}', "invalid_value", "table[...]", "table[...]: expected `float`, got `str`"),
+        ('{"text":"\\ud800"}', "invalid_json", None, "the body is not valid JSON: "),
+        (b'{"text":"\xff"}', "invalid_json", None, "the body is not valid JSON: it is not UTF-8"),
+        (b'{"other":"\xff"}', "invalid_json", None, "the body is not valid JSON: it is not UTF-8"),
+        ('{"other":' + "[" * 9_999, "invalid_json", None, "the body is not valid JSON: it is nested too deeply"),
+    ],
+)
+def test_a_fault_has_its_code_its_path_and_its_reason(body, code, param, message):
+    problem = refusal(body)
+    assert (problem.code, problem.param) == (code, param)
+    assert problem.message.startswith(message)
+
+
+def test_a_fault_repeats_no_value():
+    problem = refusal('{"kind":"a secret word - at `$.text`"}')
+    assert (problem.code, problem.param) == ("invalid_value", "kind")
+    assert "secret" not in problem.message
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
+def test_the_deepest_body_is_taken_and_one_level_more_is_not(opening):
+    closing = opening[::-1].translate(str.maketrans("[{", "]}", '":a'))
+    levels = len(closing)
+
+    def nested(times: int) -> str:
+        return '{"other":' + opening * times + "0" + closing * times + "}"
+
+    fits = (MAX_DEPTH - 1) // levels
+    assert decode(nested(fits))[1] == ["other"]
+    assert refusal(nested(fits + 1)).code == "invalid_json"
+
+
+def test_as_many_containers_as_allowed_are_taken_and_one_more_is_not():
+    body = '{{"other":[{}]}}'.format
+    assert decode(body(",".join(["[]"] * (MAX_CONTAINERS - 2))))[1] == ["other"]
+    assert refusal(body(",".join(["[]"] * (MAX_CONTAINERS - 1)))).code == "invalid_json"
+
+
+@pytest.mark.parametrize("text", ["[" * 9_999, '"[' * 999, "\\[" * 999, '\\"{' * 999, "\\\\" * 999 + "["])
+def test_brackets_inside_texts_do_not_count(text):
+    assert decode(json.dumps({"text": text}))[0].text == text
+    assert decode(json.dumps({text: 1, "other": text}))[1] == [text, "other"]
+
+
+@given(
+    st.recursive(
+        st.text('[]{}"\\,:a', max_size=6),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('[]{}"\\', max_size=3), inner, max_size=3),
+        max_leaves=20,
+    ),
+    st.integers(0, MAX_DEPTH + 5),
+)
+def test_the_depth_is_counted_as_python_counts_it(value, wraps):
+    for _ in range(wraps):
+        value = [value]
+    body = {"other": value, "more": [[]] * (MAX_DEPTH + 1)}
+    if depth(body) > MAX_DEPTH:
+        assert refusal(json.dumps(body)).code == "invalid_json"
+    else:
+        assert decode(json.dumps(body))[1] == ["other", "more"]
