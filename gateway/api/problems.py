@@ -121,7 +121,8 @@ def _hints(error: EngineError) -> dict[str, str]:
     """Tell clients when, and whether, to try again; the jitter keeps them from coming back all at once."""
     if isinstance(error, Overloaded | Unavailable):
         spread = max(_LATEST_RETRY - error.retry_after, 1)
-        return {"retry-after": str(round(error.retry_after + random.uniform(0, spread)))}  # noqa: S311 - no secret
+        seconds = error.retry_after + random.uniform(0, spread)  # noqa: S311 - no secret
+        return {"retry-after": str(max(1, round(seconds)))}
     if error.code in ("deadline_exceeded", "engine_error"):
         return {"x-should-retry": "false"}
     return {}

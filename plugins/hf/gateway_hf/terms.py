@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from gateway.engine import ContextTooLong, InvalidRequest, ModelCard, Sampling
+from gateway.engine import InvalidRequest, ModelCard, Sampling, answer_limit
 
 _GREEDY = 1e-5
 
@@ -49,7 +49,7 @@ _SHARED = tuple(set(Sampling.__struct_fields__) & set(Terms.__struct_fields__))
 
 def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: frozenset[int]) -> Terms:
     """Settle the terms; raise `ContextTooLong` or `InvalidRequest` where the request asks for the impossible."""
-    limit = _limit(sampling, prompt_tokens, card)
+    limit = answer_limit(sampling, prompt_tokens, card)
     settled: dict[str, object] = {
         "limit": limit,
         "eos_ids": frozenset() if _first("ignore_eos", sampling, card) else eos_ids,
@@ -68,40 +68,6 @@ def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: fro
 def _first(name: str, sampling: Sampling, card: ModelCard) -> object:
     asked: object = getattr(sampling, name)
     return getattr(card.defaults, name) if asked is None else asked
-
-
-def _limit(sampling: Sampling, prompt_tokens: int, card: ModelCard) -> int:
-    """Count the most tokens that the answer may have: as asked, else the model's default, else what is left."""
-    room = card.context_window - prompt_tokens
-    _check_prompt(prompt_tokens, room, card.context_window)
-    asked = _asked(sampling, prompt_tokens)
-    if asked is None:
-        usual = _asked(card.defaults, prompt_tokens)
-        return room if usual is None or usual < 1 else min(usual, room)
-    name = "max_tokens" if sampling.max_tokens is not None else "max_length"
-    if asked < 1:
-        raise InvalidRequest(
-            f"{name} is {getattr(sampling, name)}, which leaves no token to answer {prompt_tokens} with", param=name
-        )
-    if asked > room:
-        raise ContextTooLong(
-            f"the prompt has {prompt_tokens} tokens and {asked} are to follow; "
-            f"{asked - room} too many for the context of {card.context_window}",
-            param=name,
-        )
-    return asked
-
-
-def _check_prompt(prompt_tokens: int, room: int, context_window: int) -> None:
-    if room < 1:
-        over = f"{-room} too many for" if room else "which leaves no room to answer in"
-        raise ContextTooLong(f"the prompt has {prompt_tokens} tokens; {over} the context of {context_window}")
-
-
-def _asked(sampling: Sampling, prompt_tokens: int) -> int | None:
-    if sampling.max_tokens is not None:
-        return sampling.max_tokens
-    return None if sampling.max_length is None else sampling.max_length - prompt_tokens
 
 
 def _check_ids(ids: Iterable[int], name: str, vocabulary: int) -> None:

@@ -48,7 +48,9 @@ class Melted(Overloaded):
     ],
 )
 def test_every_error_of_an_engine_has_its_status_and_body(kind, status, family):
-    problem = to_problem(kind("so it is", param="a[0].b"))
+    error = kind("so it is")
+    error.param = "a[0].b"
+    problem = to_problem(error)
     assert problem.status == status
     assert json.loads(problem.body()) == {
         "error": {"message": "so it is", "type": family, "param": "a[0].b", "code": kind.code}

@@ -1,0 +1,105 @@
+import pytest
+
+from gateway.api.native.schema import ChatMessage, GenerateBody
+from gateway.api.native.translate import to_request
+from gateway.config import GenerateSettings
+from gateway.engine import Chat, Completion, InvalidRequest, Message, ModelCard, Sampling, Text
+
+CARD = ModelCard(name="echo", context_window=100, capabilities=frozenset())
+NONE = GenerateSettings()
+
+
+def sampling(body: GenerateBody, defaults: GenerateSettings = NONE, card: ModelCard = CARD) -> Sampling:
+    return to_request(body, card, defaults, "id-1").sampling
+
+
+def test_a_prompt_is_a_text_to_go_on_with():
+    request = to_request(GenerateBody(prompt="a", model="full/echo"), CARD, NONE, "id-1")
+    assert (request.id, request.model, request.prompt) == ("id-1", "echo", Completion("a"))
+    assert (request.constraint, request.timeout, request.salt) == (None, None, "")
+
+
+def test_messages_are_a_conversation():
+    body = GenerateBody(messages=(ChatMessage("system", "a"), ChatMessage("user", "b")))
+    messages = (Message("system", (Text("a"),)), Message("user", (Text("b"),)))
+    assert to_request(body, CARD, NONE, "").prompt == Chat(messages)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "prompt"),
+        ({"prompt": "a", "messages": (ChatMessage("user", "b"),)}, "messages"),
+        ({"prompt": "a", "max_length": 5, "max_new_tokens": 5}, "max_length"),
+        ({"prompt": "a", "min_new_tokens": 6, "max_new_tokens": 5}, "min_new_tokens"),
+        ({"prompt": "a", "min_new_tokens": 6, "max_length": 5}, "min_new_tokens"),
+    ],
+)
+def test_contradictions_are_refused_by_name(fields, param):
+    with pytest.raises(InvalidRequest) as refused:
+        to_request(GenerateBody(**fields), CARD, NONE, "")
+    assert refused.value.param == param
+
+
+def test_as_many_tokens_as_allowed_may_be_asked_for():
+    body = GenerateBody(prompt="a", min_new_tokens=5, max_new_tokens=5)
+    assert (sampling(body).min_tokens, sampling(body).max_tokens) == (5, 5)
+
+
+def test_every_field_of_the_body_reaches_the_engine_under_its_name():
+    same = {
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "top_k": 5,
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "presence_penalty": 0.1,
+        "frequency_penalty": 0.2,
+        "logit_bias": {5: 1.0},
+        "seed": 7,
+        "stop": ("a", "b"),
+        "stop_token_ids": (5,),
+        "ignore_eos": True,
+    }
+    body = GenerateBody(prompt="a", max_new_tokens=9, min_new_tokens=2, **same)
+    assert sampling(body) == Sampling(max_tokens=9, min_tokens=2, **same)
+    meant = {*same, "max_new_tokens", "min_new_tokens", "max_length"}
+    about = {"prompt", "messages", "model", "stream", "return_full_text"}
+    assert set(GenerateBody.__struct_fields__) == meant | about
+
+
+def test_one_stop_string_is_a_list_of_one():
+    assert sampling(GenerateBody(prompt="a", stop="b")).stop == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "configured", "models_own", "expected"),
+    [
+        (0.0, 0.5, 0.7, 0.0),
+        (0.3, None, None, 0.3),
+        (None, 0.5, 0.7, 0.5),
+        (None, 0.0, 0.7, 0.0),
+        (None, None, 0.7, None),
+        (None, None, None, 1.0),
+    ],
+)
+def test_the_temperature_is_the_requests_the_configured_the_models_or_one(asked, configured, models_own, expected):
+    card = ModelCard(name="echo", context_window=9, capabilities=frozenset(), defaults=Sampling(temperature=models_own))
+    body = GenerateBody(prompt="a", temperature=asked)
+    assert sampling(body, GenerateSettings(temperature=configured), card).temperature == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "configured", "expected"),
+    [
+        ({}, None, None),
+        ({}, 50, 50),
+        ({}, 5_000, 100),
+        ({"max_length": 70}, 50, 70),
+        ({"max_length": 5_000}, 50, 5_000),
+        ({"max_new_tokens": 70}, 50, None),
+    ],
+)
+def test_the_configured_length_is_a_default_and_no_cap(fields, configured, expected):
+    body = GenerateBody(prompt="a", **fields)
+    assert sampling(body, GenerateSettings(max_length=configured)).max_length == expected
