@@ -17,7 +17,6 @@ from gateway.api.guard import Guard
 from gateway.api.health import HealthController
 from gateway.api.metrics import MetricsController
 from gateway.api.native.controller import NativeController
-from gateway.api.payload import provide_payload
 from gateway.api.problems import to_problem
 from gateway.config import Config, CorsSettings, take_over
 from gateway.hosting import Hosting
@@ -37,7 +36,7 @@ def create_app(config: Config) -> Litestar:
     telemetry = Telemetry.start(config.telemetry)
     hosting = Hosting(config.engines, config.server.drain_seconds)
     telemetry.metrics.watch(hosting.loaded, hosting.up)
-    inference = Inference(hosting, telemetry, config.server.request_seconds)
+    inference = Inference(hosting, telemetry, config)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -52,7 +51,6 @@ def create_app(config: Config) -> Litestar:
     app = Litestar(
         route_handlers=[NativeController, HealthController, MetricsController, *_pages(config), *_custom_routes()],
         dependencies={
-            "payload": Provide(provide_payload),
             "config": _provide(config),
             "hosting": _provide(hosting),
             "inference": _provide(inference),

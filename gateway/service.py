@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from msgspec import structs
 
+from gateway.config import Config
 from gateway.deadline import Deadline
 from gateway.engine import (
     DeadlineExceeded,
@@ -26,10 +27,10 @@ from gateway.telemetry import Telemetry
 class Inference:
     """What the dialects call: finds the engine, holds it, watches the clock and tells telemetry."""
 
-    def __init__(self, hosting: Hosting, telemetry: Telemetry, request_seconds: float) -> None:
+    def __init__(self, hosting: Hosting, telemetry: Telemetry, config: Config) -> None:
         self._hosting = hosting
         self._telemetry = telemetry
-        self._request_seconds = request_seconds
+        self.config = config
 
     def card(self, model: str | None) -> ModelCard:
         """Find the card of `model`, or of the default one; raise `UnknownModel` or `Unavailable`."""
@@ -45,7 +46,7 @@ class Inference:
         tally = Tally()
         with self._telemetry.generation(request, card, seat.plugin) as watch:
             async with (
-                Deadline(request.timeout or self._request_seconds) as deadline,
+                Deadline(request.timeout or self.config.server.request_seconds) as deadline,
                 self._hosting.lease(seat, deadline) as engine,
                 aclosing(engine.generate(structs.replace(request, trace=watch.traceparent))) as events,
             ):

@@ -43,7 +43,7 @@ class Payload(Struct, frozen=True, eq=False):
         return value, [key for key in keys if key not in known]
 
 
-async def provide_payload(request: Request[None, None, State]) -> Payload:
+async def read_payload(request: Request[None, None, State]) -> Payload:
     """Read the body; a body of another type is refused, so that no web page's plain form can post one."""
     media, _, _ = request.headers.get("content-type", "").partition(";")
     if media.strip().lower() != "application/json":

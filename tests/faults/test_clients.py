@@ -24,7 +24,7 @@ def places(service: Service) -> tuple[int, int]:
 
 
 def begin(service: Service, **body) -> RawHTTP:
-    return RawHTTP(service).send(post(LONG | body))
+    return RawHTTP(service.port).send(post(LONG | body))
 
 
 def last_line(service: Service, known: int) -> dict:

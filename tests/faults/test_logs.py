@@ -22,7 +22,7 @@ HOSTILE = {
 @pytest.mark.parametrize("path", HOSTILE.values(), ids=HOSTILE)
 def test_a_path_makes_one_line(edge, path):
     begin = len(edge.output)
-    with RawHTTP(edge) as connection:
+    with RawHTTP(edge.port) as connection:
         request_id = connection.send(request("GET", path)).answer().headers["x-request-id"]
     assert logged(edge, request_id)["status"] == 404
     new = edge.output[begin:]
@@ -77,7 +77,7 @@ def tell(service) -> list[str]:
         service.client.post("/v1/generate", content=SECRET),
         service.client.get("/livez", params={"key": SECRET}, headers={"authorization": f"Bearer {SECRET}"}),
     ]
-    with RawHTTP(service) as leaving:
+    with RawHTTP(service.port) as leaving:
         leaving.send(post({"model": "scripted", "prompt": play(texts=[SECRET], delay=0.2), "stream": True}))
         leaving.read_until(b"data: ")
     eventually(lambda: service.client.get("/probe").json()["running"] == 0)

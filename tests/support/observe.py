@@ -83,7 +83,9 @@ def _check_log(text: str, seen: list[str]) -> None:
 
 
 def _lines(service: Service, request_id: str) -> list[dict]:
-    return [line for line in service.requests() if line["request_id"] == request_id]
+    # Only what names the request is parsed: a log may be long, and this is asked again and again.
+    told = (json.loads(line) for line in service.output.split("\n") if request_id in line)
+    return [line for line in told if line.get("event") == "request"]
 
 
 def _probe(service: Service) -> dict[str, int]:

@@ -6,8 +6,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import Self
 
-from tests.support.service import Service
-
 
 @dataclass
 class RawAnswer:
@@ -23,10 +21,10 @@ class RawAnswer:
 
 
 class RawHTTP:
-    """One connection to a service."""
+    """One connection to a port of this machine."""
 
-    def __init__(self, service: Service, seconds: float = 20.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", service.port), seconds)
+    def __init__(self, port: int, seconds: float = 20.0) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), seconds)
         self._reader = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:

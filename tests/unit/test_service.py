@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.config import EngineSettings, TelemetrySettings
+from gateway.config import Config, EngineSettings, TelemetrySettings
 from gateway.engine import (
     Completion,
     DeadlineExceeded,
@@ -31,7 +31,7 @@ async def inference():
     telemetry = Telemetry.start(TelemetrySettings(log_level="CRITICAL"))
     async with Hosting(engines, 5.0) as hosting:
         await hosting.settled.wait()
-        yield Inference(hosting, telemetry, 60.0)
+        yield Inference(hosting, telemetry, Config())
     await telemetry.stop()
 
 

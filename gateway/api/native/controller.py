@@ -19,7 +19,7 @@ from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
 from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
 from gateway.api.native.translate import to_field, to_request
-from gateway.api.payload import Payload
+from gateway.api.payload import read_payload
 from gateway.api.problems import Problem
 from gateway.api.refusals import BODY, ENGINE, GENERATION, refusals
 from gateway.api.streaming import EventStream, first_event, frames, while_connected
@@ -55,12 +55,11 @@ class NativeController(Controller):
     async def generate(
         self,
         request: Request[None, None, State],
-        payload: NamedDependency[Payload],
         inference: NamedDependency[Inference],
-        config: NamedDependency[Config],
     ) -> ASGIApp:
         """Go on with a text, or answer a conversation; whole, or as Server-Sent Events."""
-        wanted, ignored = payload.decode(_decoder)
+        config = inference.config
+        wanted, ignored = (await read_payload(request)).decode(_decoder)
         headers = _ignored(ignored, config)
         card = inference.card(wanted.model)
         asked = to_request(wanted, card, config.generate, request_id.get())
