@@ -1,30 +1,16 @@
 """Bodies that are no JSON, or not the JSON that the service takes."""
 
 import json
-import random
 import threading
 import time
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.support.observe import CANARY, is_error, logged, scrape
+from tests.support.observe import CANARY, is_error, logged, post_json, scrape
 from tests.support.service import Service
 
-JSON = {"content-type": "application/json"}
 FOUR_MIB = 4 * 1024 * 1024
-BOUNDED = settings(
-    max_examples=150,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-def post(service: Service, body: bytes | str) -> httpx.Response:
-    return service.client.post("/v1/generate", content=body, headers=JSON)
 
 
 def with_field(name: str, value: str) -> str:
@@ -41,13 +27,13 @@ def nested(depth: int, field: str, opening: str = "[", closing: str = "]") -> st
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}"), ("[", ""), ('[{"a":', "}]")], ids=str)
 def test_deep_nesting_is_refused(running_edge, depth, field, brackets):
     body = nested(depth, field, *brackets).replace(":}", ":0}")
-    answer = post(running_edge, body)
+    answer = post_json(running_edge, body)
     assert answer.status_code == (413 if len(body) > FOUR_MIB else 400)
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_nesting_within_the_limit_is_no_fault(edge):
-    answer = post(edge, nested(63, "unknown"))
+    answer = post_json(edge, nested(63, "unknown"))
     assert (answer.status_code, answer.headers["x-ignored-params"]) == (200, "unknown")
 
 
@@ -76,7 +62,7 @@ def test_brackets_inside_texts_are_no_nesting(edge):
     ],
 )
 def test_broken_text_is_refused(edge, body):
-    assert is_error(post(edge, body), 400, "invalid_json")
+    assert is_error(post_json(edge, body), 400, "invalid_json")
 
 
 def test_a_nul_in_a_text_is_a_character_like_any(edge):
@@ -104,17 +90,17 @@ def test_a_nul_in_a_text_is_a_character_like_any(edge):
 @pytest.mark.parametrize("field", ["max_new_tokens", "seed", "temperature", "top_k"])
 def test_only_a_number_is_a_number(running_edge, field, value, code):
     param = field if code == "invalid_value" else None
-    assert is_error(post(running_edge, with_field(field, value)), 400, code, param)
+    assert is_error(post_json(running_edge, with_field(field, value)), 400, code, param)
 
 
 @pytest.mark.parametrize("value", ["1e3", "5.0", "1.5", "1E0"])
 @pytest.mark.parametrize("field", ["max_new_tokens", "seed", "top_k", "min_new_tokens"])
 def test_a_fraction_is_no_whole_number_however_round(running_edge, field, value):
-    assert is_error(post(running_edge, with_field(field, value)), 400, "invalid_value", field)
+    assert is_error(post_json(running_edge, with_field(field, value)), 400, "invalid_value", field)
 
 
 def test_of_a_key_that_comes_twice_the_last_counts(edge):
-    answer = post(edge, '{"prompt":"first","prompt":"last","return_full_text":true,"return_full_text":false}')
+    answer = post_json(edge, '{"prompt":"first","prompt":"last","return_full_text":true,"return_full_text":false}')
     assert answer.json()["generated_text"] == "last"
 
 
@@ -165,7 +151,7 @@ def test_an_unknown_field_inside_a_message_is_refused_by_name(edge):
     ],
 )
 def test_a_body_is_one_object(edge, body, code):
-    assert is_error(post(edge, body), 400, code)
+    assert is_error(post_json(edge, body), 400, code)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +185,7 @@ def test_a_fault_is_named_by_its_path(edge, message, param):
 def test_a_million_elements_are_refused_while_others_are_served(edge, field, value, code):
     param = field if code == "invalid_value" else None
     with Heartbeat(edge) as heartbeat:
-        assert is_error(post(edge, with_field(field, value)), 400, code, param)
+        assert is_error(post_json(edge, with_field(field, value)), 400, code, param)
     assert heartbeat.slowest < 20 * 0.06
 
 
@@ -232,7 +218,7 @@ def test_every_refusal_has_its_line_and_is_counted(edge):
     bodies = {"invalid_json": "{", "invalid_value": "[]", "unsupported_parameter": with_field("logit_bias", '{"1":1}')}
     before = scrape(edge)
     for code, body in bodies.items():
-        line = logged(edge, post(edge, body).headers["x-request-id"])
+        line = logged(edge, post_json(edge, body).headers["x-request-id"])
         assert (line["status"], line["code"], line["outcome"]) == (400, code, "refused")
     after = scrape(edge)
     for code in bodies:
@@ -245,71 +231,3 @@ def test_where_the_configuration_is_strict_an_unknown_field_is_an_error():
         assert is_error(service.generate(prompt="a", n=3, best_of=1), 400, "unsupported_parameter", "n")
         assert is_error(service.generate(**{"prompt": "a", "k" * 9_000: 3}), 400, "unsupported_parameter", "k" * 1_000)
         assert service.generate(prompt="a").status_code == 200
-
-
-@BOUNDED
-@given(
-    body=st.binary(max_size=300)
-    | st.text(max_size=100).map(str.encode)
-    | st.builds(lambda text: b'{"prompt":' + text, st.binary())
-)
-def test_any_bytes_get_an_answer_or_the_error_shape(running_edge, body):
-    answer = post(running_edge, body)
-    assert answer.status_code in {200, 400, 413, 415}
-    if answer.status_code != 200:
-        assert is_error(answer, answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"])
-
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=8,
-)
-COUNT = st.integers(0, 40) | ANYTHING
-SHARE = st.floats(0, 2) | ANYTHING
-FIELDS = {
-    "messages": st.lists(
-        st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "assistant"]), "content": st.text()}),
-        max_size=3,
-    )
-    | ANYTHING,
-    "model": st.sampled_from(["echo", "default", "scripted"]) | ANYTHING,
-    "stream": st.booleans(),
-    "return_full_text": st.booleans(),
-    "max_length": COUNT,
-    "max_new_tokens": COUNT,
-    "min_new_tokens": COUNT,
-    "temperature": SHARE,
-    "top_p": SHARE,
-    "top_k": COUNT,
-    "min_p": SHARE,
-    "repetition_penalty": SHARE,
-    "presence_penalty": SHARE,
-    "frequency_penalty": SHARE,
-    "logit_bias": st.dictionaries(st.integers(0, 9).map(str), SHARE, max_size=3) | ANYTHING,
-    "seed": st.integers() | ANYTHING,
-    "stop": st.text(max_size=5) | st.lists(st.text(max_size=5), max_size=5) | ANYTHING,
-    "stop_token_ids": st.lists(COUNT, max_size=3) | ANYTHING,
-    # Where the end is ignored an answer fills the context; a bound on the tokens keeps this test short.
-    "ignore_eos": st.just(value=False),
-    "more": ANYTHING,
-}
-
-
-@BOUNDED
-@given(body=st.fixed_dictionaries({}, optional={"prompt": st.text(min_size=1) | ANYTHING} | FIELDS))
-def test_any_fields_get_an_answer_or_the_error_shape(running_edge, body):
-    answer = post(running_edge, json.dumps(body))
-    assert answer.status_code in {200, 400, 404}
-    if answer.status_code != 200:
-        assert is_error(answer, answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["param"])
-
-
-def test_a_body_that_was_damaged_on_the_way_gets_an_answer_or_the_error_shape(edge):
-    whole = json.dumps({"messages": [{"role": "user", "content": CANARY}], "stop": ["a", "b"], "seed": 5}).encode()
-    chance = random.Random(7)  # noqa: S311 - no secret, the same at every run
-    for _ in range(200):
-        damaged = bytearray(whole)
-        for _ in range(chance.randint(1, 4)):
-            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        assert post(edge, bytes(damaged)).status_code in {200, 400}

@@ -9,6 +9,7 @@ from typing import TypeVar
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.rawhttp import RawAnswer
 from tests.support.service import Service
 
 T = TypeVar("T")
@@ -49,6 +50,19 @@ def scrape(service: Service) -> dict[str, float]:
     service.metric("llm_gateway_requests_total")
     lines = [line for line in service.client.get("/metrics").text.split("\n") if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def is_problem(answer: RawAnswer, status: int, code: str) -> bool:
+    """Hold a raw answer against the one shape that every error has."""
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert set(answer.error) == {"message", "type", "param", "code"}
+    assert len(answer.headers["x-request-id"]) == 26
+    return True
+
+
+def post_json(service: Service, body: bytes | str) -> httpx.Response:
+    """Post a body to `/v1/generate` as it is, saying that it is JSON."""
+    return service.client.post("/v1/generate", content=body, headers={"content-type": "application/json"})
 
 
 def play(**script) -> str:

@@ -6,6 +6,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import Self
 
+JSON = "Content-Type: application/json"
+CHUNKED = "Transfer-Encoding: chunked"
+
 
 @dataclass
 class RawAnswer:
@@ -103,6 +106,10 @@ def request(method: str = "GET", path: str = "/livez", *headers: str, host: str 
 def post(body: bytes | dict, *headers: str, path: str = "/v1/generate") -> bytes:
     """Write a whole request with a JSON body."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return (
-        request("POST", path, "Content-Type: application/json", f"Content-Length: {len(content)}", *headers) + content
-    )
+    return request("POST", path, JSON, f"Content-Length: {len(content)}", *headers) + content
+
+
+def exchange(port: int, *pieces: bytes) -> RawAnswer:
+    """Send on a connection of its own, and read one answer."""
+    with RawHTTP(port) as connection:
+        return connection.send(*pieces).answer()

@@ -69,7 +69,7 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self.kept = self.lines
+        self.kept, self.kept_output = self.lines, self.output
         self._folder.cleanup()
 
     def wait_for(self, path: str, status: int = 200, seconds: float = 90.0) -> httpx.Response:
