@@ -37,6 +37,7 @@ def edge(running_edge):
 def running_hasty(probe_path):
     seconds = {"LLM_GATEWAY__SERVER__IDLE_SECONDS": "1", "LLM_GATEWAY__SERVER__BODY_SECONDS": "1"}
     with Service(PYTHONPATH=probe_path, **seconds) as service:
+        service.client.headers["connection"] = "close"  # a kept one could be closed while it is taken up again
         yield service
 
 
