@@ -63,7 +63,7 @@ def create_app(config: Config) -> Litestar:
         openapi_config=docs.Description() if config.server.docs else None,
         request_max_body_size=None,
     )
-    app.asgi_handler = telemetry.middleware(Guard(app.asgi_handler, config.server))
+    app.asgi_handler = telemetry.middleware(Guard(app.asgi_handler, config.server, config.cors.origins))
     return app
 
 

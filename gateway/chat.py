@@ -16,22 +16,22 @@ class Conversation:
     """A streaming chat over `/v1/generate`; every turn sends the whole conversation."""
 
     def __init__(self, url: str, model: str | None, system: str | None, temperature: float | None) -> None:
-        self._client = httpx.Client(base_url=url, timeout=_TIMEOUT)
+        self._url = url
         self._asked = {"model": model, "temperature": temperature}
         self._messages = [{"role": "system", "content": system}] if system else []
         self._console = Console(highlight=False)
 
     def run(self) -> int:
         """Talk until the input ends or says /exit; return the exit code."""
-        with self._client:
-            try:
+        try:
+            with httpx.Client(base_url=self._url, timeout=_TIMEOUT) as self._client:
                 self._wait_until_ready()
                 for said in _lines(self._console):
                     self._turn(said)
-            except httpx.TransportError as error:
-                return _complain(f"cannot reach the gateway at {self._client.base_url}: {error}")
-            except ChatError as error:
-                return _complain(str(error))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+            return _complain(f"there is no gateway at {self._url}: {error}")
+        except ChatError as error:
+            return _complain(str(error))
         return 0
 
     def _wait_until_ready(self) -> None:
@@ -73,7 +73,7 @@ def show_models(url: str) -> int:
     """Print the models of the gateway at `url`; return the exit code."""
     try:
         models = httpx.get(f"{url}/v1/models", timeout=_TIMEOUT).raise_for_status().json()["data"]
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
         return _complain(f"cannot list the models of {url}: {error}")
     table = Table("model", "engine", "loaded", "context", "device", "dtype", "note")
     for model in models:

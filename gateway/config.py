@@ -63,6 +63,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     body_seconds: Seconds = 10.0
     idle_seconds: Annotated[int, Meta(ge=1, le=60)] = 15
     ping_seconds: Seconds = 15.0
+    stall_seconds: Seconds = 20.0
     allowed_hosts: tuple[str, ...] = ()
     strict: bool = False
     docs: bool = True

@@ -25,6 +25,8 @@ from gateway.engine import (
     load,
 )
 
+_STATUS_SECONDS = 1.0
+
 
 def _set_event() -> asyncio.Event:
     event = asyncio.Event()
@@ -141,7 +143,14 @@ class Hosting:
         """Ask the engine how it is; one that is not loaded is answered for."""
         if seat.engine is None or seat.health is not Health.READY:
             return Status(health=seat.health, detail=seat.detail)
-        return await seat.engine.status()
+        try:
+            async with asyncio.timeout(_STATUS_SECONDS):
+                status = await seat.engine.status()
+        except TimeoutError:
+            return Status(health=Health.FAILED, detail="the engine does not say how it is")
+        if status.health is Health.FAILED:
+            seat.health, seat.detail = status.health, status.detail
+        return status
 
     def drain(self) -> None:
         """Take nothing new from now on, and cut off what still runs when the time for it is over."""
@@ -165,23 +174,29 @@ class Hosting:
 
     async def _enter(self, seat: Seat) -> None:
         async with seat.lock:
-            if seat.engine is not None:
+            if seat.engine is not None and seat.health is Health.READY:
                 return
+            await self._drop(seat)
             seat.health, seat.detail = Health.STARTING, "the model is loading"
             started = asyncio.get_running_loop().time()
             try:
                 # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
                 engine = await asyncio.to_thread(seat.build, seat.settings)
                 seat.engine = await engine.__aenter__()
+                seat.cards = self._checked_cards(seat, tuple(seat.engine.models()))
+            except asyncio.CancelledError:
+                seat.health, seat.detail = Health.UNLOADED, "the load was given up"
+                raise
             except LoadFailed as error:
+                await self._drop(seat)
                 seat.health, seat.detail = Health.FAILED, error.message
                 logger.bind(event="load_failed", engine=seat.name).error("{}", error.message)
                 return
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others must go on
+                await self._drop(seat)
                 seat.health, seat.detail = Health.FAILED, "the engine could not be loaded; the log says why"
                 logger.opt(exception=error).bind(event="load_failed", engine=seat.name).error("the engine did not load")
                 return
-            seat.cards = tuple(seat.engine.models())
             seat.health, seat.detail = Health.READY, ""
             seconds = asyncio.get_running_loop().time() - started
             names = ", ".join(card.name for card in seat.cards)
@@ -195,12 +210,27 @@ class Hosting:
             if seat.engine is None:
                 return
             await self._wait_idle(seat)
-            engine, seat.engine = seat.engine, None
+            await self._drop(seat)
+            logger.bind(event="unloaded", engine=seat.name).info("{} is unloaded", seat.name)
+
+    async def _drop(self, seat: Seat) -> None:
+        """Leave the engine, if there is one; what goes wrong there must not keep the others from being left."""
+        engine, seat.engine = seat.engine, None
+        if engine is not None:
             try:
                 await engine.__aexit__(None, None, None)
-            except EngineError as error:
-                logger.bind(event="unload_failed", engine=seat.name).error("{}", error.message)
-            logger.bind(event="unloaded", engine=seat.name).info("{} is unloaded", seat.name)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                logger.opt(exception=error).bind(event="unload_failed", engine=seat.name).error("an engine left badly")
+
+    def _checked_cards(self, seat: Seat, cards: tuple[ModelCard, ...]) -> tuple[ModelCard, ...]:
+        """Refuse an engine that serves nothing, or a name that another serves: who asks could not tell them apart."""
+        if not cards:
+            raise LoadFailed("the engine serves no model")
+        taken = {card.name: other.name for other in self.seats if other is not seat for card in other.cards}
+        for card in cards:
+            if card.name in taken:
+                raise LoadFailed(f"the engine {taken[card.name]!r} serves the name {card.name!r} already")
+        return cards
 
     async def _wait_idle(self, seat: Seat) -> None:
         with contextlib.suppress(TimeoutError):

@@ -46,9 +46,11 @@ class Inference:
         tally = Tally()
         with self._telemetry.generation(request, card, seat.plugin) as watch:
             async with (
-                Deadline(request.timeout or self.config.server.request_seconds) as deadline,
+                Deadline(
+                    self.config.server.request_seconds if request.timeout is None else request.timeout
+                ) as deadline,
                 self._hosting.lease(seat, deadline) as engine,
-                aclosing(engine.generate(structs.replace(request, trace=watch.traceparent))) as events,
+                aclosing(engine.generate(structs.replace(request, model=card.name, trace=watch.traceparent))) as events,
             ):
                 try:
                     while (event := await deadline.next(events)) is not None:

@@ -24,9 +24,9 @@ _KILL_SECONDS = 5
 
 def serve(config: Config) -> int:
     """Serve until a signal says to stop; return the exit code."""
-    _check_address(config.server)
+    address = _resolve(config.server)
     hand_over(config)
-    server = _granian(config)
+    server = _granian(config, address)
     end = _End(server)
     server.on_startup(end.listen)
     _greet(config)
@@ -70,12 +70,12 @@ class _End:
         self._server.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's own handler
 
 
-def _granian(config: Config) -> MPServer:
+def _granian(config: Config, address: str) -> MPServer:
     server = config.server
     return MPServer(
         "gateway.app:serve",
         factory=True,
-        address=server.host,
+        address=address,
         port=server.port,
         interface=Interfaces.ASGI,
         workers=1,
@@ -92,15 +92,16 @@ def _granian(config: Config) -> MPServer:
     )
 
 
-def _check_address(server: ServerSettings) -> None:
-    """Find out before anything is started whether the address can be had."""
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((server.host, server.port))
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {server.host} port {server.port}: {error.strerror}") from error
+def _resolve(server: ServerSettings) -> str:
+    """Turn the host into an address, and find out before anything is started whether it can be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {server.host} port {server.port}: {error.strerror}") from error
+    return str(address[0])
 
 
 def _greet(config: Config) -> None:

@@ -13,6 +13,7 @@ from gateway.api.problems import Problem
 from gateway.config import ServerSettings
 from gateway.telemetry import current_record, request_id
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names the addresses that stand for all, binds none
 _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECASE)
@@ -21,10 +22,11 @@ _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECAS
 class Guard:
     """Wraps the application; what it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, origins: Collection[str] = ()) -> None:
         self._app = app
         self._settings = settings
         self._hosts = _allowed_hosts(settings)
+        self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -36,6 +38,7 @@ class Guard:
         body = _Body(scope, receive, self._settings)
         try:
             self._check_host(scope)
+            self._check_origin(scope)
             await self._app(scope, body.receive, answer.send)
         except Problem as problem:
             await answer.fail(problem)
@@ -54,6 +57,15 @@ class Guard:
             raise Problem("bad_host", "exactly one well-formed Host header is needed")
         if self._hosts and host[1].lower() not in self._hosts:
             raise Problem("bad_host", "this service does not answer to that host; see server.allowed_hosts")
+
+    def _check_origin(self, scope: HTTPScope) -> None:
+        """Refuse what a foreign web page makes its visitor's browser post; also without a body to look at."""
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if not origin or scope["method"] in _SAFE or {origin, "*"} & self._origins:
+            return
+        if origin.partition("://")[2] != headers[b"host"].decode("latin-1"):
+            raise Problem("origin_not_allowed", "web pages of that origin may not call this; see cors.origins")
 
 
 class _Answer:

@@ -114,6 +114,8 @@ class HealthController(Controller):
     )
     async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Probe]:
         """Say whether to send traffic here; 503 while starting, failed or draining."""
+        for seat in hosting.seats:
+            await hosting.status(seat)
         return Response(Probe(hosting.health), status_code=_to_status_code(hosting.health))
 
 

@@ -8,7 +8,7 @@ from litestar.openapi.spec import Example
 from gateway.api.problems import TABLE, ErrorBody, ErrorDetail, Problem
 
 # The codes that any route can answer with; a route with a body; one that needs an engine; one that lets it generate.
-ANYWHERE = ("invalid_url", "bad_host", "method_not_allowed", "internal_error")
+ANYWHERE = ("invalid_url", "bad_host", "origin_not_allowed", "method_not_allowed", "internal_error")
 BODY = ("invalid_json", "unsupported_media_type", "body_timeout", "request_too_large")
 ENGINE = ("model_not_found", "engine_unavailable", "draining")
 GENERATION = (
@@ -26,6 +26,7 @@ _EXAMPLES = {
     "invalid_json": ("the body is not valid JSON: invalid character (byte 11)", None),
     "invalid_value": ("temperature: expected `float` <= 2.0", "temperature"),
     "bad_host": ("this service does not answer to that host; see server.allowed_hosts", None),
+    "origin_not_allowed": ("web pages of that origin may not call this; see cors.origins", None),
     "unsupported_parameter": ("the model 'echo' does not support logit_bias", "logit_bias"),
     "context_length_exceeded": ("the prompt has 5000 tokens; 904 too many", "prompt"),
     "model_not_found": ("there is no model 'gpt-2'; there is 'smollm2-135m-instruct'", "model"),

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from litestar.types import Receive, Scope, Send
 from loguru import logger
+from msgspec import Struct
 
 from gateway.api.problems import Problem, to_problem
 from gateway.engine import EngineError, Finished, GenerateEvent
@@ -81,46 +82,84 @@ def _check_finished(last: GenerateEvent) -> None:
         raise EngineError(_CUT_OFF)
 
 
+class Pace(Struct, frozen=True):
+    """How long a stream may be silent before it pings, and how long its client may read nothing, in seconds."""
+
+    ping_seconds: float
+    stall_seconds: float
+
+
 class EventStream:
-    """An SSE answer as an ASGI application: sends frames, pings while there are none, ends when the client leaves."""
+    """An SSE answer as an ASGI application: sends the frames of `events`, pings while there are none.
+
+    It ends when the client leaves, or reads nothing for too long. However it ends, `events` is closed.
+    """
 
     def __init__(
-        self, frames: AsyncGenerator[bytes, None], *, ping_seconds: float, headers: Mapping[str, str] | None = None
+        self,
+        frames: AsyncGenerator[bytes, None],
+        events: AsyncGenerator[GenerateEvent, None],
+        *,
+        pace: Pace,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._frames = frames
-        self._ping_seconds = ping_seconds
+        self._events = events
+        self._pace = pace
         self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         self._headers |= {"x-accel-buffering": "no"} | dict(headers or {})
         self._idle = True
+        self._sent = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole stream."""
         del scope
-        try:
-            await while_connected(receive, self._pump(send))
-        except Problem as problem:
-            # The client left: there is nobody to tell, only telemetry.
-            current_record().code = problem.code
+        # Frames that were never asked for close nothing: so the events are closed here.
+        async with aclosing(self._events), aclosing(self._frames):
+            try:
+                await while_connected(receive, self._pump(send))
+            except Problem as problem:
+                # The client left or stalled: there is nobody to tell, only telemetry.
+                current_record().code = problem.code
 
     async def _pump(self, send: Send) -> None:
+        sending = asyncio.create_task(self._send(send))
+        beside = [asyncio.create_task(self._ping(send)), asyncio.create_task(self._watch())]
+        try:
+            await asyncio.wait({sending, beside[1]}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                current_record().outcome = "aborted"
+                raise Problem("write_timeout", "the client read nothing for too long")
+            sending.result()
+        finally:
+            for task in (sending, *beside):
+                task.cancel()
+            await asyncio.wait({sending})
+
+    async def _send(self, send: Send) -> None:
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
-        async with aclosing(self._frames):
-            pinger = asyncio.create_task(self._ping(send))
-            try:
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                async for frame in self._frames:
-                    self._idle = False
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
-            finally:
-                pinger.cancel()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for frame in self._frames:
+            self._idle = False
+            self._sent += 1
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            self._sent += 1
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _watch(self) -> None:
+        """Return when one frame has been on its way for the whole of the time that a client may stall."""
+        while True:
+            before = self._sent
+            await asyncio.sleep(self._pace.stall_seconds)
+            if before == self._sent and before % 2:
+                return
 
     async def _ping(self, send: Send) -> None:
         """Send a comment in every interval that saw no frame, so that nothing between takes the line for dead."""
         while True:
             self._idle = True
-            await asyncio.sleep(self._ping_seconds)
-            if self._idle:
+            await asyncio.sleep(self._pace.ping_seconds)
+            if self._idle and not self._sent % 2:
                 await send({"type": "http.response.body", "body": _PING, "more_body": True})
 
 

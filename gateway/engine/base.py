@@ -18,7 +18,7 @@ class Engine(ABC):
 
     @abstractmethod
     def models(self) -> Sequence[ModelCard]:
-        """Say what is served; cheap, may change over time, may be empty before the engine is entered."""
+        """Say what is served; cheap, may be empty before the engine is entered."""
 
     @abstractmethod
     def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:

@@ -7,7 +7,7 @@ What goes in is semantic (messages, text) and stands here; what comes out is in 
 from enum import StrEnum
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class Capability(StrEnum):
@@ -185,6 +185,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One answer to generate.
 
+    `defaults` hold where `sampling` says nothing, before the model's own; they are wishes that refuse nothing.
     `timeout` is the seconds left when the request is handed over; `priority` is higher for sooner;
     `trace` is a W3C traceparent; `salt` keeps one caller's prefix cache from another's.
     """
@@ -193,6 +194,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     model: str
     prompt: Prompt
     sampling: Sampling = Sampling()
+    defaults: Sampling = Sampling()
     constraint: Constraint | None = None
     timeout: float | None = None
     priority: int = 0
@@ -231,6 +233,16 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: str = ""
     defaults: Sampling = Sampling()
     note: str = ""
+
+    def under(self, defaults: Sampling) -> "ModelCard":
+        """Return this card with a request's `defaults` laid over the model's own."""
+        names = [name for name in defaults.__struct_fields__ if getattr(defaults, name) is not None]
+        if not names:
+            return self
+        laid = {name: getattr(defaults, name) for name in names}
+        if {"max_tokens", "max_length"} & laid.keys():
+            laid = {"max_tokens": None, "max_length": None} | laid
+        return structs.replace(self, defaults=structs.replace(self.defaults, **laid))
 
 
 class Health(StrEnum):

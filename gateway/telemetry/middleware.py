@@ -87,7 +87,7 @@ class _Exchange:
         has_left = record.outcome == "client_closed"
         if has_left:
             record.code = record.code or "client_closed_request"
-            metrics.client_disconnects.add(1, "stream" if self._status else "compute")
+            metrics.client_disconnects.add(1, "stream" if self._status not in (0, CLIENT_CLOSED) else "compute")
         self._status = self._status or CLIENT_CLOSED
         route = str(self._scope.get("path_template") or NO_ROUTE)
         self._count(metrics, route, seconds)

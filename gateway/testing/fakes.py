@@ -103,7 +103,7 @@ class ScriptedEngine(Engine):
         self._check_entered()
         script = find_script(_text(request.prompt)) or self._settings.script
         prompt_tokens = _count(request.prompt)
-        limit = answer_limit(request.sampling, prompt_tokens, self._card)
+        limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         asked = time.monotonic()
         async with (
             self._place(),

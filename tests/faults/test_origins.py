@@ -102,3 +102,12 @@ def test_credentials_for_every_origin_are_refused_at_the_start(tmp_path):
     )
     assert check.returncode != 0
     assert "cors.credentials" in check.stdout + check.stderr
+
+
+def test_a_foreign_page_may_not_make_a_browser_post_even_without_a_body(service):
+    for origin in (PAGE, "null", "http://127.0.0.1:1"):
+        headers = {"origin": origin, "content-type": "text/plain"}
+        answer = service.client.post("/v1/models/echo/unload", headers=headers)
+        assert is_error(answer, 403, "origin_not_allowed")
+    assert service.client.get("/readyz").status_code == 200
+    assert service.client.post("/v1/models/echo/load", headers={"origin": service.url}).status_code == 200

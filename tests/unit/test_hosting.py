@@ -16,6 +16,7 @@ from gateway.engine import (
     LoadFailed,
     ModelCard,
     Plugin,
+    Status,
     Unavailable,
     UnknownModel,
 )
@@ -197,3 +198,46 @@ async def test_a_load_that_fails_again_says_so():
             await found.load("a")
         with pytest.raises(UnknownModel):
             await found.load("zzz")
+
+
+async def test_a_second_engine_of_the_same_name_is_refused():
+    async with hosting(a={"model": "m"}, b={"model": "x/m"}) as found:
+        await settled(found)
+        assert sorted(seat.health for seat in found.seats) == [Health.FAILED, Health.READY]
+        assert any("serves the name 'm' already" in seat.detail for seat in found.seats)
+    assert [engine.left for engine in Obedient.made] == [1, 1]
+
+
+async def test_an_engine_that_serves_nothing_has_failed(monkeypatch):
+    monkeypatch.setattr(Obedient, "models", lambda self: ())
+    async with hosting() as found:
+        await settled(found)
+        assert (found.seats[0].health, found.seats[0].detail) == (Health.FAILED, "the engine serves no model")
+    assert Obedient.made[0].left == 1
+
+
+async def test_an_engine_that_leaves_badly_does_not_keep_the_others(monkeypatch):
+    async def leave(self, *_):
+        self.left += 1
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Obedient, "__aexit__", leave)
+    async with hosting(a={"model": "m"}, b={"model": "n"}) as found:
+        await settled(found)
+    assert [engine.left for engine in Obedient.made] == [1, 1]
+
+
+async def test_an_engine_that_broke_is_seen_and_can_be_loaded_again():
+    async with hosting() as found:
+        await settled(found)
+        broken = found.seats[0].engine
+
+        async def status():
+            return Status(health=Health.FAILED, detail="the thread has ended")
+
+        broken.status = status
+        assert (await found.status(found.seats[0])).health is Health.FAILED
+        assert (found.health, found.up()) == (Health.FAILED, {"default": False})
+        await found.load("m")
+        assert found.health is Health.READY
+        assert broken.left == 1

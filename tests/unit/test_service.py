@@ -75,3 +75,9 @@ async def test_closing_the_stream_gives_the_lease_back(inference):
     assert len(seat.running) == 0
     async with asyncio.timeout(5):
         await seat.idle.wait()
+
+
+async def test_an_engine_is_asked_by_its_own_name(inference):
+    async with aclosing(inference.generate(request(model="slow"))) as events:
+        await anext(events)
+        assert [len(seat.running) for seat in inference._hosting.seats] == [0, 1]

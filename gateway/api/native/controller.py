@@ -22,7 +22,7 @@ from gateway.api.native.translate import to_field, to_request
 from gateway.api.payload import read_payload
 from gateway.api.problems import Problem
 from gateway.api.refusals import BODY, ENGINE, GENERATION, refusals
-from gateway.api.streaming import EventStream, first_event, frames, while_connected
+from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
 from gateway.config import Config
 from gateway.engine import EngineError, Fold, GenerateEvent, ModelCard, Started
 from gateway.hosting import Hosting, Seat
@@ -68,8 +68,9 @@ class NativeController(Controller):
         try:
             if wanted.stream:
                 first = await first_event(request.receive, events)
+                pace = Pace(config.server.ping_seconds, config.server.stall_seconds)
                 body_frames = frames(first, events, rendering.to_frame)
-                return EventStream(body_frames, ping_seconds=config.server.ping_seconds, headers=headers)
+                return EventStream(body_frames, events, pace=pace, headers=headers)
             reply = await while_connected(request.receive, _whole(events, rendering))
         except EngineError as error:
             error.param = to_field(error.param)

@@ -14,9 +14,6 @@ from gateway.engine import (
     Text,
 )
 
-# What the API documents for a model whose own generation config says nothing.
-TEMPERATURE = 1.0
-
 # The engine's words for what this dialect calls otherwise.
 _FIELDS = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "chat": "messages", "completion": "prompt"}
 
@@ -29,7 +26,11 @@ def to_field(param: str | None) -> str | None:
 def to_request(body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str) -> GenerateRequest:
     """Translate; raise `InvalidRequest` where the fields contradict each other."""
     return GenerateRequest(
-        id=request_id, model=card.name, prompt=_to_prompt(body), sampling=_to_sampling(body, card, defaults)
+        id=request_id,
+        model=body.model or card.name,
+        prompt=_to_prompt(body),
+        sampling=_to_sampling(body),
+        defaults=_to_defaults(body, defaults),
     )
 
 
@@ -43,19 +44,15 @@ def _to_prompt(body: GenerateBody) -> Prompt:
     raise InvalidRequest("give prompt (a text to go on with) or messages (a conversation)", param="prompt")
 
 
-def _to_sampling(body: GenerateBody, card: ModelCard, defaults: GenerateSettings) -> Sampling:
-    """Fill what was not asked for: the configured default, else the model's own (`None`), else the API's."""
+def _to_sampling(body: GenerateBody) -> Sampling:
     if body.max_length is not None and body.max_new_tokens is not None:
         raise InvalidRequest("give max_length or max_new_tokens, not both", param="max_length")
     _check_minimum(body)
-    temperature = body.temperature if body.temperature is not None else defaults.temperature
-    if temperature is None and card.defaults.temperature is None:
-        temperature = TEMPERATURE
     return Sampling(
         max_tokens=body.max_new_tokens,
-        max_length=body.max_length or _default_length(body, card, defaults),
+        max_length=body.max_length,
         min_tokens=body.min_new_tokens,
-        temperature=temperature,
+        temperature=body.temperature,
         top_p=body.top_p,
         top_k=body.top_k,
         min_p=body.min_p,
@@ -78,7 +75,7 @@ def _check_minimum(body: GenerateBody) -> None:
         )
 
 
-def _default_length(body: GenerateBody, card: ModelCard, defaults: GenerateSettings) -> int | None:
-    if body.max_new_tokens is not None or defaults.max_length is None:
-        return None
-    return min(defaults.max_length, card.context_window)
+def _to_defaults(body: GenerateBody, defaults: GenerateSettings) -> Sampling:
+    """Hand the configured defaults on; a length only where the body says nothing of one."""
+    has_length = body.max_length is not None or body.max_new_tokens is not None
+    return Sampling(max_length=None if has_length else defaults.max_length, temperature=defaults.temperature)

@@ -18,8 +18,10 @@ class PlaceRules(Subject):
 
     async def test_closing_the_stream_frees_its_place(self, engine: Engine) -> None:
         """Kills: a place that is given back only when the answer is complete."""
-        for stream in await self._fill(engine):
-            await stream.aclose()
+        streams = await self._fill(engine)
+        async with asyncio.timeout(_FREED_WITHIN):
+            for stream in streams:
+                await stream.aclose()
         await self._expect_free(engine)
 
     async def test_cancelling_the_reader_frees_its_place(self, engine: Engine) -> None:

@@ -84,7 +84,7 @@ class EchoEngine(Engine):
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Say the prompt again until it ends, a stop string is met or the tokens are used up."""
         words, prompt_tokens = _read(request.prompt)
-        limit = answer_limit(request.sampling, prompt_tokens, self._card)
+        limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         queued = asyncio.get_running_loop().time()
         async with self._places:
             yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)

@@ -191,7 +191,7 @@ def _unload(running: Running) -> None:
 
 def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Generation:
     ids = served.text.encode(request.prompt)
-    terms = settle(request.sampling, len(ids), served.card, served.eos_ids)
+    terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
     return Generation(
         id=request.id,
         sequence=sequence.Sequence(ids, request.priority),

@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.trace import INVALID_SPAN
 
 from gateway.api.problems import Problem
-from gateway.api.streaming import DONE, EventStream, first_event, frames, while_connected
+from gateway.api.streaming import DONE, EventStream, Pace, first_event, frames, while_connected
 from gateway.engine import Delta, EngineError, Finished, FinishReason, Overloaded, Started, Usage
 from gateway.telemetry.context import open_record
 
@@ -188,7 +188,7 @@ async def test_nothing_is_left_running():
     before = asyncio.all_tasks()
     client = Client()
     await while_connected(client.receive, asyncio.sleep(0))
-    await EventStream(_texts(b"a"), ping_seconds=9)({}, client.receive, client.send)
+    await EventStream(_texts(b"a"), _texts(), pace=Pace(9, 60))({}, client.receive, client.send)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 
@@ -203,7 +203,9 @@ async def _texts(*texts: bytes, then: asyncio.Event | None = None):
 
 async def test_an_event_stream_is_sent_whole():
     client = Client()
-    await EventStream(_texts(b"a", b"b"), ping_seconds=9, headers={"x-a": "b"})({}, client.receive, client.send)
+    await EventStream(_texts(b"a", b"b"), _texts(), pace=Pace(9, 60), headers={"x-a": "b"})(
+        {}, client.receive, client.send
+    )
     start, *bodies = client.sent
     headers = dict(start["headers"])
     assert start["status"] == 200
@@ -216,7 +218,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments():
     client = Client()
     go_on = asyncio.Event()
     serving = asyncio.create_task(
-        EventStream(_texts(b"a", then=go_on), ping_seconds=0.001)({}, client.receive, client.send)
+        EventStream(_texts(b"a", then=go_on), _texts(), pace=Pace(0.001, 60))({}, client.receive, client.send)
     )
     while client.body.count(b": ping\n\n") < 2:
         client.got.clear()
@@ -238,7 +240,7 @@ async def test_who_leaves_a_stream_closes_its_frames():
         finally:
             closed.set()
 
-    serving = asyncio.create_task(EventStream(endless(), ping_seconds=9)({}, client.receive, client.send))
+    serving = asyncio.create_task(EventStream(endless(), _texts(), pace=Pace(9, 60))({}, client.receive, client.send))
     while client.body != b"a":
         client.got.clear()
         await client.got.wait()

@@ -1,21 +1,33 @@
 import pytest
+from msgspec import structs
 
 from gateway.api.native.schema import ChatMessage, GenerateBody
 from gateway.api.native.translate import to_request
 from gateway.config import GenerateSettings
-from gateway.engine import Chat, Completion, InvalidRequest, Message, ModelCard, Sampling, Text
+from gateway.engine import (
+    Capability,
+    Chat,
+    Completion,
+    InvalidRequest,
+    Message,
+    ModelCard,
+    Sampling,
+    Text,
+    answer_limit,
+    needs,
+)
 
 CARD = ModelCard(name="echo", context_window=100, capabilities=frozenset())
 NONE = GenerateSettings()
 
 
-def sampling(body: GenerateBody, defaults: GenerateSettings = NONE, card: ModelCard = CARD) -> Sampling:
-    return to_request(body, card, defaults, "id-1").sampling
+def sampling(body: GenerateBody, defaults: GenerateSettings = NONE) -> Sampling:
+    return to_request(body, CARD, defaults, "id-1").sampling
 
 
 def test_a_prompt_is_a_text_to_go_on_with():
     request = to_request(GenerateBody(prompt="a", model="full/echo"), CARD, NONE, "id-1")
-    assert (request.id, request.model, request.prompt) == ("id-1", "echo", Completion("a"))
+    assert (request.id, request.model, request.prompt) == ("id-1", "full/echo", Completion("a"))
     assert (request.constraint, request.timeout, request.salt) == (None, None, "")
 
 
@@ -79,27 +91,33 @@ def test_one_stop_string_is_a_list_of_one():
         (0.3, None, None, 0.3),
         (None, 0.5, 0.7, 0.5),
         (None, 0.0, 0.7, 0.0),
-        (None, None, 0.7, None),
-        (None, None, None, 1.0),
+        (None, None, 0.7, 0.7),
     ],
 )
-def test_the_temperature_is_the_requests_the_configured_the_models_or_one(asked, configured, models_own, expected):
-    card = ModelCard(name="echo", context_window=9, capabilities=frozenset(), defaults=Sampling(temperature=models_own))
-    body = GenerateBody(prompt="a", temperature=asked)
-    assert sampling(body, GenerateSettings(temperature=configured), card).temperature == expected
+def test_the_temperature_is_the_requests_the_configured_or_the_models(asked, configured, models_own, expected):
+    card = structs.replace(CARD, defaults=Sampling(temperature=models_own))
+    request = to_request(
+        GenerateBody(prompt="a", temperature=asked), card, GenerateSettings(temperature=configured), ""
+    )
+    assert request.sampling.temperature == asked
+    found = asked if asked is not None else card.under(request.defaults).defaults.temperature
+    assert found == expected
+
+
+def test_what_nobody_asked_for_needs_no_capability():
+    configured = GenerateSettings(temperature=0.5, max_length=50)
+    assert needs(to_request(GenerateBody(prompt="a"), CARD, configured, "")) == {Capability.COMPLETION}
 
 
 @pytest.mark.parametrize(
-    ("fields", "configured", "expected"),
+    ("fields", "prompt_tokens", "expected"),
     [
-        ({}, None, None),
-        ({}, 50, 50),
-        ({}, 5_000, 100),
-        ({"max_length": 70}, 50, 70),
-        ({"max_length": 5_000}, 50, 5_000),
-        ({"max_new_tokens": 70}, 50, None),
+        ({}, 10, 40),
+        ({}, 60, 40),
+        ({"max_length": 70}, 10, 60),
+        ({"max_new_tokens": 70}, 10, 70),
     ],
 )
-def test_the_configured_length_is_a_default_and_no_cap(fields, configured, expected):
-    body = GenerateBody(prompt="a", **fields)
-    assert sampling(body, GenerateSettings(max_length=configured)).max_length == expected
+def test_the_configured_length_is_a_default_and_no_cap(fields, prompt_tokens, expected):
+    request = to_request(GenerateBody(prompt="a", **fields), CARD, GenerateSettings(max_length=50), "")
+    assert answer_limit(request.sampling, prompt_tokens, CARD.under(request.defaults)) == expected
