@@ -209,3 +209,16 @@ def test_the_worker_never_imports_an_engine_that_is_not_configured(service):
 def test_the_greeting_names_the_api_the_docs_and_a_curl(service):
     for text in (f"{service.url}/v1", f"{service.url}/schema", f"{service.url}/v1/health", "curl -s"):
         assert text in service.output
+
+
+def test_the_service_answers_while_the_model_loads():
+    with Service(ready=False, ENGINE="scripted", LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__LOAD="3") as service:
+        service.wait_for("/livez")
+        health = service.client.get("/v1/health")
+        assert (health.status_code, health.json()["status"], health.json()["loaded"]) == (503, "starting", False)
+        assert service.client.get("/readyz").status_code == 503
+        refused = service.generate(prompt="too early")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "engine_unavailable")
+        assert 1 <= int(refused.headers["retry-after"]) <= 5
+        service.wait_for("/readyz")
+        assert service.generate(prompt="now").status_code == 200

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -132,16 +133,20 @@ def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
         raise LoadFailed(f"the GGUF file '{source.name}' cannot be converted: transformers does not read it") from error
 
 
+_PATCHING = threading.Lock()
+
+
 @contextmanager
 def _reading_once() -> Iterator[None]:
     """Let transformers parse the file once; it reads it four times, and builds the table of names for each module."""
-    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc,assignment] # a function makes readers as well
-    gguf.get_tensor_name_map = functools.cache(names)
-    try:
-        yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
+    with _PATCHING:  # engines load side by side
+        reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+        gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc,assignment] # a function makes readers as well
+        gguf.get_tensor_name_map = functools.cache(names)
+        try:
+            yield
+        finally:
+            gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
 
 
 def _split_as_trained(tokenizer: PreTrainedTokenizerBase, source: Path) -> None:
