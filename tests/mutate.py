@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "a_too_long_prompt_is_refused_before_started",
         ECHO,
-        "answer_limit(request.sampling, prompt_tokens, self._card)",
+        "answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))",
         "request.sampling.max_tokens or 1",
     ),
     Mutant(
