@@ -30,6 +30,10 @@ e2e *arguments:
 mutate:
     uv run python tests/mutate.py
 
-# Measure what the HTTP path adds to the engine
+# Measure this machine, and the engine and the service on it, with the built-in model
 bench *arguments:
+    uv run python tests/load/engine.py {{ arguments }}
+
+# Measure what the HTTP path adds to the engine
+overhead *arguments:
     uv run python tests/load/overhead.py {{ arguments }}

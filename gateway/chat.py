@@ -3,29 +3,40 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
+_COLUMNS = {
+    "model": "id",
+    "engine": "engine",
+    "loaded": "loaded",
+    "context": "context_window",
+    "device": "device",
+    "dtype": "dtype",
+    "note": "note",
+}
 
 
 class Conversation:
     """A streaming chat over `/v1/generate`; every turn sends the whole conversation."""
 
-    def __init__(self, url: str, model: str | None, system: str | None, temperature: float | None) -> None:
+    def __init__(self, url: str, system: str | None, asked: Mapping[str, object]) -> None:
         self._url = url
-        self._asked = {"model": model, "temperature": temperature}
+        self._asked = {key: value for key, value in asked.items() if value is not None}
         self._messages = [{"role": "system", "content": system}] if system else []
         self._console = Console(highlight=False)
+        self._ended = "stop"
 
     def run(self) -> int:
         """Talk until the input ends or says /exit; return the exit code."""
         try:
             with httpx.Client(base_url=self._url, timeout=_TIMEOUT) as self._client:
-                self._wait_until_ready()
+                model = self._wait_until_ready()
+                if sys.stdin.isatty():
+                    self._console.print(f"{self._asked.get('model', model)}; /exit leaves, Ctrl-C stops an answer")
                 for said in _lines(self._console):
                     self._turn(said)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
@@ -34,23 +45,30 @@ class Conversation:
             return _complain(str(error))
         return 0
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self) -> str:
+        """Wait while the gateway starts; return the name of its first model."""
         with self._console.status("") as status:
             while (health := self._client.get("/v1/health").json())["status"] == "starting":
                 status.update(f"{health['detail']} ({health['uptime']:.0f} s)")
                 time.sleep(0.2)
         if health["status"] != "ready":
             raise ChatError(f"the gateway is {health['status']}: {health['detail']}")
+        return str(health["model"])
 
     def _turn(self, said: str) -> None:
+        """Say one thing and show the answer; what was answered before a Ctrl-C stays in the conversation."""
         self._messages.append({"role": "user", "content": said})
-        asked = {key: value for key, value in self._asked.items() if value is not None}
-        answer = ""
-        for text in self._stream(asked | {"messages": self._messages, "stream": True}):
-            self._console.out(text, end="")
-            answer += text
+        self._ended, texts = "stop", list[str]()
+        try:
+            for text in self._stream(self._asked | {"messages": self._messages, "stream": True}):
+                self._console.out(text, end="")
+                texts.append(text)
+        except KeyboardInterrupt:
+            self._ended = "Ctrl-C"
         self._console.out("")
-        self._messages.append({"role": "assistant", "content": answer})
+        if self._ended != "stop":
+            print(f"(stopped: {self._ended})", file=sys.stderr, flush=True)
+        self._messages.append({"role": "assistant", "content": "".join(texts)})
 
     def _stream(self, body: dict[str, object]) -> Iterator[str]:
         with self._client.stream("POST", "/v1/generate", json=body) as response:
@@ -62,6 +80,7 @@ class Conversation:
                 frame = json.loads(line.removeprefix("data: "))
                 if "error" in frame:
                     raise ChatError(frame["error"]["message"])
+                self._ended = frame.get("finish_reason", self._ended)
                 yield frame["text"]
 
 
@@ -73,24 +92,28 @@ def show_models(url: str) -> int:
     """Print the models of the gateway at `url`; return the exit code."""
     try:
         models = httpx.get(f"{url}/v1/models", timeout=_TIMEOUT).raise_for_status().json()["data"]
+        rows = [list(_COLUMNS), *([_shown(model[key]) for key in _COLUMNS.values()] for model in models)]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
         return _complain(f"cannot list the models of {url}: {error}")
-    table = Table("model", "engine", "loaded", "context", "device", "dtype", "note")
-    for model in models:
-        loaded = "yes" if model["loaded"] else "no"
-        context = str(model["context_window"])
-        table.add_row(model["id"], model["engine"], loaded, context, model["device"], model["dtype"], model["note"])
-    Console().print(table)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
 def _lines(console: Console) -> Iterator[str]:
-    """Yield what is typed, or what is piped in, line by line."""
+    """Yield what is typed, or what is piped in, line by line, until it ends or a Ctrl-C comes."""
     prompt = "> " if sys.stdin.isatty() else ""
     while True:
         try:
             said = console.input(prompt).strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
+            if prompt:
+                console.out("")
             return
         if said in ("/exit", "/quit"):
             return

@@ -1,31 +1,29 @@
-"""The command line: `serve` (the default), `chat`, `engines`, `models` and `check`."""
+"""The command line: `serve` (the default), `chat`, `engines`, `models`, `check` and `bench`."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from gateway import __version__, config
-from gateway.engine import installed
+from gateway.bench import flags
+from gateway.engine import PluginError, installed, load
 
-URL = "http://127.0.0.1:8000"
-
-# flag -> path in the configuration
-_FLAGS = {
-    "--host": ("server.host", "the address to listen on (default 127.0.0.1)"),
-    "--port": ("server.port", "the port to listen on (default 8000)"),
-    "--engine": (config.PLAIN["ENGINE"], "the default engine's plugin (default hf)"),
-    "--model": (config.PLAIN["MODEL_NAME"], "the default engine's model: a hub id, a folder or a GGUF file"),
-    "--device": (config.PLAIN["DEVICE"], "cpu, cuda or auto"),
-    "--log-level": ("telemetry.log_level", "DEBUG, INFO, WARNING or ERROR (default INFO)"),
+_HELP = {
+    "--host": "the address to listen on (default 127.0.0.1)",
+    "--port": "the port to listen on (default 8000)",
+    "--engine": "the default engine's plugin (default hf)",
+    "--model": "the default engine's model: a hub id, a folder or a GGUF file",
+    "--device": "cpu, cuda or auto",
+    "--log-level": "DEBUG, INFO, WARNING or ERROR (default INFO)",
 }
+_ANSWER_TOKENS = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code: 0, 1 failed, 2 wrong usage or configuration, 3 no engine loads."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
-        words.insert(0, "serve")
-    options = _parser().parse_args(words)
+    options = _parser().parse_args(_command_first(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         return int(options.run(options))
     except config.ConfigError as error:
@@ -33,6 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _command_first(words: list[str]) -> list[str]:
+    """Put the command before the flags, each of which takes a value; where none is named it is `serve`."""
+    if words and words[0] in ("-h", "--help", "--version"):
+        return words
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 1 if "=" in words[at] else 2
+    command = words[at : at + 1] or ["serve"]
+    return [*command, *words[:at], *words[at + 1 :]]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,11 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the models of a running gateway")
     chat = commands.add_parser("chat", help="chat with a model of a running gateway")
     for command, run in ((models, _models), (chat, _chat)):
-        command.add_argument("--url", default=URL, help=f"where the gateway is (default {URL})")
+        command.add_argument("--url", help="where the gateway is (default: where the configuration has it listen)")
         command.set_defaults(run=run)
+    bench = commands.add_parser("bench", help="measure a running gateway, or any server that speaks OpenAI's dialect")
+    bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
+    bench.set_defaults(run=_bench)
+    flags.add_flags(bench)
     chat.add_argument("--model", help="the model to talk to (default: the gateway's first)")
     chat.add_argument("--system", help="a system message to begin with")
     chat.add_argument("--temperature", type=float, help="0 for the likeliest answer")
+    chat.add_argument(
+        "--max-new-tokens", type=int, default=_ANSWER_TOKENS, help=f"the longest answer (default {_ANSWER_TOKENS})"
+    )
     return parser
 
 
@@ -57,15 +73,17 @@ def _configured(command: argparse.ArgumentParser, run: Callable[[argparse.Namesp
     """Give `command` the flags that set configuration."""
     command.set_defaults(run=run)
     command.add_argument("--config", metavar="FILE", help="a TOML file (or LLM_GATEWAY_CONFIG)")
-    for flag, (path, text) in _FLAGS.items():
-        command.add_argument(flag, dest=path, metavar=flag.strip("-").upper().replace("-", "_"), help=text)
+    for flag, path in config.FLAGS.items():
+        command.add_argument(flag, dest=path, metavar=flag.strip("-").upper().replace("-", "_"), help=_HELP[flag])
 
 
 def _read(options: argparse.Namespace) -> config.Config:
-    return config.read(options.config, {path: getattr(options, path) for path, _ in _FLAGS.values()})
+    return config.read(options.config, {path: getattr(options, path) for path in config.FLAGS.values()})
 
 
 def _serve(options: argparse.Namespace) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))  # nothing runs yet, and granian takes a while to import
     from gateway.serving import serve  # noqa: PLC0415 - granian is for this command only
 
     return serve(_read(options))
@@ -81,20 +99,50 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _engines(options: argparse.Namespace) -> int:
-    used = {engine.plugin: name for name, engine in _read(options).engines.items()}
+    """List the plugins even where the configuration is wrong: one of them may be why."""
+    try:
+        engines, trouble = _read(options).engines, None
+    except config.ConfigError as error:
+        engines, trouble = {}, error
     for name, point in sorted(installed().items()):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-        print(f"{name:12} {origin:28} {'serves as ' + used[name] if name in used else 'installed'}")
+        used = ", ".join(engine for engine, settings in engines.items() if settings.plugin == name)
+        print(f"{name:12} {origin:28} {_state(name, used)}{' (for tests)' * point.value.startswith('gateway.testing')}")
+    if trouble:
+        raise trouble
     return 0
+
+
+def _state(plugin: str, used: str) -> str:
+    try:
+        load(plugin)
+    except PluginError as error:
+        return f"broken: {error}"
+    return f"serves as {used}" if used else "installed"
 
 
 def _models(options: argparse.Namespace) -> int:
     from gateway.chat import show_models  # noqa: PLC0415 - httpx and rich are for the clients only
 
-    return show_models(options.url)
+    return show_models(_url(options))
 
 
 def _chat(options: argparse.Namespace) -> int:
     from gateway.chat import Conversation  # noqa: PLC0415 - httpx and rich are for the clients only
 
-    return Conversation(options.url, options.model, options.system, options.temperature).run()
+    asked = {
+        "model": options.model,
+        "temperature": options.temperature,
+        "max_new_tokens": options.max_new_tokens,
+    }
+    return Conversation(_url(options), options.system, asked).run()
+
+
+def _url(options: argparse.Namespace) -> str:
+    return str(options.url or config.read().server.url)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from gateway.bench.command import run  # noqa: PLC0415 - aiohttp and rich are for the clients only
+
+    return run(options, _url(options))

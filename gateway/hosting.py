@@ -44,6 +44,7 @@ class Seat(Struct, kw_only=True, eq=False):
     engine: Engine | None = None
     health: Health = Health.STARTING
     detail: str = "the model is loading"
+    is_silent: bool = False
     cards: tuple[ModelCard, ...] = ()
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     running: set[Deadline] = msgspec.field(default_factory=set)
@@ -53,6 +54,11 @@ class Seat(Struct, kw_only=True, eq=False):
         """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
         named = (card for card in self.cards if name == card.name or name in card.aliases)
         return next(named, self.cards[0] if name == self.name and self.cards else None)
+
+    @property
+    def standing(self) -> Health:
+        """Its health, as far as was heard of it: an engine that does not answer for itself has failed, for now."""
+        return Health.FAILED if self.is_silent and self.health is Health.READY else self.health
 
 
 class Hosting:
@@ -84,7 +90,7 @@ class Hosting:
         """The service's health: ready when every engine has settled and at least one serves."""
         if self._draining:
             return Health.DRAINING
-        found = {seat.health for seat in self.seats}
+        found = {seat.standing for seat in self.seats}
         order = (Health.STARTING, Health.READY, Health.FAILED)
         return next((health for health in order if health in found), Health.UNLOADED)
 
@@ -94,12 +100,17 @@ class Hosting:
 
     def up(self) -> dict[str, bool]:
         """Say of each engine whether it serves."""
-        return {seat.name: seat.health is Health.READY for seat in self.seats}
+        return {seat.name: seat.standing is Health.READY for seat in self.seats}
+
+    def name_of(self, model: str | None) -> str:
+        """Say what the model is called that `model` means, whether it is ready or not; empty for none of ours."""
+        if model is None:
+            return self.seats[0].cards[0].name if self.seats[0].cards else ""
+        return next((card.name for seat in self.seats if (card := seat.answers_to(model))), "")
 
     def find(self, model: str | None) -> tuple[Seat, ModelCard]:
         """Find who serves `model` (the first engine where it is `None`); raise `UnknownModel` or `Unavailable`."""
-        if self._draining:
-            raise Draining("the service is going down and takes no new requests")
+        self._check_open()
         if model is None:
             seat = self.seats[0]
             return self._ready(seat), seat.cards[0]
@@ -107,8 +118,9 @@ class Hosting:
             if card := seat.answers_to(model):
                 return self._ready(seat), card
         for seat in self.seats:
-            if seat.health is Health.STARTING or seat.name == model:
+            if seat.name == model:
                 self._ready(seat)
+        self._check_settled()
         raise UnknownModel(f"there is no model {model!r}; there is {_names(self.seats)}", param="model")
 
     @asynccontextmanager
@@ -127,6 +139,7 @@ class Hosting:
 
     async def load(self, name: str) -> Seat:
         """Load the model `name`, or wait for the load under way; a loaded one is left as it is. Raise `LoadFailed`."""
+        self._check_open()
         seat = self._named(name)
         await self._enter(seat)
         if seat.health is Health.FAILED:
@@ -139,15 +152,26 @@ class Hosting:
         await self._leave(seat, Health.UNLOADED, "the model was unloaded; load it to use it again")
         return seat
 
+    async def ask_all(self) -> list[Status]:
+        """Ask every engine how it is, at once."""
+        return await asyncio.gather(*map(self.status, self.seats))
+
     async def status(self, seat: Seat) -> Status:
         """Ask the engine how it is; one that is not loaded is answered for."""
-        if seat.engine is None or seat.health is not Health.READY:
+        engine = seat.engine
+        if engine is None or seat.health is not Health.READY:
             return Status(health=seat.health, detail=seat.detail)
         try:
             async with asyncio.timeout(_STATUS_SECONDS):
-                status = await seat.engine.status()
-        except TimeoutError:
+                status = await engine.status()
+        except Exception as error:  # noqa: BLE001 - late, or whatever a plugin may raise
+            if not seat.is_silent and not isinstance(error, TimeoutError):
+                logger.opt(exception=error).error("the engine {!r} cannot say how it is", seat.name)
+            seat.is_silent = seat.engine is engine
             return Status(health=Health.FAILED, detail="the engine does not say how it is")
+        if seat.engine is not engine:
+            return status
+        seat.is_silent = False
         if status.health is Health.FAILED:
             seat.health, seat.detail = status.health, status.detail
         return status
@@ -156,10 +180,15 @@ class Hosting:
         """Take nothing new from now on, and cut off what still runs when the time for it is over."""
         if not self._draining:
             self._draining = True
-            logger.bind(event="draining").info("draining: what runs has {:g} s", self._drain_seconds)
+            if self.loaded():
+                logger.bind(event="draining").info("draining: what runs has {:g} s", self._drain_seconds)
             error = Draining("the service went down before the answer was finished")
             loop = asyncio.get_running_loop()
             loop.call_later(self._drain_seconds, _cut, self.seats, error)
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise Draining("the service is going down and takes no new requests")
 
     def _ready(self, seat: Seat) -> Seat:
         if seat.health is not Health.READY:
@@ -168,9 +197,16 @@ class Hosting:
 
     def _named(self, name: str) -> Seat:
         found = next((seat for seat in self.seats if seat.name == name or seat.answers_to(name)), None)
-        if found is None:
-            raise UnknownModel(f"there is no model {name!r}; there is {_names(self.seats)}", param="name")
-        return found
+        if found is not None:
+            return found
+        self._check_settled()
+        raise UnknownModel(f"there is no model {name!r}; there is {_names(self.seats)}", param="name")
+
+    def _check_settled(self) -> None:
+        """Refuse to say what there is not while an engine loads, for that one may serve it."""
+        for seat in self.seats:
+            if seat.health is Health.STARTING:
+                self._ready(seat)
 
     async def _enter(self, seat: Seat) -> None:
         async with seat.lock:
@@ -215,7 +251,7 @@ class Hosting:
 
     async def _drop(self, seat: Seat) -> None:
         """Leave the engine, if there is one; what goes wrong there must not keep the others from being left."""
-        engine, seat.engine = seat.engine, None
+        engine, seat.engine, seat.is_silent = seat.engine, None, False
         if engine is not None:
             try:
                 await engine.__aexit__(None, None, None)

@@ -1,41 +1,34 @@
-"""The worker's life: dies with its parent, drains on SIGTERM, and ends when no engine can ever load."""
+"""The worker's life under our own main process: drains on SIGTERM, and ends when no engine can ever load."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
-import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import FrameType
 
 from loguru import logger
 
+from gateway.config import main_process
 from gateway.engine import Health
 from gateway.hosting import Hosting
 from gateway.telemetry import logs
 
-_PR_SET_PDEATHSIG = 1
+_STDOUT, _STDERR = 1, 2
 
 
 @asynccontextmanager
 async def watch(hosting: Hosting) -> AsyncGenerator[None, None]:
-    """Watch over the service while it runs; outside a main thread (in tests) no signals are taken."""
-    if threading.current_thread() is threading.main_thread():
-        _die_with_parent()
+    """Watch over the service while it runs; under a foreign server, or in a test, signals are not ours to take."""
+    is_ours = main_process() == os.getppid()
+    if is_ours:
         _drain_on_signal(hosting)
-    ending = asyncio.create_task(_settle(hosting))
+    ending = asyncio.create_task(_settle(hosting, is_ours=is_ours))
     try:
         yield
     finally:
         ending.cancel()
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process with the one that started it, so that no orphan serves on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _drain_on_signal(hosting: Hosting) -> None:
@@ -49,12 +42,18 @@ def _drain_on_signal(hosting: Hosting) -> None:
         signal.signal(number, drain)
 
 
-async def _settle(hosting: Hosting) -> None:
+async def _settle(hosting: Hosting, *, is_ours: bool) -> None:
     """When all engines were tried: end the service if none could be loaded, for nothing will mend that."""
     await hosting.settled.wait()
     logs.capture()  # a library may have set up its own log when the engine imported it
-    if all(seat.health is Health.FAILED for seat in hosting.seats):
-        logger.bind(event="no_engine").error("no engine could be loaded; the service ends")
-        for seat in hosting.seats:
-            print(f"llm-gateway: engine {seat.name!r}: {seat.detail}", file=sys.stderr, flush=True)
+    if is_ours and all(seat.health is Health.FAILED for seat in hosting.seats):
+        await logger.complete()  # the line below must not come between the two halves of a log line
+        print(_reason(hosting), end="", file=sys.stderr, flush=True)
         os.kill(os.getppid(), signal.SIGUSR1)
+
+
+def _reason(hosting: Hosting) -> str:
+    """Say why no engine could be loaded; on one screen with the log, which has just said it, only that."""
+    if os.path.sameopenfile(_STDOUT, _STDERR):
+        return "llm-gateway: no engine could be loaded; the log says why\n"
+    return "".join(f"llm-gateway: engine {seat.name!r}: {seat.detail}\n" for seat in hosting.seats)

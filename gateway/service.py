@@ -9,19 +9,15 @@ from gateway.config import Config
 from gateway.deadline import Deadline
 from gateway.engine import (
     DeadlineExceeded,
-    Delta,
     Finished,
     FinishReason,
     GenerateEvent,
     GenerateRequest,
     ModelCard,
-    Started,
-    ToolDelta,
-    Usage,
     negotiate,
 )
 from gateway.hosting import Hosting
-from gateway.telemetry import Telemetry
+from gateway.telemetry import Telemetry, current_record
 
 
 class Inference:
@@ -34,6 +30,7 @@ class Inference:
 
     def card(self, model: str | None) -> ModelCard:
         """Find the card of `model`, or of the default one; raise `UnknownModel` or `Unavailable`."""
+        current_record().model = self._hosting.name_of(model)
         return self._hosting.find(model)[1]
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
@@ -43,7 +40,6 @@ class Inference:
         """
         seat, card = self._hosting.find(request.model)
         negotiate(request, card)
-        tally = Tally()
         with self._telemetry.generation(request, card, seat.plugin) as watch:
             async with (
                 Deadline(
@@ -54,33 +50,11 @@ class Inference:
             ):
                 try:
                     while (event := await deadline.next(events)) is not None:
-                        tally.add(event)
                         watch.see(event)
                         yield event
                 except DeadlineExceeded:
-                    if not tally.started:
+                    if watch.started is None:
                         raise
-                    last = Finished(FinishReason.DEADLINE, tally.usage)
+                    last = Finished(FinishReason.DEADLINE, watch.usage)
                     watch.see(last)
                     yield last
-
-
-class Tally:
-    """Counts a stream's tokens as they pass, for an end that the engine does not get to write."""
-
-    def __init__(self) -> None:
-        self.started: Started | None = None
-        self._tokens = 0
-
-    def add(self, event: GenerateEvent) -> None:
-        """Take the next event."""
-        if isinstance(event, Delta | ToolDelta):
-            self._tokens += event.tokens
-        elif isinstance(event, Started):
-            self.started = event
-
-    @property
-    def usage(self) -> Usage:
-        """What was used up to now."""
-        started = self.started or Started(0)
-        return Usage(started.prompt_tokens, self._tokens, started.cached_tokens)

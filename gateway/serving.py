@@ -1,11 +1,14 @@
 """`llm-gateway serve`: granian with one worker, its signals, and its exit code."""
 
+import ctypes
+import functools
 import os
 import signal
 import socket
 import sys
 import time
 from types import FrameType
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -13,13 +16,15 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from gateway import __version__
-from gateway.config import Config, ConfigError, ServerSettings, hand_over
+from gateway.config import Config, ConfigError, ServerSettings, command, hand_over
 
 NO_ENGINE = 3
 
 # A terminal's Ctrl-C and `uv run` deliver one wish as two signals within milliseconds.
 _REPEAT_SECONDS = 1.0
 _KILL_SECONDS = 5
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
 
 
 def serve(config: Config) -> int:
@@ -29,9 +34,10 @@ def serve(config: Config) -> int:
     server = _granian(config, address)
     end = _End(server)
     server.on_startup(end.listen)
+    _spare_no_worker()
     _greet(config)
     try:
-        server.serve()
+        server.serve(spawn_target=functools.partial(_work, os.getpid()))
     except SystemExit as stop:
         return end.code or int(stop.code or 0)
     return end.code
@@ -47,8 +53,8 @@ class _End:
 
     def listen(self) -> None:
         """Take the signals over from granian, which has just taken them."""
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
+        for number in _ENDING:
+            signal.signal(number, self._stop)
         signal.signal(signal.SIGUSR1, self._fail)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
@@ -68,6 +74,34 @@ class _End:
 
     def _interrupt(self) -> None:
         self._server.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's own handler
+
+
+def _spare_no_worker() -> None:
+    """See that a worker which was only just forked ends on a signal too: it has nothing to finish yet.
+
+    It would inherit handlers that reach nobody there, and the fork itself forgets what came in the meantime.
+    """
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING),
+        after_in_child=_let_signals_end,
+    )
+
+
+def _let_signals_end() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C; the main process hears it and says SIGTERM
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, handed on
+    """Be the worker of the process `main`, and leave at once in the end: a thread may still load what nobody wants."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != main:
+        os._exit(1)
+    MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001 - what granian takes by itself for this interface
+    os._exit(0)
 
 
 def _granian(config: Config, address: str) -> MPServer:
@@ -105,9 +139,7 @@ def _resolve(server: ServerSettings) -> str:
 
 
 def _greet(config: Config) -> None:
-    host = config.server.host
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    url = f"http://{shown}:{config.server.port}"
+    url = config.server.url
     body = '{"prompt":"The capital of France is","max_new_tokens":16,"temperature":0}'
     lines = [
         f"LLM gateway {__version__}",
@@ -117,7 +149,7 @@ def _greet(config: Config) -> None:
         "",
         "Try it, in another terminal:",
         f"  curl -s {url}/v1/generate --json '{body}'",
-        "  llm-gateway chat" + ("" if config.server.port == 8000 else f" --url {url}"),  # noqa: PLR2004 - the default
+        f"  {command()} chat" + ("" if config.server.port == ServerSettings().port else f" --url {url}"),
         "",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, f"yield Finished({END})", "yield Delta('')"),
     Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens, told + 1)"),
     Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens + 1, told)"),
-    Mutant("max_tokens_ends_the_answer_as_length", ECHO, "request.sampling), limit)", "request.sampling), limit + 1)"),
+    Mutant("max_tokens_is_never_exceeded", ECHO, "request.sampling), limit)", "request.sampling), limit + 1)"),
     Mutant("max_tokens_ends_the_answer_as_length", ECHO, "told < limit", "told <= limit"),
     Mutant(
         "max_length_counts_the_prompt_too",
@@ -102,6 +102,12 @@ MUTANTS = (
     Mutant("the_stop_string_that_was_met_is_reported", ECHO, "told), stops.found)", "told), None)"),
     Mutant("text_held_back_for_a_stop_string_is_not_lost", ECHO, "if held := stops.flush():", "if held := '':"),
     Mutant("min_tokens_comes_before_any_stop", ECHO, TELL, "yield Delta(stops.feed(word))"),
+    Mutant(
+        "more_min_tokens_than_the_answer_may_have_are_refused",
+        ECHO,
+        "answer_limit(request.sampling, prompt_tokens,",
+        "answer_limit(type(request.sampling)(max_tokens=request.sampling.max_tokens), prompt_tokens,",
+    ),
     Mutant(
         "closing_the_stream_frees_its_place", ECHO, PLACE, "        await self._places.acquire()\n        if True:\n"
     ),

@@ -25,7 +25,8 @@ SERVICES = {"gateway.config", "gateway.deadline", "gateway.hosting", "gateway.se
 LAYERS = {
     "gateway.engine": set(),
     "gateway.testing": BOTTOM,
-    "gateway.config": BOTTOM,
+    "gateway.layers": BOTTOM,
+    "gateway.config": BOTTOM | {"gateway.layers"},
     "gateway.deadline": BOTTOM,
     "gateway.telemetry": BOTTOM | {"gateway.config"},
     "gateway.hosting": BOTTOM | {"gateway.config", "gateway.deadline"},
@@ -35,7 +36,8 @@ LAYERS = {
     "gateway.app": BOTTOM | SERVICES | {"gateway.api", "gateway.lifecycle"},
     "gateway.serving": BOTTOM | {"gateway.config"},
     "gateway.chat": BOTTOM,
-    "gateway.cli": BOTTOM | {"gateway.config", "gateway.serving", "gateway.chat"},
+    "gateway.bench": {"gateway"},
+    "gateway.cli": BOTTOM | {"gateway.config", "gateway.serving", "gateway.chat", "gateway.bench"},
     "gateway.__main__": {"gateway.cli"},
     "gateway": set(),
 }
@@ -137,7 +139,7 @@ def test_every_setting_is_documented(name):
     assert f"`{name}`" in README, f"README.md says nothing of `{name}`"
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check"])
+@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check", "bench"])
 def test_every_command_is_documented(command):
     assert f"`{command}`" in README
 

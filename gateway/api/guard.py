@@ -1,10 +1,13 @@
-"""The layer around all routes: a request id for every answer, a known host, a bounded body, a last-chance 500."""
+"""The layer around all routes: a request id for every answer, a known host, a bounded body, a last-chance 500.
+
+HEAD is GET without the body, on every route; the routes themselves know nothing of it.
+"""
 
 import asyncio
 import re
 from collections.abc import Collection
 
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 from loguru import logger
 from ulid import ULID
@@ -33,12 +36,15 @@ class Guard:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        is_bare = scope["method"] == HttpMethod.HEAD
+        answer = _Answer(send, is_bare=is_bare)
         request_id.set(answer.id)
         body = _Body(scope, receive, self._settings)
         try:
             self._check_host(scope)
             self._check_origin(scope)
+            if is_bare:
+                scope["method"] = HttpMethod.GET
             await self._app(scope, body.receive, answer.send)
         except Problem as problem:
             await answer.fail(problem)
@@ -71,15 +77,19 @@ class Guard:
 class _Answer:
     """One answer on its way out: gets the request id, and knows whether it has begun."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, is_bare: bool) -> None:
         self._send = send
+        self._is_bare = is_bare
         self._begun = False
         self.id = str(ULID())
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._begun = True
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.id.encode())]
+            headers = [_with_head(name, value) for name, value in message.get("headers", ())]
+            message["headers"] = [*headers, (b"x-request-id", self.id.encode())]
+        elif self._is_bare and message["type"] == "http.response.body":
+            message["body"] = b""
         await self._send(message)
 
     async def fail(self, problem: Problem) -> None:
@@ -144,6 +154,11 @@ class _Body:
     def _too_large(self) -> Problem:
         limit = self._settings.max_body_bytes
         return Problem("request_too_large", f"the body may have {limit} bytes", headers={"connection": "close"})
+
+
+def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Allow HEAD where GET is allowed."""
+    return name, value.replace(b"GET", b"GET, HEAD") if name == b"allow" else value
 
 
 async def _receive_nothing() -> ReceiveMessage:

@@ -1,7 +1,7 @@
 """Probes: is the process alive, may it get traffic, and how is each engine."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
@@ -11,8 +11,9 @@ from msgspec import Meta, Struct
 
 from gateway import __version__
 from gateway.api.refusals import refusals
-from gateway.engine import Health
+from gateway.engine import Health, Status
 from gateway.hosting import Hosting, Seat
+from gateway.telemetry import ROUTINE
 
 _BEGIN = time.monotonic()
 
@@ -50,8 +51,14 @@ class ServiceHealth(Struct, frozen=True, kw_only=True):
     engines: Annotated[list[EngineHealth], Meta(description="All engines, the default one first.")]
 
 
-class Probe(Struct, frozen=True):
-    """A probe's answer."""
+class Alive(Struct, frozen=True):
+    """The answer of a process that answers."""
+
+    status: Annotated[Literal["alive"], Meta(description="Always `alive`.")] = "alive"
+
+
+class Readiness(Struct, frozen=True):
+    """Whether to send traffic."""
 
     status: Health
 
@@ -64,6 +71,7 @@ def _not_ready(body: type[Struct]) -> dict[int, ResponseSpec]:
 class HealthController(Controller):
     """The probes; open to everybody."""
 
+    opt = ROUTINE
     tags = ("health",)
 
     @get(
@@ -75,7 +83,8 @@ class HealthController(Controller):
     )
     async def health(self, hosting: NamedDependency[Hosting]) -> Response[ServiceHealth]:
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
-        engines = [await _engine_health(hosting, seat) for seat in hosting.seats]
+        statuses = await hosting.ask_all()
+        engines = [_engine_health(seat, status) for seat, status in zip(hosting.seats, statuses, strict=True)]
         default = engines[0]
         status = hosting.health
         if status is Health.READY and all(engine.status is not Health.READY for engine in engines):
@@ -101,26 +110,24 @@ class HealthController(Controller):
         response_description="It does.",
         responses=refusals(),
     )
-    async def livez(self) -> Probe:
-        """Say that the process answers."""
-        return Probe(Health.READY)
+    async def livez(self) -> Alive:
+        """Say that the process answers, whatever its engines do."""
+        return Alive()
 
     @get(
         "/readyz",
         operation_id="readyz",
         summary="Whether to send traffic here",
         response_description="Send it.",
-        responses=refusals() | _not_ready(Probe),
+        responses=refusals() | _not_ready(Readiness),
     )
-    async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Probe]:
+    async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Readiness]:
         """Say whether to send traffic here; 503 while starting, failed or draining."""
-        for seat in hosting.seats:
-            await hosting.status(seat)
-        return Response(Probe(hosting.health), status_code=_to_status_code(hosting.health))
+        await hosting.ask_all()
+        return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
 
 
-async def _engine_health(hosting: Hosting, seat: Seat) -> EngineHealth:
-    status = await hosting.status(seat)
+def _engine_health(seat: Seat, status: Status) -> EngineHealth:
     card = seat.cards[0] if seat.cards else None
     return EngineHealth(
         engine=seat.name,

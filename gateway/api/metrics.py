@@ -16,7 +16,8 @@ from litestar.types.internal_types import PathParameterDefinition
 from gateway.api.problems import Problem
 from gateway.api.refusals import refusals
 from gateway.config import Config
-from gateway.telemetry import Telemetry
+from gateway.hosting import Hosting
+from gateway.telemetry import ROUTINE, Telemetry
 
 _LINES = """# HELP llm_gateway_requests_total HTTP requests answered.
 # TYPE llm_gateway_requests_total counter
@@ -40,6 +41,7 @@ def _operation_id(handler: HTTPRouteHandler, method: Method, path: list[str | Pa
 class MetricsController(Controller):
     """The metrics, under two paths."""
 
+    opt = ROUTINE
     tags = ("metrics",)
 
     @get(
@@ -53,10 +55,12 @@ class MetricsController(Controller):
         request: Request[None, None, State],
         telemetry: NamedDependency[Telemetry],
         config: NamedDependency[Config],
+        hosting: NamedDependency[Hosting],
     ) -> ASGIApp:
         """Answer in Prometheus' text format; 404 where metrics are turned off."""
         if not config.telemetry.metrics_enabled:
             raise Problem("not_found", "metrics are turned off; set METRICS_ENABLED=true")
+        await hosting.ask_all()
         accept = request.headers.get("accept", "")
         body, content_type = await asyncio.to_thread(telemetry.metrics.render, accept)
         return ASGIResponse(body=body, headers={"content-type": content_type})

@@ -1,6 +1,6 @@
 """Request bodies: JSON, decoded strictly, every fault named by its path."""
 
-import re
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.datastructures import State
 from msgspec import Raw, Struct
 
+from gateway.api.faults import invalid_value
 from gateway.api.problems import Problem
 
 T = TypeVar("T", bound=Struct)
@@ -17,10 +18,9 @@ MAX_DEPTH = 64
 MAX_CONTAINERS = 32_768
 
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
+_ITEMS = msgspec.json.Decoder(list[dict[str, Raw]])
 _OTHER = bytes(set(range(256)) - set(b'[]{}"'))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
-_PLACE = re.compile(r"(.*) - at (`key` in )?`\$\.?(.*)`", re.DOTALL)
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
 class Payload(Struct, frozen=True, eq=False):
@@ -29,18 +29,25 @@ class Payload(Struct, frozen=True, eq=False):
     raw: bytes
 
     def decode(self, decoder: msgspec.json.Decoder[T]) -> tuple[T, list[str]]:
-        """Return the struct, and the keys that it does not know; raise `Problem`."""
+        """Return the struct, and the paths of the keys that it does not know; raise `Problem`."""
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
-            keys = _KEYS.decode(self.raw)
+            unknown = list(_unknown(value, self.raw))
         except msgspec.ValidationError as error:
-            raise _invalid_value(str(error)) from error
+            raise invalid_value(error, self.raw, decoder.type) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Problem("invalid_json", f"the body is not valid JSON: {_reason(error)}") from error
+            raise Problem("invalid_json", self._reason(error)) from error
         _check_nesting(self.raw)
-        known = set(value.__struct_encode_fields__)
-        return value, [key for key in keys if key not in known]
+        return value, unknown
+
+    def _reason(self, error: Exception) -> str:
+        if not self.raw.strip():
+            return "the body is empty"
+        if isinstance(error, RecursionError):
+            return "the body is not valid JSON: it is nested too deeply"
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        return f"the body is not valid JSON: {reason}"
 
 
 async def read_payload(request: Request[None, None, State]) -> Payload:
@@ -66,22 +73,22 @@ def _check_nesting(raw: bytes) -> None:
         raise Problem("invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _invalid_value(message: str) -> Problem:
-    """Turn msgspec's `... - at `$.messages[0].role`` into a message with a param; repeat nothing that was sent."""
-    place = _PLACE.fullmatch(message)
-    what, key, param = place.groups() if place else (message, None, "")
-    code = "invalid_value"
-    if field := _FIELD.fullmatch(what):
-        is_unknown = field[1].endswith("unknown")
-        code, what = ("unsupported_parameter", "unknown") if is_unknown else (code, "this field is required")
-        param = f"{param}.{field[2]}".removeprefix(".")
-    elif what.startswith("Invalid enum value"):
-        what = "not one of the values that this field has"
-    where = f"a key of {param}" if key else param or "the body"
-    return Problem(code, f"{where}: {what[:1].lower()}{what[1:]}", param=param or None)
+def _unknown(value: Struct, raw: bytes | Raw) -> Iterator[str]:
+    """Name the keys of an object that its struct does not know, also in the objects right inside it, by their paths."""
+    fields = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
+    for key, part in _KEYS.decode(raw).items():
+        if key not in fields:
+            yield key
+            continue
+        inner = getattr(value, fields[key])
+        if isinstance(inner, Struct):
+            yield from (f"{key}.{path}" for path in _unknown(inner, part))
+        elif isinstance(inner, tuple) and inner and isinstance(inner[0], Struct):
+            yield from (f"{key}{path}" for path in _unknown_in_items(inner, part))
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+def _unknown_in_items(items: tuple[Struct, ...], raw: Raw) -> Iterator[str]:
+    """Name them in a list of flat objects; a conversation has many, so each costs half a microsecond, not three."""
+    for number, (item, part) in enumerate(zip(items, _ITEMS.decode(raw), strict=True)):
+        if not part.keys() <= (known := set(item.__struct_encode_fields__)):
+            yield from (f"[{number}].{name}" for name in part if name not in known)

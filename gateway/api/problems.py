@@ -54,7 +54,7 @@ _LONGEST = 1_000
 
 _MESSAGES = {
     "invalid_url": "the request line or a parameter in it is malformed",
-    "not_found": "there is nothing at this path; the documentation is at /schema",
+    "not_found": "there is nothing at this path",
     "method_not_allowed": "this path does not take this method",
     "request_too_large": "the body is too large",
     "unsupported_media_type": "the content type must be application/json",
@@ -125,6 +125,6 @@ def _hints(error: EngineError) -> dict[str, str]:
         spread = max(_LATEST_RETRY - error.retry_after, 1)
         seconds = error.retry_after + random.uniform(0, spread)  # noqa: S311 - no secret
         return {"retry-after": str(max(1, round(seconds)))}
-    if error.code in ("deadline_exceeded", "engine_error"):
+    if error.code in ("deadline_exceeded", "engine_error", "load_failed"):
         return {"x-should-retry": "false"}
     return {}

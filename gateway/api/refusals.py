@@ -28,7 +28,7 @@ _EXAMPLES = {
     "bad_host": ("this service does not answer to that host; see server.allowed_hosts", None),
     "origin_not_allowed": ("web pages of that origin may not call this; see cors.origins", None),
     "unsupported_parameter": ("the model 'echo' does not support logit_bias", "logit_bias"),
-    "context_length_exceeded": ("the prompt has 5000 tokens; 904 too many", "prompt"),
+    "context_length_exceeded": ("the prompt has 5000 tokens; 904 too many for the context of 4096", "prompt"),
     "model_not_found": ("there is no model 'gpt-2'; there is 'smollm2-135m-instruct'", "model"),
     "body_timeout": ("the body did not arrive within 10 s", None),
     "request_too_large": ("the body may have 4194304 bytes", None),

@@ -33,10 +33,35 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T
             return task.result()
         raise Problem("client_closed_request", "the client left before the answer was finished")
     finally:
-        left.cancel()
-        if not task.done():
-            task.cancel()
+        _drop(left)
+        await _end(task)
+
+
+def _drop(task: asyncio.Task[None]) -> None:
+    """Cancel a task whose end nobody awaits; whatever it raises is of no more interest."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def _end(task: asyncio.Task[T]) -> None:
+    """Cancel a task once and wait for its end, also while the waiting is cancelled: that is raised afterwards.
+
+    For who closes a generator next must not find it running. An error of the clean-up has no reader but the log.
+    """
+    if task.done():
+        return
+    task.cancel()
+    again: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
             await asyncio.wait({task})
+        except asyncio.CancelledError as cancelled:
+            again = cancelled
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, EngineError | Problem):
+        logger.opt(exception=error).error("the clean-up of a request failed")
+    if again is not None:
+        raise again
 
 
 async def first_event(receive: Receive, events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
@@ -132,9 +157,9 @@ class EventStream:
                 raise Problem("write_timeout", "the client read nothing for too long")
             sending.result()
         finally:
-            for task in (sending, *beside):
-                task.cancel()
-            await asyncio.wait({sending})
+            for task in beside:
+                _drop(task)
+            await _end(sending)
 
     async def _send(self, send: Send) -> None:
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]

@@ -14,10 +14,11 @@ from gateway.telemetry.context import Outcome, RequestRecord, current_record, re
 from gateway.telemetry.generation import Generation
 from gateway.telemetry.lines import Lines
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.middleware import TelemetryMiddleware
+from gateway.telemetry.middleware import ROUTINE, TelemetryMiddleware
 from gateway.telemetry.tracing import Tracing, otlp_exporter, resource
 
 __all__ = [
+    "ROUTINE",
     "Generation",
     "Metrics",
     "Outcome",

@@ -31,6 +31,7 @@ class RequestRecord:
     ttft: float | None = None
     prompt_tokens: int = 0
     tokens: int = 0
+    finish_reason: str = ""
 
     @property
     def trace_id(self) -> str:

@@ -19,11 +19,15 @@ from gateway.engine import (
     Started,
     ToolDelta,
     UnknownModel,
+    Usage,
 )
 from gateway.telemetry import semconv
 from gateway.telemetry.context import current_record
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Attributes, Tracing, traceparent
+
+# A tuple, for `Delta | ToolDelta` would be put together again for every event.
+_WRITTEN = (Delta, ToolDelta)
 
 
 class Generation:
@@ -42,7 +46,7 @@ class Generation:
         self._engine = engine
         self._operation = "chat" if isinstance(request.prompt, Chat) else "text_completion"
         self._record = current_record()
-        self._started: Started | None = None
+        self.started: Started | None = None
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         self._tokens = 0
@@ -52,6 +56,12 @@ class Generation:
     def traceparent(self) -> str | None:
         """The W3C `traceparent` to hand to the engine; `None` when there is no trace."""
         return traceparent(self._span)
+
+    @property
+    def usage(self) -> Usage:
+        """What was used up to now, for an end that the engine does not get to write."""
+        started = self.started or Started(0)
+        return Usage(started.prompt_tokens, self._tokens, started.cached_tokens)
 
     def __enter__(self) -> Self:
         self._record.model = self._model
@@ -63,28 +73,24 @@ class Generation:
 
     def see(self, event: GenerateEvent) -> None:
         """Take note of the next event."""
-        if isinstance(event, Delta | ToolDelta):
+        if isinstance(event, _WRITTEN):
             if event.tokens:
                 self._tokens += event.tokens
                 self._metrics.tokens_generated.add(event.tokens, self._model)
                 if not self._first_at:
                     self._first_at = perf_counter()
         elif isinstance(event, Started):
-            self._started = event
+            self.started = event
             self._started_at = perf_counter()
         else:
             self._finished = event
             self._ended_at = perf_counter()
 
-    def fail(self, error: BaseException) -> None:
-        """Say that the generation failed; what is raised through the `with` says so by itself."""
-        self._error = error
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._metrics.active_requests.add(-1, self._model)
-        self._error = self._error or error
+        self._error = error
         self._ended_at = self._ended_at or perf_counter()
         code = self._code()
         self._fill_record(code)
@@ -110,9 +116,10 @@ class Generation:
         record = self._record
         record.code = record.code or code
         record.tokens += self._finished.usage.completion_tokens if self._finished is not None else self._tokens
-        if self._started is not None:
-            record.prompt_tokens += self._started.prompt_tokens
-            record.queue = self._started.queue_seconds
+        record.finish_reason = self._finished.reason if self._finished is not None else ""
+        if self.started is not None:
+            record.prompt_tokens += self.started.prompt_tokens
+            record.queue = self.started.queue_seconds
         if self._first_at and record.ttft is None:
             record.ttft = self._first_at - self._begun_at
 
@@ -121,9 +128,9 @@ class Generation:
         labels = (self._operation, self._engine, model)
         failure = code or ("" if self._finished is not None else "client_closed_request")
         metrics.server_duration.record(self._ended_at - self._begun_at, *labels, failure)
-        if self._started is not None:
-            metrics.prompt_tokens.add(self._started.prompt_tokens, model)
-            metrics.cached_tokens.add(self._started.cached_tokens, model)
+        if self.started is not None:
+            metrics.prompt_tokens.add(self.started.prompt_tokens, model)
+            metrics.cached_tokens.add(self.started.cached_tokens, model)
             metrics.generation_duration.record(self._ended_at - self._begun_at, model)
         if self._first_at:
             metrics.first_token.record(self._first_at - self._begun_at, *labels)
@@ -154,9 +161,9 @@ class Generation:
     def _answered(self) -> Attributes:
         attributes: Attributes = {semconv.RESPONSE_ID: self._request.id, semconv.RESPONSE_MODEL: self._model}
         attributes[semconv.OUTPUT_TOKENS] = self._tokens
-        if self._started is not None:
-            attributes[semconv.INPUT_TOKENS] = self._started.prompt_tokens
-            attributes[semconv.CACHED_TOKENS] = self._started.cached_tokens
+        if self.started is not None:
+            attributes[semconv.INPUT_TOKENS] = self.started.prompt_tokens
+            attributes[semconv.CACHED_TOKENS] = self.started.cached_tokens
         if self._finished is not None:
             attributes[semconv.OUTPUT_TOKENS] = self._finished.usage.completion_tokens
             attributes[semconv.FINISH_REASONS] = (self._finished.reason.value,)
@@ -164,10 +171,10 @@ class Generation:
 
     def _write_phases(self) -> None:
         """Write the phases as child spans, backwards from `Started`, which ends the prefill."""
-        if self._started is None:
+        if self.started is None:
             return
-        prefill = max(self._started_at - self._started.prefill_seconds, self._begun_at)
-        queue = max(prefill - self._started.queue_seconds, self._begun_at)
+        prefill = max(self._started_at - self.started.prefill_seconds, self._begun_at)
+        queue = max(prefill - self.started.queue_seconds, self._begun_at)
         moments = (queue, prefill, self._started_at, self._ended_at)
         for name, start, end in zip(("queue", "prefill", "decode"), moments, moments[1:], strict=False):
             self._tracing.begin(name, self._span, self._at(start)).end(self._at(end))

@@ -4,6 +4,7 @@ A line is a JSON object, or for terminals a readable text. Both take the request
 the context. Texts of others reach a line only escaped.
 """
 
+import asyncio
 import json
 import logging
 import math
@@ -67,6 +68,10 @@ class _Sink:
 
     def write(self, message: "loguru.Message") -> None:
         self._lines.write(self._render(message.record))
+
+    async def complete(self) -> None:
+        """Wait until what was logged is written; loguru asks for it in `logger.complete()`."""
+        await asyncio.to_thread(self._lines.flush)
 
     def stop(self) -> None:
         self._lines.stop()

@@ -1,12 +1,18 @@
-"""One middleware around the whole app: a span, metrics and a log line for every HTTP request."""
+"""One middleware around the whole app: a span, metrics and a log line for every HTTP request.
+
+A route whose `opt` is `ROUTINE`, such as a probe, is logged as DEBUG while all is well.
+"""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from time import perf_counter
+from types import MappingProxyType
 
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.utils import normalize_path
 from loguru import logger
 from opentelemetry.trace import Status, StatusCode
 
@@ -18,6 +24,7 @@ from gateway.telemetry.tracing import Attributes, Tracing, remote_parent
 
 CLIENT_CLOSED = 499
 NO_ROUTE = "unmatched"
+ROUTINE: Mapping[str, bool] = MappingProxyType({"routine": True})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _PATH_LENGTH = 256
 
@@ -89,10 +96,21 @@ class _Exchange:
             record.code = record.code or "client_closed_request"
             metrics.client_disconnects.add(1, "stream" if self._status not in (0, CLIENT_CLOSED) else "compute")
         self._status = self._status or CLIENT_CLOSED
-        route = str(self._scope.get("path_template") or NO_ROUTE)
+        route = str(self._scope.get("path_template") or self._path_of_another_method())
         self._count(metrics, route, seconds)
         self._end_span(route)
         self._log(route, seconds)
+
+    def _path_of_another_method(self) -> str:
+        """Name the route that only the method missed, which Litestar does not; each of them takes OPTIONS."""
+        if self._status != HTTPStatus.METHOD_NOT_ALLOWED or "litestar_app" not in self._scope:
+            return NO_ROUTE
+        router = self._scope["litestar_app"].asgi_router
+        try:
+            *_, template = router.handle_routing(path=normalize_path(self._scope["path"]), method="OPTIONS")
+        except HTTPException:
+            return NO_ROUTE
+        return template
 
     def _outcome(self) -> Outcome:
         if not self._ended_at or self._status == CLIENT_CLOSED:
@@ -110,7 +128,7 @@ class _Exchange:
         metrics.request_duration.record(seconds, route, status)
         if record.outcome == "aborted":
             metrics.stream_aborts.add(1, record.code)
-        elif record.outcome == "refused" or self._status == HTTPStatus.SERVICE_UNAVAILABLE:
+        elif record.outcome == "refused" or (record.code and self._status == HTTPStatus.SERVICE_UNAVAILABLE):
             metrics.rejected.add(1, record.code or f"http_{status}")
 
     def _end_span(self, route: str) -> None:
@@ -141,6 +159,8 @@ class _Exchange:
 
     def _log(self, route: str, seconds: float) -> None:
         record = self._record
+        handler = self._scope.get("route_handler")
+        is_routine = record.outcome == "ok" and handler is not None and "routine" in handler.opt
         logger.bind(
             event="request",
             method=self._method,
@@ -154,8 +174,9 @@ class _Exchange:
             ttft_ms=_milliseconds(record.ttft),
             prompt_tokens=record.prompt_tokens or None,
             tokens=record.tokens or None,
+            finish_reason=record.finish_reason or None,
             bytes=self._bytes,
-        ).info("{} {} {}", self._method, route, int(self._status))
+        ).log("DEBUG" if is_routine else "INFO", "{} {} {}", self._method, route, int(self._status))
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -8,7 +8,6 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 ERROR_TYPE = "error.type"
 HTTP_METHOD = "http.request.method"
-HTTP_METHOD_ORIGINAL = "http.request.method_original"
 HTTP_ROUTE = "http.route"
 HTTP_STATUS = "http.response.status_code"
 URL_PATH = "url.path"

@@ -120,16 +120,17 @@ class _Spans(BatchSpanProcessor):
 
 def otlp_exporter(settings: TelemetrySettings) -> SpanExporter | None:
     """Make the exporter of the configured endpoint, if there is one; headers and certificates come from `OTEL_…`."""
-    if not settings.otlp_endpoint:
+    endpoint = settings.otlp_traces_endpoint or settings.otlp_endpoint
+    if not endpoint:
         return None
     if settings.otlp_protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415 - heavy
 
-        return Grpc(endpoint=settings.otlp_endpoint, timeout=_EXPORT_SECONDS)
+        return Grpc(endpoint=endpoint, timeout=_EXPORT_SECONDS)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415 - heavy
 
-    base = settings.otlp_endpoint.rstrip("/")
-    return Http(endpoint=base if base.endswith(_TRACES_PATH) else base + _TRACES_PATH, timeout=_EXPORT_SECONDS)
+    exact = settings.otlp_traces_endpoint or endpoint.rstrip("/").removesuffix(_TRACES_PATH) + _TRACES_PATH
+    return Http(endpoint=exact, timeout=_EXPORT_SECONDS)
 
 
 def resource(settings: TelemetrySettings) -> Resource:

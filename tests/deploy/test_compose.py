@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from gateway.config import PLAIN, PREFIX, ServerSettings
+from gateway.config import ServerSettings
+from gateway.layers import PLAIN, PREFIX
 from tests.support.dockerfile import environment, said
 from tests.support.prometheus import promtool
 

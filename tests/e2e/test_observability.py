@@ -70,6 +70,36 @@ def test_the_six_metrics_are_there_and_true():
         assert service.metric("gen_ai_server_time_to_first_token_seconds_count") == 2
 
 
+def test_what_concerns_a_model_that_is_not_loaded_is_counted_under_its_name():
+    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__MODEL="org/parrot") as service:
+        paths = ("/v1/models/default/unload", "/v1/models/org/parrot/unload", "/v1/models/org%2Fparrot/load")
+        for path in paths:
+            assert service.client.post(path).json()["model"] == "parrot"
+        service.client.post("/v1/models/parrot/unload")
+        for model in (None, "parrot", "org/parrot", "default"):
+            assert service.generate(prompt="a", model=model).status_code == 503
+        assert service.generate(prompt="a", model="nope").status_code == 404
+        assert service.client.post("/v1/models/org/nope/load").status_code == 404
+        assert service.client.get("/readyz").status_code == 503
+        counted = "llm_gateway_requests_total"
+        assert service.metric(counted, endpoint="/v1/generate", status="503", model="parrot") == 4
+        assert service.metric(counted, endpoint="/v1/generate", status="404", model="unknown") == 1
+        assert service.metric(counted, endpoint="/v1/models/{name}/unload", model="parrot") == 2
+        assert service.metric(counted, endpoint="/v1/models/{owner}/{name}/load", status="200", model="parrot") == 1
+        assert service.metric(counted, endpoint="/v1/models/{owner}/{name}/load", model="unknown") == 1
+        assert service.metric("llm_gateway_rejected_total", code="http_503") == 0
+        assert service.metric("llm_gateway_rejected_total", code="engine_unavailable") == 4
+
+
+def test_probes_and_scrapes_fill_no_log():
+    with Service() as service:
+        for path in ("/livez", "/readyz", "/v1/health", "/metrics", "/v1/metrics", "/v1/models"):
+            assert service.client.get(path).status_code == 200
+            assert service.client.head(path).status_code == 200
+    told = [(line["method"], line["route"]) for line in service.kept if line.get("event") == "request"]
+    assert [line for line in told if line[1] != "/readyz"] == [("GET", "/v1/models"), ("HEAD", "/v1/models")]
+
+
 def test_every_request_is_one_json_line_with_its_id():
     with Service() as service:
         answers = [service.generate(prompt="a b c"), service.generate(prompt=5), service.client.get("/nope")]
@@ -81,6 +111,7 @@ def test_every_request_is_one_json_line_with_its_id():
     assert [line.get("code") for line in told] == [None, "invalid_value", "not_found"]
     assert told[0]["model"] == "echo"
     assert told[0]["tokens"] == 3
+    assert [line.get("finish_reason") for line in told] == ["stop", None, None]
     assert told[0]["duration_ms"] > 0
     for line in service.kept:
         assert {"time", "level", "message"} <= line.keys()

@@ -1,22 +1,43 @@
-"""The README's engine is a whole one: written down, installed and asked as it stands."""
+"""The README's engine is a whole one: written down, installed, asked and held to the contract as it stands."""
 
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
+import pytest
+
+from tests.support.package import install
 from tests.support.service import Service
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+GROUP = "llm_gateway.engines"
 
 
-def test_the_readmes_engine_answers(tmp_path):
-    (source,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Plugin(" in block]
-    (tmp_path / "hello_engine.py").write_text(source)
-    info = tmp_path / "hello_engine-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hello-engine\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[llm_gateway.engines]\nhello = hello_engine:plugin\n")
+def block(language, having):
+    """The one block of code in the README that has the text."""
+    (found,) = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if having in text]
+    return found
+
+
+@pytest.fixture
+def package(tmp_path):
+    project = tomllib.loads(block("toml", "[build-system]"))["project"]
+    install(tmp_path, "hello_engine", block("python", "Plugin("), GROUP, project["entry-points"][GROUP])
+    return tmp_path
+
+
+def test_the_readmes_engine_answers(package):
     settings = {"LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__WORD": " world"}
-    with Service(PYTHONPATH=str(tmp_path), ENGINE="hello", **settings) as service:
+    with Service(PYTHONPATH=str(package), ENGINE="hello", **settings) as service:
         assert service.generate(prompt="hello").json()["generated_text"] == "hello world"
         refused = service.generate(prompt="hello", top_k=5)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "top_k")
+
+
+def test_the_readmes_engine_keeps_the_contract(package):
+    (package / "test_hello.py").write_text(block("python", "EngineContract"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(package)]
+    run = subprocess.run(command, cwd=package, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.package import install
 from tests.support.service import Service
 
 MODULE = '''
@@ -26,12 +27,7 @@ class Hello(Controller):
 
 @pytest.fixture
 def package(tmp_path):
-    """A distribution with an entry point, as pip would have installed it."""
-    (tmp_path / "their_routes.py").write_text(MODULE)
-    info = tmp_path / "their_routes-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-routes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[llm_gateway.routes]\nhello = their_routes:Hello\n")
+    install(tmp_path, "their_routes", MODULE, "llm_gateway.routes", {"hello": "their_routes:Hello"})
     return tmp_path
 
 

@@ -6,7 +6,10 @@ from tests.support.observe import quiescent
 from tests.support.probe import python_path
 from tests.support.service import Service
 
+# Every request has its line, also what is routine.
+ALL_LINES = {"LOG_LEVEL": "DEBUG"}
 EDGE = {
+    **ALL_LINES,
     "LLM_GATEWAY__ENGINES__ACTOR__PLUGIN": "scripted",
     "LLM_GATEWAY__ENGINES__ACTOR__SETTINGS__PLACES": "1",
     "LLM_GATEWAY__SERVER__PING_SECONDS": "0.2",
@@ -36,7 +39,7 @@ def edge(running_edge):
 @pytest.fixture(scope="module")
 def running_hasty(probe_path):
     seconds = {"LLM_GATEWAY__SERVER__IDLE_SECONDS": "1", "LLM_GATEWAY__SERVER__BODY_SECONDS": "1"}
-    with Service(PYTHONPATH=probe_path, **seconds) as service:
+    with Service(PYTHONPATH=probe_path, **ALL_LINES, **seconds) as service:
         service.client.headers["connection"] = "close"  # a kept one could be closed while it is taken up again
         yield service
 

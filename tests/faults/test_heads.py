@@ -141,14 +141,15 @@ def test_one_length_said_twice_is_one_length(edge):
         ("GET", "/%", 404),
         ("GET", "/V1/models", 404),
         ("GET", "*", 404),
-        ("GET", "livez", 404),
         ("GET", "http://localhost/nothing", 404),
         ("OPTIONS", "*", 404),
-        ("CONNECT", "localhost:80", 404),
         ("POST", "/v1/models/%2e%2e/load", 404),
         ("POST", "/v1/models/..%2f..%2fetc/load", 404),
         ("POST", "/v1/models/a%0d%0aset-cookie:b/load", 404),
         ("POST", "/v1/models/%ff/unload", 404),
+        # What names no path is the front.
+        ("GET", "livez", 302),
+        ("CONNECT", "localhost:80", 405),
         # granian decodes a path and joins its slashes; Litestar takes a slash at the end for none.
         ("GET", "//livez", 200),
         ("GET", "/li%76ez/", 200),
@@ -171,14 +172,34 @@ def test_a_path_is_a_route_or_nothing(edge, method, path, status):
     [
         ("GET", "/v1/generate", {"OPTIONS", "POST"}),
         ("FOO", "/v1/generate", {"OPTIONS", "POST"}),
-        ("DELETE", "/v1/models", {"GET", "OPTIONS"}),
-        ("PUT", "/metrics", {"GET", "OPTIONS"}),
+        ("HEAD", "/v1/generate", {"OPTIONS", "POST"}),
+        ("DELETE", "/v1/models", {"GET", "HEAD", "OPTIONS"}),
+        ("PUT", "/metrics", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
 def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(edge, method, path, allow):
     answer = edge.client.request(method, path)
-    assert is_error(answer, 405, "method_not_allowed")
+    assert answer.status_code == 405
+    assert method == "HEAD" or is_error(answer, 405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == allow
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/livez", "/readyz", "/v1/health", "/v1/models", "/metrics", "/schema", "/docs", "/schema/openapi.json", "/no"],
+)
+def test_head_tells_what_get_would_and_leaves_the_body_out(edge, path):
+    told = edge.client.get(path)
+    bare = edge.client.head(path)
+    assert (bare.status_code, bare.content) == (told.status_code, b"")
+    assert bare.headers["content-type"] == told.headers["content-type"]
+    assert bare.headers["x-request-id"] != told.headers["x-request-id"]
+
+
+def test_a_connection_goes_on_behind_a_head(edge):
+    with RawHTTP(edge.port) as connection:
+        connection.send(request("HEAD", "/v1/models"), request("GET", "/livez"))
+        connection.read_until(b'{"status":"alive"}')
 
 
 def test_names_that_nobody_knows_make_no_series(edge):

@@ -127,9 +127,20 @@ def test_a_field_that_the_model_cannot_honour_is_refused_by_name(edge):
         assert is_error(edge.generate(prompt="a", **{field: value}), 400, "unsupported_parameter", field)
 
 
-def test_an_unknown_field_inside_a_message_is_refused_by_name(edge):
-    answer = edge.generate(messages=[{"role": "user", "content": "a", "name": "b"}])
-    assert is_error(answer, 400, "unsupported_parameter", "messages[0].name")
+def test_an_unknown_field_inside_a_message_is_named_by_its_path(edge):
+    answer = edge.generate(messages=[{"role": "user", "content": "a", "name": "b"}], n=1)
+    assert answer.status_code == 200
+    assert answer.headers["x-ignored-params"] == "messages[0].name,n"
+
+
+def test_an_empty_body_is_called_empty(edge):
+    for body in (b"", b" ", b"\r\n"):
+        assert post_json(edge, body).json()["error"]["message"] == "the body is empty"
+
+
+def test_a_role_that_is_none_is_told_which_there_are(edge):
+    told = edge.generate(messages=[{"role": "king", "content": "a"}]).json()["error"]["message"]
+    assert told == "messages[0].role: expected one of `system`, `user`, `assistant`"
 
 
 @pytest.mark.parametrize(
@@ -230,4 +241,8 @@ def test_where_the_configuration_is_strict_an_unknown_field_is_an_error():
     with Service(LLM_GATEWAY__SERVER__STRICT="true") as service:
         assert is_error(service.generate(prompt="a", n=3, best_of=1), 400, "unsupported_parameter", "n")
         assert is_error(service.generate(**{"prompt": "a", "k" * 9_000: 3}), 400, "unsupported_parameter", "k" * 1_000)
+        message = {"role": "user", "content": "a", "name": "b"}
+        refused = service.generate(messages=[message])
+        assert is_error(refused, 400, "unsupported_parameter", "messages[0].name")
+        assert "server.strict" in refused.json()["error"]["message"]
         assert service.generate(prompt="a").status_code == 200

@@ -106,13 +106,25 @@ def test_fields_that_contradict_each_other_are_refused(edge, body, param):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_what_does_not_fit_the_context_is_refused(edge, body, stream):
     answer = edge.generate(**body, stream=stream)
-    assert is_error(answer, 400, "context_length_exceeded", answer.json()["error"]["param"])
+    param = "messages" if "messages" in body else "max_new_tokens" if "max_new_tokens" in body else "prompt"
+    assert is_error(answer, 400, "context_length_exceeded", param)
     assert any(character.isdigit() for character in answer.json()["error"]["message"])
 
 
 def test_a_length_that_the_prompt_has_used_up_is_refused(edge):
     answer = edge.generate(prompt="a b c ", max_length=3)
     assert is_error(answer, 400, "invalid_value", "max_length")
+
+
+def test_a_least_beyond_the_limit_is_refused_in_the_words_of_the_body(edge):
+    answer = edge.generate(prompt="a b c ", max_length=8, min_new_tokens=6)
+    assert is_error(answer, 400, "invalid_value", "min_new_tokens")
+    assert answer.json()["error"]["message"] == "min_new_tokens is 6, but the answer can have 5 at most"
+
+
+def test_an_entry_of_a_table_is_named_by_its_key(edge):
+    assert is_error(edge.generate(prompt="a", logit_bias={"5": 1, "7": 101}), 400, "invalid_value", "logit_bias[7]")
+    assert is_error(edge.generate(prompt="a", logit_bias={"5": 1, "x": 1}), 400, "invalid_value", "logit_bias[x]")
 
 
 def test_what_just_fits_the_context_is_taken(edge):

@@ -1,6 +1,6 @@
 """Measure what the HTTP path adds to an engine: the same echo, asked directly and over HTTP, by turns in one run.
 
-    just bench [--rounds 2000]
+    just overhead [--rounds 2000]
 
 Prints medians in milliseconds; for scale, those of an application of five lines on the same server, and of `/livez`,
 the smallest answer behind the whole edge.

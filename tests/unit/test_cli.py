@@ -5,13 +5,15 @@ import sys
 
 import pytest
 
-from gateway import __version__, cli
+from gateway import __version__, cli, config
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
     """No configuration but the test's own."""
     monkeypatch.chdir(tmp_path)
+    for name in (*config.PLAIN, "LLM_GATEWAY_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ENGINE", "echo")
 
 
@@ -36,6 +38,65 @@ def test_flags_win(capsys, monkeypatch):
     monkeypatch.setenv("PORT", "1000")
     cli.main(["check", "--port", "2000"])
     assert ":2000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--port", "2000", "check"], ["--port=2000", "check"], ["check", "--port", "2000"]], ids=" ".join
+)
+def test_flags_go_before_and_after_the_command(capsys, words):
+    assert cli.main(words) == 0
+    assert ":2000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "put"),
+    [
+        ([], ["serve"]),
+        (["--port", "1"], ["serve", "--port", "1"]),
+        (["--model", "check"], ["serve", "--model", "check"]),
+        (["--help"], ["--help"]),
+        (["--port", "1", "--help"], ["serve", "--port", "1", "--help"]),
+        (["chat", "--model", "a"], ["chat", "--model", "a"]),
+    ],
+)
+def test_the_command_is_found_among_the_flags(words, put):
+    assert cli._command_first(words) == put
+
+
+def test_a_wrong_flag_is_named_as_it_was_written(capsys):
+    assert cli.main(["--port", "x", "check"]) == 2
+    assert capsys.readouterr().err == "llm-gateway: --port: server.port: expected `int`, got `str`\n"
+
+
+def install(tmp_path, monkeypatch, name, source):
+    (tmp_path / f"{name}_engine.py").write_text(source)
+    info = tmp_path / f"{name}_engine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-engine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[llm_gateway.engines]\n{name} = {name}_engine:plugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def listed(capsys):
+    return {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+
+
+def test_engines_names_everyone_that_uses_a_plugin_and_what_is_for_tests(capsys, monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY__ENGINES__PARROT__PLUGIN", "echo")
+    assert cli.main(["engines"]) == 0
+    lines = listed(capsys)
+    assert lines["echo"].endswith("serves as default, parrot")
+    assert lines["scripted"].endswith("(for tests)")
+
+
+def test_engines_shows_a_broken_plugin_with_its_reason(capsys, monkeypatch, tmp_path):
+    install(tmp_path, monkeypatch, "broken", "raise ImportError('no such library')")
+    assert cli.main(["engines"]) == 0
+    assert "broken: the engine plugin 'broken' cannot be imported: no such library" in listed(capsys)["broken"]
+    assert cli.main(["engines", "--engine", "broken"]) == 2
+    shown = capsys.readouterr()
+    assert "hf" in shown.out
+    assert shown.err.startswith("llm-gateway: --engine: engines.default.plugin: ")
 
 
 def test_engines_lists_what_is_installed_and_used(capsys):
@@ -66,6 +127,13 @@ def test_help_imports_neither_torch_nor_litestar():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-1] == "[]"
     assert "serve" in ended.stdout
+
+
+def test_models_and_chat_look_where_the_configuration_listens(capsys, monkeypatch):
+    monkeypatch.setenv("PORT", "9")
+    for command in ("models", "chat"):
+        assert cli.main([command]) == 1
+        assert "http://127.0.0.1:9:" in capsys.readouterr().err
 
 
 def test_models_and_chat_say_in_one_line_that_nobody_answers(capsys):

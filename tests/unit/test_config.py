@@ -1,5 +1,7 @@
 """Layers, their order, and errors that say where."""
 
+import os
+
 import pytest
 
 from gateway import config
@@ -12,7 +14,7 @@ ECHO = {config.PLAIN["ENGINE"]: "echo"}
 def bare(monkeypatch, tmp_path):
     """No configuration but the test's own."""
     monkeypatch.chdir(tmp_path)
-    for name in (*config.PLAIN, "LLM_GATEWAY_CONFIG"):
+    for name in (*config.PLAIN, "LLM_GATEWAY_CONFIG", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -99,12 +101,24 @@ def test_the_same_key_in_a_file_is_an_error(tmp_path):
         ("[sevrer]\nport = 1", r"gateway\.toml: sevrer: there is no such setting"),
         ("[server]\ndrain_seconds = -1", r"gateway\.toml: server\.drain_seconds: expected `float` >= 0"),
         ("[server", r"gateway\.toml: Expected ']'"),
-        ("[server]\nworkers = 2", r"server\.workers: 2 is refused"),
+        ("[server]\nworkers = 2", r"gateway\.toml: server\.workers: 2 is refused"),
         ("[engines]\n", r"engines: at least one engine"),
         ("[engines.default]\nplugin = 'nope'", r"gateway\.toml: engines\.default\.plugin: .*no engine plugin 'nope'"),
         ("[engines.'a/b']\nplugin = 'echo'", r"'a/b' is no name for an engine"),
-        ("[cors]\norigins = ['*']\ncredentials = true", r"cors\.credentials"),
-        ("warnings = ['x']", r"warnings"),
+        ("[cors]\norigins = ['*']\ncredentials = true", r"gateway\.toml: cors\.credentials: credentials cannot"),
+        ("warnings = ['x']", r"gateway\.toml: warnings: there is no such setting"),
+        ("[telemetry]\nlog_format = 'xml'", r"log_format: .*'xml'; it is one of 'auto', 'json', 'text'$"),
+        ("[telemetry]\notlp_endpoint = 'collector:4318'", r"gateway\.toml: telemetry\.otlp_endpoint: 'collector:4318'"),
+        ("[telemetry]\notlp_traces_endpoint = 'http://'", r"telemetry\.otlp_traces_endpoint: 'http://' is no URL"),
+        ("[telemetry]\notlp_endpoint = 'http://x:port'", r"telemetry\.otlp_endpoint: 'http://x:port' is no URL"),
+        ("[server]\nport = '8000'", r"gateway\.toml: server\.port: expected `int`, got `str`"),
+        ("[server]\nstrict = 'true'", r"gateway\.toml: server\.strict: expected `bool`, got `str`"),
+        ("[cors]\norigins = 'x'", r"gateway\.toml: cors\.origins: expected `array`, got `str`"),
+        ("[cors]\norigins = [1]", r"gateway\.toml: cors\.origins(\[0\])?: expected `str`, got `int`"),
+        (
+            "[engines.default]\nplugin = 'echo'\nsettings = { delay = '1' }",
+            r"gateway\.toml: engines\.default\.settings\.delay: expected `float`",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file_and_path(tmp_path, text, message):
@@ -115,6 +129,72 @@ def test_what_is_wrong_is_named_with_its_file_and_path(tmp_path, text, message):
 def test_a_wrong_environment_variable_is_named(monkeypatch):
     monkeypatch.setenv("LLM_GATEWAY__SERVER__PORT", "x")
     with pytest.raises(ConfigError, match=r"LLM_GATEWAY__SERVER__PORT: server\.port: expected `int`, got `str`"):
+        config.read(flags=ECHO)
+
+
+def test_a_wrong_flag_is_named():
+    with pytest.raises(ConfigError, match=r"^--port: server\.port: expected `int` <= 65535$"):
+        config.read(flags=ECHO | {"server.port": "70000"})
+
+
+def test_texts_are_converted_to_what_the_engine_wants_too(monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY", "0.5")
+    assert config.read(flags=ECHO).engines["default"].settings["delay"] == 0.5
+    monkeypatch.setenv("LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY", "slow")
+    with pytest.raises(
+        ConfigError, match=r"^LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY: .*delay: expected `float`"
+    ):
+        config.read(flags=ECHO)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("PORT=1000\n\nPORT\n", 3),
+        ("# fine\nHOST='127.0.0.1\n", 2),
+        ("ENGINE echo\n", 1),
+    ],
+)
+def test_a_broken_line_of_a_dotenv_file_is_named(tmp_path, text, line):
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(ConfigError, match=rf"^\.env: line {line}: expected NAME=value"):
+        config.read(flags=ECHO)
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("LLM_GATEWAY_PORT", "write PORT or LLM_GATEWAY__SERVER__PORT"),
+        ("LLM_GATEWAY_SERVER__PORT", "write LLM_GATEWAY__SERVER__PORT"),
+        ("LLM_GATEWAY_SERVER_DRAIN_SECONDS", "write LLM_GATEWAY__SERVER__DRAIN_SECONDS"),
+        ("LLM_GATEWAY_NONSENSE", "a setting is written LLM_GATEWAY__SECTION__KEY"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_right_one(monkeypatch, tmp_path, name, right):
+    (tmp_path / ".env").write_text(f"{name}=1\n")
+    with pytest.raises(ConfigError, match=rf"^\.env: {name}: there is no such name; {right}$"):
+        config.read(flags=ECHO)
+    (tmp_path / ".env").unlink()
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigError, match=rf"^{name}: there is no such name; {right}$"):
+        config.read(flags=ECHO)
+
+
+def test_what_kubernetes_tells_of_a_service_of_this_name_is_no_setting(monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("LLM_GATEWAY_PORT", "tcp://10.0.0.1:8000")
+    assert config.read(flags=ECHO).server.port == 8000
+
+
+def test_a_dotenv_file_may_name_the_configuration_file(tmp_path):
+    write(tmp_path, "[server]\nport = 1001")
+    (tmp_path / ".env").write_text("LLM_GATEWAY_CONFIG=gateway.toml\n")
+    assert config.read(flags=ECHO).server.port == 1001
+
+
+def test_the_long_name_of_a_setting_that_an_engine_lacks_is_an_error(monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DEVICE", "cpu")
+    with pytest.raises(ConfigError, match=r"settings\.device: there is no such setting"):
         config.read(flags=ECHO)
 
 
@@ -153,10 +233,45 @@ def test_converted_models_go_where_the_user_keeps_caches(monkeypatch, tmp_path):
 def test_the_exporter_none_sends_nothing_whatever_the_endpoint(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:1")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
-    assert config.read(flags=ECHO).telemetry.otlp_endpoint is None
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://x:1/v1/traces")
+    found = config.read(flags=ECHO).telemetry
+    assert (found.otlp_endpoint, found.otlp_traces_endpoint) == (None, None)
 
 
-def test_the_endpoint_for_traces_wins_over_the_one_for_all(monkeypatch):
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:1")
+def test_the_endpoint_for_traces_is_a_setting_beside_the_one_for_all(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:1/in")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1")
-    assert config.read(flags=ECHO).telemetry.otlp_endpoint == "http://traces:1"
+    found = config.read(flags=ECHO).telemetry
+    assert (found.otlp_endpoint, found.otlp_traces_endpoint) == ("http://all:1", "http://traces:1/in")
+
+
+def test_a_disabled_sdk_sends_no_traces_and_is_kept_from_the_worker(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:1")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("LLM_GATEWAY_HANDOVER", "")
+    found = config.read(flags=ECHO)
+    assert found.telemetry.otlp_endpoint is None
+    config.hand_over(found)
+    assert "OTEL_SDK_DISABLED" not in os.environ
+
+
+def test_a_handover_says_whose_it_is(monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY_HANDOVER", "")
+    assert config.main_process() is None
+    config.hand_over(config.read(flags=ECHO))
+    assert config.main_process() == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000"), ("a.example", "http://a.example:8000")],  # noqa: S104 - read, not bound
+)
+def test_a_server_says_where_a_client_finds_it(host, url):
+    assert config.ServerSettings(host=host).url == url
+
+
+def test_a_greeting_can_say_how_the_program_was_called(monkeypatch):
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    assert config.command() == "llm-gateway"
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert config.command() == "uv run llm-gateway"

@@ -200,6 +200,48 @@ async def test_a_load_that_fails_again_says_so():
             await found.load("zzz")
 
 
+async def test_a_model_is_called_by_its_name_however_it_was_asked_for_and_whether_it_is_loaded_or_not():
+    async with hosting(a={"model": "org/first"}, b={"model": "second"}) as found:
+        assert found.name_of(None) == found.name_of("a") == ""
+        await settled(found)
+        await found.unload("b")
+        asked = (None, "first", "org/first", "a", "second", "b", "nope")
+        assert [found.name_of(name) for name in asked] == ["first"] * 4 + ["second"] * 2 + [""]
+
+
+async def test_a_model_is_loaded_and_unloaded_by_name_by_full_id_and_by_its_engine():
+    async with hosting(a={"model": "org/first"}) as found:
+        await settled(found)
+        for name in ("first", "org/first", "a"):
+            assert (await found.unload(name)).engine is None
+            assert (await found.load(name)).engine is not None
+
+
+async def test_while_an_engine_loads_nobody_says_that_its_model_is_unknown():
+    Obedient.gate = asyncio.Event()
+    async with hosting() as found:
+        await asyncio.sleep(0)
+        for change in (found.load, found.unload):
+            with pytest.raises(Unavailable, match="the model is loading") as raised:
+                await change("m")
+            assert raised.value.retry_after > 0
+        unloading = asyncio.create_task(found.unload("default"))
+        await asyncio.sleep(0)
+        assert not unloading.done()
+        Obedient.gate.set()
+        assert (await unloading).health is Health.UNLOADED
+
+
+async def test_draining_loads_nothing():
+    async with hosting() as found:
+        await settled(found)
+        await found.unload("m")
+        found.drain()
+        with pytest.raises(Draining):
+            await found.load("m")
+    assert len(Obedient.made) == 1
+
+
 async def test_a_second_engine_of_the_same_name_is_refused():
     async with hosting(a={"model": "m"}, b={"model": "x/m"}) as found:
         await settled(found)
@@ -241,3 +283,25 @@ async def test_an_engine_that_broke_is_seen_and_can_be_loaded_again():
         await found.load("m")
         assert found.health is Health.READY
         assert broken.left == 1
+
+
+@pytest.mark.parametrize("fault", ["late", "bug"])
+async def test_an_engine_that_cannot_say_how_it_is_does_not_count_until_it_can(monkeypatch, fault):
+    monkeypatch.setattr("gateway.hosting._STATUS_SECONDS", 0.01)
+    async with hosting(a={"model": "m"}, b={"model": "n"}) as found:
+        await settled(found)
+        engine = found.seats[0].engine
+
+        async def status():
+            if fault == "late":
+                await asyncio.Event().wait()
+            raise ZeroDivisionError
+
+        engine.status = status
+        statuses = await found.ask_all()
+        assert [status.health for status in statuses] == [Health.FAILED, Health.READY]
+        assert found.up() == {"a": False, "b": True}
+        assert found.health is Health.READY
+        del engine.status
+        await found.ask_all()
+        assert found.up() == {"a": True, "b": True}

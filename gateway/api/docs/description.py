@@ -14,13 +14,14 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from gateway import __version__
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
-from gateway.api.health import Probe, ServiceHealth
+from gateway.api.health import Alive, Readiness, ServiceHealth
 from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
 from gateway.api.problems import ErrorBody
 
 Tree = dict[str, Any]
 
-STRUCTS = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ServiceHealth, Probe, ErrorBody)
+_BODIES = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ErrorBody)
+STRUCTS = (*_BODIES, ServiceHealth, Readiness, Alive)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
@@ -35,14 +36,20 @@ The same document in other clothes: [Scalar](/schema), [Swagger UI](/docs), [ReD
 
 Every error has the body `ErrorBody`, and every answer the header `x-request-id`."""
 _TAGS = {
-    "generate": "Go on with a text, or answer a conversation.",
+    "generate": "Go on with a text, or answer a conversation. A sampling parameter that is left out is what the service"
+    " is configured with, else what the model's own generation config says, else what its description says.",
     "models": "What is served here; load and unload.",
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",
 }
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 # The headers that an error of this status may have beside its id.
-_HINTS = {"405": ("allow",), "500": ("x-should-retry",), "503": ("retry-after",), "504": ("x-should-retry",)}
+_HINTS = {
+    "405": ("allow",),
+    "500": ("x-should-retry",),
+    "503": ("retry-after", "x-should-retry"),
+    "504": ("x-should-retry",),
+}
 
 
 class Description(OpenAPIConfig):

@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.response import Redirect
 
 from gateway.api.docs.assets import asset, url
 
@@ -75,6 +76,11 @@ def _also_at(path: str, page: Page) -> HTTPRouteHandler:
     return show
 
 
+@get("/", include_in_schema=False)
+async def _front() -> Redirect:
+    return Redirect("/schema")
+
+
 async def _refuse_unknown(request: Request[None, None, State]) -> None:
     """Answer an unknown page like any unknown path; Litestar would answer with a page of its own."""
     if request.path_params:
@@ -90,4 +96,4 @@ SCALAR = Page("/scalar", _SCALAR, "scalar.js")
 SWAGGER = Page("/swagger", _SWAGGER, "swagger_style.css", "swagger_bundle.js")
 REDOC = Page("/redoc", _REDOC)
 
-ROUTES = (_also_at("/docs", SWAGGER), _also_at("/redoc", REDOC), asset)
+ROUTES = (_front, _also_at("/docs", SWAGGER), _also_at("/redoc", REDOC), asset)

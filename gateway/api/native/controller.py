@@ -1,7 +1,7 @@
 """`POST /v1/generate` and the models: list, load, unload."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated
 
@@ -9,16 +9,18 @@ import msgspec
 from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Method
+from litestar.types.internal_types import PathParameterDefinition
 
 from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
 from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
-from gateway.api.native.translate import to_field, to_request
+from gateway.api.native.translate import reword, to_request
 from gateway.api.payload import read_payload
 from gateway.api.problems import Problem
 from gateway.api.refusals import BODY, ENGINE, GENERATION, refusals
@@ -27,15 +29,28 @@ from gateway.config import Config
 from gateway.engine import EngineError, Fold, GenerateEvent, ModelCard, Started
 from gateway.hosting import Hosting, Seat
 from gateway.service import Inference
-from gateway.telemetry import request_id
+from gateway.telemetry import current_record, request_id
 
-ModelName = Annotated[
+Name = Annotated[
     str,
-    PathParameter(description="The model's name, or its engine's.", examples=[Example(value="smollm2-135m-instruct")]),
+    PathParameter(
+        description="The model's name, the last part of its full id, or its engine's name.",
+        examples=[Example(value="smollm2-135m-instruct")],
+    ),
+]
+Owner = Annotated[
+    str, PathParameter(description="The first part of the model's full id.", examples=[Example(value="HuggingFaceTB")])
 ]
 
 _decoder = msgspec.json.Decoder(GenerateBody)
 _STARTED = int(time.time())
+
+
+def _operation_id(handler: HTTPRouteHandler, method: Method, path: list[str | PathParameterDefinition]) -> str:
+    """Tell the two paths of a load apart, and those of an unload."""
+    del method
+    owned = any(isinstance(part, PathParameterDefinition) and part.name == "owner" for part in path)
+    return f"{handler.handler_name}{'Owned' if owned else ''}Model"
 
 
 class NativeController(Controller):
@@ -73,7 +88,7 @@ class NativeController(Controller):
                 return EventStream(body_frames, events, pace=pace, headers=headers)
             reply = await while_connected(request.receive, _whole(events, rendering))
         except EngineError as error:
-            error.param = to_field(error.param)
+            reword(error, wanted)
             raise
         return ASGIResponse(body=reply, media_type="application/json", headers=headers)
 
@@ -90,32 +105,45 @@ class NativeController(Controller):
         return ModelList("list", [_to_object(seat, card) for seat in hosting.seats for card in seat.cards])
 
     @post(
-        "/models/{name:str}/load",
+        ["/models/{name:str}/load", "/models/{owner:str}/{name:str}/load"],
         status_code=HTTP_200_OK,
-        operation_id="loadModel",
+        operation_id=_operation_id,
         tags=["models"],
         summary="Load a model",
         response_description="The model, ready.",
-        responses=refusals("model_not_found", "load_failed"),
+        responses=refusals(*ENGINE, "load_failed"),
     )
-    async def load(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
-        """Load a model, by its own name or its engine's, and answer when it is ready."""
-        clock = time.perf_counter()
-        return _to_state(await hosting.load(name), time.perf_counter() - clock)
+    async def load(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
+        """Load a model, by its name, its full id or its engine's name, and answer when it is ready."""
+        return await _change(hosting.load, hosting, _full(owner, name))
 
     @post(
-        "/models/{name:str}/unload",
+        ["/models/{name:str}/unload", "/models/{owner:str}/{name:str}/unload"],
         status_code=HTTP_200_OK,
-        operation_id="unloadModel",
+        operation_id=_operation_id,
         tags=["models"],
         summary="Unload a model",
         response_description="The model, unloaded.",
-        responses=refusals("model_not_found"),
+        responses=refusals("model_not_found", "engine_unavailable"),
     )
-    async def unload(self, name: ModelName, hosting: NamedDependency[Hosting]) -> ModelState:
+    async def unload(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""
-        clock = time.perf_counter()
-        return _to_state(await hosting.unload(name), time.perf_counter() - clock)
+        return await _change(hosting.unload, hosting, _full(owner, name))
+
+
+async def _change(change: Callable[[str], Awaitable[Seat]], hosting: Hosting, name: str) -> ModelState:
+    """Load or unload, and tell telemetry the model, which may be known only afterwards."""
+    clock = time.perf_counter()
+    try:
+        seat = await change(name)
+    finally:
+        current_record().model = hosting.name_of(name)
+    model = seat.cards[0].name if seat.cards else seat.name
+    return ModelState(model, seat.name, seat.health, seat.engine is not None, round(time.perf_counter() - clock, 3))
+
+
+def _full(owner: str, name: str) -> str:
+    return f"{owner}/{name}" if owner else name
 
 
 async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Rendering) -> bytes:
@@ -131,7 +159,8 @@ async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Renderi
 def _ignored(keys: list[str], config: Config) -> dict[str, str]:
     """Name what nobody here knows: in a header, or as an error where the configuration is strict."""
     if keys and config.server.strict:
-        raise Problem("unsupported_parameter", f"unknown: {', '.join(keys)}", param=keys[0])
+        refused = f"unknown, which server.strict refuses: {', '.join(keys)}"
+        raise Problem("unsupported_parameter", refused, param=keys[0])
     known = [key for key in keys if key.isascii() and key.isprintable()]
     return {"x-ignored-params": ",".join(known)[:1_024]} if keys else {}
 
@@ -150,8 +179,3 @@ def _to_object(seat: Seat, card: ModelCard) -> ModelObject:
         dtype=card.dtype,
         note=card.note,
     )
-
-
-def _to_state(seat: Seat, seconds: float) -> ModelState:
-    name = seat.cards[0].name if seat.cards else seat.name
-    return ModelState(name, seat.name, seat.health, seat.engine is not None, round(seconds, 3))

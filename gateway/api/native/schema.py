@@ -19,7 +19,7 @@ RequestId = Annotated[
 StopFound = Annotated[str | int | None, Meta(description="The stop text or token that ended it.", examples=[None])]
 
 
-class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
+class ChatMessage(Struct, frozen=True):
     """One turn of a conversation."""
 
     role: Annotated[Literal["system", "user", "assistant"], Meta(description="Who said it.", examples=["user"])]
@@ -45,55 +45,73 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
     ] = None
     model: Annotated[
         Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(description="The model's name; the default model where it is left out.", examples=[_MODEL]),
+        Meta(
+            description="A model's name, its full id or its engine's name; left out: the first engine's model.",
+            examples=[_MODEL],
+        ),
     ] = None
     stream: Annotated[bool, Meta(description="Send the answer as Server-Sent Events while it is made.")] = False
     return_full_text: Annotated[bool, Meta(description="Begin `generated_text` with the prompt.")] = True
     max_length: Annotated[
         Count | None,
-        Meta(description="Tokens of prompt and answer together; not with `max_new_tokens`.", examples=[64]),
+        Meta(
+            description="Tokens of prompt and answer together; not with `max_new_tokens`. Left out: no such limit.",
+            examples=[64],
+        ),
     ] = None
     max_new_tokens: Annotated[
-        Count | None, Meta(description="Tokens of the answer; not with `max_length`.", examples=[16])
+        Count | None,
+        Meta(
+            description="Tokens of the answer; not with `max_length`. Left out: what the context has left.",
+            examples=[16],
+        ),
     ] = None
     min_new_tokens: Annotated[
         Annotated[int, Meta(ge=0, le=2**31)] | None,
-        Meta(description="Tokens before the answer may end by itself or by a stop.", examples=[4]),
+        Meta(description="Tokens before the answer may end by itself or by a stop. Left out: 0.", examples=[4]),
     ] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=2)] | None,
-        Meta(description="0 always takes the likeliest token; higher is more varied.", examples=[0]),
+        Meta(description="0 always takes the likeliest token; higher is more varied. Left out: 1.", examples=[0]),
     ] = None
     top_p: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
         Meta(
-            description="Draw from the likeliest tokens that have this probability together; 1 is off.", examples=[0.9]
+            description="Draw from the likeliest tokens that have this probability together. Left out: 1, off.",
+            examples=[0.9],
         ),
     ] = None
     top_k: Annotated[
         Annotated[int, Meta(ge=0, le=2**31)] | None,
-        Meta(description="Draw from this many tokens; 0 is off.", examples=[40]),
+        Meta(description="Draw from this many of the likeliest tokens. Left out: 0, off.", examples=[40]),
     ] = None
     min_p: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(
-            description="Leave out tokens less likely than this share of the likeliest one's probability.",
+            description="Drop tokens less likely than this share of the likeliest one's probability. Left out: 0, off.",
             examples=[0.05],
         ),
     ] = None
     repetition_penalty: Annotated[
         Annotated[float, Meta(gt=0, le=10)] | None,
         Meta(
-            description="Above 1 makes tokens of the prompt and the answer less likely to come again.", examples=[1.1]
+            description="Above 1, tokens of the prompt and the answer are less likely to come again. Left out: 1, off.",
+            examples=[1.1],
         ),
     ] = None
     presence_penalty: Annotated[
         Annotated[float, Meta(ge=-2, le=2)] | None,
-        Meta(description="Taken from the logit of every token that the answer holds already.", examples=[0.5]),
+        Meta(
+            description="Taken from the logit of every token that the answer holds already. Left out: 0.",
+            examples=[0.5],
+        ),
     ] = None
     frequency_penalty: Annotated[
         Annotated[float, Meta(ge=-2, le=2)] | None,
-        Meta(description="Taken from a token's logit once for every time that the answer holds it.", examples=[0.5]),
+        Meta(
+            description="Taken from a token's logit once for every time that the answer holds it. Left out: 0.",
+            examples=[0.5],
+        ),
     ] = None
     logit_bias: Annotated[
         Annotated[
@@ -101,22 +119,28 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
             Meta(max_length=1_024, extra_json_schema={"propertyNames": {"pattern": "^[0-9]{1,10}$"}}),
         ]
         | None,
-        Meta(description="Token ids, and what is added to their logits.", examples=[{"50": -100}]),
+        Meta(description="Token ids, and what is added to their logits. Left out: nothing.", examples=[{"50": -100}]),
     ] = None
     seed: Annotated[
         Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
-        Meta(description="The same seed gives the same answer, whatever else runs.", examples=[7]),
+        Meta(
+            description="The same seed gives the same answer, whatever else runs. Left out: another one each time.",
+            examples=[7],
+        ),
     ] = None
     stop: Annotated[
         Stop | Annotated[tuple[Stop, ...], Meta(max_length=4)] | None,
-        Meta(description="Up to four texts that end the answer; they are cut off.", examples=["\n", [".", "!"]]),
+        Meta(
+            description="Up to four texts that end the answer; they are cut off. Left out: none.",
+            examples=["\n", [".", "!"]],
+        ),
     ] = None
     stop_token_ids: Annotated[
         Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=1_024)] | None,
-        Meta(description="Tokens that end the answer; they are not shown.", examples=[[2]]),
+        Meta(description="Tokens that end the answer; they are not shown. Left out: none.", examples=[[2]]),
     ] = None
     ignore_eos: Annotated[
-        bool | None, Meta(description="Go on where the model would end, up to the number of tokens.")
+        bool | None, Meta(description="Go on where the model would end, up to the number of tokens. Left out: false.")
     ] = None
 
 

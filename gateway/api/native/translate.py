@@ -1,10 +1,14 @@
 """From a `/v1/generate` body to the engine's request; pure."""
 
+import re
+
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
 from gateway.engine import (
     Chat,
     Completion,
+    ContextTooLong,
+    EngineError,
     GenerateRequest,
     InvalidRequest,
     Message,
@@ -15,12 +19,19 @@ from gateway.engine import (
 )
 
 # The engine's words for what this dialect calls otherwise.
-_FIELDS = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "chat": "messages", "completion": "prompt"}
+_FIELDS = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
+_WORDS = re.compile(rf"\b({'|'.join(_FIELDS)})\b")
+_PROMPTS = {"prompt", "chat", "completion"}
 
 
-def to_field(param: str | None) -> str | None:
-    """Say which field of the body an engine's error is about."""
-    return _FIELDS.get(param, param) if param else None
+def reword(error: EngineError, body: GenerateBody) -> None:
+    """Say in this dialect's words, not in the engine's, which field an error is about and why."""
+    param = "prompt" if error.param is None and isinstance(error, ContextTooLong) else error.param
+    if param in _PROMPTS:
+        param = "prompt" if body.messages is None else "messages"
+    error.param = _FIELDS.get(param, param) if param else None
+    if isinstance(error, InvalidRequest):
+        error.message = _WORDS.sub(lambda word: _FIELDS[word[0]], error.message)
 
 
 def to_request(body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str) -> GenerateRequest:

@@ -17,6 +17,7 @@ from gateway.engine import (
     Finished,
     FinishReason,
     GenerateEvent,
+    InvalidRequest,
     Message,
     Started,
     Text,
@@ -47,8 +48,13 @@ class AnswerRules(Subject):
         assert last.usage.prompt_tokens == first.prompt_tokens
         assert last.usage.cached_tokens == first.cached_tokens <= first.prompt_tokens
 
-    async def test_max_tokens_ends_the_answer_as_length(self, engine: Engine) -> None:
+    async def test_max_tokens_is_never_exceeded(self, engine: Engine) -> None:
         """Kills: one token more than was asked for."""
+        for most in (1, 7):
+            assert (await self.answer(engine, max_tokens=most)).finished.usage.completion_tokens <= most
+
+    async def test_max_tokens_ends_the_answer_as_length(self, engine: Engine) -> None:
+        """Kills: an answer that was cut and says that it ended."""
         self.require(engine, Capability.IGNORE_EOS)
         for most in (1, 7):
             finished = (await self.answer(engine, max_tokens=most)).finished
@@ -127,7 +133,7 @@ class StopRules(Subject):
 
     async def test_a_stop_string_never_leaks(self, engine: Engine) -> None:
         """Kills: searching each delta on its own."""
-        self.require(engine, Capability.STOP, Capability.TEMPERATURE)
+        self.require(engine, Capability.STOP)
         texts = await self._texts(engine)
         whole = "".join(texts)
         for stop in _astride(texts):
@@ -137,14 +143,14 @@ class StopRules(Subject):
 
     async def test_the_stop_string_that_was_met_is_reported(self, engine: Engine) -> None:
         """Kills: an answer that ends without saying why."""
-        self.require(engine, Capability.STOP, Capability.TEMPERATURE)
+        self.require(engine, Capability.STOP)
         stop = _astride(await self._texts(engine))[0]
         finished = (await self.answer(engine, stop=("\0", stop), max_tokens=24)).finished
         assert (finished.reason, finished.stop) == (FinishReason.STOP, stop)
 
     async def test_text_held_back_for_a_stop_string_is_not_lost(self, engine: Engine) -> None:
         """Kills: an end that forgets what was held back."""
-        self.require(engine, Capability.STOP, Capability.TEMPERATURE)
+        self.require(engine, Capability.STOP)
         whole = "".join(await self._texts(engine))
         answer = await self.answer(engine, stop=(f"{whole[-3:]}\0",), max_tokens=24)
         assert answer.text == whole
@@ -152,12 +158,21 @@ class StopRules(Subject):
 
     async def test_min_tokens_comes_before_any_stop(self, engine: Engine) -> None:
         """Kills: a stop string that ends an answer which is still too short."""
-        self.require(engine, Capability.MIN_TOKENS, Capability.STOP, Capability.TEMPERATURE)
+        self.require(engine, Capability.MIN_TOKENS, Capability.STOP)
         whole = "".join(await self._texts(engine))
         answer = await self.answer(engine, stop=(whole[0],), min_tokens=6, max_tokens=24)
         assert answer.finished.usage.completion_tokens >= 6
 
+    async def test_more_min_tokens_than_the_answer_may_have_are_refused(self, engine: Engine) -> None:
+        """Kills: an answer that is shorter than was asked for."""
+        self.require(engine, Capability.MIN_TOKENS)
+        async with aclosing(engine.generate(self.request(engine, min_tokens=9, max_tokens=8))) as stream:
+            with pytest.raises(InvalidRequest):
+                await anext(stream)
+
     async def _texts(self, engine: Engine) -> list[str]:
+        """Learn what the model says, to ask for it again."""
+        self.require_repeatable()
         events = await self.events(engine, self.request(engine, max_tokens=24))
         return [event.text for event in events if isinstance(event, Delta) and event.text]
 

@@ -72,11 +72,12 @@ class PlaceRules(Subject):
 
     async def test_eight_answers_side_by_side_keep_apart(self, engine: Engine) -> None:
         """Kills: a stream that reads its neighbour's text."""
+        self.require_repeatable()
         prompts = [f"{number}{number} {self.text}" for number in range(8)]
         alone = [(await self.answer(engine, prompt)).text for prompt in prompts]
         together = await asyncio.gather(*(self.answer(engine, prompt) for prompt in prompts))
         assert [answer.text for answer in together] == alone
-        assert len(set(alone)) > 1, "prompts that all get one answer show nothing"
+        assert self.constant or len(set(alone)) > 1, "all prompts got one answer: say `constant` where that is right"
 
     async def _fill(self, engine: Engine) -> list[AsyncGenerator[GenerateEvent, None]]:
         """Start a slow answer in every place."""

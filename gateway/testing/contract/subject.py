@@ -33,7 +33,8 @@ class Subject:
 
     `text` is a prompt that the model goes on from; with the end of sequence ignored, `slow_tokens` of an answer to
     it take ten seconds or more. `written` is a text whose characters take several tokens. An answer of a few tokens
-    takes less than `patience` seconds.
+    takes less than `patience` seconds. A `repeatable` model says the same when it is asked the same (greedy, where
+    its card allows that). A `constant` one says the same to every prompt.
     """
 
     pytestmark = pytest.mark.asyncio
@@ -42,6 +43,8 @@ class Subject:
     written: str = "Grüße, 世界! 🙂 und 👩‍🚀 von 나, مرحبا."
     slow_tokens: int = 1000
     patience: float = 20.0
+    repeatable: bool = True
+    constant: bool = False
 
     @pytest.fixture
     def make_engine(self) -> Callable[[], Engine]:
@@ -75,6 +78,11 @@ class Subject:
         if missing := sorted(set(capabilities) - card.capabilities):
             pytest.skip(f"the card of {card.name} does not list {', '.join(missing)}")
 
+    def require_repeatable(self) -> None:
+        """Skip the test, saying why, unless the model can be asked again for what it said."""
+        if not self.repeatable:
+            pytest.skip("asked the same, this model may answer otherwise")
+
     def request(self, engine: Engine, prompt: str | Prompt | None = None, **sampling: object) -> GenerateRequest:
         """Ask for eight tokens, greedy and past the end of sequence where the card allows; `sampling` changes that."""
         card = self.card(engine)
@@ -86,8 +94,8 @@ class Subject:
         return GenerateRequest(id=f"contract-{next(_numbers)}", model=card.name, prompt=prompt, sampling=chosen)
 
     def slow_request(self, engine: Engine) -> GenerateRequest:
-        """Ask for an answer that takes ten seconds."""
-        return self.request(engine, max_tokens=self.slow_tokens)
+        """Ask for an answer that takes ten seconds, or half of the context where that is less."""
+        return self.request(engine, max_tokens=min(self.slow_tokens, self.card(engine).context_window // 2))
 
     async def events(self, engine: Engine, request: GenerateRequest) -> list[GenerateEvent]:
         """Read a stream to its end."""

@@ -69,7 +69,7 @@ def test_it_names_the_licence_and_a_relative_server(document):
 
 def test_every_route_is_in_it_but_the_documentation(document):
     routes = {route.path_format: route.methods - {"OPTIONS"} for route in app().routes}
-    pages = {path for path in routes if path.startswith("/schema") or path in PAGES}
+    pages = {path for path in routes if path.startswith("/schema") or path in (*PAGES, "/")}
     written = {path: {method.upper() for method in methods} for path, methods in document["paths"].items()}
     assert {path: methods for path, methods in routes.items() if path not in pages} == written
 
@@ -151,10 +151,11 @@ def test_every_answer_names_its_headers(document, operations):
         assert "x-request-id" in answer["headers"]
         assert ("allow" in answer["headers"]) == (status == "405")
         assert ("retry-after" in answer["headers"]) == (status == "503" and is_error(answer))
+        assert ("x-should-retry" in answer["headers"]) == (status in ("500", "503", "504") and is_error(answer))
 
 
 def test_the_documented_headers_are_sent(service):
-    assert "GET" in service.client.post("/livez").headers["allow"]
+    assert service.client.post("/livez").headers["allow"] == "GET, HEAD, OPTIONS"
     assert service.generate(prompt="a", unheard_of=1).headers["x-ignored-params"] == "unheard_of"
 
 
@@ -170,6 +171,8 @@ def test_the_documented_headers_are_sent(service):
         ("livez", "GET", "/livez", None),
         ("loadModel", "POST", "/v1/models/echo/load", None),
         ("unloadModel", "POST", "/v1/models/none/unload", None),
+        ("unloadOwnedModel", "POST", "/v1/models/none/at-all/unload", None),
+        ("loadOwnedModel", "POST", "/v1/models/none/at-all/load", None),
     ],
 )
 def test_real_answers_are_as_documented(service, document, operations, asked):
@@ -247,6 +250,19 @@ def test_a_page_names_nothing_outside_this_service(service, path):
     assert len(answer.content) < 2_000
 
 
+@pytest.mark.parametrize("field", BODY_FIELDS)
+def test_a_field_says_what_holds_where_it_is_left_out(document, field):
+    written = document["components"]["schemas"]["GenerateBody"]["properties"][field]
+    decoded = getattr(schema.GenerateBody(), field)
+    assert written["default"] == decoded
+    assert field in ("prompt", "messages") or decoded is not None or "left out" in written["description"].lower()
+
+
+def test_the_front_leads_to_the_documentation(service):
+    answer = service.client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (302, "/schema")
+
+
 def test_the_short_paths_show_the_same_pages(service):
     for short, long in (("/schema", "/schema/scalar"), ("/docs", "/schema/swagger"), ("/redoc", "/schema/redoc")):
         assert service.client.get(short).text == service.client.get(long).text
@@ -283,7 +299,7 @@ def test_an_unknown_page_is_an_error_like_any_other(service, path):
 async def test_turned_off_there_are_no_pages_and_no_document():
     transport = httpx.ASGITransport(app(docs=False))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        for path in (*PAGES, "/schema/openapi.json", *(f"/schema/assets/{name}" for name in ASSETS)):
+        for path in ("/", *PAGES, "/schema/openapi.json", *(f"/schema/assets/{name}" for name in ASSETS)):
             assert (await client.get(path)).status_code == 404, path
 
 

@@ -195,6 +195,35 @@ async def test_a_traceback_that_lives_on_does_not_hold_the_connection():
     assert kept
 
 
+@pytest.mark.parametrize(
+    ("method", "seen", "body"), [("HEAD", "GET", b""), ("GET", "GET", b"hi"), ("POST", "POST", b"hi")]
+)
+async def test_head_is_get_without_the_body(method, seen, body):
+    methods = []
+
+    async def app(scope, receive, send):
+        methods.append(scope["method"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"hi", "more_body": False})
+
+    exchange = Exchange()
+    exchange.scope["method"] = method
+    await exchange.run(app)
+    assert methods == [seen]
+    assert exchange.headers[b"content-length"] == b"2"
+    assert exchange.sent[1]["body"] == body
+
+
+@pytest.mark.parametrize(
+    ("allowed", "told"), [(b"GET, OPTIONS", b"GET, HEAD, OPTIONS"), (b"OPTIONS, POST", b"OPTIONS, POST")]
+)
+async def test_where_get_is_allowed_head_is(allowed, told):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 405, "headers": [(b"allow", allowed)]})
+
+    assert (await Exchange().run(app)).headers[b"allow"] == told
+
+
 async def test_what_is_not_http_passes_untouched():
     seen = []
 

@@ -10,8 +10,9 @@ from gateway.api.payload import MAX_CONTAINERS, MAX_DEPTH, Payload
 from gateway.api.problems import Problem
 
 
-class Inner(msgspec.Struct, forbid_unknown_fields=True):
+class Inner(msgspec.Struct):
     number: int
+    side: Literal["left", "right"] | None = None
 
 
 class Body(msgspec.Struct):
@@ -19,6 +20,7 @@ class Body(msgspec.Struct):
     table: dict[int, float] = {}
     text: str = ""
     kind: Literal["a", "b"] = "a"
+    items: tuple[Inner, ...] = ()
 
 
 DECODER = msgspec.json.Decoder(Body)
@@ -43,15 +45,36 @@ def test_unknown_keys_are_told_in_their_order():
     assert decode('{"z":1,"text":"a","a":[{}],"z":2}') == (Body(text="a"), ["z", "a"])
 
 
+def test_unknown_keys_further_inside_are_told_by_their_paths():
+    body = '{"inner":{"number":1,"a":2},"items":[{"number":1},{"b":{},"number":1,"c":null}],"d":[{"e":1}]}'
+    value, unknown = decode(body)
+    assert unknown == ["inner.a", "items[1].b", "items[1].c", "d"]
+    assert value.items == (Inner(1), Inner(1))
+
+
+def test_of_a_list_that_comes_twice_the_last_counts():
+    assert decode('{"items":[{"number":1,"a":1},{"number":2}],"items":[{"number":3,"b":1}]}')[1] == ["items[0].b"]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "param", "message"),
     [
         ("[]", "invalid_value", None, "the body: expected `object`, got `array`"),
         ('{"text":5}', "invalid_value", "text", "text: expected `str`, got `int`"),
         ('{"inner":{}}', "invalid_value", "inner.number", "inner.number: this field is required"),
-        ('{"inner":{"number":1,"a":2}}', "unsupported_parameter", "inner.a", "inner.a: unknown"),
-        ('{"table":{"a":1}}', "invalid_value", "table", "a key of table: expected `int`, got `str`"),
-        ('{"table":{"1":"a"}}', "invalid_value", "table[...]", "table[...]: expected `float`, got `str`"),
+        ('{"items":[{"number":1},{}]}', "invalid_value", "items[1].number", "items[1].number: this field is required"),
+        ('{"table":{"1":2,"a":1}}', "invalid_value", "table[a]", "the key 'a' of table: expected `int`, got `str`"),
+        ('{"table":{"1":2,"3":"a"}}', "invalid_value", "table[3]", "table[3]: expected `float`, got `str`"),
+        ('{"table":{"1":"a","1":2}}', "invalid_value", "table[...]", "table[...]: expected `float`, got `str`"),
+        ('{"kind":"c"}', "invalid_value", "kind", "kind: expected one of `a`, `b`"),
+        (
+            '{"items":[{"number":1,"side":"up"}]}',
+            "invalid_value",
+            "items[0].side",
+            "items[0].side: expected one of `left`",
+        ),
+        ("", "invalid_json", None, "the body is empty"),
+        (" \n", "invalid_json", None, "the body is empty"),
         ('{"text":"\\ud800"}', "invalid_json", None, "the body is not valid JSON: "),
         (b'{"text":"\xff"}', "invalid_json", None, "the body is not valid JSON: it is not UTF-8"),
         (b'{"other":"\xff"}', "invalid_json", None, "the body is not valid JSON: it is not UTF-8"),
@@ -62,6 +85,17 @@ def test_a_fault_has_its_code_its_path_and_its_reason(body, code, param, message
     problem = refusal(body)
     assert (problem.code, problem.param) == (code, param)
     assert problem.message.startswith(message)
+
+
+@pytest.mark.parametrize("rest", ["", '{"a":' * 5_000, '0},"text":"\\x"}', '[]},"other":' + "[" * 9_999])
+def test_a_table_is_named_also_where_what_follows_is_no_json(rest):
+    assert refusal('{"table":{"a":' + rest).param in ("table[...]", None)
+
+
+def test_a_long_key_is_cut():
+    problem = refusal(json.dumps({"table": {"k" * 5_000: 1}}))
+    assert problem.param == f"table[{'k' * 40}]"
+    assert len(problem.message) < 120
 
 
 def test_a_fault_repeats_no_value():

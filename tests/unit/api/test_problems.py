@@ -70,7 +70,14 @@ def test_clients_are_told_to_come_back_at_different_times(asked, low, high):
 
 
 @pytest.mark.parametrize(
-    ("error", "retry"), [(EngineError(""), "false"), (DeadlineExceeded(""), "false"), (UpstreamFailed(""), None)]
+    ("error", "retry"),
+    [
+        (EngineError(""), "false"),
+        (DeadlineExceeded(""), "false"),
+        (LoadFailed(""), "false"),
+        (UpstreamFailed(""), None),
+        (Unavailable(""), None),
+    ],
 )
 def test_clients_are_told_where_trying_again_is_vain(error, retry):
     assert to_problem(error).headers.get("x-should-retry") == retry

@@ -1,8 +1,10 @@
 import asyncio
+import gc
 import json
 from contextlib import aclosing
 
 import pytest
+from loguru import logger
 from opentelemetry.trace import INVALID_SPAN
 
 from gateway.api.problems import Problem
@@ -248,3 +250,94 @@ async def test_who_leaves_a_stream_closes_its_frames():
     await serving
     assert closed.is_set()
     assert client.sent[-1]["more_body"]
+
+
+class Stubborn(Engine):
+    """Takes its time to clean up, and may fail at it."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        super().__init__()
+        self.begun, self.closing, self.may_close = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._fault = fault
+
+    async def generate(self):
+        try:
+            self.begun.set()
+            await asyncio.Event().wait()
+            yield STARTED
+        finally:
+            self.closing.set()
+            await self.may_close.wait()
+            self.closed = True
+            if self._fault is not None:
+                raise self._fault
+
+
+@pytest.fixture
+async def unheard():
+    """What the loop was told of: exceptions that nobody retrieved."""
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    return told
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["left", "cancelled"])
+async def test_a_second_cancellation_waits_for_the_clean_up_too(leaves):
+    client, engine = Client(), Stubborn()
+    serving = asyncio.create_task(first_event(client.receive, engine.generate()))
+    await engine.begun.wait()
+    client.left.set() if leaves else serving.cancel()
+    await engine.closing.wait()
+    for _ in range(3):
+        serving.cancel()
+        await asyncio.sleep(0)
+    assert not serving.done()
+    engine.may_close.set()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert engine.closed
+
+
+async def test_a_stream_that_is_cancelled_twice_closes_its_engine_once():
+    client, engine = Client(), Stubborn()
+    events = engine.generate()
+    stream = EventStream(frames(STARTED, events, to_frame), events, pace=Pace(9, 60))
+    serving = asyncio.create_task(stream({}, client.receive, client.send))
+    await engine.begun.wait()
+    serving.cancel()
+    await engine.closing.wait()
+    serving.cancel()
+    await asyncio.sleep(0)
+    engine.may_close.set()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert engine.closed
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError("in the clean-up"), EngineError("gone")], ids=["bug", "error"])
+async def test_an_error_of_the_clean_up_is_heard(fault, unheard):
+    told = []
+    sink = logger.add(lambda message: told.append(message.record), level="ERROR")
+    client, engine = Client(), Stubborn(fault)
+    engine.may_close.set()
+    serving = asyncio.create_task(first_event(client.receive, engine.generate()))
+    await engine.begun.wait()
+    client.left.set()
+    with pytest.raises(Problem, match="left"):
+        await serving
+    logger.remove(sink)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unheard == []
+    assert [line["exception"].value for line in told] == ([] if isinstance(fault, EngineError) else [fault])
+
+
+async def test_a_connection_that_breaks_badly_is_one_that_is_left(unheard):
+    async def receive():
+        raise ConnectionResetError
+
+    with pytest.raises(Problem, match="left"):
+        await while_connected(receive, asyncio.Event().wait())
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unheard == []

@@ -7,13 +7,10 @@ from hypothesis import strategies as st
 
 from gateway.engine import (
     Chat,
-    Completion,
     ContextTooLong,
     Delta,
     FinishReason,
-    GenerateRequest,
     Message,
-    Sampling,
     Text,
     Tokens,
     Unsupported,
@@ -21,13 +18,9 @@ from gateway.engine import (
     needs,
 )
 from gateway_echo import EchoEngine, Settings
+from tests.support.asking import request
 
 USUAL = Settings()
-
-
-def request(prompt, **sampling):
-    prompt = Completion(prompt) if isinstance(prompt, str) else prompt
-    return GenerateRequest(id="1", model="echo", prompt=prompt, sampling=Sampling(**sampling))
 
 
 async def say(prompt, settings=USUAL, **sampling):

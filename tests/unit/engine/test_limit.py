@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.engine import ContextTooLong, InvalidRequest, ModelCard, Sampling, answer_limit
 
@@ -44,8 +45,9 @@ def test_a_default_is_never_refused_and_never_beats_what_was_asked(defaults, lim
     [
         (Sampling(max_tokens=91), 10, "max_tokens", "has 10 tokens and 91 are to follow; 1 too many .* of 100"),
         (Sampling(max_length=101), 10, "max_length", "has 10 tokens and 91 are to follow; 1 too many .* of 100"),
-        (Sampling(), 100, None, "has 100 tokens; which leaves no room to answer in the context of 100"),
-        (Sampling(max_tokens=1), 104, None, "has 104 tokens; 4 too many for the context of 100"),
+        (Sampling(), 100, "prompt", "has 100 tokens; that leaves no room to answer in the context of 100"),
+        (Sampling(max_tokens=1), 104, "prompt", "has 104 tokens; 4 too many for the context of 100"),
+        (Sampling(max_tokens=100), 1, "max_tokens", "has 1 token and 100 are to follow; 1 too many .* of 100"),
     ],
 )
 def test_what_cannot_fit_is_refused_with_numbers(sampling, prompt_tokens, param, message):
@@ -63,10 +65,25 @@ def test_what_cannot_fit_is_refused_with_numbers(sampling, prompt_tokens, param,
     ],
 )
 def test_an_answer_of_no_token_is_refused_by_name(sampling, param):
-    with pytest.raises(InvalidRequest, match=f"{param} is .* leaves no token to answer 10 with") as refused:
+    with pytest.raises(InvalidRequest, match=f"{param} is .* has 10 tokens; none is left for the answer") as refused:
         answer_limit(sampling, 10, card())
     assert not isinstance(refused.value, ContextTooLong)
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize("sampling", [Sampling(max_tokens=5), Sampling(max_length=15)])
+def test_a_least_beyond_the_limit_is_refused_by_name(sampling):
+    assert answer_limit(structs.replace(sampling, min_tokens=5), 10, card()) == 5
+    with pytest.raises(InvalidRequest, match="min_tokens is 6, but the answer can have 5 at most") as refused:
+        answer_limit(structs.replace(sampling, min_tokens=6), 10, card())
+    assert refused.value.param == "min_tokens"
+
+
+def test_a_default_gives_way_to_a_least_that_was_asked_for_and_the_context_does_not():
+    assert answer_limit(Sampling(min_tokens=9), 10, card(max_tokens=7)) == 9
+    assert answer_limit(Sampling(min_tokens=90), 10, card(max_tokens=7)) == 90
+    with pytest.raises(InvalidRequest, match="min_tokens is 91, but the answer can have 90 at most"):
+        answer_limit(Sampling(min_tokens=91), 10, card(max_tokens=7))
 
 
 lengths = st.none() | st.integers(0, 60)

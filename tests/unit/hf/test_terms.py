@@ -60,7 +60,7 @@ def test_a_prompt_beyond_the_context_is_refused_with_numbers():
 
 
 def test_a_prompt_that_fills_the_context_leaves_no_room():
-    with pytest.raises(ContextTooLong, match="100 tokens; which leaves no room"):
+    with pytest.raises(ContextTooLong, match="100 tokens; that leaves no room"):
         settle(Sampling(), 100, _CARD, _EOS)
 
 

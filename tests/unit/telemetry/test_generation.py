@@ -138,10 +138,13 @@ def test_a_failure_is_named_everywhere(failure, request_, card, watched, samples
     assert samples("llm_gateway_active_requests") == {key(model="tiny"): 0}
 
 
-def test_a_failure_can_be_told(watched, request_, card):
+def test_what_was_used_up_to_now_is_known_at_any_time(watched, request_, card):
     with watched.telemetry.generation(request_, card, "hf") as generation:
-        generation.fail(Unavailable("gone"))
-    assert watched.spans()["text_completion tiny"].attributes["error.type"] == "engine_unavailable"
+        assert (generation.started, generation.usage) == (None, Usage(0, 0))
+        for event in EVENTS[:4]:
+            generation.see(event)
+        assert (generation.started, generation.usage) == (EVENTS[0], Usage(5, 2, 2))
+        generation.see(EVENTS[-1])
 
 
 def test_a_stream_that_just_stops_is_an_engine_error(watched, request_, card):

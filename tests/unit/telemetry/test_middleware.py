@@ -4,11 +4,11 @@ import json
 import pytest
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gateway.telemetry import current_record, request_id
+from gateway.telemetry import ROUTINE, current_record, request_id
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -21,7 +21,7 @@ async def thing(name: FromPath[str]) -> str:
 @post("/generate")
 async def generate() -> Response[dict[str, str]]:
     record = current_record()
-    record.model, record.ttft, record.tokens = "tiny", 0.5, 3
+    record.model, record.ttft, record.tokens, record.finish_reason = "tiny", 0.5, 3, "length"
     return Response({"text": "hi"}, status_code=200)
 
 
@@ -35,6 +35,11 @@ async def unknown_model() -> Response[str]:
 async def busy() -> Response[str]:
     current_record().code = "overloaded"
     return Response("", status_code=503)
+
+
+@get("/probe", opt=ROUTINE)
+async def probe(status: FromQuery[int]) -> Response[str]:
+    return Response("", status_code=status)
 
 
 @get("/bug")
@@ -53,7 +58,7 @@ async def stream(request: Request[object, object, State]) -> Stream:
     return Stream(chunks())
 
 
-LITESTAR = Litestar([thing, generate, unknown_model, busy, bug, stream], logging_config=None)
+LITESTAR = Litestar([thing, generate, unknown_model, busy, probe, bug, stream], logging_config=None)
 
 
 def scope_of(method, path, headers=()):
@@ -153,7 +158,7 @@ async def test_a_thousand_paths_methods_and_models_make_no_new_series(call, samp
         await call("GET", f"/unknown-model?model={number}")
     assert samples("llm_gateway_requests_total").keys() == first.keys()
     assert key(endpoint="unmatched", status="404", model="") in first
-    assert key(endpoint="unmatched", status="405", model="") in first
+    assert key(endpoint="/things/{name}", status="405", model="") in first
     assert key(endpoint="/unknown-model", status="404", model="unknown") in first
     assert {name for name in watched.spans() if "FOO" in name} == set()
 
@@ -169,6 +174,7 @@ async def test_each_request_is_one_line(call, lines):
     assert "code" not in line
     assert (line["method"], line["route"], line["path"]) == ("POST", "/generate", "/generate")
     assert (line["status"], line["model"], line["outcome"]) == (200, "tiny", "ok")
+    assert line["finish_reason"] == "length"
     assert (line["ttft_ms"], line["tokens"], line["bytes"]) == (500, 3, len('{"text":"hi"}'))
     assert line["duration_ms"] > 0
     assert "CANARY" not in json.dumps(line)
@@ -207,6 +213,40 @@ async def test_refusals_and_aborts_are_counted_by_code(call, samples):
         key(code="http_404"): 1,
     }
     assert samples("llm_gateway_stream_aborts_total") == {key(cause="engine_error"): 1}
+
+
+async def test_a_probes_503_is_its_answer_and_no_refusal(call, samples):
+    await call("GET", "/probe?status=503")
+    assert samples("llm_gateway_requests_total") == {key(endpoint="/probe", status="503", model=""): 1}
+    assert samples("llm_gateway_rejected_total") == {}
+
+
+@pytest.mark.parametrize(
+    "asked", [("/probe?status=200", "DEBUG"), ("/probe?status=503", "INFO"), ("/things/a", "INFO")]
+)
+async def test_what_is_routine_is_told_only_to_who_wants_everything(call, lines, log, asked):
+    path, level = asked
+    log.configure(log_level="DEBUG")
+    await call("GET", path)
+    log.configure()
+    await call("GET", path)
+    assert [line["level"] for line in lines()] == ([level] if level == "DEBUG" else [level] * 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "endpoint"),
+    [
+        ("POST", "/things/a", "/things/{name}"),
+        ("DELETE", "/generate/", "/generate"),
+        ("BREW", "/bug", "/bug"),
+        ("POST", "/nowhere", "unmatched"),
+        ("POST", "/things", "unmatched"),
+    ],
+)
+async def test_a_wrong_method_is_counted_under_the_route_that_it_missed(call, samples, method, path, endpoint):
+    await call(method, path)
+    ((labels, _),) = samples("llm_gateway_requests_total").items()
+    assert dict(labels)["endpoint"] == endpoint
 
 
 async def hang(scope, receive, send):

@@ -88,6 +88,13 @@ def test_an_http_endpoint_is_a_base_or_the_whole_address(suffix):
     exporter.shutdown()
 
 
+def test_the_endpoint_for_traces_is_taken_as_it_is_and_first():
+    exact = "http://127.0.0.1:4318/in"
+    exporter = otlp_exporter(TelemetrySettings(otlp_endpoint="http://127.0.0.1:1", otlp_traces_endpoint=exact))
+    assert exporter._endpoint == exact
+    exporter.shutdown()
+
+
 @pytest.mark.parametrize(
     ("name", "attributes", "expected"),
     [

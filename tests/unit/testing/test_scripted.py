@@ -17,12 +17,11 @@ from gateway.engine import (
     Delta,
     EngineError,
     Finished,
-    GenerateRequest,
     Health,
+    InvalidRequest,
     LoadFailed,
     Message,
     Overloaded,
-    Sampling,
     Started,
     Text,
     Unavailable,
@@ -32,13 +31,9 @@ from gateway.engine import (
 )
 from gateway.testing.fakes import ScriptedEngine, Settings
 from gateway.testing.script import EXIT_STATUS, Fault, Script
+from tests.support.asking import request
 
 TEXTS = ("a ", "b ", "c ")
-
-
-def request(prompt="hi", **sampling):
-    prompt = Completion(prompt) if isinstance(prompt, str) else prompt
-    return GenerateRequest(id="1", model="scripted", prompt=prompt, sampling=Sampling(**sampling))
 
 
 def scripted(**script):
@@ -74,6 +69,11 @@ async def test_an_error_strikes_after_so_many_deltas(kind, after):
     assert (type(error), str(error)) == (kind, "now")
     assert texts(events) == list(TEXTS[: max(after, 0)])
     assert bool(events) is (after >= 0)
+
+
+async def test_more_min_tokens_than_the_answer_may_have_are_refused():
+    events, error = await read(scripted(), request(min_tokens=4, max_tokens=3))
+    assert (events, type(error)) == ([], InvalidRequest)
 
 
 async def test_a_bug_is_no_engine_error():

@@ -2,17 +2,20 @@ import pytest
 from msgspec import structs
 
 from gateway.api.native.schema import ChatMessage, GenerateBody
-from gateway.api.native.translate import to_request
+from gateway.api.native.translate import reword, to_request
 from gateway.config import GenerateSettings
 from gateway.engine import (
     Capability,
     Chat,
     Completion,
+    ContextTooLong,
+    EngineError,
     InvalidRequest,
     Message,
     ModelCard,
     Sampling,
     Text,
+    Unsupported,
     answer_limit,
     needs,
 )
@@ -102,6 +105,29 @@ def test_the_temperature_is_the_requests_the_configured_or_the_models(asked, con
     assert request.sampling.temperature == asked
     found = asked if asked is not None else card.under(request.defaults).defaults.temperature
     assert found == expected
+
+
+TALK = GenerateBody(messages=(ChatMessage("user", "a"),))
+TEXT = GenerateBody(prompt="a")
+
+
+@pytest.mark.parametrize(
+    ("error", "body", "param", "message"),
+    [
+        (InvalidRequest("min_tokens is 9", param="min_tokens"), TEXT, "min_new_tokens", "min_new_tokens is 9"),
+        (Unsupported("no max_tokens, top_k", param="top_k"), TEXT, "top_k", "no max_new_tokens, top_k"),
+        (ContextTooLong("max_new_tokens", param="max_tokens"), TEXT, "max_new_tokens", "max_new_tokens"),
+        (ContextTooLong("too long", param="prompt"), TEXT, "prompt", "too long"),
+        (ContextTooLong("too long", param="prompt"), TALK, "messages", "too long"),
+        (ContextTooLong("too long"), TALK, "messages", "too long"),
+        (Unsupported("no chat", param="chat"), TALK, "messages", "no chat"),
+        (Unsupported("no completion", param="completion"), TEXT, "prompt", "no completion"),
+        (EngineError("max_tokens fell over"), TEXT, None, "max_tokens fell over"),
+    ],
+)
+def test_an_engines_error_is_said_in_the_words_of_the_body(error, body, param, message):
+    reword(error, body)
+    assert (error.param, error.message) == (param, message)
 
 
 def test_what_nobody_asked_for_needs_no_capability():
