@@ -1,14 +1,20 @@
-"""What tests of the Hugging Face engine share: requests, waiting for a state, holding its thread."""
+"""What tests of the Hugging Face engine share: requests, waiting for a state, holding its thread, sequences by hand."""
 
 import asyncio
+import random
 import threading
+
+import torch
 
 from gateway.engine import (
     Completion,
     GenerateRequest,
     Sampling,
 )
+from gateway_hf.kernels import BLOCK
 from gateway_hf.runner import Runner
+from gateway_hf.scheduler import Chunk
+from gateway_hf.sequence import Sequence
 
 LONG = Sampling(max_tokens=240, ignore_eos=True, temperature=0.0)
 SHORT = Sampling(max_tokens=4, ignore_eos=True, temperature=0.0)
@@ -34,14 +40,47 @@ class Gate:
 
     def __init__(self, monkeypatch):
         self.inside, self.open = threading.Event(), threading.Event()
-        forward = Runner._forward
+        run = Runner.run
 
-        def held(runner, *args):
+        def held(runner, chunks):
             self.inside.set()
             assert self.open.wait(20)
-            return forward(runner, *args)
+            return run(runner, chunks)
 
-        monkeypatch.setattr(Runner, "_forward", held)
+        monkeypatch.setattr(Runner, "run", held)
 
     async def reached(self):
         assert await asyncio.to_thread(self.inside.wait, 20)
+
+
+def numbers(count, seed=0, vocabulary=300):
+    """Say `count` token ids that no two seeds share."""
+    draw = random.Random(seed)  # noqa: S311 - nothing is secret
+    return [draw.randrange(5, vocabulary) for _ in range(count)]
+
+
+def seated(tokens, blocks, computed=0, draft=()):
+    """Make a sequence that has its blocks already."""
+    sequence = Sequence(list(tokens))
+    sequence.blocks, sequence.computed, sequence.draft = list(blocks), computed, list(draft)
+    return sequence
+
+
+def scattered(lengths, seed=0):
+    """Deal blocks for sequences of these lengths, none next to its neighbour but by chance, and say how many."""
+    needed = [-(-length // BLOCK) for length in lengths]
+    ids = list(range(sum(needed)))
+    random.Random(seed).shuffle(ids)  # noqa: S311 - nothing is secret
+    return [[ids.pop() for _ in range(count)] for count in needed], sum(needed)
+
+
+@torch.inference_mode()
+def read(forward, tokens, blocks, steps=()):
+    """Read tokens in steps of so many, the rest in one; return the logits after each step."""
+    sequence = seated(tokens, blocks)
+    said = []
+    for step in (*steps, len(tokens) - sum(steps)):
+        logits, counts = forward.logits([Chunk(sequence, step)])
+        sequence.computed += step
+        said += logits[:0] if counts == [0] else logits
+    return said

@@ -15,6 +15,8 @@ import httpx
 # Nothing of the machine's own configuration reaches a service under test.
 _FOREIGN = ("LLM_GATEWAY", "OTEL_", "ENGINE", "HOST", "PORT", "WORKERS", "MODEL_NAME", "DEVICE", "MAX_LENGTH")
 _FOREIGN += ("TEMPERATURE", "LOG_LEVEL", "METRICS_ENABLED")
+# The cache is the one that tests in this process use: models are converted and kernels built once for all.
+_FOREIGN += ("XDG_CACHE_HOME",)
 
 # Scrapes within a second share one rendering.
 _SCRAPE_SECONDS = 1.1

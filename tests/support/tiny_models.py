@@ -8,18 +8,24 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GemmaConfig,
     GenerationConfig,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     OPTConfig,
+    PhiConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 
 VOCABULARY = 384
 CONTEXT = 256
+WINDOW = 24
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -42,10 +48,22 @@ _CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
     "gpt2": partial(GPT2Config, n_embd=64, n_layer=2, n_head=4, n_positions=CONTEXT),
     "llama": partial(LlamaConfig, **_GROUPED),
     "qwen2": partial(Qwen2Config, **_GROUPED),
+    "qwen3": partial(Qwen3Config, head_dim=16, **_GROUPED),
+    "mistral": partial(MistralConfig, sliding_window=WINDOW, **_GROUPED),
     "gemma": partial(GemmaConfig, head_dim=16, **_GROUPED),
+    "gemma2": partial(Gemma2Config, head_dim=16, sliding_window=WINDOW, query_pre_attn_scalar=16, **_GROUPED),
+    "phi": partial(PhiConfig, intermediate_size=128, **_WIDE),
+    "gpt_neox": partial(GPTNeoXConfig, intermediate_size=128, **_WIDE),
     "opt": partial(OPTConfig, ffn_dim=128, word_embed_proj_dim=64, **_WIDE),
 }
-_LAST_NORMS = ("model.norm.weight", "transformer.ln_f.weight", "model.decoder.final_layer_norm.weight")
+_LAST_NORMS = (
+    "model.norm.weight",
+    "transformer.ln_f.weight",
+    "model.final_layernorm.weight",
+    "gpt_neox.final_layer_norm.weight",
+    "model.decoder.final_layer_norm.weight",
+)
+_BEGINNING = {"llama", "mistral", "gemma", "gemma2", "opt"}
 ARCHITECTURES = tuple(_CONFIGS)
 CHAT_ARCHITECTURES = ("llama", "qwen2")
 
@@ -64,7 +82,7 @@ def make_tiny(architecture: str, folder: Path, *, seed: int = 0) -> Path:
         bos_token_id=_BOS, eos_token_id=[_EOS, _IM_END] if chats else _EOS, pad_token_id=_PAD
     )
     model.save_pretrained(folder)
-    make_tokenizer(begins=architecture in {"llama", "gemma", "opt"}, chats=chats).save_pretrained(folder)
+    make_tokenizer(begins=architecture in _BEGINNING, chats=chats).save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The generations that run, and one step of them all: admit, plan, advance each, say what happened."""
+"""The generations that run, and one step of them all: admit, guess, plan, compute, write, say what happened."""
 
 import dataclasses
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from gateway.engine import EngineError, Finished, GenerateEvent, Mailbox, Started, Unavailable
+from gateway_hf.draft import Drafter, Guessing
 from gateway_hf.scheduler import Chunk, Scheduler
 from gateway_hf.sequence import Drawn, Sequence
 from gateway_hf.terms import Terms
@@ -16,16 +17,26 @@ _log = logging.getLogger("gateway_hf")
 
 Letter = tuple[Mailbox, GenerateEvent | BaseException]
 
+_NO_GUESSING = Guessing(crowd=0, most=0)
 
-class Advances(Protocol):
+
+class Runs(Protocol):
     """What a batch asks of its runner."""
 
-    def advance(self, sequence: Sequence, tokens: int, terms: Terms, /) -> Drawn | None:
-        """Compute the next tokens; return what was drawn, if it came to that."""
+    def join(self, sequence: Sequence, terms: Terms, /) -> None:
+        """Learn how a sequence is to be drawn, before its first step."""
+        ...
+
+    def run(self, chunks: list[Chunk], /) -> list[list[Drawn] | Exception]:
+        """Compute the chunks and return, for each, what was drawn, or what ends that sequence alone.
+
+        Nothing is drawn while tokens are pending; more than one token where a draft came true. What is drawn is
+        appended to the sequence's tokens, and `computed` is what the cache then holds of them.
+        """
         ...
 
     def forget(self, sequence: Sequence, /) -> None:
-        """Free what the sequence holds."""
+        """Free what the sequence holds beside its blocks; harmless when that is nothing."""
         ...
 
 
@@ -40,14 +51,17 @@ class Generation:
     mailbox: Mailbox
     arrived: float
     admitted: float = 0.0
+    started: bool = False
+    drafter: Drafter = dataclasses.field(default_factory=Drafter)
 
 
 class Batch:
     """Owns every generation from when it joins until it ends or leaves; used by one thread."""
 
-    def __init__(self, scheduler: Scheduler, runner: Advances) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runs, guessing: Guessing = _NO_GUESSING) -> None:
         self._scheduler = scheduler
         self._runner = runner
+        self._guessing = guessing
         self._generations: dict[Sequence, Generation] = {}
 
     def __len__(self) -> int:
@@ -56,6 +70,7 @@ class Batch:
     def join(self, generation: Generation) -> None:
         """Take a generation into the line."""
         self._generations[generation.sequence] = generation
+        self._runner.join(generation.sequence, generation.terms)
         self._scheduler.add(generation.sequence)
 
     def leave(self, generation: Generation) -> None:
@@ -64,50 +79,95 @@ class Batch:
         self._scheduler.remove(generation.sequence)
         self._runner.forget(generation.sequence)
 
-    def step(self) -> Iterator[list[Letter]]:
-        """Run one step; yields the letters of each sequence as it was advanced, and there others may join or leave."""
-        now = time.monotonic()
-        for sequence in self._scheduler.admit():
-            self._generations[sequence].admitted = now
-        plan = self._scheduler.plan()
-        for sequence, tokens in [*[Chunk(sequence, 1) for sequence in plan.decodes], *plan.prefills]:
-            if generation := self._generations.get(sequence):
-                yield self._advance(generation, tokens)
+    def step(self) -> Iterator[Letter]:
+        """Run one step; yields what it said, so that what was said is known even if the step breaks."""
+        self._admit()
+        self._guess()
+        chunks = self._scheduler.plan()
+        for sequence in self._scheduler.outgrown():
+            yield self._fail(self._generations[sequence], EngineError("the cache is too small for this answer"))
+        outcomes = self._runner.run(chunks) if chunks else []
+        for chunk, outcome in zip(chunks, outcomes, strict=True):
+            yield from self._hear(self._generations[chunk.sequence], outcome)
 
     def fail(self, message: str) -> list[Letter]:
         """End every generation with an `Unavailable`."""
-        generations = list(self._generations.values())
-        for generation in generations:
-            self.leave(generation)
-        return [(generation.mailbox, Unavailable(message)) for generation in generations]
+        return [self._fail(generation, Unavailable(message)) for generation in list(self._generations.values())]
 
-    def _advance(self, generation: Generation, tokens: int) -> list[Letter]:
-        """Advance one generation; whatever goes wrong is its own end and nobody else's."""
+    def _admit(self) -> None:
+        now = time.monotonic()
+        for sequence in self._scheduler.admit():
+            generation = self._generations[sequence]
+            # Whoever comes back from a preemption was admitted before.
+            generation.admitted = generation.admitted or now
+
+    def _guess(self) -> None:
+        """Give each that decodes a draft, but none that goes beyond its limit."""
+        decoding = self._scheduler.decoding()
+        if len(decoding) > self._guessing.crowd:
+            return
+        for sequence in decoding:
+            generation = self._generations[sequence]
+            left = generation.terms.limit - (len(sequence.tokens) - sequence.prompt_tokens)
+            sequence.draft = generation.drafter.propose(sequence.tokens, min(self._guessing.most, left - 1))
+
+    def _hear(self, generation: Generation, outcome: list[Drawn] | Exception) -> Iterator[Letter]:
+        """Say what came of one chunk; whatever goes wrong is the end of its generation and of nobody else's."""
         try:
-            drawn = self._runner.advance(generation.sequence, tokens, generation.terms)
-            events = [] if drawn is None else _events(generation, drawn)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything; it is logged and typed
-            _log.exception("generation %s failed", generation.id)
-            self.leave(generation)
-            return [(generation.mailbox, _typed(error))]
+            events = self._settle(generation, outcome)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and typed
+            yield self._break(generation, error)
+            return
+        for event in events:
+            yield generation.mailbox, event
         if events and isinstance(events[-1], Finished):
             self.leave(generation)
-        return [(generation.mailbox, event) for event in events]
+
+    def _settle(self, generation: Generation, outcome: list[Drawn] | Exception) -> list[GenerateEvent]:
+        if isinstance(outcome, Exception):
+            raise outcome
+        self._scheduler.seal(generation.sequence)
+        _learn(generation, outcome)
+        return _write(generation, outcome)
+
+    def _break(self, generation: Generation, error: Exception) -> Letter:
+        """Log what broke a generation and end it; the caller hears only what was meant for callers."""
+        _log.error("generation %s failed", generation.id, exc_info=error)
+        told = EngineError("the model failed while it computed this answer")
+        return self._fail(generation, error if isinstance(error, EngineError) else told)
+
+    def _fail(self, generation: Generation, error: EngineError) -> Letter:
+        self._scheduler.scrap(generation.sequence)
+        self.leave(generation)
+        return (generation.mailbox, error)
 
 
-def _events(generation: Generation, drawn: Drawn) -> list[GenerateEvent]:
-    written = generation.writer.write(drawn)
+def _learn(generation: Generation, drawn: list[Drawn]) -> None:
     sequence = generation.sequence
-    if len(sequence.tokens) > sequence.prompt_tokens + 1:
-        return [*written]
-    started = Started(
+    if sequence.draft:
+        generation.drafter.learn(sequence.tokens, len(sequence.draft), len(drawn) - 1)
+        sequence.draft = []
+
+
+def _write(generation: Generation, drawn: list[Drawn]) -> list[GenerateEvent]:
+    """Turn what was drawn into events, up to the end of the answer: what was drawn beyond it is dropped."""
+    events: list[GenerateEvent] = []
+    if drawn and not generation.started:
+        generation.started = True
+        events.append(_started(generation))
+    for each in drawn:
+        events += generation.writer.write(each)
+        if isinstance(events[-1], Finished):
+            break
+    return events
+
+
+def _started(generation: Generation) -> Started:
+    sequence = generation.sequence
+    generation.writer.cached_tokens = sequence.cached
+    return Started(
         prompt_tokens=sequence.prompt_tokens,
+        cached_tokens=sequence.cached,
         queue_seconds=generation.admitted - generation.arrived,
         prefill_seconds=time.monotonic() - generation.admitted,
     )
-    return [started, *written]
-
-
-def _typed(error: Exception) -> EngineError:
-    """Say what the caller may know; the rest is in the log."""
-    return error if isinstance(error, EngineError) else EngineError("the model failed while it computed this answer")

@@ -1,23 +1,38 @@
-"""The keys and values of what the model has read, one cache a sequence, grown as the sequence grows."""
+"""The memory of keys and values: blocks of sixteen tokens, made layer by layer when a layer is first seen."""
 
-from transformers import DynamicCache, PreTrainedConfig
+import torch
+from torch import Tensor
 
-from gateway_hf.sequence import Sequence
+from gateway_hf.kernels import BLOCK, Kernels
 
 
-class Caches:
-    """Holds the cache of every sequence that runs."""
+class Cache:
+    """Room for `blocks` blocks in every layer.
 
-    def __init__(self, config: PreTrainedConfig) -> None:
-        self._config = config
-        self._caches: dict[Sequence, DynamicCache] = {}
+    With kernels a layer is `[blocks, heads, 2, size rounded up to 16, 16]` as they want it; without, it is
+    `[2, blocks * 16, heads, size]`, keys before values.
+    """
 
-    def of(self, sequence: Sequence) -> DynamicCache:
-        """Return the cache of a sequence; a new one is empty."""
-        if sequence not in self._caches:
-            self._caches[sequence] = DynamicCache(config=self._config)
-        return self._caches[sequence]
+    def __init__(self, blocks: int, dtype: torch.dtype, device: torch.device, kernels: Kernels | None) -> None:
+        self.dtype = dtype
+        self._blocks = blocks
+        self._device = device
+        self._kernels = kernels
+        self._layers: dict[int, Tensor] = {}
 
-    def free(self, sequence: Sequence) -> None:
-        """Drop the cache of a sequence; harmless when it has none."""
-        self._caches.pop(sequence, None)
+    def layer(self, index: int, heads: int, size: int) -> Tensor:
+        """Return the room of a layer."""
+        if index not in self._layers:
+            self._layers[index] = self._make(heads, size)
+        return self._layers[index]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes it may come to hold; memory that was never written is not taken from the system."""
+        return sum(layer.nbytes for layer in self._layers.values())
+
+    def _make(self, heads: int, size: int) -> Tensor:
+        if self._kernels is None:
+            return torch.zeros(2, self._blocks * BLOCK, heads, size, dtype=self.dtype, device=self._device)
+        padded = -(-size // BLOCK) * BLOCK
+        return self._kernels.room(self._blocks * heads * 2 * padded * BLOCK, self.dtype)

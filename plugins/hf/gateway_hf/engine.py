@@ -38,8 +38,6 @@ _log = logging.getLogger("gateway_hf")
 
 T = TypeVar("T")
 
-# The most tokens of prompts that a step reads: so long may a long prompt hold up the answers that run.
-_CHUNK = 256
 _CAPABILITIES = frozenset(
     {
         Capability.COMPLETION,
@@ -71,6 +69,7 @@ class Served(NamedTuple):
     card: ModelCard
     text: TextCodec
     eos_ids: frozenset[int]
+    scheduler: Scheduler
 
 
 class Running(NamedTuple):
@@ -92,15 +91,12 @@ class HfEngine(Engine):
         self._settings = settings
         self._health = Health.UNLOADED
         self._detail = ""
-        self._scheduler = Scheduler(settings.places, _CHUNK)
         self._running: Running | None = None
 
     async def __aenter__(self) -> Self:
         """Load the model; raise `LoadFailed` when it cannot be loaded."""
         self._health, self._detail = Health.STARTING, "the model is loading"
-        self._scheduler = Scheduler(self._settings.places, _CHUNK)
-        load = functools.partial(_load, self._settings, self._scheduler)
-        loop = Loop(load, weights.release, Post(asyncio.get_running_loop()))
+        loop = Loop(functools.partial(_load, self._settings), weights.release, Post(asyncio.get_running_loop()))
         try:
             served = await asyncio.wrap_future(loop.loaded)
         except LoadFailed as error:
@@ -155,12 +151,15 @@ class HfEngine(Engine):
         health, detail = self._health, self._detail
         if health is Health.READY and self._running is not None and not self._running.loop.alive:
             health, detail = Health.FAILED, "the model's thread has ended"
+        if self._running is None:
+            return Status(health=health, detail=detail)
+        scheduler = self._running.served.scheduler
         return Status(
             health=health,
             detail=detail,
-            running=self._scheduler.running,
-            waiting=self._scheduler.waiting,
-            cache_used=self._scheduler.cached,
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            cache_used=scheduler.cached,
         )
 
     def _ready(self) -> Running:
@@ -169,7 +168,7 @@ class HfEngine(Engine):
         return self._running
 
 
-def _load(settings: Settings, scheduler: Scheduler) -> tuple[Batch, Served]:
+def _load(settings: Settings) -> tuple[Batch, Served]:
     """Load the model, in the thread that will own it; raise `LoadFailed`, whatever went wrong."""
     try:
         loaded = weights.load(settings)
@@ -178,8 +177,9 @@ def _load(settings: Settings, scheduler: Scheduler) -> tuple[Batch, Served]:
     except Exception as error:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
-    served = Served(_card(settings, loaded), loaded.text, loaded.eos_ids)
-    return Batch(scheduler, Runner(loaded.model)), served
+    scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
+    served = Served(_card(settings, loaded), loaded.text, loaded.eos_ids, scheduler)
+    return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
 
 
 def _unload(running: Running) -> None:
@@ -194,7 +194,7 @@ def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Genera
     terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
     return Generation(
         id=request.id,
-        sequence=sequence.Sequence(ids, request.priority),
+        sequence=sequence.Sequence(ids, request.priority, request.salt or ""),
         terms=terms,
         writer=Writer(len(ids), terms, served.text.detokenizer(ids), served.text.token_text),
         mailbox=Mailbox(),
@@ -209,7 +209,7 @@ def _card(settings: Settings, loaded: Loaded) -> ModelCard:
         context_window=loaded.context_window,
         capabilities=_CAPABILITIES | ({Capability.CHAT} if loaded.text.has_chat else set()),
         places=settings.places,
-        cache_tokens=settings.places * loaded.context_window,
+        cache_tokens=loaded.blocks.count * loaded.blocks.size,
         vocabulary=loaded.vocabulary,
         fingerprint=loaded.fingerprint,
         device=loaded.device,

@@ -16,6 +16,9 @@ _WINDOWS = ("max_position_embeddings", "n_positions", "max_sequence_length", "se
 # A tokenizer without a limit says so by a number beyond any context.
 _UNLIMITED = 1 << 30
 _NO_WINDOW = 2048
+# Tokens and bytes of the cache of keys and values, where no setting says.
+_USUAL_CACHE = 16_384
+_LARGEST_CACHE = 4 << 30
 # What transformers writes into every generation config; it says nothing about the model.
 _LIBRARY_MAX_LENGTH = 20
 _DRAWN = ("temperature", "top_p", "top_k", "min_p")
@@ -31,6 +34,17 @@ def context_window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
             return window
     limit = int(tokenizer.model_max_length)
     return limit if 0 < limit < _UNLIMITED else _NO_WINDOW
+
+
+def cache_tokens(model: PreTrainedModel, asked: int, window: int) -> int:
+    """Return how many tokens the cache of keys and values is to hold, `asked` 0 leaving it to us."""
+    if asked:
+        return asked
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token: int = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+    return max(1, min(max(window, _USUAL_CACHE), _LARGEST_CACHE // token))
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -99,13 +99,11 @@ class Loop(Generic[M]):
             self._post.send(letters)
 
     def _step(self, batch: Batch, letters: list[Letter]) -> None:
-        """Run one step; orders are obeyed between two sequences, so a place is free before the step is over."""
+        """Obey the orders, then run one step; what it says until it breaks is kept."""
         if not batch:
             self._orders.get()(batch)
         self._obey(batch)
-        for sent in batch.step():
-            letters += sent
-            self._obey(batch)
+        letters.extend(batch.step())
 
     def _obey(self, batch: Batch) -> None:
         while True:

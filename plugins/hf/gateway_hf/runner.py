@@ -1,63 +1,105 @@
-"""Run the model over the tokens that a step asks for, one sequence a forward, and draw what comes next."""
+"""Run the model over the tokens that a step asks for, and draw what comes next."""
 
-import inspect
+import logging
+from collections.abc import Sequence as Some
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from gateway.engine import EngineError
-from gateway_hf.cache import Caches
+from gateway_hf.forward import Forward
 from gateway_hf.sampler import Draws, sample
+from gateway_hf.scheduler import Chunk
 from gateway_hf.sequence import Alternative, Drawn, Sequence
 from gateway_hf.terms import Terms
 
+_log = logging.getLogger("gateway_hf")
+
+Outcome = list[Drawn] | Exception
+
 
 class Runner:
-    """Owns the model, the caches and the draws; used by one thread."""
+    """Owns the model and the draws; used by one thread."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
-        self._caches = Caches(model.config)
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+        self._terms: dict[Sequence, Terms] = {}
         self._draws: dict[Sequence, Draws] = {}
-        takes = inspect.signature(model.forward).parameters
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
-    @torch.inference_mode()
-    def advance(self, sequence: Sequence, tokens: int, terms: Terms) -> Drawn | None:
-        """Read the next `tokens` pending tokens; draw one, and append it, when none is pending any more.
-
-        Raises what the model raises, and `EngineError` when it computed no numbers to draw from.
-        """
-        logits = self._forward(sequence, tokens)
-        return None if sequence.pending else self._draw(sequence, logits, terms)
+    def join(self, sequence: Sequence, terms: Terms) -> None:
+        """Say how a sequence is drawn, before its first step."""
+        self._terms[sequence] = terms
 
     def forget(self, sequence: Sequence) -> None:
         """Free what a sequence holds; harmless when it holds nothing."""
-        self._caches.free(sequence)
+        self._forward.forget(sequence)
+        self._terms.pop(sequence, None)
         self._draws.pop(sequence, None)
 
-    def _forward(self, sequence: Sequence, tokens: int) -> Tensor:
-        """Return the logits `[1, vocabulary]` of the last of the next `tokens` tokens."""
-        end = sequence.computed + tokens
-        ids = torch.tensor([sequence.tokens[sequence.computed : end]], device=self._model.device)
-        cache = self._caches.of(sequence)
-        logits: Tensor = self._model(input_ids=ids, past_key_values=cache, use_cache=True, **self._last_only).logits
-        sequence.computed = end
-        return logits[:, -1]
+    @torch.inference_mode()
+    def run(self, chunks: Some[Chunk]) -> list[Outcome]:
+        """Compute chunks; append what is drawn to each sequence that has no more pending, and say it.
 
-    def _draw(self, sequence: Sequence, logits: Tensor, terms: Terms) -> Drawn:
+        An outcome is the tokens drawn (none while a prompt is being read, several where a draft proved right) or what
+        went wrong with that sequence alone.
+        """
+        try:
+            logits, counts = self._forward.logits(chunks)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything, and not for all
+            if len(chunks) == 1:
+                _log.exception("a pass failed for one sequence")
+                return [error]
+            return [outcome for chunk in chunks for outcome in self.run([chunk])]
+        return self._draw(chunks, logits, counts)
+
+    def _draw(self, chunks: Some[Chunk], logits: Tensor, counts: list[int]) -> list[Outcome]:
+        """Draw row after row of each chunk, all chunks at once, for as long as its draft proves right."""
+        outcomes: list[Outcome] = [[] for _ in chunks]
+        firsts = [sum(counts[:at]) for at in range(len(counts))]
+        turn = [at for at, count in enumerate(counts) if count]
+        for chunk, count in zip(chunks, counts, strict=True):
+            if not count:
+                chunk.sequence.computed += chunk.tokens
+        depth = 0
+        while turn:
+            rows = logits if len(turn) == len(logits) else logits[[firsts[at] + depth for at in turn]]
+            drawn = self._sample([chunks[at].sequence for at in turn], rows)
+            following = []
+            for at, each in zip(turn, drawn, strict=True):
+                sequence, outcome = chunks[at].sequence, outcomes[at]
+                if each is None:
+                    outcomes[at] = EngineError("the model computed no valid probabilities for the next token")
+                    continue
+                guess = sequence.draft[depth] if depth + 1 < counts[at] else None
+                sequence.tokens.append(each.id)
+                sequence.computed = len(sequence.tokens) - 1
+                if isinstance(outcome, list):
+                    outcome.append(each)
+                if guess == each.id:
+                    following.append(at)
+            turn, depth = following, depth + 1
+        return outcomes
+
+    def _sample(self, sequences: Some[Sequence], logits: Tensor) -> list[Drawn | None]:
+        draws = [self._draws_of(sequence, logits) for sequence in sequences]
+        asked = [drawing.terms.logprobs for drawing in draws]
+        natural = logits.log_softmax(dim=-1) if any(count is not None for count in asked) else None
+        drawn: list[Drawn | None] = []
+        for at, token in enumerate(sample(logits, draws)):
+            count = asked[at]
+            if token is None:
+                drawn.append(None)
+            elif natural is None or count is None:
+                drawn.append(Drawn(token))
+            else:
+                drawn.append(Drawn(token, _alternatives(natural[at], token, count)))
+        return drawn
+
+    def _draws_of(self, sequence: Sequence, logits: Tensor) -> Draws:
         if sequence not in self._draws:
-            self._draws[sequence] = Draws(terms, sequence.tokens, logits.shape[-1], logits.device)
-        logits = logits.float()
-        natural = logits.log_softmax(dim=-1)[0] if terms.logprobs is not None else None
-        (token,) = sample(logits, [self._draws[sequence]])
-        if token is None:
-            raise EngineError("the model computed no valid probabilities for the next token")
-        sequence.tokens.append(token)
-        if natural is None:
-            return Drawn(token)
-        return Drawn(token, _alternatives(natural, token, terms.logprobs or 0))
+            prompt = sequence.tokens[: sequence.prompt_tokens]
+            self._draws[sequence] = Draws(self._terms[sequence], prompt, logits.shape[-1], logits.device)
+        return self._draws[sequence]
 
 
 def _alternatives(logprobs: Tensor, token: int, count: int) -> tuple[Alternative, ...]:

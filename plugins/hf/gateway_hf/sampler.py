@@ -5,6 +5,8 @@ ban on ending early; then, unless greedy, temperature, top-k, top-p, min-p and t
 own random numbers, one a token, so a seed means the same whatever else runs.
 """
 
+import logging
+import math
 import random
 from collections.abc import Sequence
 
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 from gateway_hf.terms import Terms
+
+_log = logging.getLogger("gateway_hf")
 
 _OFF = float("-inf")
 # Where so many candidates hold `top_p` of the probability, the rest of the vocabulary need not be sorted.
@@ -25,6 +29,8 @@ class Draws:
         self.terms = terms
         self.random = random.Random(terms.seed)  # noqa: S311 - a seed must give the same text again; nothing is secret
         self._drawn = 0
+        self._changes = bool(terms.logit_bias or terms.presence_penalty or terms.frequency_penalty)
+        self._changes |= terms.repetition_penalty != 1.0
         self._biased = torch.tensor(list(terms.logit_bias), dtype=torch.long, device=device)
         self._bias = torch.tensor(list(terms.logit_bias.values()), dtype=torch.float32, device=device)
         self._ends = torch.tensor(sorted(terms.end_ids), dtype=torch.long, device=device)
@@ -34,6 +40,11 @@ class Draws:
             self._seen[torch.tensor([token for token in prompt if token < vocabulary], device=device)] = True
         if terms.presence_penalty or terms.frequency_penalty:
             self._counts = torch.zeros(vocabulary, dtype=torch.float32, device=device)
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is to be changed in the next logits."""
+        return not self._changes and self._drawn >= self.terms.min_tokens
 
     def adjust(self, logits: Tensor) -> None:
         """Change one row of logits `[vocabulary]` in place, as the tokens so far demand."""
@@ -64,7 +75,11 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     `logits` is float32 `[batch, vocabulary]`, one row for each of `draws`, and is overwritten.
     """
     for row, drawing in zip(logits, draws, strict=True):
-        drawing.adjust(row)
+        try:
+            drawing.adjust(row)
+        except Exception:  # noqa: BLE001 - whatever is wrong with one row is no reason to draw none
+            _log.exception("the logits of one sequence cannot be adjusted")
+            row.fill_(torch.nan)
     best, tokens = logits.max(dim=-1)
     chosen: list[int | None] = [
         token if sound else None for token, sound in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)
@@ -82,21 +97,52 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
 
 def _draw(logits: Tensor, draws: Sequence[Draws]) -> list[int]:
     """Draw by the inverse of the cumulative distribution, with one random number from `(0, 1]` a row."""
-    cumulative = probabilities(logits, [drawing.terms for drawing in draws]).cumsum(dim=-1, dtype=torch.float64)
+    candidates, ids, totals = candidates_of(logits, [drawing.terms for drawing in draws])
+    chances = probabilities(candidates, [drawing.terms for drawing in draws], totals)
+    cumulative = chances.cumsum(dim=-1, dtype=torch.float64)
     level = cumulative.new_tensor([[1.0 - drawing.random.random()] for drawing in draws])
     # The first token whose cumulative probability reaches the level: one of probability zero never is.
-    return torch.searchsorted(cumulative, level * cumulative[:, -1:]).squeeze(1).tolist()
+    at = torch.searchsorted(cumulative, level * cumulative[:, -1:])
+    return (at if ids is None else ids.gather(1, at)).squeeze(1).tolist()
 
 
-def probabilities(logits: Tensor, terms: Sequence[Terms]) -> Tensor:
-    """Turn adjusted logits `[batch, vocabulary]` into what each row is drawn from; none is greedy."""
+def candidates_of(logits: Tensor, terms: Sequence[Terms]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Leave out, in a pass or two, most tokens that cannot be drawn: `[batch, vocabulary]` to `[batch, candidates]`.
+
+    Also returns the candidates' ids, in order, and the log of each row's whole mass at its temperature; neither where
+    all are candidates. What is left out are tokens so unlikely that all of them together are no part of the nucleus.
+    """
+    if not all(each.top_p < 1.0 and not each.top_k for each in terms):
+        return logits, None, None
+    column, vocabulary = logits.new_tensor, logits.shape[-1]
+    temperature = column([[each.temperature] for each in terms])
+    total = (logits / temperature).logsumexp(dim=-1, keepdim=True)
+    least = total + column([[math.log((1.0 - each.top_p) / vocabulary)] for each in terms])
+    row, token = (logits >= least * temperature).nonzero().unbind(1)
+    counts = row.bincount(minlength=len(terms))
+    most = int(counts.max())
+    if most > vocabulary // 4:
+        return logits, None, None
+    at = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    candidates = logits.new_full((len(terms), most), _OFF)
+    candidates[row, at] = logits[row, token]
+    ids = token.new_zeros(len(terms), most)
+    ids[row, at] = token
+    return candidates, ids, total
+
+
+def probabilities(logits: Tensor, terms: Sequence[Terms], totals: Tensor | None = None) -> Tensor:
+    """Turn adjusted logits `[batch, vocabulary]` into what each row is drawn from; none is greedy.
+
+    `totals` `[batch, 1]` is the log of what the row's mass is measured by, where that is more than is in `logits`.
+    """
     column = logits.new_tensor
     if any(each.temperature != 1.0 for each in terms):
         logits = logits / column([[each.temperature] for each in terms])
     if any(each.top_k for each in terms):
         logits = _top_k(logits, [each.top_k for each in terms])
     if any(each.top_p < 1.0 for each in terms):
-        logits = _top_p(logits, column([[each.top_p] for each in terms]).double())
+        logits = _top_p(logits, column([[each.top_p] for each in terms]).double(), totals)
     result = logits.softmax(dim=-1)
     if any(each.min_p for each in terms):
         least = column([[each.min_p] for each in terms]) * result.amax(dim=-1, keepdim=True)
@@ -113,10 +159,11 @@ def _top_k(logits: Tensor, kept: list[int]) -> Tensor:
     return logits.masked_fill(limited & (logits < highest.gather(1, at)), _OFF)
 
 
-def _top_p(logits: Tensor, mass: Tensor) -> Tensor:
+def _top_p(logits: Tensor, mass: Tensor, totals: Tensor | None) -> Tensor:
     """Keep in each row the likeliest tokens that together reach `mass`, and always the likeliest."""
     vocabulary = logits.shape[-1]
-    probability = logits.softmax(dim=-1, dtype=torch.float64)
+    wide = logits.double()
+    probability = wide.softmax(dim=-1) if totals is None else (wide - totals).exp()
     everything = mass >= 1.0
     for candidates in (min(_CANDIDATES, vocabulary), vocabulary):
         likely, at = probability.topk(candidates)

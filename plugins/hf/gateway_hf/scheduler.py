@@ -1,41 +1,40 @@
 """Who runs, and what is computed in this step: ints and lists, no tensors.
 
-A sequence waits in the line until a place is free: higher priority first, then first come, first served. It keeps
-its place until it leaves.
+A sequence waits in the line until a place and room in the cache are free: higher priority first, then first come, first
+served. It keeps both until it leaves, or until one that is before it finds no block for its next token: then the last
+one is preempted, which goes back to the front of its line and is computed again later.
 """
 
 import bisect
 from typing import NamedTuple
 
+from gateway_hf.blocks import Blocks
 from gateway_hf.sequence import Sequence
 
 
 class Chunk(NamedTuple):
-    """The next `tokens` pending tokens of a sequence."""
+    """The next `tokens` tokens of a sequence: pending ones, and after the last of these its whole draft."""
 
     sequence: Sequence
     tokens: int
 
 
-class Step(NamedTuple):
-    """One step: these sequences decode one token each, these prefill a chunk of their prompt."""
-
-    decodes: list[Sequence]
-    prefills: list[Chunk]
-
-
 class Scheduler:
-    """Hands out `places` and plans steps.
+    """Hands out `places` and `blocks` and plans steps of `budget` tokens, which are always more than the places.
 
-    A step decodes every sequence that can and prefills at most `chunk` tokens of prompts, in the order of admission:
-    a flow of prompts never keeps the others from decoding, nor a full house a prompt from being read.
+    A step decodes every sequence that can and reads prompts with what is left of the budget: a flow of prompts never
+    keeps the others from decoding, nor a full house a prompt from being read. `preemptions` counts how often somebody
+    had to make room.
     """
 
-    def __init__(self, places: int, chunk: int) -> None:
+    def __init__(self, places: int, budget: int, blocks: Blocks) -> None:
+        self.preemptions = 0
         self._places = places
-        self._chunk = chunk
+        self._budget = max(budget, places + 1)
+        self._blocks = blocks
         self._line: list[Sequence] = []
-        self._running: list[Sequence] = []
+        self._running: list[Sequence] = []  # by priority, then in the order of admission: the last is preempted first
+        self._outgrown: list[Sequence] = []
 
     @property
     def waiting(self) -> int:
@@ -49,34 +48,125 @@ class Scheduler:
 
     @property
     def cached(self) -> int:
-        """How many tokens the cache holds; may be asked from any thread."""
-        return sum([sequence.computed for sequence in self._running])
+        """How many tokens of the cache are taken by who runs; may be asked from any thread."""
+        return self._blocks.used * self._blocks.size
 
     def add(self, sequence: Sequence) -> None:
         """Put a sequence into the line, behind those of its priority."""
-        bisect.insort_right(self._line, sequence, key=lambda waiting: -waiting.priority)
+        bisect.insort_right(self._line, sequence, key=_rank)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out of its place or out of the line; harmless when it is in neither."""
         for where in (self._running, self._line):
             if sequence in where:
                 where.remove(sequence)
+        self._blocks.release(sequence)
+
+    def scrap(self, sequence: Sequence) -> None:
+        """Remove a sequence that failed; nobody will find what it left in the cache."""
+        self._blocks.scrap(sequence)
+        self.remove(sequence)
+
+    def seal(self, sequence: Sequence) -> None:
+        """Let others reuse what was computed of a sequence."""
+        self._blocks.seal(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Give the free places to the head of the line, and say who got one."""
-        free = self._places - len(self._running)
-        admitted, self._line = self._line[:free], self._line[free:]
-        self._running += admitted
+        """Give free places to the head of the line, as long as it fits into the cache, and say who got one.
+
+        A head that does not fit holds back those behind it.
+        """
+        admitted: list[Sequence] = []
+        while self._line and len(self._running) < self._places and self._enter(self._line[0]):
+            sequence = self._line.pop(0)
+            bisect.insort_right(self._running, sequence, key=_rank)
+            admitted.append(sequence)
         return admitted
 
-    def plan(self) -> Step:
-        """Plan the next step; it is empty when nobody has a place."""
-        step = Step([], [])
-        room = self._chunk
+    def decoding(self) -> list[Sequence]:
+        """Say who will decode in the next step, and so may have a draft."""
+        return [sequence for sequence in self._running if not sequence.prefilling]
+
+    def plan(self) -> list[Chunk]:
+        """Plan the next step, at most one chunk a sequence; it is empty only when nobody has a place."""
+        self._make_room()
+        decodes = self.decoding()
+        room = self._budget - len(decodes)
+        guesses = self._keep_drafts(decodes, room // 2)
+        return [
+            *[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes],
+            *self._prefills(room - guesses),
+        ]
+
+    def outgrown(self) -> list[Sequence]:
+        """Hand over those, already removed, that the whole cache cannot hold."""
+        outgrown, self._outgrown = self._outgrown, []
+        return outgrown
+
+    def _enter(self, sequence: Sequence) -> bool:
+        """Take the room for all that is pending, and a block more to begin decoding with; alone, it does without."""
+        for spare in (self._blocks.size, 0):
+            if self._blocks.fits(sequence, len(sequence.tokens) + spare):
+                self._reuse(sequence)
+                return self._blocks.grow(sequence, sequence.pending + spare)
+            if self._running:
+                return False
+        self._outgrown.append(self._line.pop(0))
+        return False
+
+    def _reuse(self, sequence: Sequence) -> None:
+        found = self._blocks.reuse(sequence)
+        if not sequence.preempted:
+            sequence.cached += found
+
+    def _make_room(self) -> None:
+        """Let each that decodes have a block for its next token, in order; the last ones pay for it."""
+        at = 0
+        while at < len(self._running):
+            sequence = self._running[at]
+            if sequence.prefilling or self._blocks.grow(sequence, 1):
+                at += 1
+            elif len(self._running) == 1:
+                self.remove(sequence)
+                self._outgrown.append(sequence)
+            else:
+                self._preempt()
+
+    def _preempt(self) -> None:
+        sequence = self._running.pop()
+        self._blocks.release(sequence)
+        sequence.draft = []
+        sequence.preempted += 1
+        self.preemptions += 1
+        bisect.insort_left(self._line, sequence, key=_rank)
+
+    def _keep_drafts(self, decodes: list[Sequence], budget: int) -> int:
+        """Drop the drafts that the budget or the cache has no room for; return how many tokens are kept."""
+        kept = 0
+        for sequence in decodes:
+            guesses = len(sequence.draft)
+            if not guesses:
+                continue
+            if kept + guesses <= budget and self._blocks.grow(sequence, 1 + guesses):
+                kept += guesses
+            else:
+                sequence.draft = []
+        return kept
+
+    def _prefills(self, room: int) -> list[Chunk]:
+        chunks: list[Chunk] = []
         for sequence in self._running:
+            if not room:
+                break
             if not sequence.prefilling:
-                step.decodes.append(sequence)
-            elif tokens := min(room, sequence.prompt_tokens - sequence.computed):
-                step.prefills.append(Chunk(sequence, tokens))
-                room -= tokens
-        return step
+                continue
+            # Whoever came with the same prompt a moment earlier may have read it by now.
+            self._reuse(sequence)
+            tokens = min(room, sequence.pending)
+            chunks.append(Chunk(sequence, tokens))
+            room -= tokens
+        return chunks
+
+
+def _rank(sequence: Sequence) -> int:
+    return -sequence.priority

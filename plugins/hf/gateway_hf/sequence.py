@@ -1,4 +1,4 @@
-"""One sequence of tokens: the prompt, then what was drawn; how much of it the cache holds."""
+"""One sequence of tokens: the prompt, then what was drawn; how much of it the cache holds, and where."""
 
 import dataclasses
 from typing import NamedTuple
@@ -6,29 +6,41 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Sequence:
-    """Token ids and three counts; two sequences are never equal.
+    """Token ids and counts; two sequences are never equal.
 
     tokens    [0 ........ prompt_tokens)[prompt_tokens ........ len)
     in cache  [0 .......... computed)   [computed .. len) is pending
+    blocks    [0 .......... computed ..... room)
+
+    `draft` are guesses at the tokens after the last one, to be verified. `cached` counts the prompt's tokens that were
+    found in the cache, `preempted` how often the blocks were taken away. `chain` and `sealed` are kept by `Blocks`:
+    the hashes of the full blocks of tokens, and how many of `blocks` were looked at for others to find.
     """
 
     tokens: list[int]
     priority: int = 0
-    prompt_tokens: int = 0
+    salt: str = ""
+    prompt_tokens: int = dataclasses.field(init=False)
     computed: int = 0
+    blocks: list[int] = dataclasses.field(default_factory=list)
+    cached: int = 0
+    draft: list[int] = dataclasses.field(default_factory=list)
+    preempted: int = 0
+    chain: list[bytes] = dataclasses.field(default_factory=list)
+    sealed: int = 0
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
 
     @property
     def pending(self) -> int:
-        """The tokens that the model has not seen; the next one can be drawn when there are none."""
+        """The tokens that the model has not seen; the next one is drawn from what it says to the last of them."""
         return len(self.tokens) - self.computed
 
     @property
     def prefilling(self) -> bool:
-        """Whether a part of the prompt is pending."""
-        return self.computed < self.prompt_tokens
+        """Whether more is pending than one token: the prompt, or all over again what was preempted."""
+        return self.pending > 1
 
 
 class Alternative(NamedTuple):

@@ -11,9 +11,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `model` is a Hub id, a folder, a `.gguf` file, or `builtin`; `revision` is a branch, tag or commit of a Hub id.
     `served_name` replaces the last part of the model's id. `device` is `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where
     there is one. `dtype` `auto` is bfloat16 where the processor computes in it, else float32. `threads` 0 is one for
-    each core that the process may use. `places` sequences run side by side. `context_window` lowers the model's own.
-    GGUF files and `builtin` are converted once into `cache_folder`; without one it is `.cache/llm-gateway` in the
-    user's home.
+    each core that the process may use. `context_window` lowers the model's own. `places` sequences run side by side,
+    and a step computes at most `step_tokens` of their tokens. `cache_tokens` bounds the cache of keys and values, and
+    so the context; 0 is the context or 16384, whichever is more, within 4 GiB. `quantize` `int8` halves the weights.
+    `kernels` `off` computes with torch's own operations. GGUF files and `builtin` are converted, and kernels built,
+    once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
@@ -22,6 +24,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)\Z")] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    places: Annotated[int, Meta(ge=1, le=1024)] = 8
+    quantize: Literal["none", "int8"] = "none"
+    kernels: Literal["auto", "off"] = "auto"
+    places: Annotated[int, Meta(ge=1, le=1024)] = 32
+    step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 128
+    cache_tokens: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     context_window: Annotated[int, Meta(ge=1)] | None = None
     cache_folder: Annotated[str, Meta(min_length=1)] | None = None

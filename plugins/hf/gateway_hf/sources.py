@@ -30,6 +30,11 @@ def find(settings: Settings, dtype: torch.dtype) -> Source:
     return source
 
 
+def cache_folder(settings: Settings) -> Path:
+    """Return the folder for what is made once and kept."""
+    return Path(settings.cache_folder).expanduser() if settings.cache_folder else Path.home() / _CACHE
+
+
 def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     model = settings.model
     if model == _BUILTIN:
@@ -40,8 +45,10 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     if model.endswith(".gguf"):
         note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"
         return Source(_from_gguf(settings, path, dtype), path.stem, note=note)
-    if path.exists() or model.startswith(("/", ".", "~")):
+    if path.exists():
         return Source(path, path.resolve().name)
+    if model.startswith(("/", ".", "~")):
+        raise LoadFailed(f"there is no folder {model if model.startswith('.') else path.name}")
     from gateway_hf import hub  # noqa: PLC0415 - a local model starts without the HTTP libraries
 
     return Source(hub.fetch(model, settings.revision), model.rpartition("/")[2], (model,))
@@ -52,9 +59,8 @@ def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype) -> Path:
         raise LoadFailed(f"the GGUF file '{file.name}' does not exist")
     from gateway_hf import convert  # noqa: PLC0415 - only these need the libraries that read GGUF
 
-    cache = Path(settings.cache_folder).expanduser() if settings.cache_folder else Path.home() / _CACHE
     complete = builtin.complete if settings.model == _BUILTIN else convert.leave
-    return convert.converted(file, dtype, cache, complete)
+    return convert.converted(file, dtype, cache_folder(settings), complete)
 
 
 def _spelled(dtype: torch.dtype) -> str:

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import logging
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -12,19 +13,32 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.logging import disable_progress_bar
 
 from gateway.engine import LoadFailed, Sampling
-from gateway_hf import facts, gate, sources
+from gateway_hf import facts, gate, native, sources
+from gateway_hf.blocks import Blocks
+from gateway_hf.draft import Guessing
+from gateway_hf.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
+from gateway_hf.forward import Forward
+from gateway_hf.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.settings import Settings
 from gateway_hf.sources import Source
 from gateway_hf.text import TextCodec
+from gateway_hf.tuning import Candidates, Choice, tune
+
+_log = logging.getLogger("gateway_hf")
+
+# A row more in a step costs little while the step waits for memory, that is while few answers decode.
+_GUESSING = Guessing(crowd=2, most=4)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in its place and in eval mode, its text side, and what its card says."""
+    """A model that is ready to run, its text side, and what its card says; `blocks` are its cache's."""
 
-    model: PreTrainedModel
+    forward: Forward
     text: TextCodec
+    blocks: Blocks
+    guessing: Guessing
     name: str
     aliases: tuple[str, ...]
     context_window: int
@@ -41,29 +55,87 @@ def load(settings: Settings) -> Loaded:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
     disable_progress_bar()  # type: ignore[no-untyped-call] # so is the library
     device = choose_device(settings)
-    dtype = choose_dtype(settings, device)
-    torch.set_num_threads(choose_threads(settings))
+    choice = _choose(settings, device)
+    dtype = choose_dtype(settings, device) if device.type == "cuda" else getattr(torch, choice.dtype)
+    torch.set_num_threads(choice.threads)
     source = sources.find(settings, dtype)
     _check_type(source)
     tokenizer = _read_tokenizer(source)
     model = _read_model(source, dtype, device)
     spelled = str(dtype).removeprefix("torch.")
+    kind = spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
     vocabulary = facts.vocabulary(model)
     window = min(facts.context_window(model, tokenizer), settings.context_window or sys.maxsize)
+    tokens = facts.cache_tokens(model, settings.cache_tokens, window)
+    window = min(window, tokens)
+    eos_ids = facts.eos_ids(model, tokenizer)
+    form = form_of(dtype, settings.quantize)
+    count = max(blocks_for(tokens) + 1, TRIAL_BLOCKS)
+    kernels = _kernels(settings, choice)
+    read = [model]
+    del model
+    fitted = fit(lambda: read.pop() if read else _read_model(source, dtype, device), Means(count, kernels, form))
+    release()  # of what was packed, the originals
+    blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
+    if fitted.cache:
+        size = fitted.cache.nbytes / (1 << 20)
+        _log.info("the cache of keys and values holds %d tokens in at most %.0f MiB", blocks.count * BLOCK, size)
     return Loaded(
-        model=model,
+        forward=fitted.forward,
         text=TextCodec(tokenizer, vocabulary=vocabulary, context_window=window),
+        blocks=blocks,
+        guessing=_GUESSING if fitted.cache else Guessing(0, 0),
         name=settings.served_name or source.name,
         aliases=source.aliases if settings.served_name is None else (source.name, *source.aliases),
         context_window=window,
         vocabulary=vocabulary,
-        eos_ids=facts.eos_ids(model, tokenizer),
+        eos_ids=eos_ids,
         defaults=facts.sampling_defaults(source.folder, source.name),
-        fingerprint=facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), spelled),
+        fingerprint=facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), kind),
         device=str(device),
-        dtype=spelled,
-        note=source.note,
+        dtype=kind,
+        note="; ".join(filter(None, (source.note, fitted.note))),
     )
+
+
+def _choose(settings: Settings, device: torch.device) -> Choice:
+    """Choose how to compute; what the settings leave open on a processor is measured."""
+    cores = choose_threads(settings)
+    if device.type != "cpu":
+        if settings.quantize == "int8":
+            raise LoadFailed("quantize = int8 is for the processor, not for a GPU")
+        return Choice(settings.dtype, cores, kernels=False)
+    first = str(choose_dtype(settings, device)).removeprefix("torch.")
+    dtypes = [first, *({"bfloat16", "float32"} - {first})] if settings.dtype == "auto" else [first]
+    threads = [settings.threads] if settings.threads else sorted({cores, max(1, cores // 2)}, reverse=True)
+    kernels = (True, False) if _has_kernels(settings, first) else (False,)
+    if settings.quantize == "int8":
+        kernels = (True,)
+    return tune(settings.model, Candidates(tuple(dtypes), tuple(threads), kernels), sources.cache_folder(settings))
+
+
+def _has_kernels(settings: Settings, dtype: str) -> bool:
+    """Say whether there are kernels for a number format; raise `LoadFailed` where int8 needs them."""
+    why = "they are switched off" if settings.kernels == "off" else f"there are none for {dtype}"
+    if settings.kernels == "auto" and getattr(torch, dtype) in FORMATS:
+        try:
+            native.library(sources.cache_folder(settings))
+        except native.NotBuiltError as error:
+            why = str(error)
+            _log.warning("computing without kernels, and slower: %s", error)
+        else:
+            return True
+    if settings.quantize == "int8":
+        raise LoadFailed(f"quantize = int8 needs the kernels: {why}")
+    return False
+
+
+def _kernels(settings: Settings, choice: Choice) -> Kernels | None:
+    """Return the kernels that were chosen, and leave torch one thread: two teams would fight over the cores."""
+    if not choice.kernels:
+        return None
+    torch.set_num_threads(1)
+    return Kernels(sources.cache_folder(settings), choice.threads)
 
 
 def release() -> None:

@@ -24,9 +24,13 @@ class Detokenizer(Protocol):
 
 
 class Writer:
-    """Writes one answer; a token gives one delta, the last one also the `Finished`."""
+    """Writes one answer; a token gives one delta, the last one also the `Finished`.
+
+    `cached_tokens` is the part of the prompt that was found in the cache, once that is known.
+    """
 
     def __init__(self, prompt_tokens: int, terms: Terms, text: Detokenizer, name: Callable[[int], str]) -> None:
+        self.cached_tokens = 0
         self._prompt_tokens = prompt_tokens
         self._terms = terms
         self._text = text
@@ -62,5 +66,5 @@ class Writer:
         if stop is None and end in self._terms.stop_token_ids:
             stop = end
         ended = stop is not None or end is not None
-        usage = Usage(self._prompt_tokens, self._written)
+        usage = Usage(self._prompt_tokens, self._written, self.cached_tokens)
         return Finished(FinishReason.STOP if ended else FinishReason.LENGTH, usage, stop)

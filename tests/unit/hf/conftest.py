@@ -1,4 +1,4 @@
-"""Real tokenizers and models for the engine's tests: tiny ones, and the built-in one, converted once into its cache."""
+"""Real tokenizers, models and kernels for the engine's tests; what takes long is made once, in the cache folder."""
 
 from functools import cache
 
@@ -7,6 +7,8 @@ import torch
 from transformers import AutoTokenizer
 
 from gateway_hf import sources
+from gateway_hf.kernels import Kernels
+from gateway_hf.native import NotBuiltError
 from gateway_hf.settings import Settings
 from gateway_hf.text import TextCodec
 from tests.support.tiny_models import make_tiny
@@ -16,6 +18,23 @@ from tests.support.tiny_models import make_tiny
 def tiny(tmp_path_factory):
     """Say the folder of a tiny model by its architecture; tests leave it as it is."""
     return cache(lambda architecture: make_tiny(architecture, tmp_path_factory.mktemp(architecture)))
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Put the number of threads back: it belongs to the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    """The kernels, built at most once: into the cache folder that engines use."""
+    try:
+        return Kernels(sources.cache_folder(Settings()), 2)
+    except NotBuiltError as error:
+        pytest.skip(f"no kernels: {error}")
 
 
 @pytest.fixture(scope="session")

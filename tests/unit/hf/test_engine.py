@@ -22,6 +22,7 @@ from gateway.engine import (
 )
 from gateway_hf import plugin
 from gateway_hf.engine import HfEngine
+from gateway_hf.kernels import BLOCK
 from gateway_hf.settings import Settings
 from gateway_hf.text import TextCodec
 from tests.support.hf_engine import ask
@@ -35,7 +36,7 @@ def folder(tiny):
 
 @pytest.fixture
 def settings(folder):
-    return Settings(model=str(folder), dtype="float32", places=2)
+    return Settings(model=str(folder), dtype="float32", places=2, cache_tokens=1024)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ async def test_an_answer_is_started_deltas_and_finished(engine):
 async def test_the_card_says_what_is_served(engine, settings):
     (card,) = engine.models()
     assert (card.context_window, card.vocabulary) == (CONTEXT, VOCABULARY)
-    assert (card.places, card.cache_tokens, card.dtype, card.device) == (2, 2 * CONTEXT, "float32", "cpu")
+    assert (card.places, card.cache_tokens, card.dtype, card.device) == (2, 1024 + BLOCK, "float32", "cpu")
     assert {Capability.CHAT, Capability.COMPLETION, Capability.TOKENS, Capability.SEED} <= card.capabilities
     assert not {Capability.TOOLS, Capability.JSON_SCHEMA, Capability.PROMPT_LOGPROBS} & card.capabilities
 

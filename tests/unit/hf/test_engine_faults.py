@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 
+import msgspec
 import pytest
 
 from gateway.engine import (
@@ -14,8 +15,9 @@ from gateway.engine import (
     collect,
 )
 from gateway_hf.engine import HfEngine
+from gateway_hf.forward import BatchedForward
 from gateway_hf.loop import Loop
-from gateway_hf.runner import Runner
+from gateway_hf.sampler import Draws
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import LONG, Gate, ask, until
 
@@ -44,36 +46,72 @@ async def engine(settings):
 
 
 async def test_a_failing_forward_is_a_typed_error_and_the_next_request_is_served(engine, monkeypatch, caplog):
-    forward = Runner._forward
-    monkeypatch.setattr(Runner, "_forward", lambda *_: 1 / 0)
+    logits = BatchedForward.logits
+    monkeypatch.setattr(BatchedForward, "logits", lambda *_: 1 / 0)
     with pytest.raises(EngineError) as caught:
         await collect(engine.generate(ask()))
     assert type(caught.value) is EngineError
     assert "division" not in caught.value.message
     assert "ZeroDivisionError" in caplog.text
-    monkeypatch.setattr(Runner, "_forward", forward)
+    monkeypatch.setattr(BatchedForward, "logits", logits)
     assert (await collect(engine.generate(ask()))).finished.reason is FinishReason.LENGTH
 
 
-async def test_a_poisoned_sequence_fails_alone(engine, monkeypatch):
-    forward = Runner._forward
-    poison = 77
+_POISON = 77
 
-    def poisoned(runner, sequence, tokens):
-        logits = forward(runner, sequence, tokens)
-        bad = sequence.tokens[0] == poison and len(sequence.tokens) > sequence.prompt_tokens + 2
-        return logits * math.nan if bad else logits
 
-    good = ask(Tokens((5, 6, 7)), Sampling(max_tokens=30, ignore_eos=True, temperature=0.0))
-    alone = await collect(engine.generate(good))
-    monkeypatch.setattr(Runner, "_forward", poisoned)
-    bad = ask(Tokens((poison, 6, 7)), LONG)
-    beside, failed = await asyncio.gather(
-        collect(engine.generate(good)), collect(engine.generate(bad)), return_exceptions=True
-    )
-    assert (beside.text, beside.finished) == (alone.text, alone.finished)
-    assert type(failed) is EngineError
-    await until(engine, running=0)
+def _no_numbers(monkeypatch):
+    """Let the logits of one sequence be no numbers after a few tokens."""
+    right = BatchedForward.logits
+
+    def logits(forward, chunks):
+        said, counts = right(forward, chunks)
+        for chunk, rows in zip(chunks, said.split(counts), strict=True):
+            if _poisoned(chunk.sequence):
+                rows.fill_(math.nan)
+        return said, counts
+
+    monkeypatch.setattr(BatchedForward, "logits", logits)
+
+
+def _raising_forward(monkeypatch):
+    """Let every pass raise that one sequence takes part in."""
+    right = BatchedForward.logits
+
+    def logits(forward, chunks):
+        if any(_poisoned(chunk.sequence) for chunk in chunks):
+            raise ZeroDivisionError
+        return right(forward, chunks)
+
+    monkeypatch.setattr(BatchedForward, "logits", logits)
+
+
+def _broken_draws(monkeypatch):
+    """Let the state that one sequence is drawn with be broken."""
+    right = Draws.adjust
+    monkeypatch.setattr(Draws, "adjust", lambda draws, row: right(draws, row) if draws.terms.seed != _POISON else 1 / 0)
+
+
+def _poisoned(sequence):
+    return sequence.tokens[0] == _POISON and len(sequence.tokens) > sequence.prompt_tokens + 2
+
+
+@pytest.mark.parametrize("poison", [_no_numbers, _raising_forward, _broken_draws])
+async def test_a_poisoned_sequence_fails_alone_and_seven_end_with_their_text(folder, monkeypatch, poison):
+    sampling = Sampling(max_tokens=30, ignore_eos=True, temperature=0.0)
+    good = [ask(Tokens((6 + at, *range(5, 25 + at))), sampling) for at in range(7)]
+    bad = ask(Tokens((_POISON, 6, 7)), msgspec.structs.replace(LONG, seed=_POISON))
+    async with HfEngine(Settings(model=str(folder), dtype="float32", places=8)) as engine:
+        alone = [await collect(engine.generate(each)) for each in good]
+        poison(monkeypatch)
+        *beside, failed = await asyncio.gather(
+            *[collect(engine.generate(each)) for each in (*good, bad)], return_exceptions=True
+        )
+        assert [(each.text, each.finished.reason) for each in beside] == [
+            (each.text, each.finished.reason) for each in alone
+        ]
+        assert type(failed) is EngineError
+        await until(engine, running=0, cache_used=0)
 
 
 async def test_a_reader_that_is_cancelled_during_prefill_frees_its_place(engine, gate):

@@ -2,6 +2,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import GenerationConfig, GPT2Config, LlamaConfig
 
 from gateway.engine import LoadFailed, Sampling
@@ -29,6 +30,26 @@ def test_the_context_is_the_configs_else_the_tokenizers(config, limit, window):
     if isinstance(config, SimpleNamespace):
         config = SimpleNamespace(get_text_config=SimpleNamespace)
     assert facts.context_window(model_of(config), tokenizer_of(limit)) == window
+
+
+_HEADS = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
+_HUGE = {"num_hidden_layers": 128, "hidden_size": 16384, "num_attention_heads": 128}
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "window", "tokens"),
+    [
+        (LlamaConfig(**_HEADS), 100, 2048, 100),
+        (LlamaConfig(**_HEADS), 0, 2048, 16_384),
+        (LlamaConfig(**_HEADS), 0, 50_000, 50_000),
+        (LlamaConfig(**_HEADS, num_key_value_heads=1, head_dim=1024), 0, 1 << 30, (4 << 30) // (2 * 2 * 1024 * 4)),
+        (LlamaConfig(**_HUGE), 0, 8192, (4 << 30) // (2 * 128 * 16384 * 4)),
+        (GPT2Config(n_layer=2, n_embd=64, n_head=4), 0, 1024, 16_384),
+    ],
+)
+def test_the_cache_holds_the_context_or_the_usual_within_bounds(config, asked, window, tokens):
+    model = SimpleNamespace(config=config, dtype=torch.float32)
+    assert facts.cache_tokens(model, asked, window) == tokens
 
 
 @pytest.mark.parametrize(

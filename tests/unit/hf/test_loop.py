@@ -8,9 +8,14 @@ import pytest
 
 from gateway.engine import Finished, Post, Started, Unavailable
 from gateway_hf.batch import Batch
+from gateway_hf.blocks import Blocks
 from gateway_hf.loop import Loop
 from gateway_hf.scheduler import Scheduler
-from tests.support.scripted_batch import ScriptedRunner, make_generation
+from tests.support.scripted_batch import SIZE, ScriptedRunner, make_generation
+
+
+def _scheduler(made=Scheduler):
+    return made(2, 4, Blocks(100_000, SIZE))
 
 
 class _BrokenScheduler(Scheduler):
@@ -33,15 +38,16 @@ def _loop(batch):
 
 
 async def _read(generation):
-    events = [await generation.mailbox.get()]
-    while not isinstance(events[-1], Finished):
-        events.append(await generation.mailbox.get())
-    return events
+    async with asyncio.timeout(20):
+        events = [await generation.mailbox.get()]
+        while not isinstance(events[-1], Finished):
+            events.append(await generation.mailbox.get())
+        return events
 
 
 @pytest.fixture
 async def scheduler():
-    return _BrokenScheduler(places=2, chunk=4)
+    return _scheduler(_BrokenScheduler)
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ async def test_an_error_while_loading_is_told_and_the_thread_ends():
 
 
 async def test_the_batch_is_gone_when_the_memory_is_released():
-    batch = Batch(Scheduler(places=1, chunk=1), ScriptedRunner())
+    batch = Batch(_scheduler(), ScriptedRunner())
     reference, gone = weakref.ref(batch), []
     loaded = [(batch, "the card")]
     del batch
@@ -105,7 +111,7 @@ async def test_a_bug_outside_of_a_generation_fails_those_inside_and_the_loop_liv
 
 
 async def test_what_was_said_before_a_step_broke_still_arrives():
-    loop = _loop(_BreaksAtTheEnd(Scheduler(places=2, chunk=4), ScriptedRunner()))
+    loop = _loop(_BreaksAtTheEnd(_scheduler(), ScriptedRunner()))
     whole, cut = make_generation(limit=1), make_generation(limit=2)
     loop.submit(whole)
     assert isinstance((await _read(whole))[-1], Finished)
@@ -120,7 +126,7 @@ async def test_what_was_said_before_a_step_broke_still_arrives():
 async def test_a_thread_that_dies_turns_everyone_away():
     runner, generation = ScriptedRunner(), make_generation()
     runner.faults[generation.sequence] = SystemExit()
-    loop = _loop(Batch(Scheduler(places=2, chunk=4), runner))
+    loop = _loop(Batch(_scheduler(), runner))
     loop.submit(generation)
     with pytest.raises(Unavailable):
         await _read(generation)
@@ -152,7 +158,7 @@ async def test_a_loop_that_has_ended_takes_nothing(loop):
 
 async def test_nothing_is_lost_between_the_last_order_and_the_end():
     for _ in range(30):
-        loop = _loop(Batch(Scheduler(places=2, chunk=4), ScriptedRunner()))
+        loop = _loop(Batch(_scheduler(), ScriptedRunner()))
         generations = [make_generation(limit=10**9) for _ in range(8)]
         ender = threading.Thread(target=loop.end)
         ender.start()

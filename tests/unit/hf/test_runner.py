@@ -1,98 +1,201 @@
-"""One forward at a time over a tiny real model."""
+"""What is drawn of a step's logits, and who pays when something goes wrong; over a forward that needs no model."""
 
 import math
+from hashlib import blake2b
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from gateway.engine import EngineError
 from gateway_hf.runner import Runner
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduler import Chunk
+from gateway_hf.sequence import Drawn, Sequence
 from gateway_hf.terms import Terms
-from tests.support.tiny_models import ARCHITECTURES
 
-_GREEDY = Terms(limit=10, temperature=0.0)
-_PROMPT = [5 + at * 7 % 300 for at in range(40)]
+_VOCABULARY = 40
+_GREEDY = Terms(limit=99, temperature=0.0)
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def model(request, tiny):
-    return AutoModelForCausalLM.from_pretrained(tiny(request.param), dtype=torch.float32).eval()
+def _logits(tokens):
+    """Logits `[vocabulary]` that depend on every token so far."""
+    seed = int.from_bytes(blake2b(repr(list(tokens)).encode(), digest_size=6).digest(), "big")
+    return torch.randn(_VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+class _Forward:
+    """Answers each wanted row by the tokens up to it; `broken` sequences raise, those in `mad` get no numbers."""
+
+    def __init__(self):
+        self.passes = []
+        self.forgotten = []
+        self.broken = set()
+        self.mad = set()
+
+    def logits(self, chunks):
+        self.passes.append(len(chunks))
+        if any(chunk.sequence in self.broken for chunk in chunks):
+            raise ZeroDivisionError
+        rows, counts = [torch.empty(0, _VOCABULARY)], []
+        for sequence, tokens in chunks:
+            count = max(0, tokens - sequence.pending + 1)
+            known = sequence.tokens + sequence.draft
+            ends = range(sequence.computed + tokens - count + 1, sequence.computed + tokens + 1)
+            rows += [_logits(known[:end])[None] * (math.nan if sequence in self.mad else 1) for end in ends]
+            counts.append(count)
+        return torch.cat(rows), counts
+
+    def forget(self, sequence):
+        self.forgotten.append(sequence)
 
 
 @pytest.fixture
-def runner(model):
-    return Runner(model)
+def forward():
+    return _Forward()
 
 
-@torch.inference_mode()
-def _logits(runner, chunks):
-    sequence = Sequence(_PROMPT.copy())
-    last = [runner._forward(sequence, tokens) for tokens in chunks][-1]
-    assert sequence.pending == 0
-    return last
+@pytest.fixture
+def runner(forward):
+    return Runner(forward)
 
 
-@pytest.mark.parametrize("chunks", [[1] * 40, [39, 1], [7, 13, 20]])
-def test_a_prompt_in_chunks_gives_the_logits_of_the_whole(runner, model, chunks):
-    torch.testing.assert_close(_logits(runner, chunks), _logits(runner, [40]), rtol=1e-4, atol=1e-3)
-    with torch.inference_mode():
-        torch.testing.assert_close(_logits(runner, [40]), model(torch.tensor([_PROMPT])).logits[:, -1])
+def _join(runner, prompt=(5, 6, 7), terms=_GREEDY):
+    sequence = Sequence(list(prompt))
+    runner.join(sequence, terms)
+    return sequence
 
 
-def test_only_the_last_position_becomes_logits(runner, model):
-    shapes = []
-    with model.get_output_embeddings().register_forward_hook(lambda *seen: shapes.append(seen[2].shape)):
-        runner.advance(Sequence(_PROMPT.copy()), 40, _GREEDY)
-    assert [shape[-2] for shape in shapes] == [1]
+def _answer(runner, sequence, tokens, draft=lambda _: []):
+    """Run a sequence until it has so many more tokens."""
+    end = len(sequence.tokens) + tokens
+    while len(sequence.tokens) < end:
+        sequence.draft = draft(sequence)
+        (outcome,) = runner.run([Chunk(sequence, sequence.pending + len(sequence.draft))])
+        assert [each.id for each in outcome] == sequence.tokens[-len(outcome) :]
+    return sequence.tokens[end - tokens : end]
+
+
+def _greedy(prompt, tokens):
+    known = list(prompt)
+    for _ in range(tokens):
+        known.append(int(_logits(known).argmax()))
+    return known[len(prompt) :]
 
 
 def test_nothing_is_drawn_while_tokens_are_pending(runner):
-    sequence = Sequence(_PROMPT.copy())
-    assert runner.advance(sequence, 39, _GREEDY) is None
-    assert (sequence.computed, len(sequence.tokens)) == (39, 40)
-    drawn = runner.advance(sequence, 1, _GREEDY)
-    assert (sequence.computed, sequence.tokens[40:]) == (40, [drawn.id])
+    sequence = _join(runner, range(10))
+    assert runner.run([Chunk(sequence, 6)]) == [[]]
+    assert (sequence.computed, len(sequence.tokens)) == (6, 10)
+    (drawn,) = runner.run([Chunk(sequence, 4)])
+    assert sequence.tokens[10:] == [each.id for each in drawn] == _greedy(range(10), 1)
+    assert sequence.computed == 10
 
 
-def test_what_was_forgotten_begins_anew(runner):
-    sequence = Sequence(_PROMPT.copy())
-    runner.advance(sequence, 40, _GREEDY)
+def test_a_step_may_hold_those_that_read_and_those_that_are_drawn(runner, forward):
+    prompts = [range(10), (1, 2), (3,)]
+    reading, one, other = [_join(runner, prompt) for prompt in prompts]
+    outcomes = runner.run([Chunk(one, 2), Chunk(reading, 4), Chunk(other, 1)])
+    assert [[each.id for each in outcome] for outcome in outcomes] == [_greedy((1, 2), 1), [], _greedy((3,), 1)]
+    assert forward.passes == [3]
+
+
+def test_a_draft_counts_as_far_as_it_is_right(runner):
+    right = _greedy((5, 6, 7), 5)
+    for wrong in range(5):
+        sequence = _join(runner)
+        _answer(runner, sequence, 1)
+        draft = right[1:]
+        if wrong < 4:
+            draft[wrong] = (draft[wrong] + 1) % _VOCABULARY
+        sequence.draft = draft
+        (drawn,) = runner.run([Chunk(sequence, 5)])
+        # What the model says after the last right guess is drawn too.
+        assert [each.id for each in drawn] == [*right[1:], *_greedy((5, 6, 7, *right), 1)][: wrong + 1]
+        assert sequence.computed == len(sequence.tokens) - 1
+
+
+_DRAWN_BY_SEED = Terms(limit=99, seed=3, temperature=1.3, top_k=9, repetition_penalty=1.2, frequency_penalty=0.3)
+
+
+@pytest.mark.parametrize("terms", [_GREEDY, _DRAWN_BY_SEED], ids=["greedy", "drawn"])
+def test_guessing_never_changes_the_text(runner, terms):
+    plain = _answer(runner, _join(runner, terms=terms), 40)
+
+    def half_right(sequence):
+        at = len(sequence.tokens) - sequence.prompt_tokens
+        return [*plain[at : at + at % 3], 0, 1] if at else []
+
+    assert _answer(runner, _join(runner, terms=terms), 40, half_right) == plain
+
+
+def test_a_seed_means_the_same_whatever_runs_beside_it(runner):
+    alone = _answer(runner, _join(runner, terms=_DRAWN_BY_SEED), 20)
+    sequence = _join(runner, terms=_DRAWN_BY_SEED)
+    others = [_join(runner, (at,), Terms(limit=99, temperature=0.1 * at)) for at in range(5)]
+    for _ in range(20):
+        runner.run([Chunk(each, each.pending) for each in (*others[:3], sequence, *others[3:])])
+    assert sequence.tokens[3:] == alone
+
+
+@pytest.mark.parametrize("beside", [(), ((4,),)])
+def test_log_probabilities_are_those_of_the_unchanged_logits(runner, beside):
+    sequence = _join(runner, terms=Terms(limit=9, temperature=0.5, top_k=1, logit_bias={2: 100.0}, logprobs=3))
+    others = [_join(runner, prompt) for prompt in beside]
+    drawn, *_ = runner.run([Chunk(each, each.pending) for each in (sequence, *others)])
+    own, *top = drawn[0].logprobs
+    expected = _logits((5, 6, 7)).log_softmax(-1)
+    assert own.id == drawn[0].id == 2
+    assert [each.id for each in top] == expected.topk(3).indices.tolist()
+    assert [each.logprob for each in (own, *top)] == pytest.approx([float(expected[each.id]) for each in (own, *top)])
+
+
+def test_log_probabilities_come_with_every_token_of_a_draft(runner):
+    right = _greedy((5, 6, 7), 3)
+    sequence = _join(runner, terms=Terms(limit=9, temperature=0.0, logprobs=0))
+    _answer(runner, sequence, 1)
+    sequence.draft = right[1:]
+    (drawn,) = runner.run([Chunk(sequence, 3)])
+    known = [5, 6, 7, right[0]]
+    for each in drawn:
+        assert each.logprobs[0].logprob == pytest.approx(float(_logits(known).log_softmax(-1)[each.id]))
+        known.append(each.id)
+
+
+def test_logits_that_are_no_numbers_end_their_own_sequence(runner, forward):
+    good, bad, last = [_join(runner, (at,)) for at in range(3)]
+    forward.mad.add(bad)
+    outcomes = runner.run([Chunk(each, 1) for each in (good, bad, last)])
+    assert isinstance(outcomes[1], EngineError)
+    assert bad.tokens == [1]
+    assert [outcomes[0], outcomes[2]] == [[Drawn(good.tokens[-1])], [Drawn(last.tokens[-1])]]
+    assert good.tokens == [0, *_greedy((0,), 1)]
+
+
+def test_a_pass_that_fails_is_run_for_each_alone(runner, forward, caplog):
+    prompts = [(0, 3), (1, 3), (2, 3)]
+    good, bad, last = [_join(runner, prompt) for prompt in prompts]
+    forward.broken.add(bad)
+    outcomes = runner.run([Chunk(each, 2) for each in (good, bad, last)])
+    assert isinstance(outcomes[1], ZeroDivisionError)
+    assert (good.tokens[2:], last.tokens[2:]) == (_greedy((0, 3), 1), _greedy((2, 3), 1))
+    assert forward.passes == [3, 1, 1, 1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_draws_that_are_broken_end_their_own_sequence(runner, caplog):
+    good, bad = _join(runner, (0,)), _join(runner, (1,))
+    _answer(runner, bad, 1)
+    runner._draws[bad].adjust = lambda _: 1 / 0
+    outcomes = runner.run([Chunk(good, 1), Chunk(bad, 1)])
+    assert isinstance(outcomes[1], EngineError)
+    assert good.tokens == [0, *_greedy((0,), 1)]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_was_forgotten_is_held_no_longer(runner, forward):
+    sequence = _join(runner)
+    _answer(runner, sequence, 2)
     runner.forget(sequence)
     runner.forget(sequence)
     assert not runner._draws
-    assert runner._caches.of(sequence).get_seq_length() == 0
-
-
-def test_log_probabilities_are_those_of_the_unchanged_logits(runner, model):
-    terms = Terms(limit=10, temperature=0.5, top_k=1, logprobs=3)
-    drawn = runner.advance(Sequence(_PROMPT.copy()), 40, terms)
-    with torch.inference_mode():
-        expected = model(torch.tensor([_PROMPT])).logits[0, -1].log_softmax(-1)
-    own, *top = drawn.logprobs
-    assert own.id == drawn.id == int(expected.argmax())
-    assert [each.id for each in top] == expected.topk(3).indices.tolist()
-    assert [each.logprob for each in drawn.logprobs] == pytest.approx(
-        [expected[each.id].item() for each in drawn.logprobs], abs=1e-4
-    )
-
-
-def test_logits_that_are_no_numbers_are_an_error(runner, monkeypatch):
-    forward = runner._forward
-    monkeypatch.setattr(runner, "_forward", lambda *args: forward(*args) * math.nan)
-    with pytest.raises(EngineError, match="no valid probabilities"):
-        runner.advance(Sequence(_PROMPT.copy()), 40, _GREEDY)
-
-
-def test_a_model_that_gives_all_logits_is_read_at_the_last():
-    class Everything(torch.nn.Module):
-        config = None
-        device = torch.device("cpu")
-
-        def forward(self, input_ids, past_key_values, use_cache):
-            return type("Output", (), {"logits": torch.nn.functional.one_hot(input_ids + 1, 64).float()})
-
-    runner = Runner(Everything())
-    runner._caches.of = lambda _: None
-    assert runner.advance(Sequence([3, 4, 5]), 3, _GREEDY).id == 6
+    assert not runner._terms
+    assert forward.forgotten == [sequence, sequence]

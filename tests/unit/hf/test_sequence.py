@@ -6,12 +6,19 @@ def test_a_new_sequence_has_its_whole_prompt_pending():
     assert (sequence.prompt_tokens, sequence.pending, sequence.prefilling) == (3, 3, True)
 
 
-def test_a_prompt_of_one_token_is_prefilled_before_it_decodes():
-    sequence = Sequence([7])
-    assert sequence.prefilling
+def test_with_one_token_pending_it_decodes_whatever_that_token_is():
+    sequence = Sequence([7, 8])
     sequence.computed = 1
-    sequence.tokens.append(8)
+    assert not sequence.prefilling
+    sequence.computed = 2
+    sequence.tokens.append(9)
     assert (sequence.prefilling, sequence.pending) == (False, 1)
+
+
+def test_what_was_preempted_after_it_drew_prefills_again():
+    sequence = Sequence([7])
+    sequence.tokens += [8, 9]
+    assert (sequence.prefilling, sequence.pending, sequence.prompt_tokens) == (True, 3, 1)
 
 
 def test_two_sequences_of_the_same_tokens_are_two():

@@ -1,4 +1,5 @@
 import json
+import logging
 
 import psutil
 import pytest
@@ -8,17 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, LoadFailed
 from gateway_hf import weights
+from gateway_hf.fitting import TRIAL_BLOCKS
+from gateway_hf.kernels import BLOCK
 from gateway_hf.settings import Settings
+from tests.support.hf_engine import read
 from tests.support.tiny_gguf import make_tiny_gguf
 from tests.support.tiny_models import ARCHITECTURES, CHAT_ARCHITECTURES, CONTEXT, VOCABULARY, make_tiny
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    """Put the number of threads back: it belongs to the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -45,8 +41,8 @@ def test_a_folder_of_each_architecture_loads(tiny, architecture):
     assert (loaded.device, loaded.dtype) == ("cpu", "float32")
     assert loaded.text.has_chat == (architecture in CHAT_ARCHITECTURES)
     assert loaded.eos_ids == ({2, 4} if loaded.text.has_chat else {2})
-    assert not loaded.model.training
-    assert all(weight.dtype is torch.float32 for weight in loaded.model.parameters())
+    assert not loaded.forward._model.training
+    assert all(weight.dtype is torch.float32 for weight in loaded.forward._model.parameters())
 
 
 def test_a_model_is_called_by_its_folder_and_on_demand_otherwise(folder):
@@ -60,15 +56,41 @@ def test_a_context_can_be_lowered_and_never_raised(folder):
     assert load(folder, context_window=1000).context_window == CONTEXT
 
 
-def test_the_threads_are_set(folder):
-    load(folder, threads=3)
+def test_the_threads_are_torchs_where_there_are_no_kernels(folder):
+    load(folder, threads=3, kernels="off")
     assert torch.get_num_threads() == 3
+
+
+def test_beside_the_kernels_team_torch_has_one_thread(folder, kernels):
+    load(folder, threads=3)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("tokens", [1, 16, 100, 1000])
+def test_the_cache_has_room_for_what_is_asked_and_bounds_the_context(folder, tokens):
+    loaded = load(folder, cache_tokens=tokens)
+    assert loaded.context_window == min(tokens, CONTEXT)
+    assert loaded.blocks.count * loaded.blocks.size >= tokens
+    assert loaded.blocks.count >= TRIAL_BLOCKS
+    assert loaded.forward._attention.cache.nbytes == loaded.blocks.count * BLOCK * 2 * 2 * 2 * 16 * 4
+
+
+def test_the_size_of_the_cache_is_said_at_the_start(folder, caplog):
+    with caplog.at_level(logging.INFO, "gateway_hf"):
+        load(folder, cache_tokens=(1 << 14) - 16)
+    assert "the cache of keys and values holds 16384 tokens in at most 8 MiB" in caplog.text
+
+
+def test_bytes_are_said_and_give_another_fingerprint(folder, kernels):
+    loaded = load(folder, quantize="int8")
+    assert loaded.dtype == "int8 float32"
+    assert loaded.fingerprint != load(folder).fingerprint
 
 
 def test_the_dtype_is_the_one_asked_for(folder):
     loaded = weights.load(Settings(model=str(folder), dtype="bfloat16"))
     assert loaded.dtype == "bfloat16"
-    assert all(weight.dtype is torch.bfloat16 for weight in loaded.model.parameters())
+    assert all(weight.dtype is torch.bfloat16 for weight in loaded.forward._model.parameters())
 
 
 def test_what_answers_depend_on_changes_the_fingerprint(folder):
@@ -117,31 +139,31 @@ def test_a_path_that_leads_nowhere_is_refused(model):
 
 def test_a_gguf_file_gives_the_model_it_was_made_from(folder, tmp_path):
     file = make_tiny_gguf(folder, tmp_path / "made.gguf")
-    loaded = load(file, cache_folder=str(tmp_path / "cache"))
+    loaded = load(file, cache_folder=str(tmp_path / "cache"), kernels="off")
     assert loaded.name == "made"
     assert loaded.note == "quantized weights (GGUF), de-quantized to float32"
     ids = loaded.text.encode(Completion("The capital of France is 42"))
-    reference = AutoModelForCausalLM.from_pretrained(folder)
     with torch.inference_mode():
-        expected, found = (model(torch.tensor([ids])).logits for model in (reference, loaded.model))
+        expected = AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0, -1]
+    (found,) = read(loaded.forward, ids, range(4))
     assert torch.allclose(expected, found, atol=1e-4)
 
 
 def test_the_splitter_that_its_file_names_splits_digits(folder, tmp_path):
     file = make_tiny_gguf(folder, tmp_path / "made.gguf", pre="smollm")
-    text = load(file, cache_folder=str(tmp_path / "cache")).text
+    text = load(file, cache_folder=str(tmp_path / "cache"), kernels="off").text
     known = AutoTokenizer.from_pretrained(folder)
     assert text.encode(Completion("42")) == known.convert_tokens_to_ids(["4", "2"])
 
 
 def test_the_builtin_model_says_what_it_is():
-    loaded = weights.load(Settings(dtype="bfloat16"))
+    loaded = weights.load(Settings(dtype="bfloat16", kernels="off"))
     assert loaded.name == "smollm2-135m-instruct"
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in loaded.aliases
     assert loaded.note == "4-bit weights (Q4_1), de-quantized to bfloat16"
     assert (loaded.context_window, loaded.vocabulary, loaded.eos_ids) == (8192, 49152, {2})
     assert (loaded.defaults.temperature, loaded.defaults.top_p) == (0.2, 0.9)
-    head, embeddings = loaded.model.get_output_embeddings(), loaded.model.get_input_embeddings()
+    head, embeddings = loaded.forward._model.lm_head, loaded.forward._model.model.embed_tokens
     assert head.weight.data_ptr() == embeddings.weight.data_ptr()
 
 
@@ -149,8 +171,7 @@ def test_dropping_a_model_gives_its_memory_back():
     memory = psutil.Process().memory_info
     weights.release()
     before = memory().rss
-    loaded = weights.load(Settings(dtype="bfloat16"))
-    loaded.model.to(torch.float32)
+    loaded = weights.load(Settings(dtype="float32"))
     held = memory().rss - before
     del loaded
     weights.release()

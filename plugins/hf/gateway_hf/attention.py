@@ -1,0 +1,110 @@
+"""Attention over the cache's blocks, in the place of transformers' own, called by its model code for every layer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from gateway_hf.cache import Cache
+from gateway_hf.kernels import FORMATS, LARGEST_HEAD, Heads, Kernels
+from gateway_hf.rows import Rows
+
+# What a model may tell its attention besides, and that changes nothing here.
+_NEUTRAL = frozenset(
+    {"position_ids", "cache_position", "use_cache", "is_causal", "past_key_values", "head_mask"}
+    | {"output_attentions", "output_router_logits"}
+)
+
+
+class UnsupportedAttention(Exception):
+    """The model wants an attention that is not built here."""
+
+
+class Attention:
+    """One model's attention: called with the query, key and value of one layer, `[1, heads, rows, size]`.
+
+    `rows` says which sequences they are of; `heads` is what each layer was found to ask for.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.rows: Rows | None = None
+        self.heads: dict[int, Heads] = {}
+
+    def __call__(  # noqa: PLR0913 - transformers' interface
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        scaling: float | None = None,
+        dropout: float = 0.0,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        **others: object,
+    ) -> tuple[Tensor, None]:
+        """Return `[1, rows, heads, size]`; raise `UnsupportedAttention`."""
+        strange = [name for name, given in others.items() if given is not None and name not in _NEUTRAL]
+        if strange or attention_mask is not None or dropout or self.rows is None:
+            raise UnsupportedAttention(f"attention with {', '.join(strange) or 'a mask'}")
+        index: Any = getattr(module, "layer_idx", None)
+        if index is None or query.shape[0] != 1 or key.shape != value.shape or key.shape[-1] != query.shape[-1]:
+            raise UnsupportedAttention("attention of an unknown shape")
+        if index not in self.heads:
+            _, queries, _, size = query.shape
+            scale = size**-0.5 if scaling is None else float(scaling)
+            self.heads[index] = Heads(queries, key.shape[1], size, sliding_window or 0, scale, softcap or 0.0)
+            self.heads[index].cache = self.cache.layer(index, key.shape[1], size).data_ptr()
+        return self._attend(index, self.rows, query, key, value), None
+
+    def _attend(self, index: int, rows: Rows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class NativeAttention(Attention):
+    """Attention by the kernels."""
+
+    def __init__(self, cache: Cache, kernels: Kernels) -> None:
+        super().__init__(cache)
+        self._kernels = kernels
+
+    def _attend(self, index: int, rows: Rows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self.heads[index].size > LARGEST_HEAD:
+            raise UnsupportedAttention(f"heads of {self.heads[index].size} numbers")
+        q, k, v = (each[0].transpose(0, 1).float().contiguous() for each in (query, key, value))
+        out = self._kernels.attend(self.heads[index], rows.batch, FORMATS[self.cache.dtype], (q, k, v))
+        return out.to(query.dtype)[None]
+
+
+class StockAttention(Attention):
+    """Attention by torch alone, on any device: decoding sequences together, prompts one by one."""
+
+    def _attend(self, index: int, rows: Rows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads, layer = self.heads[index], self.cache.layer(index, key.shape[1], key.shape[-1])
+        slots = rows.slots(layer.device)
+        layer[0, slots.new] = key[0].transpose(0, 1)
+        layer[1, slots.new] = value[0].transpose(0, 1)
+        out = torch.empty_like(query)
+        for span, held, mask in slots.groups(heads.window):
+            # Keys and values are by sequence, head, token, and so are the queries.
+            keys, values = (layer[side, held].transpose(1, 2) for side in (0, 1))
+            own = query[0, :, span].reshape(heads.queries, held.shape[0], -1, heads.size).transpose(0, 1)
+            seen = _attend(heads, own, keys, values, mask)
+            out[0, :, span] = seen.transpose(0, 1).flatten(1, 2)
+        return out.transpose(1, 2)
+
+
+def _attend(heads: Heads, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attend `[sequences, heads, rows, size]`, with `mask` `[sequences, 1, rows, tokens]` true where a row may look."""
+    if not heads.cap:
+        return scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, scale=heads.scale, enable_gqa=heads.queries != heads.keys
+        )
+    group = heads.queries // heads.keys
+    scores = query.float() @ keys.repeat_interleave(group, 1).float().transpose(-1, -2) * heads.scale
+    scores = (heads.cap * torch.tanh(scores / heads.cap)).masked_fill(~mask, float("-inf"))
+    seen: Tensor = scores.softmax(-1) @ values.repeat_interleave(group, 1).float()
+    return seen.to(query.dtype)

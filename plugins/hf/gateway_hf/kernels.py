@@ -1,0 +1,122 @@
+"""The kernels' structs and calls; their contracts stand in `native/`.
+
+Nothing here copies: a struct holds addresses of tensors that its owner keeps alive.
+"""
+
+import ctypes
+from ctypes import Structure, c_float, c_int32, c_void_p
+from enum import IntEnum
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gateway_hf import native
+
+# The tokens in a block of the cache, in the kernels and in everything else that counts blocks.
+BLOCK = 16
+# The numbers in a head, at most: the kernels keep a row of sums on the stack.
+LARGEST_HEAD = 512
+
+
+class Format(IntEnum):
+    """How numbers are stored."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    INT8 = 2
+
+
+FORMATS = {torch.float32: Format.FLOAT32, torch.bfloat16: Format.BFLOAT16}
+
+
+class Linear(Structure):
+    """A packed weight `[columns, depth]`."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("format", "columns", "depth", "group")),
+        *((name, c_void_p) for name in ("panels", "bias", "scales", "sums")),
+    )
+
+
+class Batch(Structure):
+    """Which rows of a forward pass belong to which sequence, and where that one's cache lies."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("sequences", "rows")),
+        *((name, c_void_p) for name in ("starts", "past", "tables")),
+        *((name, c_int32) for name in ("width", "unused")),
+    )
+
+
+class Heads(Structure):
+    """The attention of one layer: `queries` and `keys` heads of `size`, and its cache."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("queries", "keys", "size", "window")),
+        *((name, c_float) for name in ("scale", "cap")),
+        ("cache", c_void_p),
+    )
+
+
+class Layer(Structure):
+    """A whole decoder layer."""
+
+    _fields_ = (
+        ("heads", Heads),
+        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+        *((name, c_void_p) for name in ("norm", "second_norm", "query_norm", "key_norm")),
+        ("eps", c_float),
+        *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "unused")),
+    )
+
+
+class Kernels:
+    """A team of threads and its room; used by one thread at a time. Raises `native.NotBuiltError`."""
+
+    def __init__(self, cache: Path, threads: int) -> None:
+        self._library = native.library(cache)
+        self._self = self._library.kernels_new(threads)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_self"):
+            self._library.kernels_free(self._self)
+
+    def begin(self, batch: Batch) -> None:
+        """Cut a batch into parts, before the layers of a forward pass; it must live as long as they run."""
+        self._library.kernels_begin(self._self, ctypes.byref(batch))
+
+    def run_layer(self, layer: Layer, batch: Batch, form: Format, rows: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Run a decoder layer in place; `form` is the cache's.
+
+        `rows` are float32: the states `[rows, hidden]`, and the cosines and sines `[rows, rotary]` of their positions.
+        """
+        states, cos, sin = rows
+        self._library.kernels_layer(
+            *(self._self, ctypes.byref(layer), ctypes.byref(batch), form),
+            *(states.data_ptr(), cos.data_ptr(), sin.data_ptr()),
+        )
+
+    def multiply(self, weight: Linear, x: Tensor) -> Tensor:
+        """Return `x` `[rows, depth]` times the weight: float32 `[rows, columns]`."""
+        out = torch.empty(x.shape[0], weight.columns)
+        self._library.kernels_linear(
+            self._self, ctypes.byref(weight), FORMATS[x.dtype], x.data_ptr(), x.shape[0], out.data_ptr()
+        )
+        return out
+
+    def attend(self, heads: Heads, batch: Batch, form: Format, qkv: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Remember keys and values and attend: float32 `[rows, heads, size]` in and out; `form` is the cache's."""
+        q, k, v = qkv
+        out = torch.empty_like(q)
+        self._library.kernels_attend(
+            *(self._self, ctypes.byref(heads), ctypes.byref(batch), form),
+            *(q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr()),
+        )
+        return out
+
+    def room(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Return memory, not yet touched, in pages as large as the system has them."""
+        memory = torch.empty(size, dtype=dtype)
+        self._library.kernels_advise(memory.data_ptr(), memory.nbytes)
+        return memory

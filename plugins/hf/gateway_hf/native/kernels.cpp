@@ -1,0 +1,216 @@
+// What Python calls: linear layers, norms, attention, and whole decoder layers of the Llama kind.
+
+#include <sys/mman.h>
+
+#include "attention.h"
+
+struct Layer {
+    Heads heads;
+    Linear qkv, out, up, down;  // up: the gate's columns, then the others
+    const float *norm, *second_norm, *query_norm, *key_norm;  // the last two may be null
+    float eps;
+    int32_t hidden, inner, rotary, activation, unused;
+};
+
+// What one thread of callers needs: the team, and room for everything between two multiplications.
+struct Kernels {
+    Team team;
+    Sheet sheet;
+    Room<float> wide, attended;
+    Room<uint32_t> queries;
+    std::vector<Piece> runs, tiles;
+    int group = 0;  // that the tiles were cut for
+    explicit Kernels(int threads) : team(threads) {}
+
+    const std::vector<Piece>& tiles_of(const Batch& batch, const Heads& heads) {
+        if (group != heads.group()) cut_tiles(batch, group = heads.group(), tiles);
+        return tiles;
+    }
+};
+
+// Turns the pairs (d, d + rotary / 2) of one head.
+inline void turn(float* x, const float* cos, const float* sin, int rotary) {
+    int half = rotary / 2, d = 0;
+    for (; d + kLanes <= half; d += kLanes) {
+        floats a = *(floats*)(x + d), b = *(floats*)(x + d + half);
+        *(floats*)(x + d) = a * *(const floats*)(cos + d) - b * *(const floats*)(sin + d);
+        *(floats*)(x + d + half) = b * *(const floats*)(cos + d + half) + a * *(const floats*)(sin + d + half);
+    }
+    for (; d < half; d++) {
+        float a = x[d], b = x[d + half];
+        x[d] = a * cos[d] - b * sin[d];
+        x[d + half] = b * cos[d + half] + a * sin[d + half];
+    }
+}
+
+// From qkv [rows][(queries + 2 keys) size] to the cache and to words of queries.
+template <class T>
+void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv, const float* cos, const float* sin) {
+    using E = typename T::Element;
+    const Heads& heads = layer.heads;
+    int size = heads.size, padded = heads.padded(), group = heads.group();
+    long width = long(heads.queries + 2 * heads.keys) * size;
+    E* queries = (E*)kernels.queries.of(size_t(batch.rows) * heads.queries * padded);
+    kernels.team.each(int(kernels.runs.size()), [&](int part) {
+        const Piece& run = kernels.runs[part];
+        for (int row = run.row; row < run.row + run.rows; row++) {
+            float* x = qkv + row * width;
+            const float *c = cos + long(row) * layer.rotary, *s = sin + long(row) * layer.rotary;
+            for (int h = 0; h < heads.queries + heads.keys; h++) {
+                const float* weight = h < heads.queries ? layer.query_norm : layer.key_norm;
+                if (weight) norm_row(x + h * size, weight, layer.eps, size, x + h * size);
+                turn(x + h * size, c, s, layer.rotary);
+            }
+            for (int h = 0; h < heads.queries; h++) {
+                long to = (long(h / group) * batch.rows + row) * group + h % group;
+                ask<T>(heads, x + h * size, queries + to * padded);
+            }
+            int token = batch.past[run.sequence] + row - batch.starts[run.sequence];
+            int block = batch.tables[long(run.sequence) * batch.width + token / kBlock];
+            const float* keys = x + heads.queries * size;
+            remember<T>(heads, block, token % kBlock, keys, keys + heads.keys * size);
+        }
+    });
+}
+
+// Fills the sheet with normed rows of `x`, as the operand of `w`.
+void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const float* weight, float eps) {
+    kernels.sheet.fit(w, rows);
+    float* normed = kernels.wide.of(size_t(rows) * size);
+    kernels.team.each((rows + 3) / 4, [&](int part) {
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
+            norm_row(x + long(row) * size, weight, eps, size, normed + long(row) * size);
+            write_words(w, kernels.sheet, row, normed + long(row) * size, 0, size);
+        }
+    });
+}
+
+// Fills the sheet with rows as they are.
+void write_plain(Kernels& kernels, const Linear& w, const float* x, int rows) {
+    kernels.sheet.fit(w, rows);
+    kernels.team.each((rows + 3) / 4, [&](int part) {
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++)
+            write_words(w, kernels.sheet, row, x + long(row) * w.depth, 0, w.depth);
+    });
+}
+
+// Fills the sheet with activation(gate) times up; a part is some columns of a row, whole groups of bytes.
+void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
+    const int columns = layer.down.format == kInt8 ? 2 * layer.down.group : 256;
+    kernels.sheet.fit(layer.down, rows);
+    int across = (layer.inner + columns - 1) / columns, inner = layer.inner;
+    kernels.team.each((across * rows + 3) / 4, [&](int some) {
+        for (int part = some * 4; part < std::min(across * rows, some * 4 + 4); part++) {
+            int row = part / across, from = part % across * columns, to = std::min(inner, from + columns);
+            float *gate = x + long(row) * 2 * inner, *up = gate + inner;
+            int k = from;
+            for (; k + kLanes <= to; k += kLanes)
+                *(floats*)(gate + k) = activate(layer.activation, *(floats*)(gate + k)) * *(floats*)(up + k);
+            for (; k < to; k++) gate[k] = activate(layer.activation, all(gate[k]))[0] * up[k];
+            write_words(layer.down, kernels.sheet, row, gate, from, to);
+        }
+    });
+}
+
+inline void put(float* to, floats x, int lanes) {
+    if (lanes >= kLanes) *(floats*)to = x;
+    else for (int i = 0; i < lanes; i++) to[i] = x[i];
+}
+
+// One decoder layer over all rows; hidden states are float32 [rows][hidden], read and overwritten, so that nothing is
+// rounded between layers. T is the format of the cache.
+template <class T>
+void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* state, const float* cos, const float* sin) {
+    const Heads& heads = layer.heads;
+    int rows = batch.rows, hidden = layer.hidden;
+    auto into = [](float* to, int width) {
+        return [to, width](int row, int column, floats x) { put(to + long(row) * width + column, x, width - column); };
+    };
+    auto onto = [state, hidden](int row, int column, floats x) {
+        float* to = state + long(row) * hidden + column;
+        if (column + kLanes <= hidden) *(floats*)to += x;
+        else for (int i = 0; column + i < hidden; i++) to[i] += x[i];
+    };
+    int width = (heads.queries + 2 * heads.keys) * heads.size;
+    write_normed(kernels, layer.qkv, state, rows, hidden, layer.norm, layer.eps);
+    float* qkv = kernels.wide.of(size_t(rows) * width);
+    apply(kernels.team, layer.qkv, kernels.sheet.at, rows, into(qkv, width));
+    place<T>(kernels, layer, batch, qkv, cos, sin);
+    float* attended = kernels.attended.of(size_t(rows) * heads.queries * heads.size);
+    attend<T>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
+    write_plain(kernels, layer.out, attended, rows);
+    apply(kernels.team, layer.out, kernels.sheet.at, rows, onto);
+    write_normed(kernels, layer.up, state, rows, hidden, layer.second_norm, layer.eps);
+    float* wide = kernels.wide.of(size_t(rows) * 2 * layer.inner);
+    apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, 2 * layer.inner));
+    write_gated(kernels, layer, wide, rows);
+    apply(kernels.team, layer.down, kernels.sheet.at, rows, onto);
+}
+
+extern "C" {
+
+Kernels* kernels_new(int threads) { return new Kernels(threads); }
+void kernels_free(Kernels* kernels) { delete kernels; }
+
+// Cuts the batch into parts; to be called before the layers of each forward pass.
+void kernels_begin(Kernels* kernels, const Batch* batch) {
+    cut_runs(*batch, kernels->runs);
+    kernels->group = 0;
+}
+
+// Asks for large pages: weights and caches are read end to end, and a small page is 4 KiB.
+void kernels_advise(void* memory, size_t size) {
+#ifdef MADV_HUGEPAGE
+    constexpr uintptr_t page = 1 << 21;
+    uintptr_t from = (uintptr_t(memory) + page - 1) & ~(page - 1), to = (uintptr_t(memory) + size) & ~(page - 1);
+    if (from < to) madvise((void*)from, to - from, MADV_HUGEPAGE);
+#endif
+}
+
+void kernels_layer(Kernels* kernels, const Layer* layer, const Batch* batch, int format, float* states, const float* cos,
+                   const float* sin) {
+    if (format == kFloat32) run_layer<Float32>(*kernels, *layer, *batch, states, cos, sin);
+    else run_layer<BFloat16>(*kernels, *layer, *batch, states, cos, sin);
+}
+
+// y [rows][columns] float32 = x [rows][depth] W^T; x is of the format given.
+void kernels_linear(Kernels* kernels, const Linear* w, int format, const void* x, int rows, float* y) {
+    int size = rows * w->depth, columns = w->columns;
+    float* wide = kernels->wide.of(size);
+    if (format == kFloat32) read_row<Float32>((const float*)x, size, wide);
+    else read_row<BFloat16>((const uint16_t*)x, size, wide);
+    write_plain(*kernels, *w, wide, rows);
+    apply(kernels->team, *w, kernels->sheet.at, rows, [=](int row, int column, floats sum) {
+        put(y + long(row) * columns + column, sum, columns - column);
+    });
+}
+
+// Attention with keys and values that are new: all float32, queries [rows][queries][size], keys and values
+// [rows][keys][size]; the answer is [rows][queries][size]. `format` is the cache's.
+void kernels_attend(Kernels* kernels, const Heads* heads, const Batch* batch, int format, const float* q, const float* k,
+                    const float* v, float* out) {
+    auto run = [&]<class T>() {
+        using E = typename T::Element;
+        int size = heads->size, padded = heads->padded(), group = heads->group();
+        E* queries = (E*)kernels->queries.of(size_t(batch->rows) * heads->queries * padded);
+        kernels->team.each(int(kernels->runs.size()), [&](int part) {
+            const Piece& run = kernels->runs[part];
+            for (int row = run.row; row < run.row + run.rows; row++) {
+                for (int h = 0; h < heads->queries; h++) {
+                    long to = (long(h / group) * batch->rows + row) * group + h % group;
+                    alignas(64) float query[kMaxHead];
+                    memcpy(query, q + (long(row) * heads->queries + h) * size, sizeof(float) * size);
+                    ask<T>(*heads, query, queries + to * padded);
+                }
+                int token = batch->past[run.sequence] + row - batch->starts[run.sequence];
+                int block = batch->tables[long(run.sequence) * batch->width + token / kBlock];
+                long at = long(row) * heads->keys * size;
+                remember<T>(*heads, block, token % kBlock, k + at, v + at);
+            }
+        });
+        attend<T>(kernels->team, *heads, *batch, kernels->tiles_of(*batch, *heads), queries, out);
+    };
+    if (format == kFloat32) run.template operator()<Float32>();
+    else run.template operator()<BFloat16>();
+}
+}

@@ -1,0 +1,136 @@
+// y = x W^T with weights laid out once, sixteen output columns to a panel.
+//
+// Panel p holds columns [16 p .. 16 p + 16) as steps of one word for each column:
+//   [step 0: 16 words][step 1: 16 words] ... [step K / per_word - 1]
+// so a panel is read once and in order, and a step serves every row. Columns beyond the last are zero.
+#pragma once
+
+#include <algorithm>
+
+#include "vectors.h"
+
+#ifdef __AVX512F__
+constexpr int kRows = 8, kWide = 3, kNarrow = 4;  // 8 x 3 or 4 x 4 sums, kept in the 32 registers
+#else
+constexpr int kRows = 4, kWide = 1, kNarrow = 1;
+#endif
+
+constexpr int kAhead = 64;  // steps
+
+enum Format { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2 };
+
+struct Linear {
+    int32_t format, columns, depth;
+    int32_t group;  // int8: elements of a row that share a scale
+    const void* panels;
+    const float* bias;    // [columns], or null
+    const float* scales;  // int8: [panels][groups][16]
+    const int32_t* sums;  // int8: [panels][groups][16], -128 times the sum of a column's bytes in the group
+
+    int count() const { return (columns + kLanes - 1) / kLanes; }
+    int steps() const { return depth / (format == kFloat32 ? 1 : format == kBFloat16 ? 2 : 4); }
+    int groups() const { return depth / group; }
+};
+
+// The rows of an operand: words, and for bytes a scale for each group of each row.
+struct Operand {
+    const uint32_t* words;
+    long stride;  // in words
+    const float* scales;
+};
+
+// Adds the products of R rows and C panels; `b[c]` is where panel c begins.
+template <class T, int R, int C>
+inline void multiply(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sum)[R][C]) {
+    for (int k = 0; k < steps; k++) {
+        words panel[C];
+        for (int c = 0; c < C; c++) panel[c] = b[c][k];
+        // With few rows all waits for memory, and several streams are more than the processor foresees.
+        if constexpr (R <= 2) for (int c = 0; c < C; c++) __builtin_prefetch(b[c] + k + kAhead);
+        for (int r = 0; r < R; r++) {
+            uint32_t word = a[r * stride + k];
+            for (int c = 0; c < C; c++) T::dot(sum[r][c], word, panel[c]);
+        }
+    }
+}
+
+template <int R, int C>
+inline void multiply_bytes(const Linear& w, Operand x, int row, int panel, const words* const* b, floats (&sum)[R][C]) {
+    int groups = w.groups(), steps = w.group / 4;
+    for (int g = 0; g < groups; g++) {
+        ints part[R][C];
+        for (int c = 0; c < C; c++)
+            for (int r = 0; r < R; r++) part[r][c] = *(const ints*)(w.sums + ((panel + c) * long(groups) + g) * kLanes);
+        for (int k = g * steps; k < (g + 1) * steps; k++) {
+            words column[C];
+            for (int c = 0; c < C; c++) column[c] = b[c][k];
+            for (int r = 0; r < R; r++)
+                for (int c = 0; c < C; c++) dot_bytes(part[r][c], x.words[(row + r) * x.stride + k], column[c]);
+        }
+        for (int c = 0; c < C; c++) {
+            floats scale = *(const floats*)(w.scales + ((panel + c) * long(groups) + g) * kLanes);
+            for (int r = 0; r < R; r++)
+                sum[r][c] += __builtin_convertvector(part[r][c], floats) * (scale * x.scales[(row + r) * groups + g]);
+        }
+    }
+}
+
+// Rows [row, row + R) times panels [panel, panel + C); each sum goes to emit(row, column, sixteen sums).
+template <int R, int C, class Emit>
+inline void block(const Linear& w, Operand x, int row, int panel, const Emit& emit) {
+    const words* b[C];
+    int steps = w.steps();
+    for (int c = 0; c < C; c++) b[c] = (const words*)w.panels + long(panel + c) * steps;
+    floats sum[R][C] = {};
+    const uint32_t* a = x.words + row * x.stride;
+    if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum);
+    else if (w.format == kBFloat16) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
+    else multiply_bytes<R, C>(w, x, row, panel, b, sum);
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) {
+            floats bias = w.bias ? *(const floats*)(w.bias + (panel + c) * kLanes) : floats{};
+            emit(row + r, (panel + c) * kLanes, sum[r][c] + bias);
+        }
+}
+
+template <int C, class Emit>
+inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, const Emit& emit) {
+    switch (rows) {
+        case 1: return block<1, C>(w, x, row, panel, emit);
+        case 2: return block<2, C>(w, x, row, panel, emit);
+        case 3: return block<3, C>(w, x, row, panel, emit);
+        case 4: return block<4, C>(w, x, row, panel, emit);
+#ifdef __AVX512F__
+        case 5: return block<5, C>(w, x, row, panel, emit);
+        case 6: return block<6, C>(w, x, row, panel, emit);
+        case 7: return block<7, C>(w, x, row, panel, emit);
+        case 8: return block<8, C>(w, x, row, panel, emit);
+#endif
+    }
+}
+
+// Asks for memory that will be read soon.
+inline void fetch(const void* from, long bytes) {
+    for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
+}
+
+// Multiplies `rows` rows; a part of the job is a few panels and at most 64 rows.
+template <class Emit> void apply(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
+    int wide = rows <= 4 ? kNarrow : kWide;
+    int tall = 64;
+    int across = (w.count() + wide - 1) / wide, down = (rows + tall - 1) / tall;
+    team.each(across * down, [&](int part) {
+        int first = part / down * wide, last = std::min(first + wide, w.count());
+        int end = std::min(rows, (part % down + 1) * tall);
+        for (int row = part % down * tall; row < end; row += kRows) {
+            int height = std::min(kRows, end - row);
+            if (wide == kNarrow && last - first == kNarrow && height <= 4) {
+                rows_of<kNarrow>(w, x, row, height, first, emit);
+            } else if (last - first == kWide) {
+                rows_of<kWide>(w, x, row, height, first, emit);
+            } else {
+                for (int panel = first; panel < last; panel++) rows_of<1>(w, x, row, height, panel, emit);
+            }
+        }
+    });
+}

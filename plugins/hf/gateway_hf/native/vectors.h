@@ -1,0 +1,129 @@
+// Sixteen lanes at a time, and the dot products that all else is made of.
+//
+// A *word* is four bytes of one row's operand: one float32, two bfloat16 or four bytes. A *step* of a panel is sixteen
+// words, one for each of sixteen columns, so every format multiplies alike: broadcast a word, add its products.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "team.h"
+
+typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t words __attribute__((vector_size(64), aligned(4), may_alias));
+
+constexpr int kLanes = 16;
+
+inline floats all(float x) { return floats{} + x; }
+inline words every(uint32_t x) { return words{} + x; }
+
+inline float to_float(uint16_t bits) {
+    uint32_t wide = uint32_t(bits) << 16;
+    float out;
+    memcpy(&out, &wide, 4);
+    return out;
+}
+
+// To the nearest, ties to even; what is no number stays none.
+inline uint16_t to_bfloat(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if (x != x) return 0x7fc0;
+    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+struct Float32 {
+    using Element = float;
+    static constexpr int per_word = 1;
+    static float read(float x) { return x; }
+    static float write(float x) { return x; }
+    static void dot(floats& sum, uint32_t a, words b) {
+        float x;
+        memcpy(&x, &a, 4);
+        sum += x * (floats)b;
+    }
+};
+
+struct BFloat16 {
+    using Element = uint16_t;
+    static constexpr int per_word = 2;
+    static float read(uint16_t x) { return to_float(x); }
+    static uint16_t write(float x) { return to_bfloat(x); }
+    static void dot(floats& sum, uint32_t a, words b) {
+#ifdef __AVX512BF16__
+        sum = (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)every(a), (__m512bh)b);
+#else
+        words x = every(a);
+        sum += (floats)(x << 16) * (floats)(b << 16);
+        sum += (floats)(x & 0xffff0000u) * (floats)(b & 0xffff0000u);
+#endif
+    }
+};
+
+// Unsigned bytes of the row times signed bytes of the panel.
+inline void dot_bytes(ints& sum, uint32_t a, words b) {
+#ifdef __AVX512VNNI__
+    sum = (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)every(a), (__m512i)b);
+#else
+    for (int i = 0; i < 4; i++) sum += int32_t(a >> 8 * i & 255) * ((ints)(b << (24 - 8 * i)) >> 24);
+#endif
+}
+
+template <class T> inline floats load(const typename T::Element* from);
+template <> inline floats load<Float32>(const float* from) { return *(const floats*)from; }
+template <> inline floats load<BFloat16>(const uint16_t* from) {
+#ifdef __AVX512F__
+    return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+#else
+    floats out;
+    for (int i = 0; i < kLanes; i++) out[i] = to_float(from[i]);
+    return out;
+#endif
+}
+
+template <class T> inline void store(typename T::Element* to, floats x);
+template <> inline void store<Float32>(float* to, floats x) { *(floats*)to = x; }
+template <> inline void store<BFloat16>(uint16_t* to, floats x) {
+#ifdef __AVX512BF16__
+    __m256bh packed = _mm512_cvtneps_pbh((__m512)x);
+    memcpy(to, &packed, 32);
+#else
+    for (int i = 0; i < kLanes; i++) to[i] = to_bfloat(x[i]);
+#endif
+}
+
+inline float sum_of(floats x) {
+    float sum = 0;
+    for (int i = 0; i < kLanes; i++) sum += x[i];
+    return sum;
+}
+
+inline float most_of(floats x) {
+    float most = x[0];
+    for (int i = 1; i < kLanes; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+inline floats larger(floats a, floats b) { return a > b ? a : b; }
+
+// e to the x within 2 units in the last place (Cephes' expf): 2^n times a polynomial of the rest.
+inline floats exponential(floats x) {
+    x = x > 88.0f ? all(88.0f) : x;
+    x = x < -87.0f ? all(-87.0f) : x;
+    floats scaled = x * 1.44269504088896341f;
+    ints whole = __builtin_convertvector(scaled + (scaled < 0 ? all(-0.5f) : all(0.5f)), ints);
+    floats n = __builtin_convertvector(whole, floats);
+    floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    floats p = 1.9875691500e-4f * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    return (p * r * r + r + 1.0f) * (floats)((whole + 127) << 23);
+}
+
+inline floats tangent(floats x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
+
+inline int round_up(int n, int to) { return (n + to - 1) / to * to; }

@@ -1,0 +1,149 @@
+"""What is fastest here, found by a short measurement at the first start and remembered for each model and machine."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import version
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import torch
+from msgspec import Struct
+from torch import Tensor
+
+from gateway_hf.kernels import FORMATS, Kernels
+from gateway_hf.native import NotBuiltError
+from gateway_hf.packed import Packed
+from gateway_hf.placement import processor_flags
+
+_log = logging.getLogger("gateway_hf")
+
+_FILE = "tuned.json"
+# Rows of an answer alone and of many together; both count alike.
+_ROWS = (1, 32)
+_ROUNDS = 3
+# A candidate must be so much faster than those before it: a moment's noise must not decide for good.
+_GAIN = 0.85
+_SHAPE = (2048, 768)
+# So much weight is walked through that no cache holds it.
+_BYTES = 64 << 20
+
+
+class Choice(Struct, frozen=True):
+    """How to compute: `kernels` of our own or torch's operations.
+
+    `micros` is what a multiplication took with each of the candidates, in microseconds.
+
+    """
+
+    dtype: str
+    threads: int
+    kernels: bool
+    micros: dict[str, float] = {}
+
+
+class Candidates(NamedTuple):
+    """What may be chosen from, the likeliest of a kind first; a setting leaves one."""
+
+    dtypes: tuple[str, ...]
+    threads: tuple[int, ...]
+    kernels: tuple[bool, ...]
+
+
+def tune(model: str, candidates: Candidates, cache: Path) -> Choice:
+    """Choose for a model: as remembered, or by measuring now."""
+    if all(len(kind) == 1 for kind in candidates):
+        return Choice(candidates.dtypes[0], candidates.threads[0], candidates.kernels[0])
+    file, key = cache / _FILE, _key(model, candidates)
+    known = _remembered(file)
+    if key not in known:
+        known[key] = _measure(candidates, cache)
+        _remember(file, known)
+        _log.info("measured: %s", ", ".join(f"{how} {micros:.0f} µs" for how, micros in known[key].micros.items()))
+    chosen = known[key]
+    how = "kernels of our own" if chosen.kernels else "torch's operations"
+    _log.info("computing in %s with %d threads and %s", chosen.dtype, chosen.threads, how)
+    return chosen
+
+
+def _measure(candidates: Candidates, cache: Path) -> Choice:
+    """Take the least geometric mean over the numbers of rows, in doubt the candidate that comes first."""
+    micros: dict[str, float] = {}
+    best: tuple[float, Choice] | None = None
+    for dtype, threads, kernels in product(*candidates):
+        with contextlib.suppress(NotBuiltError), _torch_threads(1 if kernels else threads):
+            times = _times(getattr(torch, dtype), Kernels(cache, threads) if kernels else None)
+            mean = prod(times) ** (1 / len(times))
+            micros[f"{dtype}/{threads}/{'kernels' if kernels else 'torch'}"] = round(mean, 1)
+            if best is None or mean < _GAIN * best[0]:
+                best = mean, Choice(dtype, threads, kernels)
+    if best is None:
+        return Choice(candidates.dtypes[0], candidates.threads[0], kernels=False)
+    return msgspec.structs.replace(best[1], micros=micros)
+
+
+@torch.inference_mode()
+def _times(dtype: torch.dtype, kernels: Kernels | None) -> list[float]:
+    """Return the microseconds of a multiplication, for each number of rows, the best round of some."""
+    columns, depth = _SHAPE
+    copies = _BYTES // (columns * depth * dtype.itemsize)
+    weights = [torch.full(_SHAPE, 0.01, dtype=dtype) for _ in range(copies)]
+    multiply = [_multiplication(weight, kernels) for weight in weights]
+    return [_best(multiply, torch.ones(rows, depth, dtype=dtype)) / copies for rows in _ROWS]
+
+
+def _multiplication(weight: Tensor, kernels: Kernels | None) -> Callable[[Tensor], Tensor]:
+    if kernels is None:
+        return partial(torch.nn.functional.linear, weight=weight)
+    packed = Packed(weight, None, FORMATS[weight.dtype], kernels)
+    return lambda x: kernels.multiply(packed.struct, x)
+
+
+def _best(multiply: list[Callable[[Tensor], Tensor]], x: Tensor) -> float:
+    """Return the microseconds of the best round."""
+    rounds = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        for each in multiply:
+            each(x)
+        rounds.append(time.perf_counter() - begun)
+    return min(rounds) * 1e6
+
+
+@contextlib.contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _key(model: str, candidates: Candidates) -> str:
+    machine = [*sorted(processor_flags()), version("torch"), version("llm-gateway-hf"), str(candidates)]
+    return f"{model} {hashlib.sha256(' '.join(machine).encode()).hexdigest()[:16]}"
+
+
+def _remembered(file: Path) -> dict[str, Choice]:
+    """Return what the file holds; one that is broken holds nothing."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Choice])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _remember(file: Path, known: dict[str, Choice]) -> None:
+    """Write beside the file and move there; a folder that cannot be written to means to measure again."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half = file.with_suffix(f".{os.getpid()}")
+        half.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1))
+        half.replace(file)

@@ -1,0 +1,202 @@
+"""Attention over blocks is attention: torch's own, over the keys and values of each sequence laid out plainly."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from gateway_hf.attention import NativeAttention, StockAttention, UnsupportedAttention
+from gateway_hf.cache import Cache
+from gateway_hf.kernels import LARGEST_HEAD
+from gateway_hf.rows import Rows
+from gateway_hf.scheduler import Chunk
+from tests.support.hf_engine import numbers, scattered, seated
+
+_CPU = torch.device("cpu")
+# How long sequences are, and how many tokens of each are computed at last: a prompt in one go, one that goes on
+# within a block and one across blocks, four that decode, a draft.
+_LENGTHS = (37, 50, 33, 70, 1, 16, 17, 90)
+_LAST = (37, 7, 20, 1, 1, 1, 1, 4)
+
+
+class Shape(NamedTuple):
+    queries: int = 4
+    keys: int = 2
+    size: int = 16
+    window: int = 0
+    cap: float = 0.0
+    scale: float | None = None
+
+
+_SHAPES = {
+    "small heads": Shape(size=8),
+    "of 64": Shape(size=64),
+    "of 80": Shape(size=80),
+    "of 72": Shape(size=72),
+    "of 256": Shape(queries=2, keys=1, size=256),
+    "one key for all": Shape(queries=9, keys=1),
+    "three for each": Shape(queries=9, keys=3, size=64),
+    "each its own": Shape(queries=3, keys=3),
+    "window": Shape(window=20),
+    "window of one": Shape(window=1),
+    "window of a block": Shape(window=16, size=64),
+    "window beyond all": Shape(window=1000),
+    "cap": Shape(cap=5.0),
+    "cap and window": Shape(cap=2.0, window=33, queries=6, keys=2),
+    "scale": Shape(scale=0.9),
+}
+
+
+class _Layer(nn.Module):
+    layer_idx = 0
+
+
+def _attention(kernels, blocks, dtype):
+    cache = Cache(blocks, dtype, _CPU, kernels)
+    return StockAttention(cache) if kernels is None else NativeAttention(cache, kernels)
+
+
+def _drawn(shape, dtype, seed):
+    """Draw queries, keys and values `[1, heads, tokens, size]` for each length."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (shape.queries, shape.keys, shape.keys)
+    return [
+        [torch.randn(1, heads, length, shape.size, generator=generator).to(dtype) for heads in sizes]
+        for length in _LENGTHS
+    ]
+
+
+def _run(attention, shape, drawn, tables, parts):
+    """Compute `parts[s] = (from, to)` of each sequence in one pass; return `[to - from, heads, size]` of each."""
+    chunks = [
+        Chunk(seated(numbers(to), table, start), to - start)
+        for table, (start, to) in zip(tables, parts, strict=True)
+        if to > start
+    ]
+    attention.rows = Rows(chunks)
+    if isinstance(attention, NativeAttention):
+        attention._kernels.begin(attention.rows.batch)
+    query, key, value = (
+        torch.cat([each[side][:, :, start:to] for each, (start, to) in zip(drawn, parts, strict=True)], dim=2)
+        for side in range(3)
+    )
+    window, cap = shape.window or None, shape.cap or None
+    out, nothing = attention(
+        _Layer(), query, key, value, None, scaling=shape.scale, sliding_window=window, softcap=cap, is_causal=True
+    )
+    assert nothing is None
+    assert out.dtype is query.dtype
+    return out[0].split([to - start for start, to in parts])
+
+
+def _in_two_passes(kernels, shape, dtype, seed=0):
+    drawn = _drawn(shape, dtype, seed)
+    tables, blocks = scattered(_LENGTHS, seed)
+    attention = _attention(kernels, blocks, dtype)
+    firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]
+    _run(attention, shape, drawn, tables, [(0, first) for first in firsts])
+    found = _run(attention, shape, drawn, tables, list(zip(firsts, _LENGTHS, strict=True)))
+    return drawn, found
+
+
+def _expected(shape, query, key, value, last):
+    """What torch says of a sequence by itself, in float64, of its `last` tokens: `[last, heads, size]`."""
+    length, group = query.shape[2], shape.queries // shape.keys
+    q = query.double()
+    k, v = (each.double().repeat_interleave(group, 1) for each in (key, value))
+    token, at = torch.arange(length)[None], torch.arange(length)[:, None]
+    mask = (token <= at) & (token > at - shape.window if shape.window else True)
+    scale = shape.size**-0.5 if shape.scale is None else shape.scale
+    if not shape.cap:
+        said = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    else:
+        scores = shape.cap * torch.tanh(q @ k.transpose(-1, -2) * scale / shape.cap)
+        said = scores.masked_fill(~mask, float("-inf")).softmax(-1) @ v
+    return said[0, :, length - last :].transpose(0, 1)
+
+
+@pytest.fixture(params=["native", "stock"])
+def team(request):
+    """The kernels, or none."""
+    return request.getfixturevalue("kernels") if request.param == "native" else None
+
+
+@pytest.mark.parametrize("name", _SHAPES)
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_it_is_torchs_own_over_scattered_blocks(team, name, dtype, off):
+    shape = _SHAPES[name]
+    drawn, found = _in_two_passes(team, shape, dtype)
+    for each, ours, last in zip(drawn, found, _LAST, strict=True):
+        torch.testing.assert_close(ours.double(), _expected(shape, *each, last), rtol=0, atol=off)
+
+
+def test_what_a_former_owner_left_reaches_nobody(team):
+    shape = Shape(size=24)
+    drawn, expected = _in_two_passes(team, shape, torch.float32)
+    tables, blocks = scattered(_LENGTHS, 0)
+    attention = _attention(team, blocks, torch.float32)
+    attention.cache.layer(0, shape.keys, shape.size).fill_(torch.nan)
+    firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]
+    _run(attention, shape, drawn, tables, [(0, first) for first in firsts])
+    found = _run(attention, shape, drawn, tables, list(zip(firsts, _LENGTHS, strict=True)))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_sequence_of_no_numbers_is_so_alone(team):
+    shape = Shape()
+    drawn, expected = _in_two_passes(team, shape, torch.float32)
+    poisoned = 3
+    drawn[poisoned][1][:, :, 40] = torch.nan
+    tables, blocks = scattered(_LENGTHS, 0)
+    attention = _attention(team, blocks, torch.float32)
+    firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]
+    _run(attention, shape, drawn, tables, [(0, first) for first in firsts])
+    found = _run(attention, shape, drawn, tables, list(zip(firsts, _LENGTHS, strict=True)))
+    for at, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        assert ours.isnan().any() == (at == poisoned)
+        assert at == poisoned or torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["three for each", "window", "cap and window", "of 80"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_gets_the_same_bits_whatever_its_company(kernels, name, dtype):
+    shape = _SHAPES[name]
+    drawn, together = _in_two_passes(kernels, shape, dtype)
+    for at, (length, last) in enumerate(zip(_LENGTHS, _LAST, strict=True)):
+        tables, blocks = scattered([length], 5)
+        attention = _attention(kernels, blocks, dtype)
+        for start in range(length):
+            part = [(start, start + 1)]
+            (alone,) = _run(attention, shape, [drawn[at]], tables, part)
+            if start >= length - last:
+                assert torch.equal(alone[0], together[at][start - length + last])
+
+
+@pytest.mark.parametrize(
+    "strange", [{"attention_mask": torch.ones(1)}, {"s_aux": torch.ones(1)}, {"dropout": 0.1}, {"unheard_of": 1}]
+)
+def test_what_is_not_built_here_is_refused(strange):
+    attention = _attention(None, 4, torch.float32)
+    attention.rows = Rows([Chunk(seated(numbers(3), [0]), 3)])
+    states = torch.zeros(1, 2, 3, 8)
+    given = {"attention_mask": None} | strange
+    with pytest.raises(UnsupportedAttention):
+        attention(_Layer(), states, states, states, **given)
+
+
+def test_values_of_another_size_than_keys_are_refused():
+    attention = _attention(None, 4, torch.float32)
+    attention.rows = Rows([Chunk(seated(numbers(3), [0]), 3)])
+    with pytest.raises(UnsupportedAttention):
+        attention(_Layer(), torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 4), None)
+
+
+def test_heads_larger_than_the_kernels_room_are_refused(kernels):
+    attention = _attention(kernels, 4, torch.float32)
+    attention.rows = Rows([Chunk(seated(numbers(3), [0]), 3)])
+    states = torch.zeros(1, 1, 3, LARGEST_HEAD + 16)
+    with pytest.raises(UnsupportedAttention, match=str(LARGEST_HEAD + 16)):
+        attention(_Layer(), states, states, states, None)

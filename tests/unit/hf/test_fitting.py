@@ -1,0 +1,252 @@
+"""How far a model is fitted out: the highest step of the ladder that still says the same."""
+
+import copy
+import gc
+import logging
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTJConfig,
+    GptOssConfig,
+    HeliumConfig,
+    LlamaConfig,
+    MambaConfig,
+    MixtralConfig,
+    OlmoConfig,
+    Qwen2Config,
+)
+from transformers.modeling_utils import AttentionInterface
+from transformers.pytorch_utils import Conv1D
+
+from gateway.engine import LoadFailed
+from gateway_hf import fitting
+from gateway_hf.attention import NativeAttention, StockAttention
+from gateway_hf.engine import HfEngine
+from gateway_hf.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
+from gateway_hf.forward import SerialForward
+from gateway_hf.fused import FusedLayer
+from gateway_hf.kernels import Format
+from gateway_hf.packed import Packed, PackedLinear
+from gateway_hf.settings import Settings
+
+_SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "pad_token_id": 0}
+_SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+_SHAPE |= {"bos_token_id": 1, "eos_token_id": 2}
+_GPT2 = GPT2Config(vocab_size=384, n_embd=64, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2)
+_GPTJ = GPTJConfig(
+    vocab_size=384,
+    n_embd=64,
+    n_layer=2,
+    n_head=4,
+    n_positions=128,
+    rotary_dim=8,
+    bos_token_id=1,
+    eos_token_id=2,
+)
+_DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+
+
+def _made(config, dtype=torch.float32):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.normal_(std=0.2)
+    return model.to(dtype)
+
+
+def _fit(config, kernels, form=Format.FLOAT32):
+    return fit(lambda: _made(config), Means(TRIAL_BLOCKS, kernels, form))
+
+
+def _tier(fitted):
+    """Say how far a model was fitted out."""
+    if isinstance(fitted.forward, SerialForward):
+        return "serial"
+    modules = list(fitted.forward._model.modules())
+    for name, kind in (("fused", FusedLayer), ("packed", PackedLinear)):
+        if any(isinstance(module, kind) for module in modules):
+            return name
+    return {NativeAttention: "batches", StockAttention: "stock"}[type(fitted.forward._attention)]
+
+
+@pytest.mark.parametrize(
+    ("config", "tier"),
+    [
+        (LlamaConfig(**_SHAPE), "fused"),
+        (Qwen2Config(**_SHAPE), "fused"),
+        (OlmoConfig(**_SHAPE), "packed"),
+        (_GPT2, "packed"),
+        (MixtralConfig(**_SHAPE, num_local_experts=4), "packed"),
+        (HeliumConfig(**_SHAPE, head_dim=16), "packed"),  # looks like a Llama, but its positions turn in other pairs
+        (_GPTJ, "serial"),
+        (GptOssConfig(**_SHAPE, head_dim=16, num_local_experts=4), "serial"),
+        (MambaConfig(vocab_size=384, hidden_size=64, num_hidden_layers=2, state_size=4), "serial"),
+        (LlamaConfig(**_SHAPE, rope_parameters=_DYNAMIC), "serial"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.model_type,
+)
+def test_a_model_gets_the_highest_step_that_fits_it(kernels, config, tier):
+    fitted = _fit(config, kernels)
+    assert _tier(fitted) == tier
+    assert fitted.batched == (tier != "serial")
+    assert fitted.note == "" if fitted.batched else fitted.note.startswith("one answer at a time: ")
+    assert "\n" not in fitted.note
+
+
+def test_without_kernels_a_model_is_batched_by_torch_alone():
+    assert _tier(_fit(LlamaConfig(**_SHAPE), None)) == "stock"
+    assert _tier(_fit(LlamaConfig(**_SHAPE), None, None)) == "stock"
+
+
+def test_a_layer_whose_depth_cannot_be_packed_stays_what_it_was(kernels):
+    odd = LlamaConfig(**_SHAPE | {"intermediate_size": 127})
+    fitted = fit(lambda: _made(odd, torch.bfloat16), Means(TRIAL_BLOCKS, kernels, Format.BFLOAT16))
+    assert _tier(fitted) == "packed"
+    kept = [name for name, module in fitted.forward._model.named_modules() if isinstance(module, nn.Linear)]
+    assert {name.rpartition(".")[2] for name in kept} == {"down_proj"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "tier"), [("fused", "packed"), ("fused packed", "batches"), ("fused packed batches", "serial")]
+)
+def test_a_change_that_changes_what_the_model_says_is_refused(kernels, monkeypatch, caplog, broken, tier):
+    if "fused" in broken:
+        _spoil(monkeypatch, FusedLayer, "forward", lambda states: states * 1.1)
+    if "packed" in broken:
+        _spoil(monkeypatch, PackedLinear, "forward", lambda product: product + 0.5 * product.norm())
+    if "batches" in broken:
+        _spoil(monkeypatch, NativeAttention, "_attend", lambda attended: attended.flip(1))
+    with caplog.at_level(logging.INFO, "gateway_hf"):
+        fitted = _fit(LlamaConfig(**_SHAPE), kernels)
+    assert _tier(fitted) == tier
+    assert caplog.text.count("says something else") >= len(broken.split())
+
+
+def _spoil(monkeypatch, owner, name, change):
+    right = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **named: change(right(*args, **named)))
+
+
+@pytest.mark.parametrize("spoiled", [torch.nan, 3.0])
+def test_weights_that_were_packed_wrongly_are_never_served(kernels, monkeypatch, spoiled):
+    init = Packed.__init__
+
+    def wrong(packed, weight, *rest):
+        init(packed, weight * spoiled, *rest)
+
+    monkeypatch.setattr(Packed, "__init__", wrong)
+    assert _tier(_fit(LlamaConfig(**_SHAPE), kernels)) == "batches"
+    with pytest.raises(LoadFailed, match=r"cannot be quantized to int8: .*something else") as caught:
+        _fit(LlamaConfig(**_SHAPE), kernels, Format.INT8)
+    assert "\n" not in caught.value.message
+
+
+def test_each_attempt_begins_with_the_model_as_it_was_loaded(kernels, monkeypatch):
+    _spoil(monkeypatch, FusedLayer, "forward", lambda states: states * 1.1)
+    loaded = []
+
+    def load():
+        loaded.append(_made(LlamaConfig(**_SHAPE)))
+        return loaded[-1]
+
+    fitted = fit(load, Means(TRIAL_BLOCKS, kernels, Format.FLOAT32))
+    assert len(loaded) == 2
+    assert fitted.forward._model is loaded[1]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**_SHAPE | {"hidden_size": 48, "intermediate_size": 96}, head_dim=8),
+        _GPTJ,
+    ],
+    ids=["no layer fits", "serial"],
+)
+def test_bytes_that_the_model_cannot_have_are_refused(kernels, config):
+    with pytest.raises(LoadFailed, match="cannot be quantized to int8"):
+        _fit(config, kernels, Format.INT8)
+
+
+def test_gpt2s_own_kind_of_layer_is_packed(kernels):
+    modules = list(_fit(_GPT2, kernels).forward._model.modules())
+    assert not [module for module in modules if isinstance(module, Conv1D | nn.Linear)]
+    assert len([module for module in modules if isinstance(module, PackedLinear)]) == 4 * 2 + 1
+
+
+def test_bytes_leave_what_they_do_not_fit_in_the_models_own_format(kernels):
+    config = LlamaConfig(**_SHAPE | {"intermediate_size": 96})
+    fitted = fit(lambda: _made(config, torch.bfloat16), Means(TRIAL_BLOCKS, kernels, Format.INT8))
+    layer = fitted.forward._model.model.layers[0]
+    forms = {name: getattr(layer.mlp, name)._packed.struct.format for name in ("up_proj", "down_proj")}
+    assert forms == {"up_proj": Format.INT8, "down_proj": Format.BFLOAT16}
+
+
+def test_the_trial_keeps_to_the_blocks_that_there_are_at_least(kernels, monkeypatch):
+    highest = []
+    sequence = fitting.Sequence
+
+    def seen(tokens):
+        made = sequence(tokens)
+        highest.append(made)
+        return made
+
+    monkeypatch.setattr(fitting, "Sequence", seen)
+    _fit(LlamaConfig(**_SHAPE), kernels)
+    assert {block for made in highest for block in made.blocks} == set(range(TRIAL_BLOCKS))
+
+
+def _registered():
+    return {name for name in AttentionInterface._global_mapping if name.startswith("gateway_")}
+
+
+def test_the_librarys_registry_forgets_a_model_that_is_gone(kernels):
+    before = _registered()
+    fitted = _fit(LlamaConfig(**_SHAPE), kernels)
+    assert len(_registered() - before) == 1
+    model, cache = weakref.ref(fitted.forward._model), weakref.ref(fitted.cache)
+    del fitted
+    gc.collect()
+    assert (model(), cache()) == (None, None)
+    assert _registered() == before
+
+
+async def test_the_librarys_registry_forgets_a_model_that_is_unloaded(tiny):
+    before = _registered()
+    async with HfEngine(Settings(model=str(tiny("llama")), dtype="float32")):
+        assert len(_registered() - before) == 1
+    assert _registered() == before
+
+
+async def test_a_model_that_runs_one_answer_at_a_time_says_so_on_its_card(tmp_path, tiny):
+    folder = tiny("llama")
+    for file in folder.iterdir():
+        if file.name.startswith(("tokenizer", "chat")):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    _made(_GPTJ).save_pretrained(tmp_path)
+    async with HfEngine(Settings(model=str(tmp_path), dtype="float32")) as engine:
+        (card,) = engine.models()
+        assert card.note == "one answer at a time: its code takes no attention but its own"
+
+
+def test_tokens_are_rounded_up_to_blocks():
+    assert [blocks_for(tokens) for tokens in (1, 16, 17)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quantize", "form"),
+    [
+        (torch.float32, "none", Format.FLOAT32),
+        (torch.bfloat16, "none", Format.BFLOAT16),
+        (torch.float16, "none", None),
+        (torch.float32, "int8", Format.INT8),
+    ],
+)
+def test_the_format_of_weights_follows_the_settings(dtype, quantize, form):
+    assert form_of(dtype, quantize) is form

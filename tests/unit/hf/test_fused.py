@@ -1,0 +1,149 @@
+"""Whole layers in one call say what the layers say; over tiny random models made on the spot."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    OlmoConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+    StableLmConfig,
+)
+
+from gateway_hf.fitting import Means, fit
+from gateway_hf.fused import FusedLayer, fusible
+from gateway_hf.kernels import Format
+from gateway_hf.scheduler import Chunk
+from tests.support.hf_engine import numbers, read, scattered, seated
+
+_BLOCKS = 12
+_TOKENS = numbers(70)
+_SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+_SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}
+_FUSED = {
+    "llama": LlamaConfig(**_SHAPE),
+    "with every bias": LlamaConfig(**_SHAPE, attention_bias=True, mlp_bias=True),
+    "gelu": LlamaConfig(**_SHAPE, hidden_act="gelu"),
+    "gelu by tanh": LlamaConfig(**_SHAPE, hidden_act="gelu_pytorch_tanh"),
+    "heads of 8": LlamaConfig(**_SHAPE, head_dim=8),
+    "heads of 80": LlamaConfig(**_SHAPE, head_dim=80),
+    "no whole panel": LlamaConfig(**_SHAPE | {"hidden_size": 40, "intermediate_size": 100}, head_dim=10),
+    "one key for all": LlamaConfig(**_SHAPE | {"num_key_value_heads": 1}),
+    "each its own": LlamaConfig(**_SHAPE | {"num_key_value_heads": 4}),
+    "qwen2": Qwen2Config(**_SHAPE),
+    "qwen3": Qwen3Config(**_SHAPE, head_dim=16),
+    "mistral": MistralConfig(**_SHAPE, sliding_window=24),
+    "gemma": GemmaConfig(**_SHAPE, head_dim=16),
+}
+_OTHER = {
+    "norms without weights": OlmoConfig(**_SHAPE),
+    "norms with a bias": StableLmConfig(**_SHAPE),
+    "joined projections": Phi3Config(**_SHAPE),
+    "another activation": LlamaConfig(**_SHAPE, hidden_act="relu"),
+}
+
+
+def _made(config, dtype=torch.float32):
+    """Draw a model whose norms and biases are none of them what they begin with."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
+        for name, weight in model.named_parameters():
+            weight.normal_(mean=1.0 if "norm" in name else 0.0, std=0.2)
+    return model.to(dtype)
+
+
+def _fused(model, kernels, form):
+    forward = fit(lambda: copy.deepcopy(model), Means(_BLOCKS, kernels, form)).forward
+    assert all(isinstance(layer, FusedLayer) for layer in forward._model.model.layers)
+    return forward
+
+
+def _off(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("name", _FUSED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_it_says_what_the_layers_say(kernels, name, dtype):
+    model = _made(_FUSED[name], dtype)
+    forward = _fused(model, kernels, Format.FLOAT32 if dtype is torch.float32 else Format.BFLOAT16)
+    tables, _ = scattered([_BLOCKS * 16])
+    found = read(forward, _TOKENS, tables[0], (40, 13, 15, 1))
+    exact = model.float()(torch.tensor([_TOKENS])).logits[0, -1]
+    assert _off(found[-1], exact) < (1e-4 if dtype is torch.float32 else 0.1)
+
+
+@torch.inference_mode()
+def test_what_a_norm_adds_to_the_square_is_added_once(kernels):
+    model = _made(LlamaConfig(**_SHAPE, rms_norm_eps=0.1))
+    forward = _fused(model, kernels, Format.FLOAT32)
+    (found,) = read(forward, _TOKENS, range(5))
+    assert _off(found, model(torch.tensor([_TOKENS])).logits[0, -1]) < 1e-4
+
+
+@torch.inference_mode()
+def test_bytes_are_near(kernels):
+    model = _made(_FUSED["llama"])
+    forward = _fused(model, kernels, Format.INT8)
+    tables, _ = scattered([_BLOCKS * 16])
+    found = read(forward, _TOKENS, tables[0], (40, 29))
+    assert 1e-6 < _off(found[-1], model(torch.tensor([_TOKENS])).logits[0, -1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [
+        (Format.FLOAT32, torch.float32),
+        (Format.BFLOAT16, torch.bfloat16),
+        (Format.INT8, torch.float32),
+        (Format.INT8, torch.bfloat16),
+    ],
+)
+@torch.inference_mode()
+def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype):
+    forward = _fused(_made(_FUSED["mistral"], dtype), kernels, form)
+    lengths = [1, 30, 2, 17, 5, 40, 3, 9]
+    tables, _ = scattered(lengths)
+    everyone = [seated(numbers(length, length), table) for length, table in zip(lengths, tables, strict=True)]
+    together, _ = forward.logits([Chunk(each, each.pending) for each in everyone])
+    for each, said in zip(everyone, together, strict=True):
+        whole, _ = forward.logits([Chunk(each, each.pending)])
+        one_by_one = read(forward, each.tokens, each.blocks, [1] * (len(each.tokens) - 1))
+        assert torch.equal(whole[0], said)
+        assert torch.equal(one_by_one[-1], said)
+
+
+@pytest.mark.parametrize("name", _FUSED)
+def test_a_layer_of_the_kind_is_known(name):
+    assert all(fusible(layer, Format.FLOAT32) for layer in _made(_FUSED[name]).model.layers)
+
+
+@pytest.mark.parametrize("name", _OTHER)
+def test_a_layer_of_another_kind_is_left_alone(name):
+    assert not any(fusible(layer, Format.FLOAT32) for layer in _made(_OTHER[name]).model.layers)
+
+
+def test_a_layer_with_a_part_more_is_left_alone():
+    layer = _made(_FUSED["llama"]).model.layers[0]
+    layer.extra = nn.Identity()
+    assert not fusible(layer, Format.FLOAT32)
+
+
+def test_a_layer_that_is_packed_already_is_left_alone():
+    layer = _made(_FUSED["llama"]).model.layers[0]
+    layer.mlp.up_proj = nn.Identity()
+    assert not fusible(layer, Format.FLOAT32)
+
+
+def test_a_depth_that_bytes_do_not_fit_is_left_alone():
+    (layer, _) = _made(_FUSED["no whole panel"]).model.layers
+    assert not fusible(layer, Format.INT8)

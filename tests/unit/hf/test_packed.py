@@ -1,0 +1,109 @@
+"""Packed weights multiply as torch does, in every format and shape."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
+
+from gateway_hf.kernels import Format
+from gateway_hf.packed import Packed, PackedLinear, weight_of
+
+_DTYPES = {Format.FLOAT32: torch.float32, Format.BFLOAT16: torch.bfloat16, Format.INT8: torch.float32}
+# Columns that fill their last panel, that do not, and that do not fill one.
+_SHAPES = [(64, 128), (49, 64), (3, 192), (1, 64), (130, 384), (16, 576)]
+
+
+def _drawn(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("shape", _SHAPES)
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("rows", [1, 4, 9, 130])
+def test_it_multiplies_as_torch_does(kernels, form, shape, biased, rows):
+    dtype, (columns, depth) = _DTYPES[form], shape
+    weight = _drawn(columns, depth, dtype=dtype)
+    bias = _drawn(columns, seed=1, dtype=dtype) if biased else None
+    x = _drawn(rows, depth, seed=2, dtype=dtype)
+    expected = linear(x.double(), weight.double(), None if bias is None else bias.double())
+    packed = Packed(weight, bias, form, kernels)
+    found = kernels.multiply(packed.struct, x)
+    assert found.dtype is torch.float32
+    assert found.shape == (rows, columns)
+    # Bytes keep 1 part in 254 of a group's largest number, on both sides; formats of floats only sum in another order.
+    off = 0.05 * depth**0.5 if form is Format.INT8 else 1e-4
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=off)
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form):
+    x = _drawn(70, 192, dtype=_DTYPES[form])
+    packed = Packed(_drawn(130, 192, seed=1, dtype=_DTYPES[form]), None, form, kernels)
+    whole = kernels.multiply(packed.struct, x)
+    for first, count in [(0, 1), (69, 1), (3, 2), (5, 3), (8, 8), (11, 13), (1, 66)]:
+        assert torch.equal(
+            kernels.multiply(packed.struct, x[first : first + count].clone()), whole[first : first + count]
+        )
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_depth_that_cannot_be_packed_is_known_before(form):
+    fitting = {depth for depth in range(1, 400) if Packed.fits(depth, form)}
+    assert (
+        fitting
+        == {
+            Format.FLOAT32: set(range(1, 400)),
+            Format.BFLOAT16: set(range(2, 400, 2)),
+            Format.INT8: {64, 128, 192, 256, 320, 384},
+        }[form]
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_bytes_keep_every_scale(kernels, scale):
+    weight, x = _drawn(32, 128) * scale, _drawn(5, 128, seed=1) / scale
+    packed = Packed(weight, None, Format.INT8, kernels)
+    found = kernels.multiply(packed.struct, x)
+    torch.testing.assert_close(found, linear(x, weight), rtol=0, atol=0.5)
+
+
+def test_bytes_of_nothing_are_nothing(kernels):
+    packed = Packed(torch.zeros(20, 64), torch.ones(20), Format.INT8, kernels)
+    assert torch.equal(kernels.multiply(packed.struct, torch.zeros(2, 64)), torch.ones(2, 20))
+
+
+@pytest.mark.parametrize("form", Format)
+def test_no_number_stays_in_its_own_row(kernels, form):
+    x = _drawn(12, 128, dtype=_DTYPES[form])
+    packed = Packed(_drawn(40, 128, seed=1, dtype=_DTYPES[form]), None, form, kernels)
+    expected = kernels.multiply(packed.struct, x)
+    x[5] = torch.nan
+    found = kernels.multiply(packed.struct, x)
+    assert found[5].isnan().all()
+    others = [row for row in range(12) if row != 5]
+    assert torch.equal(found[others], expected[others])
+
+
+def test_the_transposed_layers_of_gpt2_are_packed_alike(kernels):
+    transposed, straight = Conv1D(48, 64), nn.Linear(64, 48)
+    with torch.no_grad():
+        transposed.weight.copy_(_drawn(64, 48))
+        transposed.bias.copy_(_drawn(48, seed=1))
+        straight.weight.copy_(transposed.weight.T)
+        straight.bias.copy_(transposed.bias)
+        x = _drawn(2, 3, 64, seed=2)
+        for layer in (transposed, straight):
+            packed = PackedLinear(Packed(*weight_of(layer), Format.FLOAT32, kernels), kernels, torch.float32)
+            torch.testing.assert_close(packed(x), layer(x), rtol=1e-5, atol=1e-4)
+
+
+def test_a_packed_layer_gives_the_dtype_it_was_told(kernels):
+    layer = nn.Linear(64, 20, bias=False, dtype=torch.bfloat16)
+    packed = Packed(*weight_of(layer), Format.BFLOAT16, kernels)
+    x = _drawn(1, 7, 64, dtype=torch.bfloat16)
+    assert PackedLinear(packed, kernels, torch.bfloat16)(x).dtype is torch.bfloat16
+    logits = PackedLinear(packed, kernels, torch.float32)(x[:, ::2])
+    assert (logits.dtype, logits.shape) == (torch.float32, (1, 4, 20))
+    assert PackedLinear(packed, kernels, torch.float32)(x[:, :0]).shape == (1, 0, 20)
