@@ -32,6 +32,8 @@ _names = count()
 # more. In bfloat16 the model itself is the less exact one: SmolLM2 is off by 0.16 from float32, fused layers by 0.04.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.4}
 _TOLERANCE_INT8 = 0.5
+# Nothing was changed here: it tells rounding, of experts too, from a model that has forgotten what it read.
+_TOLERANCE_SERIAL = 0.5
 _TRIAL = (9, 21)
 # What the trial needs of the cache: two blocks for each sequence.
 TRIAL_BLOCKS = 2 * len(_TRIAL)
@@ -74,13 +76,16 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
     for change in _changes(means):
         try:
             return _batched(load(), means, change)
-        except (_Misfit, UnsupportedAttention) as error:
-            reasons.append(str(error))
+        except LoadFailed:
+            raise
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
+            foreseen = isinstance(error, _Misfit | UnsupportedAttention)
+            reasons.append(str(error) if foreseen else f"its code raises {type(error).__name__}")
             _log.info("not fitted out with %s: %s", change.__name__.strip("_"), error)
     if means.form is Format.INT8:
         raise LoadFailed(f"the model cannot be quantized to int8: {reasons[0]}")
     _log.warning("the model runs one answer at a time: %s", reasons[-1])
-    return Fitted(SerialForward(load()), None, f"one answer at a time: {reasons[-1]}")
+    return Fitted(_serial(load()), None, f"one answer at a time: {reasons[-1]}")
 
 
 Change = Callable[[PreTrainedModel, Attention, Kernels, Format], None]
@@ -107,6 +112,17 @@ def _batched(model: PreTrainedModel, means: Means, change: Change) -> Fitted:
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else _TOLERANCE[model.dtype]
         trial.check(forward, tolerance, "with packed weights")
     return Fitted(forward, cache)
+
+
+def _serial(model: PreTrainedModel) -> Forward:
+    """Run a model as it is, if it goes on from transformers' own cache; raise `LoadFailed` where it keeps another."""
+    trial = _Trial(model)
+    forward = SerialForward(model)
+    try:
+        trial.check(forward, _TOLERANCE_SERIAL, "token by token")
+    except _Misfit as error:
+        raise LoadFailed(f"the model cannot be run: {error}") from error
+    return forward
 
 
 def _adopt(model: PreTrainedModel, attention: Attention) -> None:
@@ -210,6 +226,8 @@ class _Trial:
             sequence.computed = len(sequence.tokens)
             sequence.tokens.append(tokens[-1])
         second, _ = forward.logits([Chunk(each, 1) for each in sequences])
+        for sequence in sequences:
+            forward.forget(sequence)
         said = torch.stack([first, second], dim=1).flatten(0, 1)
         off = float((said.cpu() - self._said).norm() / (self._said - self._said.mean(-1, keepdim=True)).norm())
         _log.debug("%s the model is off by %.3g", how, off)

@@ -75,6 +75,8 @@ def load(settings: Settings) -> Loaded:
     read = [model]
     del model
     fitted = fit(lambda: read.pop() if read else _read_model(source, dtype, device), Means(count, kernels, form))
+    if not fitted.batched:
+        torch.set_num_threads(choice.threads)  # the kernels' team has nothing to do
     release()  # of what was packed, the originals
     blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
     if fitted.cache:

@@ -87,7 +87,6 @@ def _tier(fitted):
         (HeliumConfig(**_SHAPE, head_dim=16), "packed"),  # looks like a Llama, but its positions turn in other pairs
         (_GPTJ, "serial"),
         (GptOssConfig(**_SHAPE, head_dim=16, num_local_experts=4), "serial"),
-        (MambaConfig(vocab_size=384, hidden_size=64, num_hidden_layers=2, state_size=4), "serial"),
         (LlamaConfig(**_SHAPE, rope_parameters=_DYNAMIC), "serial"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.model_type,
@@ -98,6 +97,16 @@ def test_a_model_gets_the_highest_step_that_fits_it(kernels, config, tier):
     assert fitted.batched == (tier != "serial")
     assert fitted.note == "" if fitted.batched else fitted.note.startswith("one answer at a time: ")
     assert "\n" not in fitted.note
+
+
+def test_a_model_that_forgets_what_it_read_is_refused(kernels):
+    with pytest.raises(LoadFailed, match="cannot be run: token by token it says something else") as caught:
+        _fit(MambaConfig(vocab_size=384, hidden_size=64, num_hidden_layers=2, state_size=4), kernels)
+    assert "\n" not in caught.value.message
+
+
+def test_a_model_that_runs_one_answer_at_a_time_holds_nothing_of_the_trial(kernels):
+    assert not _fit(_GPTJ, kernels).forward._caches
 
 
 def test_without_kernels_a_model_is_batched_by_torch_alone():
@@ -233,6 +242,7 @@ async def test_a_model_that_runs_one_answer_at_a_time_says_so_on_its_card(tmp_pa
     async with HfEngine(Settings(model=str(tmp_path), dtype="float32")) as engine:
         (card,) = engine.models()
         assert card.note == "one answer at a time: its code takes no attention but its own"
+        assert engine._running.served.scheduler.cached == 0
 
 
 def test_tokens_are_rounded_up_to_blocks():
@@ -250,3 +260,13 @@ def test_tokens_are_rounded_up_to_blocks():
 )
 def test_the_format_of_weights_follows_the_settings(dtype, quantize, form):
     assert form_of(dtype, quantize) is form
+
+
+def test_code_of_a_model_that_raises_costs_a_step_of_the_ladder_and_no_more(kernels, monkeypatch, caplog):
+    def broken(*_):
+        raise TypeError("not what it seemed")
+
+    monkeypatch.setattr(fitting, "_fused_layers", broken)
+    with caplog.at_level(logging.INFO, "gateway_hf"):
+        assert _tier(_fit(LlamaConfig(**_SHAPE), kernels)) == "packed"
+    assert "its code raises TypeError" in caplog.text

@@ -1,0 +1,78 @@
+"""What is measured at the first start, chosen, and remembered."""
+
+import msgspec
+import pytest
+import torch
+
+from gateway_hf import tuning
+from gateway_hf.tuning import Candidates, Choice, tune
+
+_OPEN = Candidates(("bfloat16", "float32"), (2, 1), (True, False))
+
+
+class Clock:
+    """Times that are scripted by candidate; counts how often it was asked."""
+
+    def __init__(self, **micros):
+        self.micros, self.asked = micros, 0
+
+    def __call__(self, dtype, kernels):
+        self.asked += 1
+        how = "kernels" if kernels else "torch"
+        return [self.micros.get(f"{str(dtype).removeprefix('torch.')}_{how}", 100.0)] * 2
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    def use(**micros):
+        clock = Clock(**micros)
+        monkeypatch.setattr(tuning, "_times", clock)
+        monkeypatch.setattr(tuning, "Kernels", lambda *_: object())
+        return clock
+
+    return use
+
+
+def test_the_fastest_is_chosen(timed, tmp_path):
+    timed(float32_torch=20.0)
+    chosen = tune("m", _OPEN, tmp_path)
+    assert (chosen.dtype, chosen.threads, chosen.kernels) == ("float32", 2, False)
+
+
+def test_a_little_faster_is_noise_and_the_likelier_candidate_stays(timed, tmp_path):
+    timed(float32_torch=95.0)
+    assert tune("m", _OPEN, tmp_path).dtype == "bfloat16"
+
+
+def test_what_was_measured_is_remembered_for_each_model(timed, tmp_path):
+    clock = timed()
+    first = tune("m", _OPEN, tmp_path)
+    asked = clock.asked
+    assert tune("m", _OPEN, tmp_path) == first
+    assert clock.asked == asked == len(first.micros)
+    tune("other", _OPEN, tmp_path)
+    assert clock.asked == 2 * asked
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"m": 3}', b"\xff"])
+def test_a_broken_memory_is_measured_anew(timed, tmp_path, content):
+    clock = timed()
+    (tmp_path / "tuned.json").write_bytes(content)
+    tune("m", _OPEN, tmp_path)
+    assert clock.asked
+    assert msgspec.json.decode((tmp_path / "tuned.json").read_bytes(), type=dict[str, Choice])
+
+
+def test_what_the_settings_leave_no_choice_of_is_not_measured(timed, tmp_path):
+    clock = timed()
+    assert tune("m", Candidates(("float32",), (3,), (False,)), tmp_path) == Choice("float32", 3, kernels=False)
+    assert clock.asked == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_measurement_gives_back_the_threads(kernels, tmp_path):
+    del kernels  # they are built
+    before = torch.get_num_threads()
+    chosen = tune("m", Candidates(("float32",), (1,), (False, False)), tmp_path)
+    assert torch.get_num_threads() == before
+    assert all(micros > 0 for micros in chosen.micros.values())
