@@ -81,7 +81,7 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             foreseen = isinstance(error, _Misfit | UnsupportedAttention)
             reasons.append(str(error) if foreseen else f"its code raises {type(error).__name__}")
-            _log.info("not fitted out with %s: %s", change.__name__.strip("_"), error)
+            _log.info("not fitted out with %s: %s", change.__name__.strip("_"), reasons[-1])
     if means.form is Format.INT8:
         raise LoadFailed(f"the model cannot be quantized to int8: {reasons[0]}")
     _log.warning("the model runs one answer at a time: %s", reasons[-1])
