@@ -75,9 +75,9 @@ def load(settings: Settings) -> Loaded:
     read = [model]
     del model
     fitted = fit(lambda: read.pop() if read else _read_model(source, dtype, device), Means(count, kernels, form))
-    if not fitted.batched:
-        torch.set_num_threads(choice.threads)  # the kernels' team has nothing to do
-    release()  # of what was packed, the originals
+    if kernels is not None and fitted.batched:
+        torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
+    _trim()  # of what was packed, the originals
     blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
     if fitted.cache:
         size = fitted.cache.nbytes / (1 << 20)
@@ -133,11 +133,8 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
 
 
 def _kernels(settings: Settings, choice: Choice) -> Kernels | None:
-    """Return the kernels that were chosen, and leave torch one thread: two teams would fight over the cores."""
-    if not choice.kernels:
-        return None
-    torch.set_num_threads(1)
-    return Kernels(sources.cache_folder(settings), choice.threads)
+    """Return the kernels, where they were chosen."""
+    return Kernels(sources.cache_folder(settings), choice.threads) if choice.kernels else None
 
 
 def release() -> None:
@@ -145,7 +142,12 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it, and alone needs it
+    _trim()
+
+
+def _trim() -> None:
+    """Give free memory back to the system; glibc alone can, and alone needs it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
