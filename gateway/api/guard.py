@@ -157,8 +157,11 @@ class _Body:
 
 
 def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Allow HEAD where GET is allowed."""
-    return name, value.replace(b"GET", b"GET, HEAD") if name == b"allow" else value
+    """Allow HEAD where GET is allowed, and name the methods in one order."""
+    if name != b"allow":
+        return name, value
+    methods = {method.strip() for method in value.split(b",")}
+    return name, b", ".join(sorted(methods | {b"HEAD"} if b"GET" in methods else methods))
 
 
 async def _receive_nothing() -> ReceiveMessage:
