@@ -21,10 +21,23 @@ TOP = {"gateway", "plugins", "tests", "deploy", "justfile", "pyproject.toml", "u
 
 # What each part of the gateway may import of it, beside itself.
 BOTTOM = {"gateway", "gateway.engine"}
-SERVICES = {"gateway.config", "gateway.deadline", "gateway.hosting", "gateway.service", "gateway.telemetry"}
+SERVICES = {
+    "gateway.admission",
+    "gateway.auth",
+    "gateway.config",
+    "gateway.deadline",
+    "gateway.hosting",
+    "gateway.limits",
+    "gateway.service",
+    "gateway.telemetry",
+}
 LAYERS = {
     "gateway.engine": set(),
     "gateway.testing": BOTTOM,
+    "gateway.admission": BOTTOM,
+    "gateway.limits": BOTTOM | {"gateway.admission"},
+    "gateway.auth": BOTTOM | {"gateway.admission", "gateway.limits"},
+    "gateway.isolation": BOTTOM,
     "gateway.layers": BOTTOM,
     "gateway.config": BOTTOM | {"gateway.layers"},
     "gateway.deadline": BOTTOM,

@@ -1,0 +1,40 @@
+"""The one way to a place in a model's batch."""
+
+import time
+from collections.abc import Callable
+
+from gateway.admission.door import Door, Terms
+from gateway.admission.permit import Permit
+from gateway.admission.ticket import Patience
+from gateway.engine import EngineError, GenerateRequest, ModelCard
+
+
+class Admission:
+    """Keeps one door a model; `clock` is what every time here is read from."""
+
+    def __init__(self, terms: Terms | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.doors: dict[str, Door] = {}
+        self._terms = terms or Terms()
+
+    def permit(self, request: GenerateRequest, card: ModelCard, caller: str, patience: Patience) -> Permit:
+        """Make the permit of one request of `caller`: enter it to wait for a place and to hold it.
+
+        Entering raises `Overloaded` at once when the line is full or the first token would come too late,
+        `QueueTimeout` when the caller's patience ends in the line, `Unavailable` while the breaker is open.
+        """
+        return Permit(self.door(card), request, caller, patience)
+
+    def door(self, card: ModelCard) -> Door:
+        """Find the door of a model, as its card is now."""
+        door = self.doors.get(card.name)
+        if door is None:
+            door = self.doors[card.name] = Door(card, self.clock, self._terms)
+        else:
+            door.keep(card)
+        return door
+
+    def turn_away(self, error: EngineError) -> None:
+        """Send away all who wait at any door, with `error`."""
+        for door in self.doors.values():
+            door.turn_away(error)

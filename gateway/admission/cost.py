@@ -1,0 +1,58 @@
+"""What a request may cost, in tokens: a bound before its prompt is tokenized, the truth when it has started."""
+
+from gateway.engine import Chat, GenerateRequest, Image, ModelCard, Prompt, Text, Tokens, ToolCall, ToolResult
+
+# A chat template's markers and default system text; what it writes around one message.
+_TEMPLATE_TOKENS = 64
+_MESSAGE_TOKENS = 16
+_IMAGE_TOKENS = 4_096
+
+
+def prompt_bound(prompt: Prompt) -> int:
+    """Bound the tokens of a prompt by its bytes.
+
+    No tokenizer makes two tokens of one byte; where one rewrites the text first, or a template adds much, `Started`
+    says what it truly is.
+    """
+    if isinstance(prompt, Tokens):
+        return len(prompt.ids)
+    if not isinstance(prompt, Chat):
+        return _bytes(prompt.text) + 1
+    parts = sum(_part(part) for message in prompt.messages for part in message.parts)
+    tools = sum(
+        2 * _bytes(f"{tool.name}{tool.description}{tool.parameters}") + _MESSAGE_TOKENS for tool in prompt.tools
+    )
+    return _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(prompt.messages) + parts + tools
+
+
+def cost(request: GenerateRequest, card: ModelCard, prompt_tokens: int, unstated: int) -> int:
+    """Count the cache that prompt and answer may take; `unstated` tokens for an answer whose length nobody said.
+
+    Never more than the cache has: who needs all of it gets it alone.
+    """
+    answer = unstated
+    for sampling in (request.sampling, card.under(request.defaults).defaults):
+        if sampling.max_tokens is not None:
+            answer = sampling.max_tokens
+            break
+        if sampling.max_length is not None:
+            answer = sampling.max_length - prompt_tokens
+            break
+    most = min(card.context_window, card.cache_tokens or card.context_window)
+    return max(min(prompt_tokens + max(answer, 1), most), 1)
+
+
+def _part(part: Text | Image | ToolCall | ToolResult) -> int:
+    match part:
+        case Text():
+            return _bytes(part.text)
+        case Image():
+            return _IMAGE_TOKENS
+        case ToolCall():
+            return _bytes(part.id + part.name + part.arguments) + _MESSAGE_TOKENS
+        case ToolResult():
+            return _bytes(part.id + part.text) + _MESSAGE_TOKENS
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

@@ -1,0 +1,215 @@
+"""The door of one model: its places, its tokens, and the line before it."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gateway.admission import cost
+from gateway.admission.breaker import Attempt, Breaker
+from gateway.admission.line import Line
+from gateway.admission.rates import Rates
+from gateway.admission.ticket import QueueTimeout, Standing, Ticket
+from gateway.engine import EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
+
+# Seconds; clients give up on longer waits rather than keep them.
+_LONGEST_RETRY = 60.0
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How doors are kept: waiters for each place, and tokens for an answer whose length nobody said."""
+
+    waiters_per_place: Annotated[int, Meta(ge=1)] = 4
+    unstated_tokens: Annotated[int, Meta(ge=1)] = 512
+
+
+class Door:
+    """Lets in as many at once as the model has places and cache for, in the order of the line.
+
+    The head of the line waits for its tokens, and nobody overtakes it: a large request is not passed over for ever.
+    """
+
+    def __init__(self, card: ModelCard, clock: Callable[[], float], terms: Terms) -> None:
+        self.breaker = Breaker(clock)
+        self.rates = Rates()
+        self.running = 0
+        self.tokens = 0
+        self.moved = asyncio.Event()
+        self._clock = clock
+        self._terms = terms
+        self._is_paused = False
+        self._waiting: set[Ticket] = set()
+        self._standings: dict[Ticket, tuple[int, int]] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._line: Line[Ticket] = Line(0)
+        self._card = card
+        self.keep(card)
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in the line."""
+        return len(self._waiting)
+
+    def keep(self, card: ModelCard) -> None:
+        """Go by `card` from now on: a model that was loaded again may have other places."""
+        self._card = card
+        self._line.capacity = max(card.places, 1) * self._terms.waiters_per_place
+
+    def pause(self) -> None:
+        """Let nobody in, as while the engine is started again; who waits goes on waiting."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Let in again."""
+        self._is_paused = False
+        self._serve()
+
+    def turn_away(self, error: EngineError) -> None:
+        """Send away all who wait, with `error`."""
+        for ticket in list(self._waiting):
+            self._dismiss(ticket, error)
+
+    def bound(self, request: GenerateRequest) -> int:
+        """Bound the tokens that `request` may take."""
+        return cost.cost(request, self._card, cost.prompt_bound(request.prompt), self._terms.unstated_tokens)
+
+    def join(self, ticket: Ticket) -> asyncio.Future[EngineError | None] | None:
+        """Let `ticket` in, or into the line, whose end the future tells; raise where it cannot or need not wait."""
+        if not math.isnan(ticket.joined):
+            raise RuntimeError("a permit is entered once")
+        ticket.joined = now = self._clock()
+        if wait := self.breaker.wait:
+            raise Unavailable("the engine failed again and again; it is left alone for a while", retry_after=wait)
+        self._check_patience(ticket, now)
+        outcast = self._line.push(ticket)
+        if outcast is ticket:
+            raise self._overloaded("too many requests are waiting", ticket)
+        ticket.turn = asyncio.get_running_loop().create_future()
+        self._waiting.add(ticket)
+        self._move()
+        if outcast is not None:
+            self._gone(outcast)
+            outcast.tell(self._overloaded("too many requests are waiting, most of them yours", outcast))
+        self._serve()
+        if not ticket.is_waiting:
+            return None
+        if ticket.patience.place < math.inf:
+            delay = ticket.patience.place - now
+            ticket.timer = asyncio.get_running_loop().call_later(delay, self._expire, ticket)
+        return ticket.turn
+
+    def settle(self, ticket: Ticket, prompt_tokens: int) -> None:
+        """Hold no more than a prompt of `prompt_tokens` and its answer need."""
+        if ticket.held and not ticket.is_settled:
+            ticket.is_settled = True
+            self.rates.start(self._clock() - ticket.granted)
+            exact = cost.cost(ticket.request, self._card, prompt_tokens, self._terms.unstated_tokens)
+            self.tokens += exact - ticket.held
+            ticket.held = exact
+            if ticket.attempt is not None:
+                ticket.attempt.succeed()
+            self._serve()
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take back what `ticket` holds, or its place in the line."""
+        if ticket.held:
+            self.running -= 1
+            self.tokens -= ticket.held
+            ticket.held = 0
+            if ticket.is_settled:
+                self.rates.finish(self._clock() - ticket.granted, ticket.cost)
+        elif ticket in self._waiting:
+            self._line.remove(ticket)
+            self._gone(ticket)
+        if ticket.attempt is not None:
+            ticket.attempt.give_up()
+        ticket.tell(None)
+        self._serve()
+        self._move()
+
+    def standing(self, ticket: Ticket) -> Standing:
+        """Say where one of the line stands; all are reckoned at once, and again only when the line has moved."""
+        if self._standings is None:
+            self._standings, ahead = {}, 0
+            for position, waiter in enumerate(self._line.order(), 1):
+                self._standings[waiter] = position, ahead
+                ahead += waiter.cost
+        position, ahead = self._standings[ticket]
+        return Standing(position, self.rates.wait(ahead, self.running))
+
+    def _check_patience(self, ticket: Ticket, now: float) -> None:
+        """Refuse who would wait in vain. Who need not wait is let in, whatever was measured: so it is measured anew."""
+        if ticket.patience.place <= now:
+            raise QueueTimeout("the time to wait for a place was over before the wait began")
+        if not self._waiting and self._fits(ticket):
+            return
+        wait = self.rates.wait(self._line.ahead(ticket), self.running)
+        if wait is not None and now + wait + (self.rates.first_seconds or 0.0) > ticket.patience.first_token:
+            left = ticket.patience.first_token - now
+            what = f"the first token would come in about {wait:.1f} s, and the request has {left:.1f} s for it"
+            raise self._overloaded(what, ticket)
+
+    def _serve(self) -> None:
+        """Let in from the head of the line; who came too late to wait any longer is never computed."""
+        now = self._clock()
+        while (head := self._line.head()) is not None:
+            if head.patience.place <= now:
+                self._expire(head)
+            elif not self._fits(head) or (attempt := self._attempt()) is None:
+                return
+            else:
+                self._line.pop()
+                self._gone(head)
+                self.running += 1
+                self.tokens += head.cost
+                head.attempt, head.held, head.granted = attempt, head.cost, now
+                head.tell(None)
+
+    def _attempt(self) -> Attempt | None:
+        """Ask the breaker; where it is open, look again when it may be tried."""
+        attempt = self.breaker.attempt()
+        if attempt is None and (wait := self.breaker.wait) and self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(wait, self._serve_again)
+        return attempt
+
+    def _serve_again(self) -> None:
+        self._retry = None
+        self._serve()
+
+    def _fits(self, ticket: Ticket) -> bool:
+        if self._is_paused or self.running >= max(self._card.places, 1):
+            return False
+        room = self._card.cache_tokens
+        return not self.running or not room or self.tokens + ticket.cost <= room
+
+    def _expire(self, ticket: Ticket) -> None:
+        seconds = self._clock() - ticket.joined
+        self._dismiss(
+            ticket, QueueTimeout(f"no place came free within {seconds:.1f} s", retry_after=self._retry_after(ticket))
+        )
+
+    def _dismiss(self, ticket: Ticket, error: EngineError) -> None:
+        if ticket in self._waiting:
+            self._line.remove(ticket)
+            self._gone(ticket)
+            ticket.tell(error)
+
+    def _gone(self, ticket: Ticket) -> None:
+        self._waiting.discard(ticket)
+        self._move()
+
+    def _move(self) -> None:
+        """Tell who watches the line that it has moved."""
+        self._standings = None
+        self.moved.set()
+        self.moved = asyncio.Event()
+
+    def _overloaded(self, what: str, ticket: Ticket) -> Overloaded:
+        return Overloaded(what, retry_after=self._retry_after(ticket))
+
+    def _retry_after(self, ticket: Ticket) -> float:
+        """Say when the line as it stands would have let `ticket` in."""
+        wait = self.rates.wait(self._line.ahead(ticket), self.running)
+        return 1.0 if wait is None else min(max(wait, 1.0), _LONGEST_RETRY)

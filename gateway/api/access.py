@@ -1,0 +1,122 @@
+"""Who is let through to a route: the credential of a request, its caller, and the guards."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+
+from litestar.connection import ASGIConnection
+from litestar.datastructures import State
+from litestar.handlers.base import BaseRouteHandler
+from litestar.types import HTTPScope
+from litestar.types import Scope as AnyScope
+
+from gateway.api.problems import Problem
+from gateway.auth import ANONYMOUS, Caller, Keyring, Refusal, Scope, Tries
+from gateway.engine import ModelCard
+
+Connection = ASGIConnection[BaseRouteHandler, None, None, State]
+
+_IN_URL = re.compile(rb"llmg_|(?:^|&)(?:api[_-]?key|access_token)=", re.IGNORECASE)
+_CHALLENGE = {"www-authenticate": "Bearer"}
+_CALLER = "caller"
+_MISSING = "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
+_INVALID = "this API key is not valid"
+_TOO_MANY = "too many wrong API keys came from this address"
+
+
+class Access:
+    """Finds the caller of a request; `count` is told why a credential was refused, for the metrics.
+
+    An address that sent too many wrong keys gets 429 for the next ones; a right key is let through all the same.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        count: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keyring = keyring
+        self._count = count
+        self._tries = Tries(clock)
+
+    def caller(self, scope: HTTPScope) -> Caller:
+        """Say who asks; raise `Problem` where nobody is let in like that."""
+        if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
+            raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
+        credential = self._credential(scope)
+        if credential is None:
+            if self._keyring.is_open:
+                return ANONYMOUS
+            raise self._refused("missing", Problem("missing_api_key", _MISSING, headers=_CHALLENGE))
+        found = ANONYMOUS if self._keyring.is_open else self._keyring.find(credential)
+        if isinstance(found, Refusal):
+            raise self._refused(found, self._wrong(scope))
+        return found
+
+    def _credential(self, scope: HTTPScope) -> str | None:
+        """Read the one credential of a request; two that differ could mean two callers."""
+        bearer = [value for name, value in scope["headers"] if name == b"authorization"]
+        plain = [value for name, value in scope["headers"] if name == b"x-api-key"]
+        if len(bearer) > 1 or len(plain) > 1:
+            raise self._refused("duplicate", Problem("duplicate_header", "Authorization and x-api-key may come once"))
+        given = {_bearer(value) for value in bearer} | {value.decode("latin-1").strip() for value in plain}
+        if len(given) > 1:
+            what = "Authorization and x-api-key name different keys; send one of them"
+            raise self._refused("duplicate", Problem("duplicate_header", what))
+        return next(iter(given), None)
+
+    def _wrong(self, scope: HTTPScope) -> Problem:
+        address = scope["client"][0] if scope["client"] else ""
+        wait = self._tries.fail(address)
+        if not wait:
+            return Problem("invalid_api_key", _INVALID, headers=_CHALLENGE)
+        return Problem("rate_limit_exceeded", _TOO_MANY, headers={"retry-after": str(math.ceil(wait))})
+
+    def _refused(self, reason: str, problem: Problem) -> Problem:
+        self._count(reason)
+        return problem
+
+
+async def requires_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let through who may ask models."""
+    _require(connection, Scope.INFER)
+
+
+async def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let through who may change the service and see everything in it."""
+    _require(connection, Scope.ADMIN)
+
+
+async def requires_metrics(connection: Connection, _: BaseRouteHandler) -> None:
+    """Let through who may read the metrics."""
+    _require(connection, Scope.METRICS)
+
+
+def caller_of(scope: AnyScope) -> Caller:
+    """Say who asks, behind a guard."""
+    caller = scope["state"][_CALLER]
+    if not isinstance(caller, Caller):
+        raise TypeError("no guard has let this request through")
+    return caller
+
+
+def check_model(caller: Caller, card: ModelCard, named: str) -> None:
+    """Raise `model_not_found` where the caller may not use the model: to it, there is none of that name."""
+    if not caller.may_use(card):
+        raise Problem("model_not_found", f"there is no model {named!r} for this key", param="model")
+
+
+def _require(connection: Connection, scope: Scope) -> None:
+    access = connection.app.state.access
+    caller = access.caller(connection.scope)
+    if not caller.may(scope):
+        raise Problem("insufficient_scope", f"this key is not for that: it needs the scope {scope.value!r}")
+    connection.scope["state"][_CALLER] = caller
+
+
+def _bearer(value: bytes) -> str:
+    """Take the credential out of `Bearer …`; anything else is no key of anybody's."""
+    scheme, _, credential = value.decode("latin-1").strip().partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""

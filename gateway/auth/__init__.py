@@ -1,0 +1,22 @@
+"""Who may call? API keys, and what each of them is allowed."""
+
+from gateway.auth.caller import ANONYMOUS, Caller, Scope
+from gateway.auth.keyring import KeyEntry, Keyring, Refusal
+from gateway.auth.keys import Key, digest_of, new_key
+from gateway.auth.store import KeyFile, KeyFileError
+from gateway.auth.tries import Tries
+
+__all__ = [
+    "ANONYMOUS",
+    "Caller",
+    "Key",
+    "KeyEntry",
+    "KeyFile",
+    "KeyFileError",
+    "Keyring",
+    "Refusal",
+    "Scope",
+    "Tries",
+    "digest_of",
+    "new_key",
+]

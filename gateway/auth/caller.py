@@ -1,0 +1,38 @@
+"""Who asks, and what it may do."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from gateway.engine import ModelCard
+from gateway.limits.quota import Quota
+
+
+class Scope(StrEnum):
+    """What a key is for: to ask models, to change and see everything, to read the metrics."""
+
+    INFER = "infer"
+    ADMIN = "admin"
+    METRICS = "metrics"
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who asks: `id` is for logs, fairness and limits; `models` of `None` are all; `priority` is its highest."""
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    models: frozenset[str] | None = None
+    quota: Quota = Quota()
+    priority: int = 0
+
+    def may(self, scope: Scope) -> bool:
+        """Say whether it may do what `scope` is for; an admin may do everything."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def may_use(self, card: ModelCard) -> bool:
+        """Say whether it may use the model, by its name or its full id."""
+        return self.models is None or not self.models.isdisjoint((card.name, *card.aliases))
+
+
+ANONYMOUS = Caller(id="", name="anonymous", scopes=frozenset(Scope))

@@ -1,0 +1,134 @@
+"""The file that keys are kept in: SQLite, for its owner's eyes only."""
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from gateway.auth.caller import Scope
+from gateway.auth.keys import Key, new_key
+from gateway.limits.quota import Quota
+
+_TABLE = """CREATE TABLE IF NOT EXISTS keys (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL UNIQUE,
+    key BLOB NOT NULL
+) STRICT"""
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# Where SQLite counts the changes of a file, in its header.
+_COUNTER = slice(24, 28)
+
+Stamp = tuple[int, int, int, bytes]
+
+_decoder = msgspec.json.Decoder(Key)
+
+
+class KeyFileError(Exception):
+    """The file of the keys cannot be used; the message says why."""
+
+
+class KeyFile:
+    """Reads and writes the keys of one file; `clock` tells the seconds since 1970."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+
+    def create(
+        self,
+        name: str,
+        *,
+        scopes: frozenset[Scope] = frozenset({Scope.INFER}),
+        models: frozenset[str] | None = None,
+        quota: Quota | None = None,
+        seconds: float | None = None,
+    ) -> tuple[Key, str]:
+        """Make a key that is valid for so many `seconds`, or for ever; return it and its text, to be shown once."""
+        now = self._clock()
+        identity, text, digest = new_key()
+        raw = {
+            "id": identity,
+            "name": name,
+            "digest": digest,
+            "scopes": list(scopes),
+            "models": None if models is None else sorted(models),
+            "quota": msgspec.to_builtins(quota or Quota()),
+            "created": now,
+            "expires": None if seconds is None else now + seconds,
+        }
+        try:
+            key = msgspec.convert(raw, Key)
+        except msgspec.ValidationError as error:
+            raise KeyFileError(f"no such key can be made: {error}") from error
+        with self._open(is_new=True) as connection:
+            try:
+                connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", _row(key))
+            except sqlite3.IntegrityError as error:
+                raise KeyFileError(f"there is a key named {name!r} already") from error
+        return key, text
+
+    def read(self) -> list[Key]:
+        """List all keys, the revoked and expired too, oldest first; none where there is no file yet."""
+        if not self.path.exists():
+            return []
+        with self._open() as connection:
+            rows = connection.execute("SELECT key FROM keys").fetchall()
+        try:
+            return sorted((_decoder.decode(row[0]) for row in rows), key=lambda key: key.created)
+        except (msgspec.DecodeError, TypeError) as error:
+            raise KeyFileError(f"{self.path}: a key in it cannot be read") from error
+
+    def revoke(self, id_or_name: str) -> Key:
+        """End a key, from now on and for ever; one that is ended already stays as it is."""
+        found = next((key for key in self.read() if id_or_name in (key.id, key.name)), None)
+        if found is None:
+            raise KeyFileError(f"there is no key {id_or_name!r}")
+        if found.revoked is None:
+            found = msgspec.structs.replace(found, revoked=self._clock())
+            with self._open() as connection:
+                connection.execute("UPDATE keys SET key = ? WHERE id = ?", (msgspec.json.encode(found), found.id))
+        return found
+
+    def stamp(self) -> Stamp | None:
+        """Tell this state of the file from any other, for some microseconds; `None` where there is no file."""
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                return status.st_ino, status.st_mtime_ns, status.st_size, file.read(_COUNTER.stop)[_COUNTER]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KeyFileError(f"{self.path}: {error.strerror}") from error
+
+    @contextmanager
+    def _open(self, *, is_new: bool = False) -> Iterator[sqlite3.Connection]:
+        """Open the file in one transaction, and make it first where it is `is_new`; others must not see into it."""
+        try:
+            if is_new:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._check()
+            with closing(sqlite3.connect(self.path, timeout=5.0)) as connection, connection:
+                if is_new:
+                    connection.execute(_TABLE)
+                yield connection
+        except (OSError, sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+            raise KeyFileError(f"{self.path}: {error}") from error
+
+    def _check(self) -> None:
+        status = self.path.stat()
+        if status.st_mode & _OTHERS:
+            mode = stat.S_IMODE(status.st_mode)
+            raise KeyFileError(f"{self.path}: its mode is {mode:04o}, so others may read it; it must be 0600")
+        if status.st_uid != os.geteuid():
+            raise KeyFileError(f"{self.path}: it belongs to another user")
+
+
+def _row(key: Key) -> tuple[str, str, str, bytes]:
+    return key.id, key.name, key.digest, msgspec.json.encode(key)

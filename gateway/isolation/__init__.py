@@ -1,0 +1,7 @@
+"""Any engine in a process of its own: `Isolated` is an `Engine` that starts, watches and replaces it."""
+
+from gateway.isolation.client import LineLost, RemoteEngine
+from gateway.isolation.host import Isolated, isolated
+from gateway.isolation.launch import Care
+
+__all__ = ["Care", "Isolated", "LineLost", "RemoteEngine", "isolated"]

@@ -1,0 +1,116 @@
+"""The engine's process: `python -m gateway.isolation.child`, told what to do by its standard input.
+
+It serves until its standard input ends. Signals do not end it, for a terminal's Ctrl-C and a service manager's SIGTERM
+reach every process of the group, while the gateway still has answers to finish.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from gateway.engine import Engine, EngineError, LoadFailed, PluginError, load
+from gateway.isolation import launch
+from gateway.isolation.launch import Launch
+from gateway.isolation.output import LineFormatter
+from gateway.isolation.server import EngineServer
+
+_log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = "800"
+
+
+def main() -> None:
+    """Read the launch, become the parent's for life and death, and serve."""
+    told = launch.read(sys.stdin.buffer)
+    _die_with(told.parent)
+    _restrain()
+    _log_to_stderr()
+    asyncio.new_event_loop().run_until_complete(_serve(told))
+    # A plugin's threads and tasks may not know that it is over.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _restrain() -> None:
+    """Keep prompts out of core dumps, be the first to go when memory is short, say where a fatal signal struck."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+
+
+async def _serve(told: Launch) -> None:
+    server = EngineServer(told.beat)
+    listener = socket.socket(fileno=told.listener)
+    listener.set_inheritable(False)
+    await server.listen(listener)
+    loading = asyncio.create_task(_load(told, server))
+    await _end_of_input()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(told.leave):
+            loading.cancel()
+            await asyncio.wait({loading})
+            if server.engine is not None:
+                await server.engine.__aexit__(None, None, None)
+            await server.close()
+
+
+async def _load(told: Launch, server: EngineServer) -> None:
+    """Build the engine and enter it; say so, or say why not."""
+    try:
+        # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
+        engine = await asyncio.to_thread(_build, told)
+        server.open(await engine.__aenter__())
+    except PluginError as error:
+        server.refuse(LoadFailed(str(error)))
+    except EngineError as error:
+        server.refuse(error)
+    except Exception:  # noqa: BLE001 - a plugin may raise anything
+        _log.exception("the engine did not load")
+        server.refuse(LoadFailed("the engine could not be loaded; the log says why"))
+
+
+def _build(told: Launch) -> Engine:
+    plugin = load(told.plugin)
+    return plugin.build(msgspec.msgpack.decode(told.settings, type=plugin.settings))
+
+
+async def _end_of_input() -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while await reader.read(1024):
+        pass
+    transport.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What an engine's process writes: its log's records as JSON, a line each, and whatever else it prints."""
+
+import logging
+from collections.abc import Iterator
+
+import msgspec
+from loguru import logger
+from msgspec import Struct
+
+_LONGEST = 8192
+
+
+class Record(Struct, forbid_unknown_fields=True):
+    """One record of the log in the engine's process."""
+
+    level: str
+    text: str
+
+
+class LineFormatter(logging.Formatter):
+    """Writes a record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write level and text, the traceback with it."""
+        return msgspec.json.encode(Record(record.levelname, super().format(record))).decode()
+
+
+class Output:
+    """Cuts what the process writes into lines, and logs each under the engine's name; long ones are cut off."""
+
+    def __init__(self, name: str) -> None:
+        self._log = logger.bind(event="engine_output", engine=name)
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece; an empty one is the end."""
+        for line in self._lines(piece):
+            record = _read(line)
+            if record.text:
+                self._log.log(record.level, "{}", record.text)
+
+    def _lines(self, piece: bytes) -> Iterator[bytes]:
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        yield from lines
+        if not piece or len(self._rest) > _LONGEST:
+            yield self._rest
+            self._rest = b""
+
+
+def _read(line: bytes) -> Record:
+    try:
+        record = msgspec.json.decode(line, type=Record)
+        logger.level(record.level)
+    except (msgspec.DecodeError, ValueError):
+        return Record("INFO", line[:_LONGEST].decode(errors="replace").rstrip())
+    return record

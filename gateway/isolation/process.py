@@ -1,0 +1,138 @@
+"""One engine's process: started with nothing but what it needs, heard, and ended for sure."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from gateway.isolation import launch
+from gateway.isolation.launch import Care, Launch
+from gateway.isolation.output import Output
+
+_MODULE = "gateway.isolation.child"
+_BACKLOG = 8
+_DUMP_SECONDS = 0.25
+
+
+class Recipe(Struct, frozen=True, kw_only=True):
+    """What to run: the engine's name in the logs, its plugin with settings, the environment it has, and the care."""
+
+    name: str
+    plugin: str
+    settings: Struct
+    environment: Mapping[str, str]
+    care: Care
+
+
+class Process:
+    """A running process, and the socket in a private folder at which it serves."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: str, recipe: Recipe) -> None:
+        self._process = process
+        self._folder = folder
+        self._leave = recipe.care.leave
+        self._hearing = asyncio.create_task(self._hear(Output(recipe.name)))
+        self.path = _path(folder)
+        self.pid = process.pid
+
+    @classmethod
+    async def start(cls, recipe: Recipe) -> Self:
+        """Start the process, and tell it what to do. Whoever connects to its socket is answered when it is up."""
+        folder = tempfile.mkdtemp(prefix="llm-gateway-")
+        try:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(_path(folder))
+                listener.listen(_BACKLOG)
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    _MODULE,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    env=dict(recipe.environment),
+                    pass_fds=(listener.fileno(),),
+                    start_new_session=True,
+                )
+                _tell(process, _launch(recipe, listener))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return cls(process, folder, recipe)
+
+    def hide(self) -> None:
+        """Take the socket's name away: who is connected stays so, and nobody else can."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def dump(self) -> None:
+        """Have the process write where each of its threads is, which ends it; one that is stopped cannot."""
+        self._signal(signal.SIGABRT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DUMP_SECONDS):
+                await self._process.wait()
+
+    async def leave(self) -> None:
+        """Let the process leave its engine, within its time; then end it."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(self._leave):
+                await self._process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await self.kill()
+
+    async def kill(self) -> str:
+        """End the process, if it has not ended, and all that it started; say how it ended."""
+        self._signal(signal.SIGKILL)
+        self.hide()
+        status = await self._process.wait()
+        # A process that it started may hold the pipe open; what is left of the output is not waited for long.
+        await asyncio.wait({self._hearing}, timeout=_DUMP_SECONDS)
+        self._hearing.cancel()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the whole session that the process leads."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    async def _hear(self, output: Output) -> None:
+        if self._process.stdout is not None:
+            while piece := await self._process.stdout.read(2**16):
+                output.feed(piece)
+            output.feed(b"")
+
+
+def _path(folder: str) -> str:
+    return str(Path(folder, "engine"))
+
+
+def _launch(recipe: Recipe, listener: socket.socket) -> Launch:
+    return Launch(
+        parent=os.getpid(),
+        listener=listener.fileno(),
+        plugin=recipe.plugin,
+        settings=msgspec.msgpack.encode(recipe.settings),
+        beat=recipe.care.beat,
+        leave=recipe.care.leave,
+    )
+
+
+def _tell(process: asyncio.subprocess.Process, told: Launch) -> None:
+    """Write the launch; it is small enough for the pipe, and a process that died meanwhile is found dead later."""
+    if process.stdin is not None:
+        process.stdin.write(launch.write(told))

@@ -1,0 +1,24 @@
+"""How much may a caller use? Requests and tokens a minute, tokens a day, and requests at once."""
+
+from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded, TooManyConcurrent
+from gateway.limits.limiter import Allowance, Limiter
+from gateway.limits.memory import MemoryStore
+from gateway.limits.quota import Grant, Level, Quota
+from gateway.limits.shared import SharedStore
+from gateway.limits.store import Store, StoreDown
+
+__all__ = [
+    "Allowance",
+    "Grant",
+    "Level",
+    "LimitReached",
+    "Limiter",
+    "MemoryStore",
+    "Quota",
+    "RequestsExceeded",
+    "SharedStore",
+    "Store",
+    "StoreDown",
+    "TokensExceeded",
+    "TooManyConcurrent",
+]

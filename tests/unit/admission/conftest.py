@@ -1,0 +1,70 @@
+"""A door with a clock of its own, and those who want in."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from gateway.admission import Admission, Patience, Terms
+from gateway.engine import Completion, GenerateRequest, ModelCard, Sampling, Started
+from tests.support.clock import Clock
+
+
+class House:
+    """Asks for permits of one model, and looks after those who hold them."""
+
+    def __init__(self, places=2, cache_tokens=0, waiters_per_place=4):
+        self.clock = Clock()
+        self.admission = Admission(Terms(waiters_per_place=waiters_per_place), self.clock)
+        self.card = ModelCard(
+            name="m", context_window=1_000, capabilities=frozenset(), places=places, cache_tokens=cache_tokens
+        )
+        self.log = []
+
+    @property
+    def door(self):
+        return self.admission.door(self.card)
+
+    def permit(self, caller="a", tokens=9, priority=0, **patience):
+        request = GenerateRequest(
+            id="1", model="m", prompt=Completion(""), sampling=Sampling(max_tokens=tokens), priority=priority
+        )
+        return self.admission.permit(request, self.card, caller, Patience(**patience))
+
+    async def work(self, name, permit, until):
+        async with permit:
+            self.log.append(name)
+            await until.wait()
+
+    def start(self, name, until, **terms):
+        return asyncio.create_task(self.work(name, self.permit(**terms), until))
+
+    async def measure(self, seconds=2.0, first=0.5, times=40):
+        """Let requests of 10 tokens pass that take this long, so that the door has its measurements."""
+        for _ in range(times):
+            async with self.permit() as permit:
+                self.clock.advance(first)
+                permit.settle(Started(1))
+                self.clock.advance(seconds - first)
+
+    async def fill(self, stack: AsyncExitStack, **terms):
+        for _ in range(self.card.places):
+            await stack.enter_async_context(self.permit(**terms))
+
+    def assert_empty(self):
+        assert (self.door.running, self.door.tokens, self.door.waiting, len(self.door._line)) == (0, 0, 0, 0)
+
+
+async def settle_down():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def house():
+    return House()
+
+
+@pytest.fixture
+def make_house():
+    return House

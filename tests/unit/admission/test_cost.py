@@ -1,0 +1,70 @@
+"""What a request may cost is bounded before its prompt is tokenized."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.admission import prompt_bound
+from gateway.admission.cost import cost
+from gateway.engine import (
+    Chat,
+    Completion,
+    GenerateRequest,
+    Image,
+    Message,
+    ModelCard,
+    Sampling,
+    Text,
+    Tokens,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+CARD = ModelCard(name="m", context_window=1_000, capabilities=frozenset(), cache_tokens=4_000)
+
+
+def asked(text="x", **sampling):
+    return GenerateRequest(id="1", model="m", prompt=Completion(text), sampling=Sampling(**sampling))
+
+
+@given(st.text())
+def test_no_text_has_more_bytes_than_its_bound(text):
+    assert prompt_bound(Completion(text)) > len(text.encode("utf-8", "replace"))
+
+
+def test_tokens_are_counted_as_they_are():
+    assert prompt_bound(Tokens((1, 2, 3))) == 3
+
+
+def test_every_part_of_a_conversation_counts():
+    parts = (Text("é" * 10), Image(b"", "image/png"), ToolCall("i", "name", "{}"), ToolResult("i", "sun"))
+    bare = prompt_bound(Chat(()))
+    bounds = [prompt_bound(Chat((Message("user", parts[:count]),))) for count in range(5)]
+    assert bare < bounds[0] < bounds[1] < bounds[2] < bounds[3] < bounds[4]
+    assert bounds[1] - bounds[0] == 20
+    assert prompt_bound(Chat((), tools=(Tool("t", "says", {"type": "object"}),))) > bare
+
+
+def test_a_stated_length_is_reserved_and_no_more():
+    assert cost(asked(max_tokens=7), CARD, 100, 512) == 107
+    assert cost(asked(max_length=150), CARD, 100, 512) == 150
+
+
+def test_a_configured_default_counts_where_the_request_says_nothing():
+    request = GenerateRequest(id="1", model="m", prompt=Completion("x"), defaults=Sampling(max_tokens=9))
+    assert cost(request, CARD, 100, 512) == 109
+
+
+def test_an_unstated_length_is_taken_to_be_usual():
+    assert cost(asked(), CARD, 100, 512) == 612
+
+
+@pytest.mark.parametrize("cache", [0, 700, 4_000])
+def test_nothing_costs_more_than_the_context_or_the_cache(cache):
+    card = ModelCard(name="m", context_window=1_000, capabilities=frozenset(), cache_tokens=cache)
+    assert cost(asked(max_tokens=10**9), card, 10**6, 512) == min(1_000, cache or 1_000)
+
+
+def test_a_request_always_costs_something():
+    assert cost(asked(max_length=1), CARD, 0, 512) == 1
