@@ -177,7 +177,7 @@ class Frames:
         self._most = most
         self._rest = bytearray()
 
-    def feed(self, piece: bytes) -> Iterator[bytes]:
+    def feed(self, piece: bytes | memoryview) -> Iterator[bytes]:
         """Take the next piece, yield the bodies that are complete; raise `Malformed` for a frame that is too long."""
         rest = self._rest
         rest += piece

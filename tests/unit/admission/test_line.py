@@ -61,6 +61,18 @@ def test_who_was_served_cheaply_is_served_more_often():
     assert first["long"] == pytest.approx(5, abs=2)
 
 
+def test_who_comes_back_is_still_charged_for_what_it_had():
+    line = Line(99)
+    line.push(Waiter("large", 100))
+    for _ in range(20):
+        line.push(Waiter("small", 10))
+    while line.pop().caller != "large":
+        pass
+    again = Waiter("large", 100)
+    line.push(again)
+    assert line.order().index(again) >= 8
+
+
 def test_who_gives_up_is_charged_nothing():
     line = Line(300)
     for _ in range(50):

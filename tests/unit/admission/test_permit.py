@@ -165,7 +165,7 @@ async def test_who_would_get_the_first_token_too_late_need_not_wait_for_it(house
 
 async def test_a_free_place_is_given_whatever_was_measured(house):
     await house.measure(seconds=100, first=50)
-    async with house.permit(first_token=house.clock() + 0.1) as permit:
+    async with house.permit(), house.permit(first_token=house.clock() + 0.1) as permit:
         assert permit.is_held
 
 

@@ -85,6 +85,16 @@ async def test_what_failed_gives_its_tokens_and_its_place_back(limiter):
     await use(limiter, quota, tokens=100)
 
 
+async def test_only_the_first_settlement_counts(limiter):
+    quota = Quota(tokens_per_day=1_000)
+    async with limiter.hold("a", quota, 1_000) as allowance:
+        allowance.used = 900
+        store, grant = allowance._store, allowance._grant
+    store.settle(grant, 0)
+    with pytest.raises(TokensExceeded):
+        await use(limiter, quota, tokens=101)
+
+
 async def test_a_refusal_takes_nothing(limiter):
     quota = Quota(requests_per_minute=1_000, tokens_per_minute=10_000, tokens_per_day=500)
     await use(limiter, quota, tokens=500, used=500)
