@@ -37,3 +37,7 @@ bench *arguments:
 # Measure what the HTTP path adds to the engine
 overhead *arguments:
     uv run python tests/load/overhead.py {{ arguments }}
+
+# Kill, flood and reload the running service, and print what it keeps of its promises
+chaos *trials:
+    uv run python -m tests.chaos {{ trials }}

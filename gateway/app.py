@@ -1,7 +1,8 @@
 """The only file where everything meets."""
 
+import gc
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import entry_points
 
 from litestar import Litestar, Request, Response
@@ -11,15 +12,20 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 from loguru import logger
 
-from gateway import lifecycle
+from gateway import gauges, lifecycle
+from gateway.admission import Admission, Terms
 from gateway.api import docs
+from gateway.api.access import Access, requires_scope
 from gateway.api.guard import Guard
 from gateway.api.health import HealthController
 from gateway.api.metrics import MetricsController
 from gateway.api.native.controller import NativeController
 from gateway.api.problems import to_problem
+from gateway.api.requests import RequestsController
 from gateway.config import Config, CorsSettings, take_over
 from gateway.hosting import Hosting
+from gateway.limits import RATE_HEADERS, Limiter, SharedStore
+from gateway.live import Live, Rules
 from gateway.service import Inference
 from gateway.telemetry import Telemetry, current_record
 
@@ -28,42 +34,67 @@ ROUTES = "llm_gateway.routes"
 
 def serve() -> Litestar:
     """Make the application in granian's worker, from the configuration that was handed over."""
-    return create_app(take_over())
+    app = create_app(take_over())
+    # All of this lives as long as the process: to look through it again and again took pauses of 45 ms.
+    gc.freeze()
+    return app
 
 
 def create_app(config: Config) -> Litestar:
     """Make the application."""
     telemetry = Telemetry.start(config.telemetry)
+    live = Live(Rules.of(config))
     hosting = Hosting(config.engines, config.server.drain_seconds)
-    telemetry.metrics.watch(hosting.loaded, hosting.up)
-    inference = Inference(hosting, telemetry, config)
+    admission = Admission(_terms(config))
+    limiter = _limiter(config)
+    inference = Inference(hosting, admission, limiter, telemetry, live)
+
+    async def reload(changed: Config) -> None:
+        """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
+        fixed = live.swap(Rules.of(changed))
+        admission.keep(_terms(changed))
+        if fixed:
+            logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
+        await hosting.reload(changed.engines)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
         for warning in config.warnings:
             logger.warning("{}", warning)
         try:
-            async with hosting, lifecycle.watch(hosting):
+            async with aclosing(limiter), hosting, lifecycle.watch(hosting):
                 yield
         finally:
             await telemetry.stop()
 
     app = Litestar(
-        route_handlers=[NativeController, HealthController, MetricsController, *_pages(config), *_custom_routes()],
+        route_handlers=[
+            NativeController,
+            RequestsController,
+            HealthController,
+            MetricsController,
+            *_pages(config),
+            *_custom_routes(),
+        ],
         dependencies={
-            "config": _provide(config),
             "hosting": _provide(hosting),
             "inference": _provide(inference),
+            "live": _provide(live),
             "telemetry": _provide(telemetry),
         },
         exception_handlers={Exception: _answer_problem},
+        guards=[requires_scope],
         cors_config=_cors(config.cors),
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=docs.Description() if config.server.docs else None,
         request_max_body_size=None,
     )
-    app.asgi_handler = telemetry.middleware(Guard(app.asgi_handler, config.server, config.cors.origins))
+    app.state.reload = reload
+    app.state.access = Access(live, lambda reason: telemetry.metrics.auth_failures.add(1, reason))
+    guard = Guard(app.asgi_handler, live)
+    app.asgi_handler = telemetry.middleware(guard)
+    gauges.show(telemetry.metrics, hosting, admission, limiter, guard)
     return app
 
 
@@ -96,8 +127,24 @@ def _cors(settings: CorsSettings) -> CORSConfig | None:
         allow_headers=list(settings.headers),
         allow_credentials=settings.credentials,
         max_age=settings.max_age,
-        expose_headers=["retry-after", "x-ignored-params", "x-request-id"],
+        expose_headers=["retry-after", "retry-after-ms", "x-ignored-params", "x-request-id", *RATE_HEADERS],
     )
+
+
+def _terms(config: Config) -> Terms:
+    settings = config.admission
+    return Terms(
+        waiters_per_place=settings.waiters_per_place,
+        unstated_tokens=settings.unstated_tokens,
+        spare_places=settings.spare_places,
+    )
+
+
+def _limiter(config: Config) -> Limiter:
+    limits = config.limits
+    lease = 2 * config.server.request_seconds
+    store = SharedStore(limits.store_url, seconds=limits.store_seconds, lease=lease) if limits.store_url else None
+    return Limiter(store, when_down=limits.when_down, replicas=limits.replicas)
 
 
 def _custom_routes() -> list[ControllerRouterHandler]:

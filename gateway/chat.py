@@ -23,8 +23,9 @@ _COLUMNS = {
 class Conversation:
     """A streaming chat over `/v1/generate`; every turn sends the whole conversation."""
 
-    def __init__(self, url: str, system: str | None, asked: Mapping[str, object]) -> None:
+    def __init__(self, url: str, key: str | None, system: str | None, asked: Mapping[str, object]) -> None:
         self._url = url
+        self._headers = _bearer(key)
         self._asked = {key: value for key, value in asked.items() if value is not None}
         self._messages = [{"role": "system", "content": system}] if system else []
         self._console = Console(highlight=False)
@@ -33,7 +34,7 @@ class Conversation:
     def run(self) -> int:
         """Talk until the input ends or says /exit; return the exit code."""
         try:
-            with httpx.Client(base_url=self._url, timeout=_TIMEOUT) as self._client:
+            with httpx.Client(base_url=self._url, headers=self._headers, timeout=_TIMEOUT) as self._client:
                 model = self._wait_until_ready()
                 if sys.stdin.isatty():
                     self._console.print(f"{self._asked.get('model', model)}; /exit leaves, Ctrl-C stops an answer")
@@ -88,17 +89,24 @@ class ChatError(Exception):
     """The gateway said no; the message is its own."""
 
 
-def show_models(url: str) -> int:
+def show_models(url: str, key: str | None) -> int:
     """Print the models of the gateway at `url`; return the exit code."""
     try:
-        models = httpx.get(f"{url}/v1/models", timeout=_TIMEOUT).raise_for_status().json()["data"]
+        answer = httpx.get(f"{url}/v1/models", headers=_bearer(key), timeout=_TIMEOUT)
+        if answer.is_error:
+            return _complain(answer.json()["error"]["message"])
+        models = answer.json()["data"]
         rows = [list(_COLUMNS), *([_shown(model[key]) for key in _COLUMNS.values()] for model in models)]
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
         return _complain(f"cannot list the models of {url}: {error}")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def _bearer(key: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `serve` (the default), `chat`, `engines`, `models`, `check` and `bench`."""
+"""The command line: `serve` (the default), `chat`, `engines`, `models`, `keys`, `check` and `bench`."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from gateway import __version__, config
+from gateway import __version__, config, keys
 from gateway.bench import flags
 from gateway.engine import PluginError, installed, load
 
@@ -17,6 +17,7 @@ _HELP = {
     "--model": "the default engine's model: a hub id, a folder or a GGUF file",
     "--device": "cpu, cuda or auto",
     "--log-level": "DEBUG, INFO, WARNING or ERROR (default INFO)",
+    "--insecure-no-auth": "serve whoever comes, where there is no key, on any address",
 }
 _ANSWER_TOKENS = 512
 
@@ -34,12 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command_first(words: list[str]) -> list[str]:
-    """Put the command before the flags, each of which takes a value; where none is named it is `serve`."""
+    """Put the command before the flags, most of which take a value; where none is named it is `serve`."""
     if words and words[0] in ("-h", "--help", "--version"):
         return words
     at = 0
     while at < len(words) and words[at].startswith("-"):
-        at += 1 if "=" in words[at] else 2
+        at += 1 if "=" in words[at] or words[at] in config.SWITCHES else 2
     command = words[at : at + 1] or ["serve"]
     return [*command, *words[:at], *words[at + 1 :]]
 
@@ -55,11 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="chat with a model of a running gateway")
     for command, run in ((models, _models), (chat, _chat)):
         command.add_argument("--url", help="where the gateway is (default: where the configuration has it listen)")
+        command.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
         command.set_defaults(run=run)
     bench = commands.add_parser("bench", help="measure a running gateway, or any server that speaks OpenAI's dialect")
     bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
     bench.set_defaults(run=_bench)
     flags.add_flags(bench)
+    keys.add_commands(commands.add_parser("keys", help="make, list and revoke the keys of callers"))
     chat.add_argument("--model", help="the model to talk to (default: the gateway's first)")
     chat.add_argument("--system", help="a system message to begin with")
     chat.add_argument("--temperature", type=float, help="0 for the likeliest answer")
@@ -74,11 +77,14 @@ def _configured(command: argparse.ArgumentParser, run: Callable[[argparse.Namesp
     command.set_defaults(run=run)
     command.add_argument("--config", metavar="FILE", help="a TOML file (or LLM_GATEWAY_CONFIG)")
     for flag, path in config.FLAGS.items():
-        command.add_argument(flag, dest=path, metavar=flag.strip("-").upper().replace("-", "_"), help=_HELP[flag])
+        if flag in config.SWITCHES:
+            command.add_argument(flag, dest=path, action="store_const", const="true", help=_HELP[flag])
+        else:
+            command.add_argument(flag, dest=path, metavar=flag.strip("-").upper().replace("-", "_"), help=_HELP[flag])
 
 
-def _read(options: argparse.Namespace) -> config.Config:
-    return config.read(options.config, {path: getattr(options, path) for path in config.FLAGS.values()})
+def _layers(options: argparse.Namespace) -> tuple[str | None, dict[str, str | None]]:
+    return options.config, {path: getattr(options, path) for path in config.FLAGS.values()}
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -86,11 +92,11 @@ def _serve(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: os._exit(0))  # nothing runs yet, and granian takes a while to import
     from gateway.serving import serve  # noqa: PLC0415 - granian is for this command only
 
-    return serve(_read(options))
+    return serve(config.read(*_layers(options)))
 
 
 def _check(options: argparse.Namespace) -> int:
-    found = _read(options)
+    found = config.read(*_layers(options))
     for warning in found.warnings:
         print(f"warning: {warning}")
     engines = ", ".join(f"{name} ({engine.plugin})" for name, engine in found.engines.items())
@@ -101,7 +107,7 @@ def _check(options: argparse.Namespace) -> int:
 def _engines(options: argparse.Namespace) -> int:
     """List the plugins even where the configuration is wrong: one of them may be why."""
     try:
-        engines, trouble = _read(options).engines, None
+        engines, trouble = config.look(*_layers(options)).engines, None
     except config.ConfigError as error:
         engines, trouble = {}, error
     for name, point in sorted(installed().items()):
@@ -124,7 +130,7 @@ def _state(plugin: str, used: str) -> str:
 def _models(options: argparse.Namespace) -> int:
     from gateway.chat import show_models  # noqa: PLC0415 - httpx and rich are for the clients only
 
-    return show_models(_url(options))
+    return show_models(_url(options), _key(options))
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -135,14 +141,22 @@ def _chat(options: argparse.Namespace) -> int:
         "temperature": options.temperature,
         "max_new_tokens": options.max_new_tokens,
     }
-    return Conversation(_url(options), options.system, asked).run()
+    return Conversation(_url(options), _key(options), options.system, asked).run()
 
 
 def _url(options: argparse.Namespace) -> str:
-    return str(options.url or config.read().server.url)
+    return str(options.url or config.look().server.url)
+
+
+def _key(options: argparse.Namespace) -> str | None:
+    key: str | None = options.api_key or config.api_key()
+    if key and not (key.isascii() and key.isprintable()):  # the libraries would show it in their error
+        raise config.ConfigError("the API key has characters that no header can carry")
+    return key
 
 
 def _bench(options: argparse.Namespace) -> int:
     from gateway.bench.command import run  # noqa: PLC0415 - aiohttp and rich are for the clients only
 
+    options.api_key = _key(options)
     return run(options, _url(options))

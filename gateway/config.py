@@ -1,34 +1,54 @@
-"""The configuration: one struct per concern, read from the layers of `gateway.layers`, complete and checked.
+"""The configuration: the structs of `gateway.settings`, read from the layers of `gateway.layers`, complete and checked.
 
 Within the environment `LLM_GATEWAY__SERVER__PORT` wins over the plain name `PORT`. Unknown keys are refused, and every
 error names the layer and the path at fault. Nothing else in the gateway reads the environment.
 """
 
+import ipaddress
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway import layers
+from gateway.auth import KeyFile, KeyFileError
 from gateway.engine import PluginError, load
-from gateway.layers import DEFAULT_ENGINE, FLAGS, HANDOVER, PLAIN, ConfigError, Layers, Tree
+from gateway.layers import API_KEY, DEFAULT_ENGINE, FLAGS, HANDOVER, PLAIN, SWITCHES, ConfigError, Layers, Tree
+from gateway.settings import (
+    AdmissionSettings,
+    AuthSettings,
+    Config,
+    CorsSettings,
+    EngineSettings,
+    GenerateSettings,
+    LimitsSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
 
 __all__ = [
     "FLAGS",
     "PLAIN",
+    "SWITCHES",
+    "AdmissionSettings",
+    "AuthSettings",
     "Config",
     "ConfigError",
     "CorsSettings",
     "EngineSettings",
     "GenerateSettings",
+    "LimitsSettings",
     "ServerSettings",
     "TelemetrySettings",
+    "api_key",
     "command",
+    "environment",
     "hand_over",
+    "look",
     "main_process",
     "read",
     "take_over",
@@ -37,78 +57,10 @@ __all__ = [
 # The settings that a plain name sets where the engine has such a setting, and a warning where it has none.
 _OPTIONAL = {PLAIN[name]: name for name in ("MODEL_NAME", "DEVICE")}
 
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+# The path of a setting, and what is wrong with it.
+Problem = tuple[str, str]
 
-
-class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[server]`: where to listen, and what every request must keep to."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65_535)] = 8000
-    workers: int = 1
-    drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
-    request_seconds: Seconds = 600.0
-    max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1024 * 1024
-    body_seconds: Seconds = 10.0
-    idle_seconds: Annotated[int, Meta(ge=1, le=60)] = 15
-    ping_seconds: Seconds = 15.0
-    stall_seconds: Seconds = 20.0
-    allowed_hosts: tuple[str, ...] = ()
-    strict: bool = False
-    docs: bool = True
-
-    @property
-    def url(self) -> str:
-        """Where a client on this machine finds the service."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - all addresses
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-
-class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[cors]`: which web pages may call; closed where `origins` is empty."""
-
-    origins: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ("GET", "POST")
-    headers: tuple[str, ...] = ("authorization", "content-type", "traceparent", "x-api-key")
-    credentials: bool = False
-    max_age: Annotated[int, Meta(ge=0, le=86_400)] = 600
-
-
-class GenerateSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[generate]`: defaults of `/v1/generate`, never caps."""
-
-    max_length: Annotated[int, Meta(ge=1)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-
-
-class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[telemetry]`: logs, metrics and traces."""
-
-    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    log_format: Literal["auto", "json", "text"] = "auto"
-    metrics_enabled: bool = True
-    otlp_endpoint: str | None = None
-    otlp_traces_endpoint: str | None = None
-    otlp_protocol: Literal["grpc", "http/protobuf"] = "http/protobuf"
-    service_name: str = "llm-gateway"
-
-
-class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[engines.NAME]`: the plugin that runs, and the plugin's own settings."""
-
-    plugin: str = "hf"
-    settings: dict[str, Any] = {}
-
-
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration. The first engine is the one that answers where a request names no model."""
-
-    server: ServerSettings = ServerSettings()
-    cors: CorsSettings = CorsSettings()
-    generate: GenerateSettings = GenerateSettings()
-    telemetry: TelemetrySettings = TelemetrySettings()
-    engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
-    warnings: tuple[str, ...] = ()
+_STORES = ("redis", "rediss", "unix")
 
 
 class _Handover(Struct, frozen=True):
@@ -119,19 +71,20 @@ class _Handover(Struct, frozen=True):
 
 
 def read(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
-    """Read all layers; `flags` maps paths like `server.port` to texts. Raise `ConfigError`."""
-    laid = layers.read(file, os.environ, flags or {}, _settings())
-    _default_engine(laid.tree)
-    config = laid.convert(laid.tree, Config)
-    if problem := _contradiction(config):
-        path, what = problem
-        raise laid.error(f"$.{path}", what)
-    warnings: list[str] = []
-    engines = {
-        name: msgspec.structs.replace(engine, settings=_engine_settings(name, engine, laid, warnings))
-        for name, engine in config.engines.items()
-    }
-    return msgspec.structs.replace(config, engines=engines, warnings=tuple(warnings))
+    """Read all layers, to serve by; `flags` maps paths like `server.port` to texts. Raise `ConfigError`."""
+    config, laid = _read(file, flags)
+    _refuse(laid, _openings(config))
+    return config
+
+
+def look(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
+    """Read all layers for who does not serve, and may not read the keys. Raise `ConfigError`."""
+    return _read(file, flags)[0]
+
+
+def api_key() -> str | None:
+    """Find the key that the clients of the command line send; it is no setting of the service."""
+    return layers.variable(API_KEY, os.environ)
 
 
 def hand_over(config: Config) -> None:
@@ -153,6 +106,11 @@ def main_process() -> int | None:
     return found.main if found else None
 
 
+def environment() -> dict[str, str]:
+    """Copy the environment, for what an engine's process may know of it."""
+    return dict(os.environ)
+
+
 def command() -> str:
     """Say how this program was called, for who shall call it again."""
     return "uv run llm-gateway" if "UV_RUN_RECURSION_DEPTH" in os.environ else "llm-gateway"
@@ -161,6 +119,24 @@ def command() -> str:
 def _handed_over() -> _Handover | None:
     text = os.environ.get(HANDOVER)
     return msgspec.json.decode(text, type=_Handover) if text else None
+
+
+def _read(file: str | None, flags: Mapping[str, str | None] | None) -> tuple[Config, Layers]:
+    laid = layers.read(file, os.environ, flags or {}, _settings())
+    _default_engine(laid.tree)
+    config = laid.convert(laid.tree, Config)
+    _refuse(laid, _contradictions(config))
+    warnings: list[str] = []
+    engines = {
+        name: msgspec.structs.replace(engine, settings=_engine_settings(name, engine, laid, warnings))
+        for name, engine in config.engines.items()
+    }
+    return msgspec.structs.replace(config, engines=engines, warnings=tuple(warnings)), laid
+
+
+def _refuse(laid: Layers, problems: Iterator[Problem]) -> None:
+    for path, what in problems:
+        raise laid.error(f"$.{path}", what)
 
 
 def _settings() -> list[str]:
@@ -176,25 +152,70 @@ def _default_engine(tree: Tree) -> None:
         tree["engines"] = {DEFAULT_ENGINE: engines[DEFAULT_ENGINE]} | engines
 
 
-def _contradiction(config: Config) -> tuple[str, str] | None:
-    """Say what no type can say: the path at fault, and what is wrong with it."""
+def _contradictions(config: Config) -> Iterator[Problem]:
+    """Yield what no type can say: the path at fault, and what is wrong with it."""
     if config.server.workers != 1:
-        return "server.workers", (
-            f"{config.server.workers} is refused: one worker a process keeps the metrics true and the batch whole;"
-            " run more replicas to scale"
-        )
+        why = "one worker a process keeps the metrics true and the batch whole; run more replicas to scale"
+        yield "server.workers", f"{config.server.workers} is refused: {why}"
     if config.warnings:
-        return "warnings", "there is no such setting"
+        yield "warnings", "there is no such setting"
     if not config.engines:
-        return "engines", "at least one engine is needed"
+        yield "engines", "at least one engine is needed"
     if config.cors.credentials and "*" in config.cors.origins:
-        return "cors.credentials", "credentials cannot be allowed to every origin; name the origins"
+        yield "cors.credentials", "credentials cannot be allowed to every origin; name the origins"
     for key in ("otlp_endpoint", "otlp_traces_endpoint"):
         url = getattr(config.telemetry, key)
         if url is not None and not _is_url(url):
-            return f"telemetry.{key}", f"{url!r} is no URL; expected http:// or https:// and a host"
-    bad = next((name for name in config.engines if not name.isidentifier()), None)
-    return None if bad is None else (f"engines.{bad}", f"{bad!r} is no name for an engine; use letters, digits and _")
+            yield f"telemetry.{key}", f"{url!r} is no URL; expected http:// or https:// and a host"
+    store = config.limits.store_url
+    if store is not None and store.partition("://")[0] not in _STORES:  # it may hold a password: it is not repeated
+        yield "limits.store_url", "it is no address of a store; expected redis://, rediss:// or unix://"
+    for name in config.engines:
+        if not name.isidentifier():
+            yield f"engines.{name}", f"{name!r} is no name for an engine; use letters, digits and _"
+    yield from _same_keys(config.auth)
+
+
+def _same_keys(auth: AuthSettings) -> Iterator[Problem]:
+    """Yield the keys that have two names: only one of them could be meant."""
+    names: dict[str, str] = {}
+    for name, entry in auth.keys.items():
+        first = names.setdefault(entry.sha256, name)
+        if first != name:
+            yield f"auth.keys.{name}.sha256", f"this is the key of auth.keys.{first} already"
+
+
+def _openings(config: Config) -> Iterator[Problem]:
+    """Yield what would let people in who should stay outside."""
+    auth, server = config.auth, config.server
+    if auth.file is None:
+        has_keys = bool(auth.keys)
+    else:
+        try:
+            has_keys = bool(KeyFile(Path(auth.file)).read())
+        except (KeyFileError, OSError) as error:
+            yield "auth.file", f"the keys cannot be read: {error}"
+            return
+    if has_keys or auth.insecure_no_auth:
+        return
+    if auth.file is not None:
+        how = f"make one (`{command()} keys create NAME`), or say --insecure-no-auth"
+        yield "auth.file", f"there is no key in {auth.file} yet; {how}"
+    elif not _is_loopback(server.host):
+        how = f"make one (`{command()} keys create NAME --file keys.db`) and set auth.file, or say --insecure-no-auth"
+        yield "server.host", f"there is no key, so whoever reaches {server.host} could use the models; {how}"
+
+
+def _is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches `host`, as far as anybody knows."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        return ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0]).is_loopback
+    except (OSError, ValueError):
+        return False
 
 
 def _is_url(text: str) -> bool:

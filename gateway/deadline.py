@@ -1,51 +1,97 @@
 """One timer a generation, and the one way to end a generation from outside."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Self
+import time
+from collections.abc import Awaitable
+from typing import Self, TypeVar
 
-from gateway.engine import DeadlineExceeded, EngineError, GenerateEvent
+from msgspec import Struct
+
+from gateway.engine import DeadlineExceeded, EngineError
+
+T = TypeVar("T")
+
+
+class Times(Struct, frozen=True, kw_only=True):
+    """What a request says of its time, in seconds: for all of it, in the line, and until the first token."""
+
+    total: float | None = None
+    queue: float | None = None
+    first_token: float | None = None
 
 
 class Deadline:
-    """Reads events until the time is up or somebody cuts the generation off.
+    """Waits for the parts of a generation until the time is up or somebody cuts it off.
 
-    A time-out around each event would cost some 6 µs a token; one timer that cancels the read in flight costs none.
+    A time-out around each event would cost some 6 µs a token; one timer that cancels the wait in flight costs none.
+    It runs from `arm` on: the wait in the line before that has a timer of its own. Moments are those of
+    `time.monotonic`.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, first_seconds: float | None = None) -> None:
+        now = time.monotonic()
+        self.ends = now + seconds
+        self.first = self.ends if first_seconds is None else min(self.ends, now + first_seconds)
         self._seconds = seconds
+        self._first_seconds = first_seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._reader: asyncio.Task[object] | None = None
+        self._waiter: asyncio.Task[object] | None = None
         self._error: EngineError | None = None
 
     async def __aenter__(self) -> Self:
-        error = DeadlineExceeded(f"the answer was not finished within {self._seconds:g} s")
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.cut, error)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
+
+    @property
+    def left(self) -> float:
+        """The seconds until all must be over."""
+        return max(0.0, self.ends - time.monotonic())
+
+    def arm(self) -> None:
+        """Let the time run: until the first token, where that has a time of its own, else until the end."""
+        if self.first < self.ends:
+            self._set(self.first, f"the first token did not come within {self._first_seconds:g} s")
+        else:
+            self.relax()
+
+    def relax(self) -> None:
+        """Let only the end count from now on: the first token is there."""
+        if self._timer is None or self.first < self.ends:
+            self._set(self.ends, f"the answer was not finished within {self._seconds:g} s")
 
     def cut(self, error: EngineError) -> None:
-        """End the generation: the read in flight, or else the next one, raises `error`."""
+        """End the generation: the wait in flight, or else the next one, raises `error`."""
         if self._error is None:
             self._error = error
-            if self._reader is not None:
-                self._reader.cancel()
+            if self._waiter is not None:
+                self._waiter.cancel()
 
-    async def next(self, events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent | None:
-        """Return the next event, or `None` at the end; raise what `cut` was given."""
+    async def wait(self, work: Awaitable[T]) -> T:
+        """Return what `work` returns, the next event as a rule; raise what `cut` was given."""
         if self._error is not None:
+            if asyncio.iscoroutine(work):
+                work.close()
             raise self._error
-        reader = self._reader = asyncio.current_task()
+        waiter = self._waiter = asyncio.current_task()
         try:
-            return await anext(events, None)
+            return await work
         except asyncio.CancelledError:
             # Ours, unless the task was cancelled from elsewhere too.
-            if self._error is not None and reader is not None and reader.uncancel() == 0:
+            if self._error is not None and waiter is not None and waiter.uncancel() == 0:
                 raise self._error from None
             raise
         finally:
-            self._reader = None
+            self._waiter = None
+
+    def _set(self, moment: float, message: str) -> None:
+        self._disarm()
+        loop = asyncio.get_running_loop()
+        # The loop may have a clock of its own.
+        delay = moment - time.monotonic()
+        self._timer = loop.call_later(delay, self.cut, DeadlineExceeded(message))
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
-import msgspec
 from loguru import logger
-from msgspec import Struct
 
 from gateway.config import EngineSettings
 from gateway.deadline import Deadline
@@ -22,43 +20,12 @@ from gateway.engine import (
     Status,
     Unavailable,
     UnknownModel,
-    load,
 )
+from gateway.seat import Seat
+
+__all__ = ["Hosting", "Seat"]
 
 _STATUS_SECONDS = 1.0
-
-
-def _set_event() -> asyncio.Event:
-    event = asyncio.Event()
-    event.set()
-    return event
-
-
-class Seat(Struct, kw_only=True, eq=False):
-    """One configured engine, loaded or not; `cards` are remembered while it is unloaded."""
-
-    name: str
-    plugin: str
-    settings: Struct
-    build: Callable[[Struct], Engine]
-    engine: Engine | None = None
-    health: Health = Health.STARTING
-    detail: str = "the model is loading"
-    is_silent: bool = False
-    cards: tuple[ModelCard, ...] = ()
-    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
-    running: set[Deadline] = msgspec.field(default_factory=set)
-    idle: asyncio.Event = msgspec.field(default_factory=_set_event)
-
-    def answers_to(self, name: str) -> ModelCard | None:
-        """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
-        named = (card for card in self.cards if name == card.name or name in card.aliases)
-        return next(named, self.cards[0] if name == self.name and self.cards else None)
-
-    @property
-    def standing(self) -> Health:
-        """Its health, as far as was heard of it: an engine that does not answer for itself has failed, for now."""
-        return Health.FAILED if self.is_silent and self.health is Health.READY else self.health
 
 
 class Hosting:
@@ -68,7 +35,7 @@ class Hosting:
         self._drain_seconds = drain_seconds
         self._loads: set[asyncio.Task[None]] = set()
         self._draining = False
-        self.seats = tuple(_seat(name, settings) for name, settings in engines.items())
+        self.seats = tuple(Seat.of(name, settings) for name, settings in engines.items())
         self.settled = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -101,6 +68,10 @@ class Hosting:
     def up(self) -> dict[str, bool]:
         """Say of each engine whether it serves."""
         return {seat.name: seat.standing is Health.READY for seat in self.seats}
+
+    def restarts(self) -> Mapping[tuple[str, ...], float]:
+        """Count how often each engine's process was replaced, by engine and reason."""
+        return {(seat.name, reason): number for seat in self.seats for reason, number in seat.restarts.items()}
 
     def name_of(self, model: str | None) -> str:
         """Say what the model is called that `model` means, whether it is ready or not; empty for none of ours."""
@@ -152,6 +123,18 @@ class Hosting:
         await self._leave(seat, Health.UNLOADED, "the model was unloaded; load it to use it again")
         return seat
 
+    async def reload(self, engines: Mapping[str, EngineSettings]) -> None:
+        """Go over to other engines: what is unchanged runs on; the rest finish what they run, and leave or load anew.
+
+        Returns at once; how each load went is in the log.
+        """
+        before = {seat.name: seat for seat in self.seats}
+        same = {name for name, settings in engines.items() if name in before and before[name].origin == settings}
+        seats = {name: before[name] if name in same else Seat.of(name, engines[name]) for name in engines}
+        self.seats = tuple(seats.values())
+        for name in (before.keys() | seats.keys()) - same:
+            self._begin(self._replace(before.get(name), seats.get(name)))
+
     async def ask_all(self) -> list[Status]:
         """Ask every engine how it is, at once."""
         return await asyncio.gather(*map(self.status, self.seats))
@@ -167,13 +150,11 @@ class Hosting:
         except Exception as error:  # noqa: BLE001 - late, or whatever a plugin may raise
             if not seat.is_silent and not isinstance(error, TimeoutError):
                 logger.opt(exception=error).error("the engine {!r} cannot say how it is", seat.name)
-            seat.is_silent = seat.engine is engine
+            if seat.engine is engine:
+                seat.hear(None)
             return Status(health=Health.FAILED, detail="the engine does not say how it is")
-        if seat.engine is not engine:
-            return status
-        seat.is_silent = False
-        if status.health is Health.FAILED:
-            seat.health, seat.detail = status.health, status.detail
+        if seat.engine is engine:
+            seat.hear(status)
         return status
 
     def drain(self) -> None:
@@ -207,6 +188,18 @@ class Hosting:
         for seat in self.seats:
             if seat.health is Health.STARTING:
                 self._ready(seat)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+
+    async def _replace(self, old: Seat | None, new: Seat | None) -> None:
+        """Leave the old engine before the new one is entered: two of them might not fit into memory."""
+        if old is not None:
+            await self._leave(old, Health.UNLOADED, "the configuration has another engine of this name, or none")
+        if new is not None:
+            await self._enter(new)
 
     async def _enter(self, seat: Seat) -> None:
         async with seat.lock:
@@ -251,7 +244,7 @@ class Hosting:
 
     async def _drop(self, seat: Seat) -> None:
         """Leave the engine, if there is one; what goes wrong there must not keep the others from being left."""
-        engine, seat.engine, seat.is_silent = seat.engine, None, False
+        engine = seat.vacate()
         if engine is not None:
             try:
                 await engine.__aexit__(None, None, None)
@@ -278,12 +271,6 @@ class Hosting:
     async def _settle(self, loads: tuple[asyncio.Task[None], ...]) -> None:
         await asyncio.gather(*loads, return_exceptions=True)
         self.settled.set()
-
-
-def _seat(name: str, settings: EngineSettings) -> Seat:
-    plugin = load(settings.plugin)
-    own = msgspec.convert(settings.settings, plugin.settings)
-    return Seat(name=name, plugin=settings.plugin, settings=own, build=plugin.build)
 
 
 def _cut(seats: Iterable[Seat], error: EngineError) -> None:

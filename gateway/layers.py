@@ -47,9 +47,14 @@ FLAGS = {
     "--model": PLAIN["MODEL_NAME"],
     "--device": PLAIN["DEVICE"],
     "--log-level": PLAIN["LOG_LEVEL"],
+    "--insecure-no-auth": "auth.insecure_no_auth",
 }
 
+# Those of them that take no value.
+SWITCHES = frozenset({"--insecure-no-auth"})
+
 FILE = "LLM_GATEWAY_CONFIG"
+API_KEY = "LLM_GATEWAY_API_KEY"
 HANDOVER = "LLM_GATEWAY_HANDOVER"
 PREFIX = "LLM_GATEWAY__"
 _OURS = "LLM_GATEWAY_"
@@ -125,8 +130,7 @@ def read(
     """Read all layers. `flags` maps paths to texts; `settings` are all known paths, to correct misspelt names with."""
     layers = Layers()
     written = _dotenv()
-    file = file or environment.get(FILE) or written.get(FILE)
-    if file:
+    if file := file or variable(FILE, environment):
         layers.lay(file, _parse(Path(file)))
     for source, variables in ((f"{_DOTENV}: ", written), ("", environment)):
         for name, layer in _variables(source, variables, settings):
@@ -137,6 +141,11 @@ def read(
             layers.lay(flag_of.get(path, path), _nest(path, value))
     _silence(layers, {**written, **environment})
     return layers
+
+
+def variable(name: str, environment: Mapping[str, str]) -> str | None:
+    """Find a variable that is no setting, there or in `.env`."""
+    return environment.get(name) or _dotenv().get(name)
 
 
 def _parse(file: Path) -> Tree:
@@ -175,7 +184,7 @@ def _variables(source: str, variables: Mapping[str, str], settings: Collection[s
         if value := variables.get(name):
             yield name, _nest(path, value)
     for name, value in variables.items():
-        if not name.startswith(_OURS) or not value or name in (FILE, HANDOVER):
+        if not name.startswith(_OURS) or not value or name in (FILE, API_KEY, HANDOVER):
             continue
         if name.startswith(PREFIX):
             yield name, _nest(name.removeprefix(PREFIX).lower().replace("__", "."), value)

@@ -1,12 +1,16 @@
 """Every rule of a generation, in order, on one page."""
 
+import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from typing import cast
 
 from msgspec import structs
 
+from gateway.admission import Admission, Patience, Standing
+from gateway.auth import Caller
 from gateway.config import Config
-from gateway.deadline import Deadline
+from gateway.deadline import Deadline, Times
 from gateway.engine import (
     DeadlineExceeded,
     Finished,
@@ -14,42 +18,102 @@ from gateway.engine import (
     GenerateEvent,
     GenerateRequest,
     ModelCard,
+    Started,
     negotiate,
 )
-from gateway.hosting import Hosting
+from gateway.hosting import Hosting, Seat
+from gateway.limits import Limiter, Quota
+from gateway.live import Live
+from gateway.routing import Routing
 from gateway.telemetry import Telemetry, current_record
+from gateway.visits import Visit, Visits
 
 
 class Inference:
-    """What the dialects call: finds the engine, holds it, watches the clock and tells telemetry."""
+    """What the dialects call: finds the engine, waits for a place in it, watches the clock and tells telemetry."""
 
-    def __init__(self, hosting: Hosting, telemetry: Telemetry, config: Config) -> None:
+    def __init__(
+        self, hosting: Hosting, admission: Admission, limiter: Limiter, telemetry: Telemetry, live: Live
+    ) -> None:
+        self.visits = Visits()
+        self.routing = Routing(hosting)
         self._hosting = hosting
+        self._admission = admission
+        self._limiter = limiter
         self._telemetry = telemetry
-        self.config = config
+        self._live = live
 
-    def card(self, model: str | None) -> ModelCard:
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._live.config
+
+    def card(self, model: str | None, caller: Caller) -> ModelCard:
         """Find the card of `model`, or of the default one; raise `UnknownModel` or `Unavailable`."""
-        current_record().model = self._hosting.name_of(model)
-        return self._hosting.find(model)[1]
+        current_record().model = self.routing.name(model)
+        return self.routing.find(model, caller)[1]
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+    def waiting(self, seat: Seat) -> int:
+        """Count who waits for a place in the engine's models."""
+        doors = (self._admission.doors.get(card.name) for card in seat.cards)
+        return sum(door.waiting for door in doors if door is not None)
+
+    def admit(self, request: GenerateRequest, caller: Caller, times: Times | None = None) -> Visit:
+        """Make the visit of a request; raise where nobody could serve it. It holds nothing until it is generated."""
+        seat, card = self.routing.find(request.model, caller)
+        negotiate(request, card)
+        deadline, patience = self._limit(times or Times(total=request.timeout))
+        if request.priority > caller.priority:
+            request = structs.replace(request, priority=caller.priority)
+        permit = self._admission.permit(request, card, caller.id, patience)
+        return Visit(request=request, caller=caller, seat=seat, card=card, permit=permit, deadline=deadline)
+
+    def generate(self, visit: Visit) -> AsyncGenerator[GenerateEvent, None]:
         """Yield the events of one generation; an `EngineError` before `Started` is an HTTP status.
 
         Time that runs out after `Started` is an end like any other: what was said stands, the reason is `deadline`.
         """
-        seat, card = self._hosting.find(request.model)
-        negotiate(request, card)
-        with self._telemetry.generation(request, card, seat.plugin) as watch:
+        return cast("AsyncGenerator[GenerateEvent, None]", self._run(visit))
+
+    def generate_told(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
+        """Yield where the request stands in the line, as long as it waits there, and then its events."""
+        visit.is_told = True
+        return self._run(visit)
+
+    async def _run(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
+        deadline, permit = visit.deadline, visit.permit
+        with (
+            self._telemetry.generation(visit.request, visit.card, visit.seat.plugin) as watch,
+            self.visits.enter(visit),
+        ):
+            visit.watch = watch
             async with (
-                Deadline(
-                    self.config.server.request_seconds if request.timeout is None else request.timeout
-                ) as deadline,
-                self._hosting.lease(seat, deadline) as engine,
-                aclosing(engine.generate(structs.replace(request, model=card.name, trace=watch.traceparent))) as events,
+                deadline,
+                self._hosting.lease(visit.seat, deadline) as engine,
+                self._limiter.hold(visit.caller.id, self._quota(visit.caller), permit.cost) as allowance,
+                AsyncExitStack() as held,
             ):
+                visit.headers |= allowance.headers
+                watch.wait()
+                if visit.is_told:
+                    async with aclosing(permit.line()) as line:
+                        while (standing := await deadline.wait(anext(line, None))) is not None:
+                            yield standing
+                    held.push_async_exit(permit)
+                else:
+                    await deadline.wait(held.enter_async_context(permit))
+                watch.place(permit.waited)
+                deadline.arm()
+                asked = structs.replace(
+                    visit.request, model=visit.card.name, timeout=deadline.left, trace=watch.traceparent
+                )
+                events = await held.enter_async_context(aclosing(engine.generate(asked)))
                 try:
-                    while (event := await deadline.next(events)) is not None:
+                    while (event := await deadline.wait(anext(events, None))) is not None:
+                        if type(event) is Started:
+                            deadline.relax()
+                            permit.settle(event)
+                            event = structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
                         watch.see(event)
                         yield event
                 except DeadlineExceeded:
@@ -58,3 +122,26 @@ class Inference:
                     last = Finished(FinishReason.DEADLINE, watch.usage)
                     watch.see(last)
                     yield last
+                finally:
+                    allowance.used = watch.usage.prompt_tokens + watch.usage.completion_tokens
+
+    def _limit(self, times: Times) -> tuple[Deadline, Patience]:
+        """Set the clocks of a request: what it asks for, and no more than the configuration allows."""
+        config = self.config
+        deadline = Deadline(
+            _least(times.total, config.server.request_seconds),
+            _least_known(times.first_token, config.admission.first_token_seconds),
+        )
+        line = time.monotonic() + _least(times.queue, config.admission.queue_seconds)
+        return deadline, Patience(place=min(line, deadline.first), first_token=deadline.first)
+
+    def _quota(self, caller: Caller) -> Quota:
+        return self.config.limits.default if caller.quota.is_open else caller.quota
+
+
+def _least(asked: float | None, most: float) -> float:
+    return most if asked is None else min(asked, most)
+
+
+def _least_known(asked: float | None, most: float | None) -> float | None:
+    return asked if most is None else _least(asked, most)

@@ -1,5 +1,7 @@
 """What all tests share: one echo service for those that only ask, and the skips' reasons in the summary."""
 
+import logging
+
 import pytest
 from hypothesis import settings
 
@@ -15,3 +17,12 @@ def service():
     """One real service with the echo engine; for tests that leave it as they found it."""
     with Service() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _level():
+    """Put the level of all logs back: an application that a test makes in this process sets its own."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)

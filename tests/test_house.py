@@ -28,8 +28,11 @@ SERVICES = {
     "gateway.deadline",
     "gateway.hosting",
     "gateway.limits",
+    "gateway.live",
+    "gateway.routing",
     "gateway.service",
     "gateway.telemetry",
+    "gateway.visits",
 }
 LAYERS = {
     "gateway.engine": set(),
@@ -39,18 +42,26 @@ LAYERS = {
     "gateway.auth": BOTTOM | {"gateway.admission", "gateway.limits"},
     "gateway.isolation": BOTTOM,
     "gateway.layers": BOTTOM,
-    "gateway.config": BOTTOM | {"gateway.layers"},
+    "gateway.settings": BOTTOM | {"gateway.auth", "gateway.layers", "gateway.limits"},
+    "gateway.config": BOTTOM | {"gateway.auth", "gateway.layers", "gateway.settings"},
+    "gateway.keys": BOTTOM | {"gateway.auth", "gateway.config", "gateway.limits"},
     "gateway.deadline": BOTTOM,
     "gateway.telemetry": BOTTOM | {"gateway.config"},
-    "gateway.hosting": BOTTOM | {"gateway.config", "gateway.deadline"},
+    "gateway.seat": BOTTOM | {"gateway.config", "gateway.deadline", "gateway.isolation"},
+    "gateway.hosting": BOTTOM | {"gateway.config", "gateway.deadline", "gateway.seat"},
+    "gateway.live": BOTTOM | {"gateway.auth", "gateway.config"},
+    "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting"},
+    "gateway.visits": BOTTOM
+    | {"gateway.admission", "gateway.auth", "gateway.deadline", "gateway.hosting", "gateway.telemetry"},
     "gateway.service": BOTTOM | SERVICES,
     "gateway.lifecycle": BOTTOM | SERVICES,
     "gateway.api": BOTTOM | SERVICES,
-    "gateway.app": BOTTOM | SERVICES | {"gateway.api", "gateway.lifecycle"},
+    "gateway.gauges": BOTTOM | SERVICES | {"gateway.api"},
+    "gateway.app": BOTTOM | SERVICES | {"gateway.api", "gateway.gauges", "gateway.lifecycle"},
     "gateway.serving": BOTTOM | {"gateway.config"},
     "gateway.chat": BOTTOM,
     "gateway.bench": {"gateway"},
-    "gateway.cli": BOTTOM | {"gateway.config", "gateway.serving", "gateway.chat", "gateway.bench"},
+    "gateway.cli": BOTTOM | {"gateway.config", "gateway.serving", "gateway.chat", "gateway.bench", "gateway.keys"},
     "gateway.__main__": {"gateway.cli"},
     "gateway": set(),
 }
@@ -152,7 +163,7 @@ def test_every_setting_is_documented(name):
     assert f"`{name}`" in README, f"README.md says nothing of `{name}`"
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check", "bench"])
+@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check", "bench", "keys"])
 def test_every_command_is_documented(command):
     assert f"`{command}`" in README
 

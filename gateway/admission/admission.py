@@ -34,6 +34,12 @@ class Admission:
             door.keep(card)
         return door
 
+    def keep(self, terms: Terms) -> None:
+        """Keep all doors on other terms from now on; who waits or runs stays."""
+        self._terms = terms
+        for door in self.doors.values():
+            door.terms = terms
+
     def turn_away(self, error: EngineError) -> None:
         """Send away all who wait at any door, with `error`."""
         for door in self.doors.values():

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Annotated
 
@@ -16,13 +17,21 @@ from gateway.engine import EngineError, GenerateRequest, ModelCard, Overloaded, 
 
 # Seconds; clients give up on longer waits rather than keep them.
 _LONGEST_RETRY = 60.0
+# Seconds for which a caller that came is reckoned to come again.
+_LATELY = 60.0
+_SPARED_OF = 4
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """How doors are kept: waiters for each place, and tokens for an answer whose length nobody said."""
+    """How doors are kept: waiters for each place, and tokens for an answer whose length nobody said.
+
+    Of the places, `spare_places` (a quarter of them at most) are not for a caller that holds all the others, as long as
+    other callers come: else who asks seldom would wait for the end of an answer each time.
+    """
 
     waiters_per_place: Annotated[int, Meta(ge=1)] = 4
     unstated_tokens: Annotated[int, Meta(ge=1)] = 512
+    spare_places: Annotated[int, Meta(ge=0)] = 1
 
 
 class Door:
@@ -36,10 +45,12 @@ class Door:
         self.rates = Rates()
         self.running = 0
         self.tokens = 0
-        self.moved = asyncio.Event()
+        self._moved: asyncio.Event | None = None
         self._clock = clock
-        self._terms = terms
+        self.terms = terms
         self._is_paused = False
+        self._held: Counter[str] = Counter()
+        self._callers: OrderedDict[str, float] = OrderedDict()
         self._waiting: set[Ticket] = set()
         self._standings: dict[Ticket, tuple[int, int]] | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -53,9 +64,16 @@ class Door:
         return len(self._waiting)
 
     def keep(self, card: ModelCard) -> None:
-        """Go by `card` from now on: a model that was loaded again may have other places."""
+        """Go by `card` and the terms of now: a model that was loaded again may have other places."""
         self._card = card
-        self._line.capacity = max(card.places, 1) * self._terms.waiters_per_place
+        self._line.capacity = max(card.places, 1) * self.terms.waiters_per_place
+
+    @property
+    def moved(self) -> asyncio.Event:
+        """What is set when the line moves next; made for who looks, for most of the time nobody does."""
+        if self._moved is None:
+            self._moved = asyncio.Event()
+        return self._moved
 
     def pause(self) -> None:
         """Let nobody in, as while the engine is started again; who waits goes on waiting."""
@@ -73,7 +91,7 @@ class Door:
 
     def bound(self, request: GenerateRequest) -> int:
         """Bound the tokens that `request` may take."""
-        return cost.cost(request, self._card, cost.prompt_bound(request.prompt), self._terms.unstated_tokens)
+        return cost.cost(request, self._card, cost.prompt_bound(request.prompt), self.terms.unstated_tokens)
 
     def join(self, ticket: Ticket) -> asyncio.Future[EngineError | None] | None:
         """Let `ticket` in, or into the line, whose end the future tells; raise where it cannot or need not wait."""
@@ -82,6 +100,7 @@ class Door:
         ticket.joined = now = self._clock()
         if wait := self.breaker.wait:
             raise Unavailable("the engine failed again and again; it is left alone for a while", retry_after=wait)
+        self._meet(ticket.caller, now)
         self._check_patience(ticket, now)
         outcast = self._line.push(ticket)
         if outcast is ticket:
@@ -105,7 +124,7 @@ class Door:
         if ticket.held and not ticket.is_settled:
             ticket.is_settled = True
             self.rates.start(self._clock() - ticket.granted)
-            exact = cost.cost(ticket.request, self._card, prompt_tokens, self._terms.unstated_tokens)
+            exact = cost.cost(ticket.request, self._card, prompt_tokens, self.terms.unstated_tokens)
             self.tokens += exact - ticket.held
             ticket.held = exact
             if ticket.attempt is not None:
@@ -116,6 +135,9 @@ class Door:
         """Take back what `ticket` holds, or its place in the line."""
         if ticket.held:
             self.running -= 1
+            self._held[ticket.caller] -= 1
+            if not self._held[ticket.caller]:
+                del self._held[ticket.caller]
             self.tokens -= ticket.held
             ticket.held = 0
             if ticket.is_settled:
@@ -154,18 +176,28 @@ class Door:
     def _serve(self) -> None:
         """Let in from the head of the line; who came too late to wait any longer is never computed."""
         now = self._clock()
-        while (head := self._line.head()) is not None:
+        while (head := self._next()) is not None:
             if head.patience.place <= now:
                 self._expire(head)
             elif not self._fits(head) or (attempt := self._attempt()) is None:
                 return
             else:
-                self._line.pop()
+                self._line.take(head)
                 self._gone(head)
                 self.running += 1
+                self._held[head.caller] += 1
                 self.tokens += head.cost
                 head.attempt, head.held, head.granted = attempt, head.cost, now
                 head.tell(None)
+
+    def _next(self) -> Ticket | None:
+        """Find who is to be let in next: the head, unless the last places are not for it but for others behind it."""
+        head = self._line.head()
+        if head is None or not self._is_spared(head):
+            return head
+        if self._line.count(head.caller) == len(self._line):
+            return None
+        return next((ticket for ticket in self._line.order() if not self._is_spared(ticket)), None)
 
     def _attempt(self) -> Attempt | None:
         """Ask the breaker; where it is open, look again when it may be tried."""
@@ -179,10 +211,25 @@ class Door:
         self._serve()
 
     def _fits(self, ticket: Ticket) -> bool:
-        if self._is_paused or self.running >= max(self._card.places, 1):
+        if self._is_paused or self.running >= max(self._card.places, 1) or self._is_spared(ticket):
             return False
         room = self._card.cache_tokens
         return not self.running or not room or self.tokens + ticket.cost <= room
+
+    def _meet(self, caller: str, now: float) -> None:
+        """Remember the last two callers that differ: one of them is another than whoever is asked about."""
+        self._callers[caller] = now
+        self._callers.move_to_end(caller)
+        while len(self._callers) > 2:  # noqa: PLR2004 - two, as it says
+            self._callers.popitem(last=False)
+
+    def _is_spared(self, ticket: Ticket) -> bool:
+        """Tell whether the last places are kept from this caller."""
+        places = max(self._card.places, 1)
+        if self._held[ticket.caller] < places - min(self.terms.spare_places, places // _SPARED_OF):
+            return False
+        now = self._clock()
+        return any(other != ticket.caller and now - at < _LATELY for other, at in self._callers.items())
 
     def _expire(self, ticket: Ticket) -> None:
         seconds = self._clock() - ticket.joined
@@ -203,8 +250,9 @@ class Door:
     def _move(self) -> None:
         """Tell who watches the line that it has moved."""
         self._standings = None
-        self.moved.set()
-        self.moved = asyncio.Event()
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
     def _overloaded(self, what: str, ticket: Ticket) -> Overloaded:
         return Overloaded(what, retry_after=self._retry_after(ticket))

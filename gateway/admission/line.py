@@ -158,6 +158,17 @@ class Line(Generic[W]):
         self._forget(waiter, priority)
         return waiter
 
+    def take(self, waiter: W) -> None:
+        """Serve `waiter`: the head in its turn; anybody else for nothing, as its turn is still to come."""
+        if waiter is self.head():
+            self.pop()
+        else:
+            self.remove(waiter)
+
+    def count(self, caller: str) -> int:
+        """Say how many of `caller` wait."""
+        return self._crowd.count(caller)
+
     def remove(self, waiter: W) -> None:
         """Take one out that waits here and will not be served."""
         self._ranks[waiter.priority].remove(waiter)

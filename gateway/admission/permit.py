@@ -1,6 +1,8 @@
 """The only way to hold a place: an `async with` object, which gives it back however the block ends."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Self
 
 from gateway.admission.door import Door
@@ -38,6 +40,11 @@ class Permit:
         return self._ticket.held > 0
 
     @property
+    def cost(self) -> int:
+        """The bound of its tokens, prompt and answer."""
+        return self._ticket.cost
+
+    @property
     def waited(self) -> float:
         """Seconds from joining to getting the place; NaN before."""
         return self._ticket.granted - self._ticket.joined
@@ -60,8 +67,21 @@ class Permit:
             if standing is not None and standing.position != told:
                 told = standing.position
                 yield standing
-            if moved is self._door.moved:
-                await moved.wait()
+            await moved.wait()
+
+    async def line(self) -> AsyncGenerator[Standing, None]:
+        """Enter, and yield where it stands meanwhile; when this has ended by itself, it is entered."""
+        entering = asyncio.create_task(self.__aenter__())
+        try:
+            async with aclosing(self.updates()) as updates:
+                async for standing in updates:
+                    yield standing
+            await entering
+        except BaseException:
+            entering.cancel()
+            await asyncio.wait({entering})
+            self._leave()
+            raise
 
     async def _enter(self) -> None:
         turn = self._door.join(self._ticket)

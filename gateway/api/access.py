@@ -1,9 +1,10 @@
-"""Who is let through to a route: the credential of a request, its caller, and the guards."""
+"""Who is let through to a route: the credential of a request, its caller, and the guard."""
 
 import math
 import re
 import time
 from collections.abc import Callable
+from types import MappingProxyType
 
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
@@ -12,14 +13,22 @@ from litestar.types import HTTPScope
 from litestar.types import Scope as AnyScope
 
 from gateway.api.problems import Problem
-from gateway.auth import ANONYMOUS, Caller, Keyring, Refusal, Scope, Tries
-from gateway.engine import ModelCard
+from gateway.auth import ANONYMOUS, Caller, Refusal, Scope, Tries
+from gateway.live import Live
+from gateway.telemetry import current_record
 
 Connection = ASGIConnection[BaseRouteHandler, None, None, State]
 
 _IN_URL = re.compile(rb"llmg_|(?:^|&)(?:api[_-]?key|access_token)=", re.IGNORECASE)
 _CHALLENGE = {"www-authenticate": "Bearer"}
 _CALLER = "caller"
+_SCOPE = "scope"
+_PUBLIC = "public"
+# What a route says of itself in its `opt`; one that says nothing needs a key that may ask models.
+PUBLIC = MappingProxyType({_PUBLIC: True})
+ADMIN = MappingProxyType({_SCOPE: Scope.ADMIN})
+METRICS = MappingProxyType({_SCOPE: Scope.METRICS})
+
 _MISSING = "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
 _INVALID = "this API key is not valid"
 _TOO_MANY = "too many wrong API keys came from this address"
@@ -33,11 +42,11 @@ class Access:
 
     def __init__(
         self,
-        keyring: Keyring,
+        live: Live,
         count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keyring = keyring
+        self._live = live
         self._count = count
         self._tries = Tries(clock)
 
@@ -46,11 +55,12 @@ class Access:
         if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
             raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
         credential = self._credential(scope)
+        keyring = self._live.rules.keyring
+        if keyring.is_open:
+            return ANONYMOUS
         if credential is None:
-            if self._keyring.is_open:
-                return ANONYMOUS
             raise self._refused("missing", Problem("missing_api_key", _MISSING, headers=_CHALLENGE))
-        found = ANONYMOUS if self._keyring.is_open else self._keyring.find(credential)
+        found = keyring.find(credential)
         if isinstance(found, Refusal):
             raise self._refused(found, self._wrong(scope))
         return found
@@ -79,19 +89,16 @@ class Access:
         return problem
 
 
-async def requires_key(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let through who may ask models."""
-    _require(connection, Scope.INFER)
-
-
-async def requires_admin(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let through who may change the service and see everything in it."""
-    _require(connection, Scope.ADMIN)
-
-
-async def requires_metrics(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let through who may read the metrics."""
-    _require(connection, Scope.METRICS)
+async def requires_scope(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Let through who may: what a route does not say of itself needs a key that may ask models."""
+    if handler.opt.get(_PUBLIC):
+        return
+    scope = handler.opt.get(_SCOPE, Scope.INFER)
+    caller = connection.app.state.access.caller(connection.scope)
+    connection.scope["state"][_CALLER] = caller
+    current_record().key = caller.id
+    if not caller.may(scope):
+        raise Problem("insufficient_scope", f"this key is not for that: it needs the scope {scope.value!r}")
 
 
 def caller_of(scope: AnyScope) -> Caller:
@@ -100,20 +107,6 @@ def caller_of(scope: AnyScope) -> Caller:
     if not isinstance(caller, Caller):
         raise TypeError("no guard has let this request through")
     return caller
-
-
-def check_model(caller: Caller, card: ModelCard, named: str) -> None:
-    """Raise `model_not_found` where the caller may not use the model: to it, there is none of that name."""
-    if not caller.may_use(card):
-        raise Problem("model_not_found", f"there is no model {named!r} for this key", param="model")
-
-
-def _require(connection: Connection, scope: Scope) -> None:
-    access = connection.app.state.access
-    caller = access.caller(connection.scope)
-    if not caller.may(scope):
-        raise Problem("insufficient_scope", f"this key is not for that: it needs the scope {scope.value!r}")
-    connection.scope["state"][_CALLER] = caller
 
 
 def _bearer(value: bytes) -> str:

@@ -6,6 +6,7 @@ HEAD is GET without the body, on every route; the routes themselves know nothing
 import asyncio
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
@@ -14,22 +15,23 @@ from ulid import ULID
 
 from gateway.api.problems import Problem
 from gateway.config import ServerSettings
+from gateway.live import Live
 from gateway.telemetry import current_record, request_id
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names the addresses that stand for all, binds none
+_SINGLE = frozenset({b"content-length", b"content-type", b"origin", b"prefer", b"x-request-timeout"})
 _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECASE)
 
 
 class Guard:
     """Wraps the application; what it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, origins: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, live: Live) -> None:
+        self.in_flight = 0
         self._app = app
-        self._settings = settings
-        self._hosts = _allowed_hosts(settings)
-        self._origins = frozenset(origins)
+        self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -39,10 +41,13 @@ class Guard:
         is_bare = scope["method"] == HttpMethod.HEAD
         answer = _Answer(send, is_bare=is_bare)
         request_id.set(answer.id)
-        body = _Body(scope, receive, self._settings)
+        config = self._live.config
+        body = _Body(scope, receive, config.server)
+        self.in_flight += 1
         try:
-            self._check_host(scope)
-            self._check_origin(scope)
+            _check_host(scope, config.server)
+            _check_single(scope)
+            _check_origin(scope, config.cors.origins)
             if is_bare:
                 scope["method"] = HttpMethod.GET
             await self._app(scope, body.receive, answer.send)
@@ -52,26 +57,10 @@ class Guard:
             logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
             await answer.fail(Problem("internal_error"))
         finally:
+            self.in_flight -= 1
             # A traceback may live on in a cycle; while it held granian's ends, the connection would not be closed.
             body.let_go()
             answer.let_go()
-
-    def _check_host(self, scope: HTTPScope) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
-        if host is None:
-            raise Problem("bad_host", "exactly one well-formed Host header is needed")
-        if self._hosts and host[1].lower() not in self._hosts:
-            raise Problem("bad_host", "this service does not answer to that host; see server.allowed_hosts")
-
-    def _check_origin(self, scope: HTTPScope) -> None:
-        """Refuse what a foreign web page makes its visitor's browser post; also without a body to look at."""
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if not origin or scope["method"] in _SAFE or {origin, "*"} & self._origins:
-            return
-        if origin.partition("://")[2] != headers[b"host"].decode("latin-1"):
-            raise Problem("origin_not_allowed", "web pages of that origin may not call this; see cors.origins")
 
 
 class _Answer:
@@ -156,6 +145,34 @@ class _Body:
         return Problem("request_too_large", f"the body may have {limit} bytes", headers={"connection": "close"})
 
 
+def _check_host(scope: HTTPScope, settings: ServerSettings) -> None:
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+    if host is None:
+        raise Problem("bad_host", "exactly one well-formed Host header is needed")
+    allowed = _allowed_hosts(settings)
+    if allowed and host[1].lower() not in allowed:
+        raise Problem("bad_host", "this service does not answer to that host; see server.allowed_hosts")
+
+
+def _check_single(scope: HTTPScope) -> None:
+    """Refuse a second value where the first and the last could mean different things to who reads them."""
+    names = [name for name, _ in scope["headers"] if name in _SINGLE]
+    if len(names) != len(set(names)):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Problem("duplicate_header", f"the header {twice.decode()} may come once")
+
+
+def _check_origin(scope: HTTPScope, origins: Collection[str]) -> None:
+    """Refuse what a foreign web page makes its visitor's browser post; also without a body to look at."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin or scope["method"] in _SAFE or origin in origins or "*" in origins:
+        return
+    if origin.partition("://")[2] != headers[b"host"].decode("latin-1"):
+        raise Problem("origin_not_allowed", "web pages of that origin may not call this; see cors.origins")
+
+
 def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """Allow HEAD where GET is allowed, and name the methods in one order."""
     if name != b"allow":
@@ -172,6 +189,7 @@ async def _send_nowhere(_: Message) -> None:
     return None
 
 
+@lru_cache(maxsize=8)
 def _allowed_hosts(settings: ServerSettings) -> Collection[str]:
     """Say which Host names to answer to; none in particular when bound to every address."""
     if settings.allowed_hosts:

@@ -1,6 +1,7 @@
 """Probes: is the process alive, may it get traffic, and how is each engine."""
 
 import time
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from litestar import Controller, Response, get
@@ -10,9 +11,11 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import Meta, Struct
 
 from gateway import __version__
+from gateway.api.access import PUBLIC
 from gateway.api.refusals import refusals
 from gateway.engine import Health, Status
 from gateway.hosting import Hosting, Seat
+from gateway.service import Inference
 from gateway.telemetry import ROUTINE
 
 _BEGIN = time.monotonic()
@@ -71,7 +74,7 @@ def _not_ready(body: type[Struct]) -> dict[int, ResponseSpec]:
 class HealthController(Controller):
     """The probes; open to everybody."""
 
-    opt = ROUTINE
+    opt = MappingProxyType({**ROUTINE, **PUBLIC})
     tags = ("health",)
 
     @get(
@@ -81,10 +84,15 @@ class HealthController(Controller):
         response_description="It can serve.",
         responses=refusals() | _not_ready(ServiceHealth),
     )
-    async def health(self, hosting: NamedDependency[Hosting]) -> Response[ServiceHealth]:
+    async def health(
+        self, hosting: NamedDependency[Hosting], inference: NamedDependency[Inference]
+    ) -> Response[ServiceHealth]:
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
         statuses = await hosting.ask_all()
-        engines = [_engine_health(seat, status) for seat, status in zip(hosting.seats, statuses, strict=True)]
+        engines = [
+            _engine_health(seat, status, inference.waiting(seat))
+            for seat, status in zip(hosting.seats, statuses, strict=True)
+        ]
         default = engines[0]
         status = hosting.health
         if status is Health.READY and all(engine.status is not Health.READY for engine in engines):
@@ -127,7 +135,7 @@ class HealthController(Controller):
         return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
 
 
-def _engine_health(seat: Seat, status: Status) -> EngineHealth:
+def _engine_health(seat: Seat, status: Status, waiting: int) -> EngineHealth:
     card = seat.cards[0] if seat.cards else None
     return EngineHealth(
         engine=seat.name,
@@ -138,7 +146,7 @@ def _engine_health(seat: Seat, status: Status) -> EngineHealth:
         loaded=seat.engine is not None,
         device=card.device if card else None,
         running=status.running,
-        waiting=status.waiting,
+        waiting=status.waiting + waiting,
     )
 
 

@@ -1,6 +1,7 @@
 """What Prometheus scrapes."""
 
 import asyncio
+from types import MappingProxyType
 
 from litestar import Controller, Request, get
 from litestar.datastructures import State
@@ -13,10 +14,11 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
+from gateway.api.access import METRICS
 from gateway.api.problems import Problem
-from gateway.api.refusals import refusals
-from gateway.config import Config
+from gateway.api.refusals import KEY, refusals
 from gateway.hosting import Hosting
+from gateway.live import Live
 from gateway.telemetry import ROUTINE, Telemetry
 
 _LINES = """# HELP llm_gateway_requests_total HTTP requests answered.
@@ -41,24 +43,24 @@ def _operation_id(handler: HTTPRouteHandler, method: Method, path: list[str | Pa
 class MetricsController(Controller):
     """The metrics, under two paths."""
 
-    opt = ROUTINE
+    opt = MappingProxyType({**ROUTINE, **METRICS})
     tags = ("metrics",)
 
     @get(
         ["/metrics", "/v1/metrics"],
         operation_id=_operation_id,
         summary="Read the metrics",
-        responses=refusals("not_found") | {HTTP_200_OK: _EXPOSITION},
+        responses=refusals(*KEY, "not_found") | {HTTP_200_OK: _EXPOSITION},
     )
     async def metrics(
         self,
         request: Request[None, None, State],
         telemetry: NamedDependency[Telemetry],
-        config: NamedDependency[Config],
+        live: NamedDependency[Live],
         hosting: NamedDependency[Hosting],
     ) -> ASGIApp:
         """Answer in Prometheus' text format; 404 where metrics are turned off."""
-        if not config.telemetry.metrics_enabled:
+        if not live.config.telemetry.metrics_enabled:
             raise Problem("not_found", "metrics are turned off; set METRICS_ENABLED=true")
         await hosting.ask_all()
         accept = request.headers.get("accept", "")

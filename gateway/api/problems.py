@@ -10,6 +10,7 @@ from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from msgspec import Meta, Struct
 
 from gateway.engine import EngineError, Overloaded, Unavailable
+from gateway.limits import LimitReached
 
 # code -> status, type
 TABLE = {
@@ -17,21 +18,33 @@ TABLE = {
     "invalid_value": (400, "invalid_request_error"),
     "invalid_url": (400, "invalid_request_error"),
     "bad_host": (400, "invalid_request_error"),
+    "key_in_url": (400, "invalid_request_error"),
+    "duplicate_header": (400, "invalid_request_error"),
     "unsupported_parameter": (400, "invalid_request_error"),
     "context_length_exceeded": (400, "invalid_request_error"),
+    "missing_api_key": (401, "authentication_error"),
+    "invalid_api_key": (401, "authentication_error"),
     "origin_not_allowed": (403, "permission_error"),
+    "insufficient_scope": (403, "permission_error"),
     "not_found": (404, "invalid_request_error"),
     "model_not_found": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "body_timeout": (408, "timeout_error"),
     "request_too_large": (413, "invalid_request_error"),
     "unsupported_media_type": (415, "invalid_request_error"),
+    "rate_limit_exceeded": (429, "rate_limit_error"),
+    "tokens_exceeded": (429, "rate_limit_error"),
+    "too_many_concurrent": (429, "rate_limit_error"),
+    "cancelled": (409, "invalid_request_error"),
     "client_closed_request": (499, "invalid_request_error"),
     "write_timeout": (499, "timeout_error"),
     "internal_error": (500, "server_error"),
     "engine_error": (500, "server_error"),
+    "request_quarantined": (500, "server_error"),
     "upstream_unavailable": (502, "upstream_error"),
     "overloaded": (503, "overloaded_error"),
+    "queue_timeout": (503, "overloaded_error"),
+    "engine_restarted": (503, "overloaded_error"),
     "engine_unavailable": (503, "overloaded_error"),
     "draining": (503, "overloaded_error"),
     "load_failed": (503, "overloaded_error"),
@@ -104,6 +117,8 @@ def to_problem(error: BaseException) -> Problem:
     match error:
         case Problem():
             return error
+        case LimitReached():
+            return Problem(error.code, error.message, headers=error.headers)
         case EngineError():
             return Problem(_known_code(error), error.message, param=error.param, headers=_hints(error))
         case HTTPException() if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:
@@ -125,6 +140,6 @@ def _hints(error: EngineError) -> dict[str, str]:
         spread = max(_LATEST_RETRY - error.retry_after, 1)
         seconds = error.retry_after + random.uniform(0, spread)  # noqa: S311 - no secret
         return {"retry-after": str(max(1, round(seconds)))}
-    if error.code in ("deadline_exceeded", "engine_error", "load_failed"):
+    if error.code in ("deadline_exceeded", "engine_error", "load_failed", "request_quarantined", "cancelled"):
         return {"x-should-retry": "false"}
     return {}

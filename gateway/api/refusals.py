@@ -7,8 +7,10 @@ from litestar.openapi.spec import Example
 
 from gateway.api.problems import TABLE, ErrorBody, ErrorDetail, Problem
 
-# The codes that any route can answer with; a route with a body; one that needs an engine; one that lets it generate.
-ANYWHERE = ("invalid_url", "bad_host", "origin_not_allowed", "method_not_allowed", "internal_error")
+# The codes that any route can answer with; one that is not public; one with a body; one that needs an engine; one that
+# lets it generate.
+ANYWHERE = ("invalid_url", "bad_host", "duplicate_header", "origin_not_allowed", "method_not_allowed", "internal_error")
+KEY = ("key_in_url", "missing_api_key", "invalid_api_key", "insufficient_scope", "rate_limit_exceeded")
 BODY = ("invalid_json", "unsupported_media_type", "body_timeout", "request_too_large")
 ENGINE = ("model_not_found", "engine_unavailable", "draining")
 GENERATION = (
@@ -17,7 +19,13 @@ GENERATION = (
     "context_length_exceeded",
     "engine_error",
     "upstream_unavailable",
+    "request_quarantined",
+    "tokens_exceeded",
+    "too_many_concurrent",
+    "cancelled",
     "overloaded",
+    "queue_timeout",
+    "engine_restarted",
     "deadline_exceeded",
 )
 
@@ -34,6 +42,21 @@ _EXAMPLES = {
     "request_too_large": ("the body may have 4194304 bytes", None),
     "engine_error": ("the generation failed inside the engine", None),
     "upstream_unavailable": ("the server behind this engine did not answer", None),
+    "key_in_url": ("a key belongs in the header Authorization, not in a URL", None),
+    "duplicate_header": ("Authorization and x-api-key may come once", None),
+    "missing_api_key": ("an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY", None),
+    "invalid_api_key": ("this API key is not valid", None),
+    "insufficient_scope": ("this key is not for that: it needs the scope 'admin'", None),
+    "rate_limit_exceeded": ("this key may make 60 requests a minute", None),
+    "tokens_exceeded": ("this key may use 10000 tokens a minute", None),
+    "too_many_concurrent": ("this key may have 4 requests at once", None),
+    "cancelled": ("the request was cancelled", None),
+    "queue_timeout": ("no place came free within 10.0 s", None),
+    "engine_restarted": ("the engine's process has ended; it is being replaced", None),
+    "request_quarantined": (
+        "the engine's process ended twice while it ran this request; it is not run again for now",
+        None,
+    ),
     "overloaded": ("too many requests are waiting", None),
     "engine_unavailable": ("the model is not ready: the model is loading", None),
     "load_failed": ("the model 'gpt-2' is no folder", None),

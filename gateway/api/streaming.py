@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from litestar.types import Receive, Scope, Send
 from loguru import logger
 from msgspec import Struct
 
+from gateway.admission import Standing
 from gateway.api.problems import Problem, to_problem
 from gateway.engine import EngineError, Finished, GenerateEvent
 from gateway.telemetry import current_record
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Standing | GenerateEvent)
 
 DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
@@ -64,7 +66,7 @@ async def _end(task: asyncio.Task[T]) -> None:
         raise again
 
 
-async def first_event(receive: Receive, events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
+async def first_event(receive: Receive, events: AsyncGenerator[E, None]) -> E:
     """Read the first event, so that an error before it is an HTTP status; close the stream where there is none."""
     try:
         return await while_connected(receive, _first(events))
@@ -73,7 +75,7 @@ async def first_event(receive: Receive, events: AsyncGenerator[GenerateEvent, No
         raise
 
 
-async def _first(events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
+async def _first(events: AsyncGenerator[E, None]) -> E:
     event = await anext(events, None)
     if event is None:
         raise EngineError(_CUT_OFF)
@@ -81,15 +83,21 @@ async def _first(events: AsyncGenerator[GenerateEvent, None]) -> GenerateEvent:
 
 
 async def frames(
-    first: GenerateEvent, events: AsyncGenerator[GenerateEvent, None], to_frame: Callable[[GenerateEvent], bytes]
+    first: E, events: AsyncGenerator[E, None], to_frame: Callable[[GenerateEvent], bytes]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame."""
-    last = first
+    """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame.
+
+    Where it stands in the line, if that comes before its events, is a comment.
+    """
+    last: Standing | GenerateEvent = first
     async with aclosing(events):
         try:
-            if frame := to_frame(first):
+            while isinstance(last, Standing):
+                yield _comment(last)
+                last = await _first(events)
+            if frame := to_frame(last):
                 yield frame
-            async for last in events:
+            async for last in cast("AsyncGenerator[GenerateEvent, None]", events):
                 if frame := to_frame(last):
                     yield frame
             _check_finished(last)
@@ -102,7 +110,12 @@ async def frames(
             yield DONE
 
 
-def _check_finished(last: GenerateEvent) -> None:
+def _comment(standing: Standing) -> bytes:
+    eta = "" if standing.eta is None else f" eta={standing.eta:.1f}"
+    return f": queue position={standing.position}{eta}\n\n".encode()
+
+
+def _check_finished(last: Standing | GenerateEvent) -> None:
     if not isinstance(last, Finished):
         raise EngineError(_CUT_OFF)
 
@@ -123,13 +136,13 @@ class EventStream:
     def __init__(
         self,
         frames: AsyncGenerator[bytes, None],
-        events: AsyncGenerator[GenerateEvent, None],
+        events: AsyncGenerator[object, None],
         *,
         pace: Pace,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._frames = frames
-        self._events = events
+        self._events: AsyncGenerator[object, None] = events
         self._pace = pace
         self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         self._headers |= {"x-accel-buffering": "no"} | dict(headers or {})

@@ -22,11 +22,15 @@ class PluginError(Exception):
 class Plugin(Generic[S]):
     """An engine as a value: the struct that its configuration table becomes, and how to build it.
 
-    The module that the entry point names imports only msgspec and `gateway.engine`; `build` imports the rest.
+    The module that the entry point names imports only msgspec and `gateway.engine`; `build` imports the rest. An engine
+    that computes much, or may crash, is `isolated`: it runs in a process of its own unless the configuration says
+    otherwise. That process gets no way to the network's libraries where `is_offline` says that it needs none.
     """
 
     settings: type[S]
     build: Callable[[S], Engine]
+    isolated: bool = False
+    is_offline: Callable[[S], bool] = lambda _: False
 
 
 def installed() -> dict[str, EntryPoint]:

@@ -28,7 +28,7 @@ from gateway.engine import (
     Unavailable,
 )
 from gateway.isolation.client import LineLost, RemoteEngine
-from gateway.isolation.launch import Care, scrubbed
+from gateway.isolation.launch import Care
 from gateway.isolation.process import Process, Recipe
 from gateway.isolation.suspects import Run, Suspects
 
@@ -250,14 +250,6 @@ class Isolated(Engine):
         if recent <= 1:
             return 0.0
         return min(care.delay * 2.0 ** (recent - 2), care.longest_delay) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-
-
-def isolated(
-    plugin: str, environment: Mapping[str, str], *, name: str, is_offline: bool
-) -> Callable[[Struct], Isolated]:
-    """Return what builds the plugin's engine in a process of its own, in place of `Plugin.build`."""
-    known = scrubbed(environment, is_offline=is_offline)
-    return lambda settings: Isolated(plugin, settings, known, name=name)
 
 
 def _now() -> float:

@@ -3,11 +3,12 @@
 from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded, TooManyConcurrent
 from gateway.limits.limiter import Allowance, Limiter
 from gateway.limits.memory import MemoryStore
-from gateway.limits.quota import Grant, Level, Quota
+from gateway.limits.quota import RATE_HEADERS, Grant, Level, Quota
 from gateway.limits.shared import SharedStore
 from gateway.limits.store import Store, StoreDown
 
 __all__ = [
+    "RATE_HEADERS",
     "Allowance",
     "Grant",
     "Level",

@@ -38,7 +38,7 @@ class Limiter:
 
     def hold(self, caller: str, quota: Quota, tokens: int) -> "Allowance":
         """Make the allowance of one request that may use `tokens`; enter it to have it."""
-        return Allowance(self, Grant(id=str(ULID()), caller=caller, quota=quota), tokens)
+        return Allowance(self, Grant(id="" if quota.is_open else str(ULID()), caller=caller, quota=quota), tokens)
 
     async def take(self, grant: Grant, tokens: int) -> Store:
         """Take `grant` from the store, or in its place; return where to settle it."""

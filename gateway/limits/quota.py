@@ -19,12 +19,18 @@ class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     @property
     def is_open(self) -> bool:
         """Whether nothing is limited."""
-        return self == Quota()
+        return self is _OPEN or self == _OPEN
 
     def share(self, parts: int) -> "Quota":
         """Return one of `parts` equal parts, each limit at least 1."""
         limits = structs.asdict(self).items()
         return Quota(**{name: limit and max(limit // parts, 1) for name, limit in limits})
+
+
+_OPEN = Quota()
+_RATES = ("requests", "tokens")
+_SAID = ("limit", "remaining", "reset")
+RATE_HEADERS = tuple(f"x-ratelimit-{said}-{rate}" for said in _SAID for rate in _RATES)
 
 
 class Level(Struct, frozen=True):
@@ -52,15 +58,11 @@ class Grant(Struct, kw_only=True, eq=False):
         """The `x-ratelimit-*` headers."""
         return {
             f"x-ratelimit-{what}-{name}": value
-            for name, level in (("requests", self.requests_level), ("tokens", self.tokens_level))
+            for name, level in zip(_RATES, (self.requests_level, self.tokens_level), strict=True)
             if level is not None
-            for what, value in _told(level).items()
+            for what, value in zip(_SAID, _told(level), strict=True)
         }
 
 
-def _told(level: Level) -> dict[str, str]:
-    return {
-        "limit": str(level.limit),
-        "remaining": str(max(level.remaining, 0)),
-        "reset": f"{math.ceil(level.reset * 1_000) / 1_000:g}s",
-    }
+def _told(level: Level) -> tuple[str, str, str]:
+    return str(level.limit), str(max(level.remaining, 0)), f"{math.ceil(level.reset * 1_000) / 1_000:g}s"

@@ -4,8 +4,9 @@ Context variables, so that a generation deep in the engine's stream reaches its 
 A task started by the request inherits them; the record itself is shared, so what the task writes is seen.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from opentelemetry.trace import INVALID_SPAN, Span, format_trace_id
@@ -20,18 +21,26 @@ class RequestRecord:
     """What became of one request; who learns something writes it here. Times are in seconds.
 
     `model` and `code` come from closed sets (cards, error codes): they become labels. `outcome` is worked out from
-    the answer unless somebody knows better.
+    the answer unless somebody knows better; `key` is the id of the caller's key.
     """
 
     span: Span = INVALID_SPAN
     model: str = ""
     code: str = ""
+    key: str = ""
+    is_waiting: bool = False
     outcome: Outcome | None = None
     queue: float | None = None
     ttft: float | None = None
     prompt_tokens: int = 0
     tokens: int = 0
     finish_reason: str = ""
+    left: list[Callable[[], None]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Do what was left for after the answer."""
+        for work in self.left:
+            work()
 
     @property
     def trace_id(self) -> str:
@@ -53,3 +62,12 @@ def open_record(span: Span) -> RequestRecord:
 def current_record() -> RequestRecord:
     """Return the running request's record; outside any request, one that nobody reads."""
     return _record.get() or RequestRecord()
+
+
+def afterwards(work: Callable[[], None]) -> None:
+    """Do `work` when the running request's answer is on its way, so that its client need not wait for it."""
+    record = _record.get()
+    if record is None:
+        work()
+    else:
+        record.left.append(work)

@@ -16,13 +16,14 @@ from gateway.engine import (
     GenerateRequest,
     InvalidRequest,
     ModelCard,
+    Overloaded,
     Started,
     ToolDelta,
     UnknownModel,
     Usage,
 )
 from gateway.telemetry import semconv
-from gateway.telemetry.context import current_record
+from gateway.telemetry.context import afterwards, current_record
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Attributes, Tracing, traceparent
 
@@ -71,6 +72,15 @@ class Generation:
         self._span = self._tracing.begin(f"{self._operation} {self._model}", self._record.span, self._begun_ns)
         return self
 
+    def wait(self) -> None:
+        """Take note that it joins the line."""
+        self._record.is_waiting = True
+
+    def place(self, seconds: float) -> None:
+        """Take note that it has its place, after so many seconds in the line."""
+        self._record.is_waiting = False
+        afterwards(lambda: self._metrics.queue_wait.record(seconds, self._model))
+
     def see(self, event: GenerateEvent) -> None:
         """Take note of the next event."""
         if isinstance(event, _WRITTEN):
@@ -94,6 +104,9 @@ class Generation:
         self._ended_at = self._ended_at or perf_counter()
         code = self._code()
         self._fill_record(code)
+        afterwards(lambda: self._write(code))
+
+    def _write(self, code: str) -> None:
         self._measure(code)
         if self._span.is_recording():
             self._describe(self._span, code)
@@ -126,6 +139,8 @@ class Generation:
     def _measure(self, code: str) -> None:
         metrics, model = self._metrics, self._model
         labels = (self._operation, self._engine, model)
+        if isinstance(self._error, Overloaded) and self.started is None:
+            metrics.shed.add(1, code)
         failure = code or ("" if self._finished is not None else "client_closed_request")
         metrics.server_duration.record(self._ended_at - self._begun_at, *labels, failure)
         if self.started is not None:

@@ -20,6 +20,8 @@ from gateway.engine import ModelCard
 from gateway.telemetry import semconv
 from gateway.telemetry.instruments import Distribution, Tally
 
+Readings = Mapping[tuple[str, ...], float]
+
 _CACHE_SECONDS = 1.0
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -56,6 +58,14 @@ class Metrics:
         self._models = models
         self._engines = engines
 
+    def observe(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Readings]) -> None:
+        """Show what `read` finds at a scrape: a gauge; numbers by label values, which come in the order of `labels`."""
+        self._gauge(name, description, _reader(labels, read))
+
+    def observe_count(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Readings]) -> None:
+        """Show a number that only grows."""
+        self._meter.create_observable_counter(f"llm_gateway.{name}", [_reader(labels, read)], description=description)
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its content type: OpenMetrics for who accepts it, else the classic text.
 
@@ -73,6 +83,8 @@ class Metrics:
     def _count_requests(self) -> None:
         self.requests = self._counter("requests", "HTTP requests answered.", "status", "endpoint", "model")
         self.rejected = self._counter("rejected", "Requests refused, by error code.", "code")
+        self.shed = self._counter("shed", "Generations turned away for want of room, by error code.", "reason")
+        self.auth_failures = self._counter("auth_failures", "Credentials that were refused, by why.", "reason")
         self.client_disconnects = self._counter("client_disconnects", "Clients that left too early.", "phase")
         self.stream_aborts = self._counter("stream_aborts", "Streams that ended in an error, by its code.", "cause")
         self.request_duration = Distribution(
@@ -90,6 +102,12 @@ class Metrics:
         self.cached_tokens = self._counter("cached_tokens", "Tokens of prompts that were not computed again.", "model")
         self.active_requests = Tally(("model",))
         self._gauge("active_requests", "Generations that run or wait.", self.active_requests.observe)
+        self.queue_wait = Distribution(
+            self._histogram(
+                "llm_gateway.queue.wait", "Time that a generation waited for its place.", semconv.REQUEST_BUCKETS
+            ),
+            ("model",),
+        )
         self.generation_duration = Distribution(
             self._histogram(
                 "llm_gateway.generation.duration",
@@ -154,3 +172,7 @@ class Metrics:
 
     def _observe_dropped(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(number, {"signal": signal}) for signal, number in self._dropped().items()]
+
+
+def _reader(labels: Sequence[str], read: Callable[[], Readings]) -> Callable[[CallbackOptions], list[Observation]]:
+    return lambda _: [Observation(number, dict(zip(labels, values, strict=True))) for values, number in read().items()]

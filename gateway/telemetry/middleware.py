@@ -90,16 +90,23 @@ class _Exchange:
         """End the span, count the request and log its line."""
         seconds = (self._ended_at or perf_counter()) - self._begun_at
         record = self._record
+        record.close()
         record.outcome = record.outcome or self._outcome()
         has_left = record.outcome == "client_closed"
         if has_left:
             record.code = record.code or "client_closed_request"
-            metrics.client_disconnects.add(1, "stream" if self._status not in (0, CLIENT_CLOSED) else "compute")
+            metrics.client_disconnects.add(1, self._phase())
         self._status = self._status or CLIENT_CLOSED
         route = str(self._scope.get("path_template") or self._path_of_another_method())
         self._count(metrics, route, seconds)
         self._end_span(route)
         self._log(route, seconds)
+
+    def _phase(self) -> str:
+        """Say what was going on when the client left."""
+        if self._record.is_waiting:
+            return "queue"
+        return "stream" if self._status not in (0, CLIENT_CLOSED) else "compute"
 
     def _path_of_another_method(self) -> str:
         """Name the route that only the method missed, which Litestar does not; each of them takes OPTIONS."""
@@ -166,6 +173,7 @@ class _Exchange:
             method=self._method,
             route=route,
             path=self._path,
+            key_id=record.key or None,
             status=int(self._status),
             code=record.code or None,
             outcome=record.outcome,

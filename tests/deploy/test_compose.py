@@ -1,12 +1,18 @@
 """Everything that the compose file names exists, and its services find each other."""
 
+import os
 import re
+import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from gateway.auth import KeyFile, Keyring, Scope
 from gateway.config import ServerSettings
 from gateway.layers import PLAIN, PREFIX
 from tests.support.dockerfile import environment, said
@@ -23,11 +29,11 @@ LISTENS = {"prometheus": {9090}, "grafana": {3000}, "jaeger": {4317, 4318, 16686
 
 
 def published(service: str) -> set[int]:
-    return {int(port.rsplit(":", 1)[1]) for port in SERVICES[service]["ports"]}
+    return {int(port.rsplit(":", 1)[1]) for port in SERVICES[service].get("ports", [])}
 
 
 def listens(service: str) -> set[int]:
-    return {int(environment()["PORT"])} if service == "gateway" else LISTENS[service]
+    return {int(environment()["PORT"])} if service == "gateway" else LISTENS.get(service, set())
 
 
 def mounts(service: str) -> dict[str, str]:
@@ -65,7 +71,7 @@ def test_a_service_is_pinned_and_confined(service: str):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_ports_are_published_on_loopback_only_under_their_own_number(service: str):
-    for port in SERVICES[service]["ports"]:
+    for port in SERVICES[service].get("ports", []):
         assert re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port)
     assert published(service) <= listens(service)
 
@@ -90,8 +96,53 @@ def test_every_file_that_is_mounted_exists_and_every_volume_is_declared():
     assert used == declared
 
 
-def test_the_gateway_keeps_its_cache_in_a_volume():
-    assert set(mounts("gateway")) == set(said("VOLUME"))
+def test_the_gateway_keeps_its_cache_and_its_keys_in_volumes():
+    assert set(mounts("gateway")) == set(said("VOLUME")[0].split())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of the keys after two starts, and what each of them has shown."""
+    folder = tmp_path_factory.mktemp("keys")
+    [place] = mounts("keys")
+    settings = SERVICES["keys"]
+    (script,) = settings["command"]
+    assert place in script
+    assert f"{place}/keys.db" == environment()["LLM_GATEWAY__AUTH__FILE"]
+    inherited = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "LLM_GATEWAY__AUTH__FILE": str(folder / "keys.db"),
+        "HOST": environment()["HOST"],
+    }
+    words = [*settings["entrypoint"], script.replace(place, str(folder))]
+    shown = [subprocess.run(words, env=inherited, check=True, capture_output=True, text=True).stdout for _ in range(2)]
+    return folder, shown
+
+
+def test_the_first_start_makes_a_key_to_ask_with_and_shows_it_once(made):
+    folder, (first, second) = made
+    caller = Keyring(file=KeyFile(folder / "keys.db")).find(first.strip())
+    assert (caller.name, caller.scopes) == ("first", {Scope.INFER})
+    assert second == ""
+    assert stat.S_IMODE((folder / "keys.db").stat().st_mode) == 0o600
+    assert first.strip().encode() not in b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+def test_the_first_start_makes_a_key_that_prometheus_can_read_and_scrape_with(made):
+    folder, _ = made
+    (job,) = yaml.safe_load((COMPOSE / "prometheus.yaml").read_text())["scrape_configs"]
+    keys = Path("/etc/prometheus") / job["authorization"]["credentials_file"]
+    assert mounts("prometheus")[str(keys.parent)] == mounts("keys")["/var/lib/llm-gateway"]
+    file = folder / keys.name
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+    caller = Keyring(file=KeyFile(folder / "keys.db")).find(file.read_text().strip())
+    assert caller.scopes == {Scope.METRICS}
+
+
+@pytest.mark.parametrize("service", ["gateway", "prometheus"])
+def test_who_needs_keys_waits_until_they_are_made(service: str):
+    assert SERVICES[service]["depends_on"]["keys"]["condition"] == "service_completed_successfully"
+    assert SERVICES["keys"]["restart"] == "no"
 
 
 def test_every_variable_set_for_the_gateway_is_one_that_it_knows():
@@ -127,8 +178,10 @@ def test_prometheus_scrapes_the_gateway_where_it_listens():
     assert prometheus["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
 
 
-def test_promtool_accepts_the_configuration_of_prometheus():
-    assert "SUCCESS" in promtool("check", "config", COMPOSE / "prometheus.yaml")
+def test_promtool_accepts_the_configuration_of_prometheus(made, tmp_path):
+    shutil.copy(COMPOSE / "prometheus.yaml", tmp_path)
+    shutil.copytree(made[0], tmp_path / "keys")
+    assert "SUCCESS" in promtool("check", "config", tmp_path / "prometheus.yaml")
 
 
 def test_grafana_finds_its_provisioning_and_its_dashboards():

@@ -5,12 +5,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway import gauges
 from gateway.engine import Capability, ModelCard
 from gateway.telemetry.instruments import Distribution, Tally
 from gateway.telemetry.metrics import Metrics
@@ -49,7 +51,14 @@ def exposition() -> bytes:
     """All metrics at once: each instrument measured something, an engine is up, and its model is loaded."""
     metrics = Metrics(Resource.get_empty(), lambda: {"spans": 1})
     card = ModelCard(name="some", context_window=8, capabilities=frozenset({Capability.CHAT}))
-    metrics.watch(lambda: [("default", card)], lambda: {"default": True})
+    hosting = SimpleNamespace(
+        loaded=lambda: [("default", card)],
+        up=lambda: {"default": True},
+        restarts=lambda: {("default", "exit"): 1},
+    )
+    door = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
+    admission = SimpleNamespace(doors={"some": door})
+    gauges.show(metrics, hosting, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):
             instrument.add(1, *instrument._labels)

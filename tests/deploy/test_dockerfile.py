@@ -85,8 +85,17 @@ def test_it_runs_as_a_user_without_rights():
 
 def test_it_can_write_where_it_caches_and_that_is_a_volume():
     cache = environment()["XDG_CACHE_HOME"]
-    assert said("VOLUME") == [cache]
+    assert cache in said("VOLUME")[0].split()
     assert f"--create-home --home-dir {cache} " in " ".join(said("RUN"))
+
+
+def test_it_keeps_keys_in_a_volume_of_its_user_and_serves_nobody_without_one():
+    folder = str(Path(environment()["LLM_GATEWAY__AUTH__FILE"]).parent)
+    assert folder in said("VOLUME")[0].split()
+    uid, gid = said("USER")[0].split(":")
+    assert f"install --directory --owner={uid} --group={gid} {folder}" in " ".join(said("RUN"))
+    assert "LLM_GATEWAY__AUTH__INSECURE_NO_AUTH" not in environment()
+    assert "answers nobody without a key" in DOCKERFILE.read_text().partition("\nFROM")[0]
 
 
 def test_it_listens_on_the_port_that_it_exposes_and_stops_by_sigterm():

@@ -61,10 +61,10 @@ def promtool(*arguments: str | Path, text: str = "") -> str:
 
 
 @contextlib.contextmanager
-def scraping(target: str, path: str = "/metrics") -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes `target` (host and port) each second."""
+def scraping(target: str, path: str = "/metrics", **settings: object) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes `target` (host and port) each second; `settings` are others of its job."""
     program = path_of("prometheus")
-    job = {"job_name": "under-test", "metrics_path": path, "static_configs": [{"targets": [target]}]}
+    job = {"job_name": "under-test", "metrics_path": path, "static_configs": [{"targets": [target]}], **settings}
     with TemporaryDirectory() as folder:
         config = Path(folder, "prometheus.json")
         config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))

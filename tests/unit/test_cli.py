@@ -1,7 +1,10 @@
 """The command line without a service."""
 
+import io
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
@@ -57,6 +60,10 @@ def test_flags_go_before_and_after_the_command(capsys, words):
         (["--help"], ["--help"]),
         (["--port", "1", "--help"], ["serve", "--port", "1", "--help"]),
         (["chat", "--model", "a"], ["chat", "--model", "a"]),
+        (["--insecure-no-auth"], ["serve", "--insecure-no-auth"]),
+        (["--insecure-no-auth", "check"], ["check", "--insecure-no-auth"]),
+        (["--insecure-no-auth", "--port", "1", "check"], ["check", "--insecure-no-auth", "--port", "1"]),
+        (["keys", "create", "me"], ["keys", "create", "me"]),
     ],
 )
 def test_the_command_is_found_among_the_flags(words, put):
@@ -140,3 +147,64 @@ def test_models_and_chat_say_in_one_line_that_nobody_answers(capsys):
     for command in ("models", "chat"):
         assert cli.main([command, "--url", "http://127.0.0.1:9"]) == 1
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flag_without_a_value_sets_its_setting(capsys):
+    assert cli.main(["check", "--host", "0.0.0.0"]) == 2  # noqa: S104 - read, not bound
+    assert capsys.readouterr().err.startswith("llm-gateway: --host: server.host: there is no key, ")
+    assert cli.main(["--insecure-no-auth", "check", "--host", "0.0.0.0"]) == 0  # noqa: S104 - read, not bound
+
+
+@pytest.fixture
+def asked():
+    """An address that answers every request with an error, and the headers that it got."""
+    seen = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(dict(self.headers))
+            body = b'{"status": "ready", "model": "m", "data": [], "error": {"message": "this API key is not valid"}}'
+            self.send_response(200 if self.path == "/v1/health" else 401)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+
+
+@pytest.mark.parametrize("words", [["models"], ["chat"], ["bench", "--requests", "1"]], ids=" ".join)
+@pytest.mark.parametrize("way", ["flag", "variable"])
+def test_clients_send_their_key_and_never_print_it(asked, capsys, monkeypatch, words, way):
+    url, seen = asked
+    key = "llmg_" + "k" * 32
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    monkeypatch.setenv("LLM_GATEWAY_API_KEY", "llmg_other" if way == "flag" else key)
+    assert cli.main([*words, "--url", url, *(["--api-key", key] if way == "flag" else [])]) == 1
+    assert {headers.get("Authorization", headers.get("authorization")) for headers in seen} == {f"Bearer {key}"}
+    shown = capsys.readouterr()
+    assert key not in shown.out + shown.err
+
+
+def test_clients_without_a_key_send_none(asked, capsys, monkeypatch):
+    url, seen = asked
+    monkeypatch.delenv("LLM_GATEWAY_API_KEY", raising=False)
+    assert cli.main(["models", "--url", url]) == 1
+    assert capsys.readouterr().err == "llm-gateway: this API key is not valid\n"
+    assert "authorization" not in {name.lower() for name in seen[0]}
+
+
+def test_a_key_that_no_header_can_carry_is_not_repeated(capsys):
+    for key in ("llmg_geheim\n", "llmg_geheimä"):
+        assert cli.main(["models", "--url", "http://127.0.0.1:9", "--api-key", key]) == 2
+        assert "geheim" not in capsys.readouterr().err

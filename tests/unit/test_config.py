@@ -5,9 +5,12 @@ import os
 import pytest
 
 from gateway import config
+from gateway.auth import KeyFile
 from gateway.config import ConfigError
 
 ECHO = {config.PLAIN["ENGINE"]: "echo"}
+EVERYWHERE = ECHO | {"server.host": "0.0.0.0"}  # noqa: S104 - read, not bound
+KEY = "[auth.keys.{}]\nsha256 = '" + "0" * 64 + "'\n"
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +35,7 @@ def test_with_no_configuration_the_builtin_model_is_served_on_loopback():
 
 
 def test_later_layers_win(monkeypatch, tmp_path):
-    file = write(tmp_path, "[server]\nport = 1001\nhost = 'file'\n[engines.default]\nplugin = 'echo'")
+    file = write(tmp_path, "[server]\nport = 1001\nhost = '127.0.0.3'\n[engines.default]\nplugin = 'echo'")
     assert config.read(file).server.port == 1001
     (tmp_path / ".env").write_text("PORT=1002\n")
     assert config.read(file).server.port == 1002
@@ -41,7 +44,7 @@ def test_later_layers_win(monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_GATEWAY__SERVER__PORT", "1004")
     assert config.read(file).server.port == 1004
     found = config.read(file, {"server.port": "1005"})
-    assert (found.server.port, found.server.host) == (1005, "file")
+    assert (found.server.port, found.server.host) == (1005, "127.0.0.3")
 
 
 def test_a_dotenv_long_name_yields_to_the_environments_plain_name(monkeypatch, tmp_path):
@@ -53,7 +56,7 @@ def test_a_dotenv_long_name_yields_to_the_environments_plain_name(monkeypatch, t
 @pytest.mark.parametrize(
     ("name", "value", "path", "expected"),
     [
-        ("HOST", "0.0.0.0", "server.host", "0.0.0.0"),  # noqa: S104 - read, not bound
+        ("HOST", "127.0.0.2", "server.host", "127.0.0.2"),
         ("PORT", "9000", "server.port", 9000),
         ("MAX_LENGTH", "77", "generate.max_length", 77),
         ("TEMPERATURE", "0.5", "generate.temperature", 0.5),
@@ -111,6 +114,21 @@ def test_the_same_key_in_a_file_is_an_error(tmp_path):
         ("[telemetry]\notlp_endpoint = 'collector:4318'", r"gateway\.toml: telemetry\.otlp_endpoint: 'collector:4318'"),
         ("[telemetry]\notlp_traces_endpoint = 'http://'", r"telemetry\.otlp_traces_endpoint: 'http://' is no URL"),
         ("[telemetry]\notlp_endpoint = 'http://x:port'", r"telemetry\.otlp_endpoint: 'http://x:port' is no URL"),
+        ("[auth]\nfiel = 'x'", r"gateway\.toml: auth\.fiel: there is no such setting"),
+        (
+            "[auth.keys.a]\nsha256 = 'llmg_x'",
+            r"gateway\.toml: auth\.keys(\.a|\[\.\.\.\])?\.sha256: expected `str` matching",
+        ),
+        (KEY.format("a") + KEY.format("b"), r"gateway\.toml: auth\.keys\.b\.sha256: this is the key of auth\.keys\.a"),
+        ("[limits.default]\nrequests_per_minute = 0", r"limits\.default\.requests_per_minute: expected `int` >= 1"),
+        ("[limits]\nwhen_down = 'hang'", r"limits\.when_down: .*'hang'; it is one of 'local', 'refuse'$"),
+        ("[limits]\nreplicas = 0", r"gateway\.toml: limits\.replicas: expected `int` >= 1"),
+        (
+            "[limits]\nstore_url = 'http://:hidden@x'",
+            r"limits\.store_url: it is no address of a store; expected redis:",
+        ),
+        ("[admission]\nqueue_seconds = 0", r"gateway\.toml: admission\.queue_seconds: expected `float` > 0"),
+        ("[admission]\nwaiters_per_place = 0", r"admission\.waiters_per_place: expected `int` >= 1"),
         ("[server]\nport = '8000'", r"gateway\.toml: server\.port: expected `int`, got `str`"),
         ("[server]\nstrict = 'true'", r"gateway\.toml: server\.strict: expected `bool`, got `str`"),
         ("[cors]\norigins = 'x'", r"gateway\.toml: cors\.origins: expected `array`, got `str`"),
@@ -275,3 +293,92 @@ def test_a_greeting_can_say_how_the_program_was_called(monkeypatch):
     assert config.command() == "llm-gateway"
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     assert config.command() == "uv run llm-gateway"
+
+
+def test_keys_limits_and_admission_are_read_whole(tmp_path):
+    file = write(
+        tmp_path,
+        KEY.format("shop") + "scopes = ['infer', 'metrics']\nmodels = ['a']\nquota = { tokens_per_day = 5 }\n"
+        "[limits]\nstore_url = 'rediss://:hidden@x:6379/0'\nwhen_down = 'refuse'\nreplicas = 3\n"
+        "[limits.default]\nrequests_per_minute = 7\n[admission]\nfirst_token_seconds = 2\n",
+    )
+    found = config.read(file, ECHO)
+    shop = found.auth.keys["shop"]
+    assert (shop.scopes, shop.models, shop.quota.tokens_per_day) == ({"infer", "metrics"}, {"a"}, 5)
+    assert (found.limits.when_down, found.limits.replicas, found.limits.default.requests_per_minute) == ("refuse", 3, 7)
+    assert (found.admission.first_token_seconds, found.admission.queue_seconds) == (2.0, 10.0)
+
+
+def test_a_key_in_the_configuration_can_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY__AUTH__KEYS__SHOP__SHA256", "1" * 64)
+    monkeypatch.setenv("LLM_GATEWAY__AUTH__KEYS__SHOP__SCOPES", '["admin"]')
+    monkeypatch.setenv("LLM_GATEWAY__AUTH__KEYS__SHOP__QUOTA__CONCURRENT", "2")
+    shop = config.read(flags=EVERYWHERE).auth.keys["shop"]
+    assert (shop.sha256, shop.scopes, shop.quota.concurrent) == ("1" * 64, {"admin"}, 2)
+
+
+def test_a_store_is_never_named_with_its_password(tmp_path):
+    with pytest.raises(ConfigError) as refused:
+        config.read(write(tmp_path, "[limits]\nstore_url = 'http://:hidden@x'"), ECHO)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_the_loopback_needs_no_key(host):
+    assert config.read(flags=ECHO | {"server.host": host}).server.host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "nowhere.invalid", ""])  # noqa: S104 - read, not bound
+def test_any_other_address_needs_a_key_or_a_word(tmp_path, host):
+    file = write(tmp_path, f"[server]\nhost = '{host}'\n")
+    with pytest.raises(
+        ConfigError, match=rf"gateway\.toml: server\.host: there is no key, so .* {host} .*insecure-no-auth"
+    ):
+        config.read(file, ECHO)
+    assert config.read(file, ECHO | {"auth.insecure_no_auth": "true"}).auth.insecure_no_auth
+    assert config.look(file, ECHO).server.host == host
+    (tmp_path / "gateway.toml").write_text(f"[server]\nhost = '{host}'\n{KEY.format('me')}")
+    assert config.read(file, ECHO).auth.keys
+
+
+def test_the_keys_of_a_file_open_any_address(tmp_path):
+    KeyFile(tmp_path / "keys.db").create("me")
+    assert config.read(flags=EVERYWHERE | {"auth.file": "keys.db"}).auth.file == "keys.db"
+
+
+def test_a_file_without_a_key_is_refused_on_the_loopback_too():
+    missing = ECHO | {"auth.file": "Missing/keys.db"}
+    with pytest.raises(
+        ConfigError, match=r"auth\.file: there is no key in Missing/keys\.db yet; make one \(`.*keys create"
+    ):
+        config.read(flags=missing)
+    assert config.read(flags=missing | {"auth.insecure_no_auth": "true"}).auth.file
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "why"),
+    [
+        (0o644, None, "its mode is 0644, so others may read it; it must be 0600"),
+        (0o600, b"no such thing" * 100, "file is not a database"),
+        (0o600, b"", "no such table: keys"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_refused_whatever_was_asked_for(tmp_path, mode, text, why):
+    file = KeyFile(tmp_path / "keys.db")
+    file.create("me")
+    if text is not None:
+        file.path.write_bytes(text)
+    file.path.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"^auth\.file: auth\.file: the keys cannot be read: keys\.db: {why}$"):
+        config.read(flags=ECHO | {"auth.file": "keys.db", "auth.insecure_no_auth": "true"})
+    assert config.look(flags=ECHO | {"auth.file": "keys.db"}).auth.file == "keys.db"
+
+
+def test_the_key_of_the_clients_is_no_setting(monkeypatch, tmp_path):
+    monkeypatch.delenv("LLM_GATEWAY_API_KEY", raising=False)
+    assert config.api_key() is None
+    (tmp_path / ".env").write_text("LLM_GATEWAY_API_KEY=llmg_written\n")
+    assert config.api_key() == "llmg_written"
+    monkeypatch.setenv("LLM_GATEWAY_API_KEY", "llmg_given")
+    assert config.api_key() == "llmg_given"
+    assert "llmg_" not in str(config.read(flags=ECHO))

@@ -32,28 +32,29 @@ async def test_events_pass_and_the_end_is_none():
 
     async with Deadline(FOREVER) as deadline:
         events = one()
-        assert await deadline.next(events) == Delta("x")
-        assert await deadline.next(events) is None
+        assert await deadline.wait(anext(events, None)) == Delta("x")
+        assert await deadline.wait(anext(events, None)) is None
 
 
 async def test_time_that_runs_out_ends_the_read_in_flight_and_the_stream():
     stream = Stream()
     events = stream.events()
     async with Deadline(0.01) as deadline:
-        await deadline.next(events)
+        deadline.arm()
+        await deadline.wait(anext(events, None))
         with pytest.raises(DeadlineExceeded, match=r"within 0\.01 s"):
-            await deadline.next(events)
+            await deadline.wait(anext(events, None))
     assert stream.closed
 
 
 async def test_a_cut_between_two_reads_is_seen_by_the_next():
     events = Stream(2).events()
     async with Deadline(FOREVER) as deadline:
-        await deadline.next(events)
+        await deadline.wait(anext(events, None))
         deadline.cut(Draining("going down"))
         deadline.cut(DeadlineExceeded("too late to matter"))
         with pytest.raises(Draining, match="going down"):
-            await deadline.next(events)
+            await deadline.wait(anext(events, None))
     await events.aclose()
 
 
@@ -63,7 +64,7 @@ async def test_a_cancel_from_elsewhere_stays_a_cancel():
 
     async def read():
         async with Deadline(FOREVER) as deadline:
-            await deadline.next(events)
+            await deadline.wait(anext(events, None))
 
     task = asyncio.create_task(read())
     await asyncio.sleep(0)
@@ -80,7 +81,7 @@ async def test_a_cancel_that_meets_a_cut_wins():
 
     async def read():
         async with deadline:
-            await deadline.next(events)
+            await deadline.wait(anext(events, None))
 
     task = asyncio.create_task(read())
     await asyncio.sleep(0)
@@ -94,8 +95,9 @@ async def test_a_cancel_that_meets_a_cut_wins():
 async def test_a_task_that_was_cut_can_go_on():
     events = Stream(0).events()
     async with Deadline(0.01) as deadline:
+        deadline.arm()
         with pytest.raises(DeadlineExceeded):
-            await deadline.next(events)
+            await deadline.wait(anext(events, None))
     await asyncio.sleep(0)
     assert asyncio.current_task().cancelling() == 0
 
@@ -103,5 +105,39 @@ async def test_a_task_that_was_cut_can_go_on():
 async def test_leaving_stops_the_timer():
     deadline = Deadline(0.01)
     async with deadline:
-        pass
+        deadline.arm()
     assert deadline._timer.cancelled()
+
+
+async def test_no_time_runs_before_it_is_armed():
+    async with Deadline(0.0) as deadline:
+        assert await deadline.wait(asyncio.sleep(0.01, "waited")) == "waited"
+
+
+async def test_the_first_token_has_a_time_of_its_own():
+    async with Deadline(FOREVER, 0.01) as deadline:
+        deadline.arm()
+        with pytest.raises(DeadlineExceeded, match=r"first token did not come within 0\.01 s"):
+            await deadline.wait(asyncio.Event().wait())
+
+
+async def test_after_the_first_token_only_the_end_counts():
+    async with Deadline(FOREVER, 0.01) as deadline:
+        deadline.arm()
+        deadline.relax()
+        assert await deadline.wait(asyncio.sleep(0.03, "waited")) == "waited"
+
+
+async def test_one_timer_runs_at_a_time():
+    async with Deadline(FOREVER) as deadline:
+        deadline.arm()
+        timer = deadline._timer
+        deadline.relax()
+        assert deadline._timer is timer
+
+
+async def test_what_a_cut_keeps_from_running_is_closed():
+    async with Deadline(FOREVER) as deadline:
+        deadline.cut(Draining("going down"))
+        with pytest.raises(Draining):
+            await deadline.wait(asyncio.sleep(FOREVER))

@@ -71,7 +71,7 @@ class Obedient(Engine):
 @pytest.fixture(autouse=True)
 def plugin(monkeypatch):
     Obedient.made, Obedient.gate = [], None
-    monkeypatch.setattr("gateway.hosting.load", lambda _: Plugin(Settings, Obedient))
+    monkeypatch.setattr("gateway.seat.load", lambda _: Plugin(Settings, Obedient))
 
 
 def hosting(drain_seconds=5.0, **engines):
@@ -166,7 +166,7 @@ async def test_unloading_cuts_off_what_does_not_end():
 
         async def run():
             async with Deadline(60) as deadline, found.lease(found.seats[0], deadline):
-                await deadline.next(endless())
+                await deadline.wait(anext(endless(), None))
 
         running = asyncio.create_task(run())
         await asyncio.sleep(0)

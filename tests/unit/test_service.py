@@ -5,20 +5,41 @@ from contextlib import aclosing
 
 import pytest
 
+from gateway.admission import Admission, QueueTimeout, Standing
+from gateway.auth import ANONYMOUS, Caller, Scope
 from gateway.config import Config, EngineSettings, TelemetrySettings
+from gateway.deadline import Times
 from gateway.engine import (
     Completion,
-    DeadlineExceeded,
     FinishReason,
     GenerateRequest,
     Sampling,
+    Started,
     UnknownModel,
     Unsupported,
     collect,
 )
 from gateway.hosting import Hosting
+from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
+from gateway.live import Live, Rules
 from gateway.service import Inference
 from gateway.telemetry import Telemetry
+from gateway.visits import Cancelled
+
+
+class House:
+    """Inference with all that it needs, for one caller."""
+
+    def __init__(self, hosting, telemetry):
+        self.hosting = hosting
+        self.admission = Admission()
+        self.inference = Inference(hosting, self.admission, Limiter(), telemetry, Live(Rules.of(Config())))
+
+    def generate(self, asked, caller=ANONYMOUS, **times):
+        return self.inference.generate(self.inference.admit(asked, caller, Times(**times) if times else None))
+
+    def tell(self, asked, caller=ANONYMOUS):
+        return self.inference.generate_told(self.inference.admit(asked, caller))
 
 
 @pytest.fixture
@@ -31,12 +52,13 @@ async def inference():
     telemetry = Telemetry.start(TelemetrySettings(log_level="CRITICAL"))
     async with Hosting(engines, 5.0) as hosting:
         await hosting.settled.wait()
-        yield Inference(hosting, telemetry, Config())
+        yield House(hosting, telemetry)
     await telemetry.stop()
 
 
-def request(text="a b c", *, model="echo", timeout=None, **sampling):
-    return GenerateRequest(id="r", model=model, prompt=Completion(text), sampling=Sampling(**sampling), timeout=timeout)
+def request(text="a b c", *, name="r", model="echo", timeout=None, **sampling):
+    asked = Sampling(**sampling)
+    return GenerateRequest(id=name, model=model, prompt=Completion(text), sampling=asked, timeout=timeout)
 
 
 async def test_events_come_through(inference):
@@ -60,15 +82,76 @@ async def test_time_that_runs_out_after_the_start_is_an_end_with_its_reason(infe
     assert answer.finished.usage.prompt_tokens == 3
 
 
-async def test_time_that_runs_out_before_the_start_is_an_error(inference):
+async def test_time_that_runs_out_in_the_line_is_never_computed(inference):
     async with aclosing(inference.generate(request(model="slow"))) as holder:
         await anext(holder)
-        with pytest.raises(DeadlineExceeded):
-            await collect(inference.generate(request(model="slow", timeout=0.05)))
+        with pytest.raises(QueueTimeout):
+            await collect(inference.generate(request(model="slow", name="s", timeout=0.05)))
+        assert inference.admission.doors["slow"].waiting == 0
+    assert inference.admission.doors["slow"].running == 0
+
+
+async def test_who_wants_to_know_is_told_its_place_in_the_line(inference):
+    async with aclosing(inference.generate(request(model="slow"))) as holder:
+        await anext(holder)
+        async with aclosing(inference.tell(request(model="slow", name="s"))) as waiting:
+            assert (await anext(waiting)) == Standing(1, None)
+            await holder.aclose()
+            assert type(await anext(waiting)) is Started
+    assert inference.admission.doors["slow"].running == 0
+
+
+async def test_who_leaves_the_line_leaves_nothing_behind(inference):
+    async with aclosing(inference.generate(request(model="slow"))) as holder:
+        await anext(holder)
+        async with aclosing(inference.tell(request(model="slow", name="s"))) as waiting:
+            await anext(waiting)
+            assert inference.admission.doors["slow"].waiting == 1
+        assert inference.admission.doors["slow"].waiting == 0
+        assert [visit.request.id for visit in inference.inference.visits.seen_by(ANONYMOUS)] == ["r"]
+
+
+SHOP = Caller(id="k1", name="shop", scopes=frozenset({Scope.INFER}), quota=Quota(tokens_per_minute=30, concurrent=1))
+OTHER = Caller(id="k2", name="other", scopes=frozenset({Scope.INFER}), models=frozenset({"echo"}))
+
+
+async def test_what_was_used_is_settled_not_what_was_reserved(inference):
+    for _ in range(3):
+        await collect(inference.generate(request(max_tokens=12), SHOP))
+    with pytest.raises(TokensExceeded):
+        await collect(inference.generate(request(max_tokens=12), SHOP))
+
+
+async def test_a_key_has_no_more_at_once_than_it_may(inference):
+    async with aclosing(inference.generate(request(model="slow", max_tokens=1), SHOP)) as running:
+        await anext(running)
+        with pytest.raises(TooManyConcurrent):
+            await collect(inference.generate(request(name="s", max_tokens=1), SHOP))
+
+
+async def test_a_model_of_others_does_not_exist(inference):
+    assert (await collect(inference.generate(request(), OTHER))).text == "a b c"
+    for name in ("slow", "nope"):
+        with pytest.raises(UnknownModel, match=rf"there is no model '{name}' for this key; there is 'echo'$"):
+            inference.inference.card(name, OTHER)
+    assert inference.inference.card(None, OTHER).name == "echo"
+
+
+async def test_requests_are_their_owners_to_see_and_to_end(inference):
+    async with aclosing(inference.generate(request(model="slow", max_tokens=1), SHOP)) as running:
+        await anext(running)
+        visits = inference.inference.visits
+        assert visits.seen_by(OTHER) == []
+        assert not visits.cancel("r", OTHER)
+        assert [visit.phase for visit in visits.seen_by(SHOP)] == ["decode"]
+        assert visits.cancel("r", SHOP)
+        with pytest.raises(Cancelled):
+            await anext(running)
+    assert inference.admission.doors["slow"].running == 0
 
 
 async def test_closing_the_stream_gives_the_lease_back(inference):
-    seat = inference._hosting.seats[1]
+    seat = inference.hosting.seats[1]
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
         assert len(seat.running) == 1
@@ -80,4 +163,4 @@ async def test_closing_the_stream_gives_the_lease_back(inference):
 async def test_an_engine_is_asked_by_its_own_name(inference):
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
-        assert [len(seat.running) for seat in inference._hosting.seats] == [0, 1]
+        assert [len(seat.running) for seat in inference.hosting.seats] == [0, 1]

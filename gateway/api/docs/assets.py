@@ -11,6 +11,8 @@ from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
+from gateway.api.access import PUBLIC
+
 _PACKAGE = distribution("offapi")
 _TYPES = {
     "redoc.js": "text/javascript",
@@ -29,7 +31,7 @@ def url(name: str) -> str:
     return f"/schema/assets/{name}?v={_PACKAGE.version}"
 
 
-@get("/schema/assets/{name:str}", include_in_schema=False)
+@get("/schema/assets/{name:str}", opt=PUBLIC, include_in_schema=False)
 async def asset(name: FromPath[str], request: Request[None, None, State]) -> Response[bytes]:
     """Answer with one file, compressed for who can read that."""
     if name not in _TYPES:

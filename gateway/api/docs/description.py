@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, Schema, Tag
+from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, Schema, SecurityScheme, Tag
 from litestar.openapi.spec.enums import OpenAPIType
 
 from gateway import __version__
@@ -17,16 +17,21 @@ from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
 from gateway.api.health import Alive, Readiness, ServiceHealth
 from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
 from gateway.api.problems import ErrorBody
+from gateway.api.requests import CancelledRequest, LiveRequest, RequestList
+from gateway.limits import RATE_HEADERS
 
 Tree = dict[str, Any]
 
 _BODIES = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ErrorBody)
-STRUCTS = (*_BODIES, ServiceHealth, Readiness, Alive)
+STRUCTS = (*_BODIES, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
     "x-should-retry": "`false` where another try would fail in the same way.",
     "retry-after": "Seconds until another try makes sense.",
+    "retry-after-ms": "The same in milliseconds, and exact.",
+    "www-authenticate": "How to send a key.",
+    **dict.fromkeys(RATE_HEADERS, "How the key's limits stand; left out where it has none."),
     "allow": "The methods that this path takes.",
 }
 _ABOUT = """One dependable HTTP service in front of language models that run on your own machines.
@@ -34,18 +39,23 @@ _ABOUT = """One dependable HTTP service in front of language models that run on 
 The same document in other clothes: [Scalar](/schema), [Swagger UI](/docs), [ReDoc](/redoc),
 [JSON](/schema/openapi.json).
 
-Every error has the body `ErrorBody`, and every answer the header `x-request-id`."""
+Every error has the body `ErrorBody`, and every answer the header `x-request-id`. Where the service has keys, send one:
+`Authorization: Bearer KEY`, or `x-api-key: KEY`."""
 _TAGS = {
     "generate": "Go on with a text, or answer a conversation. A sampling parameter that is left out is what the service"
     " is configured with, else what the model's own generation config says, else what its description says.",
     "models": "What is served here; load and unload.",
+    "requests": "What waits and what runs; look, and end it.",
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",
 }
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 # The headers that an error of this status may have beside its id.
 _HINTS = {
+    "401": ("www-authenticate",),
     "405": ("allow",),
+    "409": ("x-should-retry",),
+    "429": ("retry-after", "retry-after-ms", *RATE_HEADERS),
     "500": ("x-should-retry",),
     "503": ("retry-after", "x-should-retry"),
     "504": ("x-should-retry",),
@@ -62,7 +72,14 @@ class Description(OpenAPIConfig):
             description=_ABOUT,
             license=License(name="Apache License 2.0", identifier="Apache-2.0"),
             tags=[Tag(name, description) for name, description in _TAGS.items()],
-            components=Components(headers={name: _header(text) for name, text in HEADERS.items()}),
+            components=Components(
+                headers={name: _header(text) for name, text in HEADERS.items()},
+                security_schemes={
+                    "bearer": SecurityScheme(type="http", scheme="bearer"),
+                    "x-api-key": SecurityScheme(type="apiKey", name="x-api-key", security_scheme_in="header"),
+                },
+            ),
+            security=[{"bearer": []}, {"x-api-key": []}, {}],
             use_handler_docstrings=True,
             openapi_router=router(),
             render_plugins=[SCALAR, SWAGGER, REDOC, JsonRenderPlugin()],

@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.response import Redirect
 
+from gateway.api.access import PUBLIC
 from gateway.api.docs.assets import asset, url
 
 _PAGE = """<!doctype html>
@@ -69,14 +70,14 @@ def _tag(name: str) -> str:
 
 
 def _also_at(path: str, page: Page) -> HTTPRouteHandler:
-    @get(path, media_type=MediaType.HTML, include_in_schema=False)
+    @get(path, media_type=MediaType.HTML, opt=PUBLIC, include_in_schema=False)
     async def show() -> bytes:
         return page.html
 
     return show
 
 
-@get("/", include_in_schema=False)
+@get("/", opt=PUBLIC, include_in_schema=False)
 async def _front() -> Redirect:
     return Redirect("/schema")
 
@@ -89,7 +90,7 @@ async def _refuse_unknown(request: Request[None, None, State]) -> None:
 
 def router() -> Router:
     """Make the router that Litestar fills with the pages and the document."""
-    return Router("/schema", route_handlers=[], include_in_schema=False, before_request=_refuse_unknown)
+    return Router("/schema", route_handlers=[], opt=PUBLIC, include_in_schema=False, before_request=_refuse_unknown)
 
 
 SCALAR = Page("/scalar", _SCALAR, "scalar.js")

@@ -17,14 +17,16 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
+from gateway.api.access import ADMIN, caller_of
 from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
 from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
-from gateway.api.native.translate import reword, to_request
+from gateway.api.native.translate import reword, to_request, to_times
 from gateway.api.payload import read_payload
 from gateway.api.problems import Problem
-from gateway.api.refusals import BODY, ENGINE, GENERATION, refusals
+from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
+from gateway.api.times import read_times, wants_updates
 from gateway.config import Config
 from gateway.engine import EngineError, Fold, GenerateEvent, ModelCard, Started
 from gateway.hosting import Hosting, Seat
@@ -65,7 +67,7 @@ class NativeController(Controller):
         operation_class=GenerateOperation,
         tags=["generate"],
         summary="Go on with a text",
-        responses=refusals(*BODY, *ENGINE, *GENERATION),
+        responses=refusals(*KEY, *BODY, *ENGINE, *GENERATION),
     )
     async def generate(
         self,
@@ -73,24 +75,26 @@ class NativeController(Controller):
         inference: NamedDependency[Inference],
     ) -> ASGIApp:
         """Go on with a text, or answer a conversation; whole, or as Server-Sent Events."""
-        config = inference.config
+        config, caller = inference.config, caller_of(request.scope)
         wanted, ignored = (await read_payload(request)).decode(_decoder)
         headers = _ignored(ignored, config)
-        card = inference.card(wanted.model)
-        asked = to_request(wanted, card, config.generate, request_id.get())
-        rendering = Rendering(wanted, card.name, asked.id)
-        events = inference.generate(asked)
+        card = inference.card(wanted.model, caller)
         try:
+            asked = to_request(wanted, card, config.generate, request_id.get(), caller.priority)
+            visit = inference.admit(asked, caller, read_times(request.headers, to_times(wanted)))
+            rendering = Rendering(wanted, card.name, asked.id)
             if wanted.stream:
+                tell = inference.generate_told if wants_updates(request.headers) else inference.generate
+                events = tell(visit)
                 first = await first_event(request.receive, events)
                 pace = Pace(config.server.ping_seconds, config.server.stall_seconds)
                 body_frames = frames(first, events, rendering.to_frame)
-                return EventStream(body_frames, events, pace=pace, headers=headers)
-            reply = await while_connected(request.receive, _whole(events, rendering))
+                return EventStream(body_frames, events, pace=pace, headers=headers | visit.headers)
+            reply = await while_connected(request.receive, _whole(inference.generate(visit), rendering))
         except EngineError as error:
             reword(error, wanted)
             raise
-        return ASGIResponse(body=reply, media_type="application/json", headers=headers)
+        return ASGIResponse(body=reply, media_type="application/json", headers=headers | visit.headers)
 
     @get(
         "/models",
@@ -98,20 +102,22 @@ class NativeController(Controller):
         tags=["models"],
         summary="List the models",
         response_description="The models.",
-        responses=refusals(),
+        responses=refusals(*KEY),
     )
-    async def models(self, hosting: NamedDependency[Hosting]) -> ModelList:
-        """List the models, in the shape that OpenAI's clients read."""
-        return ModelList("list", [_to_object(seat, card) for seat in hosting.seats for card in seat.cards])
+    async def models(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> ModelList:
+        """List the models that the caller may use, in the shape that OpenAI's clients read."""
+        cards = inference.routing.cards(caller_of(request.scope))
+        return ModelList("list", [_to_object(seat, card) for seat, card in cards])
 
     @post(
         ["/models/{name:str}/load", "/models/{owner:str}/{name:str}/load"],
         status_code=HTTP_200_OK,
+        opt=ADMIN,
         operation_id=_operation_id,
         tags=["models"],
         summary="Load a model",
         response_description="The model, ready.",
-        responses=refusals(*ENGINE, "load_failed"),
+        responses=refusals(*KEY, *ENGINE, "load_failed"),
     )
     async def load(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Load a model, by its name, its full id or its engine's name, and answer when it is ready."""
@@ -120,11 +126,12 @@ class NativeController(Controller):
     @post(
         ["/models/{name:str}/unload", "/models/{owner:str}/{name:str}/unload"],
         status_code=HTTP_200_OK,
+        opt=ADMIN,
         operation_id=_operation_id,
         tags=["models"],
         summary="Unload a model",
         response_description="The model, unloaded.",
-        responses=refusals("model_not_found", "engine_unavailable"),
+        responses=refusals(*KEY, "model_not_found", "engine_unavailable"),
     )
     async def unload(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""

@@ -10,6 +10,7 @@ _MODEL = "smollm2-135m-instruct"
 _PROMPT = "The capital of France is"
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Stop = Annotated[str, Meta(min_length=1, max_length=512)]
 ServedModel = Annotated[str, Meta(description="The model's own name.", examples=[_MODEL])]
 RequestId = Annotated[
@@ -141,6 +142,34 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
     ] = None
     ignore_eos: Annotated[
         bool | None, Meta(description="Go on where the model would end, up to the number of tokens. Left out: false.")
+    ] = None
+    timeout: Annotated[
+        Seconds | None,
+        Meta(
+            description="Seconds that all may take; then the answer ends as it is. The header X-Request-Timeout goes"
+            " before it. Left out, and at most: `server.request_seconds`.",
+            examples=[30],
+        ),
+    ] = None
+    queue_timeout: Annotated[
+        Seconds | None,
+        Meta(
+            description="Seconds to wait for a place. Left out, and at most: `admission.queue_seconds`.", examples=[5]
+        ),
+    ] = None
+    first_token_timeout: Annotated[
+        Seconds | None,
+        Meta(
+            description="Seconds until the first token. Left out, and at most: `admission.first_token_seconds`.",
+            examples=[5],
+        ),
+    ] = None
+    priority: Annotated[
+        Annotated[int, Meta(ge=-100, le=100)] | None,
+        Meta(
+            description="Higher is served sooner. Left out, and at most: what the key allows, without keys 0.",
+            examples=[0],
+        ),
     ] = None
 
 

@@ -4,6 +4,7 @@ import re
 
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
+from gateway.deadline import Times
 from gateway.engine import (
     Chat,
     Completion,
@@ -34,15 +35,23 @@ def reword(error: EngineError, body: GenerateBody) -> None:
         error.message = _WORDS.sub(lambda word: _FIELDS[word[0]], error.message)
 
 
-def to_request(body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str) -> GenerateRequest:
-    """Translate; raise `InvalidRequest` where the fields contradict each other."""
+def to_request(
+    body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str, highest: int = 0
+) -> GenerateRequest:
+    """Translate; raise `InvalidRequest` where the fields contradict each other. `highest` is the caller's priority."""
     return GenerateRequest(
         id=request_id,
         model=body.model or card.name,
         prompt=_to_prompt(body),
         sampling=_to_sampling(body),
         defaults=_to_defaults(body, defaults),
+        priority=highest if body.priority is None else body.priority,
     )
+
+
+def to_times(body: GenerateBody) -> Times:
+    """Say what the body says of time."""
+    return Times(total=body.timeout, queue=body.queue_timeout, first_token=body.first_token_timeout)
 
 
 def _to_prompt(body: GenerateBody) -> Prompt:

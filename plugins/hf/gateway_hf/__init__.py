@@ -1,5 +1,7 @@
 """The Hugging Face transformers engine."""
 
+from pathlib import Path
+
 from gateway.engine import Engine, Plugin
 from gateway_hf.settings import Settings
 
@@ -11,4 +13,9 @@ def build(settings: Settings) -> Engine:
     return HfEngine(settings)
 
 
-plugin = Plugin(Settings, build)
+def is_local(settings: Settings) -> bool:
+    """Tell whether the model is here already, as far as its name says."""
+    return settings.model == "builtin" or Path(settings.model).exists()
+
+
+plugin = Plugin(Settings, build, isolated=True, is_offline=is_local)

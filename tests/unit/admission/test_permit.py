@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
@@ -468,4 +468,84 @@ async def test_a_hundred_to_one_neighbour_costs_a_quiet_caller_one_service_time(
     await asyncio.gather(*crowd)
     assert served["quiet"] == 50
     assert max(waits) <= 4 * house.card.places
+    house.assert_empty()
+
+
+async def in_line(permit, told):
+    """Enter by way of the line, note where it stands, and leave at once."""
+    async with aclosing(permit.line()) as line:
+        async for standing in line:
+            told.append(standing.position)
+    assert permit.is_held
+    await permit.__aexit__(None, None, None)
+
+
+async def test_the_way_through_the_line_ends_with_the_place(make_house):
+    house = make_house(places=1)
+    told = []
+    async with AsyncExitStack() as stack:
+        await house.fill(stack)
+        until = asyncio.Event()
+        first = house.start("first", until)
+        await settle_down()
+        task = asyncio.create_task(in_line(house.permit(), told))
+        await settle_down()
+        assert told == [2]
+        until.set()
+    await asyncio.gather(first, task)
+    assert told == [2, 1]
+    house.assert_empty()
+
+
+async def test_a_line_that_is_full_is_an_error_before_anything_is_told(make_house):
+    house = make_house(places=1, waiters_per_place=1)
+    told = []
+    async with house.permit():
+        waiting = house.start("waits", asyncio.Event())
+        await settle_down()
+        with pytest.raises(Overloaded):
+            await in_line(house.permit(), told)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    assert told == []
+    house.assert_empty()
+
+
+@pytest.mark.parametrize("step", range(14))
+async def test_a_cancel_at_any_step_of_the_line_leaks_nothing(make_house, step):
+    house = make_house(places=1)
+    async with house.permit():
+        await cancelled_at(step, lambda: in_line(house.permit(), []))
+        assert (house.door.running, house.door.waiting) == (1, 0)
+    await cancelled_at(step, lambda: in_line(house.permit(), []))
+    house.assert_empty()
+
+
+async def test_the_last_place_is_not_for_who_has_all_the_others_while_others_come(make_house):
+    house = make_house(places=4)
+    async with house.permit(caller="quiet"):
+        pass
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(house.permit(caller="loud"))
+        until = asyncio.Event()
+        loud = house.start("loud", until, caller="loud")
+        await settle_down()
+        assert house.log == []
+        async with house.permit(caller="quiet") as permit:
+            assert permit.waited == 0
+        house.clock.advance(61)
+        next_loud = house.start("next", until, caller="loud")
+        await settle_down()
+        assert house.log == ["loud"]
+        until.set()
+        await asyncio.gather(loud, next_loud)
+    house.assert_empty()
+
+
+async def test_who_is_alone_has_all_places(make_house):
+    house = make_house(places=4)
+    async with AsyncExitStack() as stack:
+        await house.fill(stack)
+        assert house.door.running == 4
     house.assert_empty()

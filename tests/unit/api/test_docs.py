@@ -15,6 +15,7 @@ from gateway.api.native import schema
 from gateway.api.problems import TABLE, ErrorBody
 from gateway.app import create_app
 from gateway.config import Config, EngineSettings, ServerSettings
+from gateway.limits import RATE_HEADERS
 
 PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs", "/redoc")
 ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
@@ -144,14 +145,17 @@ def test_every_code_that_a_client_can_get_has_an_example(operations):
 
 def test_every_answer_names_its_headers(document, operations):
     assert set(document["components"]["headers"]) == {
-        *("x-request-id", "x-ignored-params", "x-should-retry", "retry-after", "allow")
+        *("x-request-id", "x-ignored-params", "x-should-retry", "retry-after", "retry-after-ms", "allow"),
+        *("www-authenticate", *RATE_HEADERS),
     }
     assert "x-ignored-params" in operations["generate"]["responses"]["200"]["headers"]
     for status, answer in answers(operations):
         assert "x-request-id" in answer["headers"]
         assert ("allow" in answer["headers"]) == (status == "405")
-        assert ("retry-after" in answer["headers"]) == (status == "503" and is_error(answer))
-        assert ("x-should-retry" in answer["headers"]) == (status in ("500", "503", "504") and is_error(answer))
+        assert ("retry-after" in answer["headers"]) == (status in ("429", "503") and is_error(answer))
+        assert ("www-authenticate" in answer["headers"]) == (status == "401")
+        assert (set(RATE_HEADERS) <= answer["headers"].keys()) == (status == "429")
+        assert ("x-should-retry" in answer["headers"]) == (status in ("409", "500", "503", "504") and is_error(answer))
 
 
 def test_the_documented_headers_are_sent(service):
@@ -166,6 +170,8 @@ def test_the_documented_headers_are_sent(service):
         ("generate", "POST", "/v1/generate", {"prompt": "one two", "temperature": 3}),
         ("generate", "POST", "/v1/generate", {"prompt": "one two", "model": "none"}),
         ("listModels", "GET", "/v1/models", None),
+        ("listRequests", "GET", "/v1/requests", None),
+        ("cancelRequest", "DELETE", "/v1/requests/none", None),
         ("health", "GET", "/v1/health", None),
         ("readyz", "GET", "/readyz", None),
         ("livez", "GET", "/livez", None),

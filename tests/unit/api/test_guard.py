@@ -7,10 +7,15 @@ import pytest
 
 from gateway.api.guard import Guard
 from gateway.api.problems import Problem
-from gateway.config import ServerSettings
+from gateway.config import Config, CorsSettings, ServerSettings
+from gateway.live import Live, Rules
 from gateway.telemetry import request_id
 
 SETTINGS = ServerSettings(max_body_bytes=1_024, body_seconds=0.05)
+
+
+def guard(app, settings=SETTINGS, origins=()):
+    return Guard(app, Live(Rules.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))))
 
 
 class Exchange:
@@ -30,7 +35,7 @@ class Exchange:
         self.sent.append(message)
 
     async def run(self, app, settings=SETTINGS):
-        await Guard(app, settings)(self.scope, self.receive, self.send)
+        await guard(app, settings)(self.scope, self.receive, self.send)
         return self
 
     @property
@@ -230,5 +235,5 @@ async def test_what_is_not_http_passes_untouched():
     async def app(scope, receive, send):
         seen.append((scope, receive, send))
 
-    await Guard(app, SETTINGS)({"type": "lifespan"}, None, None)
+    await guard(app)({"type": "lifespan"}, None, None)
     assert seen == [({"type": "lifespan"}, None, None)]

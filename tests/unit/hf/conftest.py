@@ -1,6 +1,5 @@
 """Real tokenizers, models and kernels for the engine's tests; what takes long is made once, in the cache folder."""
 
-import logging
 from functools import cache
 
 import pytest
@@ -27,18 +26,6 @@ def _threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _log():
-    """Let the engine's log be heard: servers that other tests start in this process switch off what they find."""
-    log = logging.getLogger("gateway_hf")
-    log.disabled, log.propagate = False, True
-    log.setLevel(logging.NOTSET)
-    before = logging.root.manager.disable
-    logging.disable(logging.NOTSET)
-    yield
-    logging.disable(before)
 
 
 @pytest.fixture(scope="session")

@@ -47,8 +47,10 @@ def run(watched, request, card, events=EVENTS, error=None):
 
 def test_the_phases_are_children_of_the_generation_and_that_of_the_request(watched, request_, card):
     serving = watched.telemetry.tracing.serve("POST", remote_parent([]))
-    open_record(serving)
+    record = open_record(serving)
     run(watched, request_, card)
+    assert set(watched.spans()) == set()
+    record.close()
     serving.end()
     spans = watched.spans()
     assert set(spans) == {"POST", "text_completion tiny", "queue", "prefill", "decode"}

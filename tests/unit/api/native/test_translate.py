@@ -2,8 +2,9 @@ import pytest
 from msgspec import structs
 
 from gateway.api.native.schema import ChatMessage, GenerateBody
-from gateway.api.native.translate import reword, to_request
+from gateway.api.native.translate import reword, to_request, to_times
 from gateway.config import GenerateSettings
+from gateway.deadline import Times
 from gateway.engine import (
     Capability,
     Chat,
@@ -79,8 +80,15 @@ def test_every_field_of_the_body_reaches_the_engine_under_its_name():
     body = GenerateBody(prompt="a", max_new_tokens=9, min_new_tokens=2, **same)
     assert sampling(body) == Sampling(max_tokens=9, min_tokens=2, **same)
     meant = {*same, "max_new_tokens", "min_new_tokens", "max_length"}
-    about = {"prompt", "messages", "model", "stream", "return_full_text"}
-    assert set(GenerateBody.__struct_fields__) == meant | about
+    about = {"prompt", "messages", "model", "stream", "return_full_text", "priority"}
+    times = {"timeout", "queue_timeout", "first_token_timeout"}
+    assert set(GenerateBody.__struct_fields__) == meant | about | times
+
+
+def test_times_are_the_gateways_business():
+    body = GenerateBody(prompt="a", timeout=3.0, queue_timeout=2.0, first_token_timeout=1.0)
+    assert to_times(body) == Times(total=3.0, queue=2.0, first_token=1.0)
+    assert to_times(GenerateBody(prompt="a")) == Times()
 
 
 def test_one_stop_string_is_a_list_of_one():

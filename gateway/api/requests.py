@@ -1,0 +1,98 @@
+"""`/v1/requests`: what waits and what runs, for who asked for it."""
+
+from typing import Annotated, Literal
+
+from litestar import Controller, Request, delete, get
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter
+from litestar.status_codes import HTTP_200_OK
+from msgspec import Meta, Struct
+
+from gateway.api.access import caller_of
+from gateway.api.problems import Problem
+from gateway.api.refusals import KEY, refusals
+from gateway.service import Inference
+from gateway.visits import Visit
+
+_ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
+Id = Annotated[str, PathParameter(description="The request's id, its `x-request-id`.", examples=[Example(value=_ID)])]
+
+
+class LiveRequest(Struct, frozen=True, kw_only=True):
+    """One request that waits or runs."""
+
+    id: Annotated[str, Meta(description="The request's id, its `x-request-id`.", examples=[_ID])]
+    object: Literal["request"] = "request"
+    model: Annotated[str, Meta(description="The model's name.", examples=["smollm2-135m-instruct"])]
+    phase: Annotated[Literal["queued", "prefill", "decode"], Meta(description="What it is at.")]
+    position: Annotated[int | None, Meta(description="Its place in the line; 1 is next.", examples=[1])]
+    eta: Annotated[float | None, Meta(description="Seconds until its place, as far as was measured.", examples=[0.8])]
+    seconds: Annotated[float, Meta(description="How long it has been here.", examples=[1.5])]
+    prompt_tokens: Annotated[int | None, Meta(description="Tokens of the prompt, once known.", examples=[5])]
+    tokens: Annotated[int, Meta(description="Tokens of the answer up to now.", examples=[12])]
+    key: Annotated[str | None, Meta(description="The id of the caller's key.", examples=["k3f9a0c2d1"])]
+
+
+class RequestList(Struct, frozen=True):
+    """The requests that the caller may know of, the oldest first."""
+
+    object: Literal["list"]
+    data: list[LiveRequest]
+
+
+class CancelledRequest(Struct, frozen=True):
+    """A request that was ended."""
+
+    id: str
+    object: Literal["request.cancelled"] = "request.cancelled"
+
+
+class RequestsController(Controller):
+    """The live requests."""
+
+    path = "/v1/requests"
+    tags = ("requests",)
+
+    @get(
+        operation_id="listRequests",
+        summary="List what waits and runs",
+        response_description="The requests: the caller's own; all of them for an admin.",
+        responses=refusals(*KEY),
+    )
+    async def listing(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> RequestList:
+        """List the caller's requests that wait or run; an admin sees everybody's."""
+        visits = inference.visits.seen_by(caller_of(request.scope))
+        return RequestList("list", [_to_object(visit) for visit in visits])
+
+    @delete(
+        "/{request_id:str}",
+        status_code=HTTP_200_OK,
+        operation_id="cancelRequest",
+        summary="End a request",
+        response_description="It is ended; who waits for its answer gets the error `cancelled`.",
+        responses=refusals(*KEY, "not_found"),
+    )
+    async def cancel(
+        self, request_id: Id, request: Request[None, None, State], inference: NamedDependency[Inference]
+    ) -> CancelledRequest:
+        """End one of the caller's requests; an admin may end anybody's."""
+        if not inference.visits.cancel(request_id, caller_of(request.scope)):
+            raise Problem("not_found", "there is no such request of yours; it may be over")
+        return CancelledRequest(request_id)
+
+
+def _to_object(visit: Visit) -> LiveRequest:
+    standing, watch = visit.standing, visit.watch
+    return LiveRequest(
+        id=visit.request.id,
+        model=visit.card.name,
+        phase=visit.phase,
+        position=standing.position if standing else None,
+        eta=standing.eta if standing else None,
+        seconds=round(visit.seconds, 3),
+        prompt_tokens=watch.usage.prompt_tokens if watch and watch.started else None,
+        tokens=watch.usage.completion_tokens if watch else 0,
+        key=visit.caller.id or None,
+    )

@@ -1,0 +1,33 @@
+"""What the head of a request says of its time, whatever its dialect."""
+
+import math
+from collections.abc import Mapping
+
+from gateway.deadline import Times
+from gateway.engine import InvalidRequest
+
+_TIMEOUT = "X-Request-Timeout"
+
+
+def read_times(headers: Mapping[str, str], times: Times) -> Times:
+    """Return `times`, which the body gave, with the header in place of its total; raise `InvalidRequest`."""
+    text = headers.get(_TIMEOUT.lower())
+    if text is None:
+        return times
+    return Times(total=_seconds(text), queue=times.queue, first_token=times.first_token)
+
+
+def wants_updates(headers: Mapping[str, str]) -> bool:
+    """Tell whether the client asked to be told its place in the line (`Prefer: queue-updates`, RFC 7240)."""
+    preferred = headers.get("prefer", "").split(",")
+    return any(item.partition(";")[0].strip().lower() == "queue-updates" for item in preferred)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidRequest("the header X-Request-Timeout is the seconds that all may take, above 0", param=_TIMEOUT)
+    return seconds

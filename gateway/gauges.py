@@ -1,0 +1,35 @@
+"""The metrics that are read off when somebody looks, not counted: how things stand."""
+
+from gateway.admission import Admission
+from gateway.api.guard import Guard
+from gateway.hosting import Hosting
+from gateway.limits import Limiter
+from gateway.telemetry import Metrics
+
+
+def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, guard: Guard) -> None:
+    """Show at each scrape how things stand; called on the thread that renders."""
+    doors = admission.doors
+    metrics.watch(hosting.loaded, hosting.up)
+    metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): guard.in_flight})
+    metrics.observe_count(
+        "engine_restarts", "Times that an engine's process was replaced.", ("engine", "reason"), hosting.restarts
+    )
+    metrics.observe(
+        "queue_depth",
+        "Generations that wait for a place.",
+        ("model",),
+        lambda: {(name,): door.waiting for name, door in list(doors.items())},
+    )
+    metrics.observe(
+        "breaker_state",
+        "Whether an upstream is left alone: 0 asked, 1 left alone.",
+        ("upstream",),
+        lambda: {(name,): int(door.breaker.wait > 0) for name, door in list(doors.items())},
+    )
+    metrics.observe(
+        "ratelimit_degraded",
+        "Whether the shared store of the limits is down.",
+        (),
+        lambda: {(): int(limiter.is_degraded)},
+    )

@@ -1,0 +1,68 @@
+"""What may change while the service runs, as one value that is swapped whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gateway.auth import KeyFile, Keyring
+from gateway.config import AuthSettings, Config
+
+# What granian, Litestar, the telemetry and the connections to a store were made with.
+_FIXED = (
+    "server.host",
+    "server.port",
+    "server.workers",
+    "server.idle_seconds",
+    "server.docs",
+    "cors",
+    "telemetry",
+    "limits.store_url",
+    "limits.store_seconds",
+    "limits.when_down",
+    "limits.replicas",
+)
+
+
+class Rules(Struct, frozen=True, eq=False):
+    """One configuration, and what was made of it."""
+
+    config: Config
+    keyring: Keyring
+
+    @classmethod
+    def of(cls, config: Config) -> "Rules":
+        """Make the rules of a configuration; raise `KeyFileError` where its keys cannot be read."""
+        return cls(config, _keyring(config.auth))
+
+
+class Live:
+    """Holds the rules in force. Who needs two parts of it that fit takes `rules` once."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.rules.config
+
+    def swap(self, rules: Rules) -> list[str]:
+        """Put other rules in force; return the settings that only a restart can change, where they differ."""
+        fixed = list(_differing(self.rules.config, rules.config))
+        self.rules = rules
+        return fixed
+
+
+def _keyring(auth: AuthSettings) -> Keyring:
+    return Keyring(auth.keys, KeyFile(Path(auth.file)) if auth.file else None)
+
+
+def _differing(old: Config, new: Config) -> Iterator[str]:
+    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
+    for path in _FIXED:
+        section, _, key = path.partition(".")
+        then, now = before[section], after[section]
+        if (then.get(key) != now.get(key)) if key else (then != now):
+            yield path

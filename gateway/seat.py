@@ -1,0 +1,89 @@
+"""One configured engine, whether it is loaded or not."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from gateway.config import EngineSettings, environment
+from gateway.deadline import Deadline
+from gateway.engine import Engine, Health, ModelCard, Status, load
+from gateway.isolation import Care, Isolated, scrubbed
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+class Seat(Struct, kw_only=True, eq=False):
+    """One configured engine, loaded or not; `cards` are remembered while it is unloaded."""
+
+    name: str
+    origin: EngineSettings
+    settings: Struct
+    build: Callable[[Struct], Engine]
+    engine: Engine | None = None
+    health: Health = Health.STARTING
+    detail: str = "the model is loading"
+    is_silent: bool = False
+    is_replaced: bool = False
+    past_restarts: Counter[str] = msgspec.field(default_factory=Counter)
+    cards: tuple[ModelCard, ...] = ()
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    running: set[Deadline] = msgspec.field(default_factory=set)
+    idle: asyncio.Event = msgspec.field(default_factory=_set_event)
+
+    @classmethod
+    def of(cls, name: str, origin: EngineSettings) -> Self:
+        """Make the seat of an engine, which runs where its settings, or else its plugin, say."""
+        plugin = load(origin.plugin)
+        own = msgspec.convert(origin.settings, plugin.settings)
+        build = plugin.build
+        if plugin.isolated if origin.isolated is None else origin.isolated:
+            known = scrubbed(environment(), is_offline=plugin.is_offline(own))
+            care = Care(hang=origin.hang_seconds, load=origin.load_seconds)
+            build = partial(Isolated, origin.plugin, environment=known, name=name, care=care)
+        return cls(name=name, origin=origin, settings=own, build=build)
+
+    def answers_to(self, name: str) -> ModelCard | None:
+        """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
+        named = (card for card in self.cards if name == card.name or name in card.aliases)
+        return next(named, self.cards[0] if name == self.name and self.cards else None)
+
+    def hear(self, status: Status | None) -> None:
+        """Take what its engine says of itself; `None` where it says nothing."""
+        self.is_silent = status is None
+        self.is_replaced = status is not None and status.health is Health.STARTING
+        if status is not None and status.health is Health.FAILED:
+            self.health, self.detail = status.health, status.detail
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin."""
+        return self.origin.plugin
+
+    @property
+    def standing(self) -> Health:
+        """Its health, as far as was heard of it: an engine that does not answer for itself has failed, for now."""
+        if self.health is not Health.READY:
+            return self.health
+        if self.is_replaced:
+            return Health.STARTING
+        return Health.FAILED if self.is_silent else Health.READY
+
+    @property
+    def restarts(self) -> Counter[str]:
+        """How often its process was replaced, by why."""
+        return self.past_restarts + (self.engine.restarts if isinstance(self.engine, Isolated) else Counter())
+
+    def vacate(self) -> Engine | None:
+        """Give up the engine; return it, to be left."""
+        self.past_restarts = self.restarts
+        engine, self.engine, self.is_silent, self.is_replaced = self.engine, None, False, False
+        return engine

@@ -1,0 +1,121 @@
+"""The settings: one struct per concern, complete with its defaults. `gateway.config` reads and checks them."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.auth import KeyEntry
+from gateway.layers import DEFAULT_ENGINE
+from gateway.limits import Quota
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[server]`: where to listen, and what every request must keep to."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 8000
+    workers: int = 1
+    drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
+    request_seconds: Seconds = 600.0
+    max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1024 * 1024
+    body_seconds: Seconds = 10.0
+    idle_seconds: Annotated[int, Meta(ge=1, le=60)] = 15
+    ping_seconds: Seconds = 15.0
+    stall_seconds: Seconds = 20.0
+    allowed_hosts: tuple[str, ...] = ()
+    strict: bool = False
+    docs: bool = True
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the service."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - all addresses
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[cors]`: which web pages may call; closed where `origins` is empty."""
+
+    origins: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ("GET", "POST")
+    headers: tuple[str, ...] = ("authorization", "content-type", "traceparent", "x-api-key")
+    credentials: bool = False
+    max_age: Annotated[int, Meta(ge=0, le=86_400)] = 600
+
+
+class GenerateSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[generate]`: defaults of `/v1/generate`, never caps."""
+
+    max_length: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+
+
+class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[telemetry]`: logs, metrics and traces."""
+
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_format: Literal["auto", "json", "text"] = "auto"
+    metrics_enabled: bool = True
+    otlp_endpoint: str | None = None
+    otlp_traces_endpoint: str | None = None
+    otlp_protocol: Literal["grpc", "http/protobuf"] = "http/protobuf"
+    service_name: str = "llm-gateway"
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[engines.NAME]`: the plugin that runs, where it runs, and the plugin's own settings.
+
+    `isolated` of `None` is as the plugin wishes. An engine may load for `load_seconds`; a process of its own that is
+    silent, or busy without getting on, for `hang_seconds` is replaced.
+    """
+
+    plugin: str = "hf"
+    settings: dict[str, Any] = {}
+    isolated: bool | None = None
+    load_seconds: Seconds = 1_800.0
+    hang_seconds: Seconds = 30.0
+
+
+class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[auth]`: who may call; without a key everybody may."""
+
+    file: str | None = None
+    keys: dict[str, KeyEntry] = {}
+    insecure_no_auth: bool = False
+
+
+class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: how much each caller may use, and where that is counted."""
+
+    default: Quota = Quota()
+    store_url: str | None = None
+    store_seconds: Annotated[float, Meta(gt=0, le=10)] = 0.05
+    when_down: Literal["local", "refuse"] = "local"
+    replicas: Annotated[int, Meta(ge=1)] = 1
+
+
+class AdmissionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[admission]`: the line before each model."""
+
+    waiters_per_place: Annotated[int, Meta(ge=1)] = 4
+    unstated_tokens: Annotated[int, Meta(ge=1)] = 512
+    spare_places: Annotated[int, Meta(ge=0)] = 1
+    queue_seconds: Seconds = 10.0
+    first_token_seconds: Seconds | None = None
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration. The first engine is the one that answers where a request names no model."""
+
+    server: ServerSettings = ServerSettings()
+    cors: CorsSettings = CorsSettings()
+    generate: GenerateSettings = GenerateSettings()
+    auth: AuthSettings = AuthSettings()
+    limits: LimitsSettings = LimitsSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
+    warnings: tuple[str, ...] = ()

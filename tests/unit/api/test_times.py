@@ -1,0 +1,32 @@
+import pytest
+
+from gateway.api.times import read_times, wants_updates
+from gateway.deadline import Times
+from gateway.engine import InvalidRequest
+
+
+def test_the_header_goes_before_the_body():
+    told = Times(total=9.0, queue=2.0, first_token=1.0)
+    assert read_times({"x-request-timeout": "0.5"}, told) == Times(total=0.5, queue=2.0, first_token=1.0)
+    assert read_times({}, told) is told
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "0", "inf", "1e400", "", "5s"])
+def test_what_is_no_time_is_refused_by_the_headers_name(text):
+    with pytest.raises(InvalidRequest) as refused:
+        read_times({"x-request-timeout": text}, Times())
+    assert refused.value.param == "X-Request-Timeout"
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("queue-updates", True),
+        ("Queue-Updates", True),
+        ("wait=10, queue-updates; x=1", True),
+        ("respond-async", False),
+        ("", False),
+    ],
+)
+def test_updates_are_a_preference(header, wanted):
+    assert wants_updates({"prefer": header}) is wanted
