@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from importlib.metadata import entry_points
 
 from litestar import Litestar, Request, Response
@@ -22,9 +22,12 @@ from gateway.api.metrics import MetricsController
 from gateway.api.native.controller import NativeController
 from gateway.api.problems import to_problem
 from gateway.api.requests import RequestsController
-from gateway.config import Config, CorsSettings, take_over
+from gateway.config import Config, CorsSettings, handed_over, take_over
+from gateway.control import Helm
 from gateway.hosting import Hosting
-from gateway.limits import RATE_HEADERS, Limiter, SharedStore
+from gateway.isolation import Process
+from gateway.limits import RATE_HEADERS, Limiter
+from gateway.limits.shared import SharedStore
 from gateway.live import Live, Rules
 from gateway.service import Inference
 from gateway.telemetry import Telemetry, current_record
@@ -44,7 +47,8 @@ def create_app(config: Config) -> Litestar:
     """Make the application."""
     telemetry = Telemetry.start(config.telemetry)
     live = Live(Rules.of(config))
-    hosting = Hosting(config.engines, config.server.drain_seconds)
+    helm = Helm(found.control) if (found := handed_over()) else None
+    hosting = Hosting(config.engines, config.server.drain_seconds, helm.start if helm else Process.start)
     admission = Admission(_terms(config))
     limiter = _limiter(config)
     inference = Inference(hosting, admission, limiter, telemetry, live)
@@ -62,7 +66,8 @@ def create_app(config: Config) -> Litestar:
         for warning in config.warnings:
             logger.warning("{}", warning)
         try:
-            async with aclosing(limiter), hosting, lifecycle.watch(hosting):
+            heard = helm.listen(reload) if helm else nullcontext()
+            async with aclosing(limiter), heard, hosting, lifecycle.watch(hosting, helm):
                 yield
         finally:
             await telemetry.stop()
@@ -90,7 +95,6 @@ def create_app(config: Config) -> Litestar:
         openapi_config=docs.Description() if config.server.docs else None,
         request_max_body_size=None,
     )
-    app.state.reload = reload
     app.state.access = Access(live, lambda reason: telemetry.metrics.auth_failures.add(1, reason))
     guard = Guard(app.asgi_handler, live)
     app.asgi_handler = telemetry.middleware(guard)

@@ -89,10 +89,11 @@ def _layers(options: argparse.Namespace) -> tuple[str | None, dict[str, str | No
 
 def _serve(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))  # nothing runs yet, and granian takes a while to import
-    from gateway.serving import serve  # noqa: PLC0415 - granian is for this command only
+        signal.signal(number, lambda *_: os._exit(0))  # nothing runs yet
+    from gateway.supervisor import serve  # noqa: PLC0415 - for this command only
 
-    return serve(config.read(*_layers(options)))
+    layers = _layers(options)
+    return serve(config.read(*layers), lambda: config.read(*layers))
 
 
 def _check(options: argparse.Namespace) -> int:

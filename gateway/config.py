@@ -41,15 +41,17 @@ __all__ = [
     "CorsSettings",
     "EngineSettings",
     "GenerateSettings",
+    "Handover",
     "LimitsSettings",
     "ServerSettings",
     "TelemetrySettings",
     "api_key",
     "command",
     "environment",
+    "hand_on",
     "hand_over",
+    "handed_over",
     "look",
-    "main_process",
     "read",
     "take_over",
 ]
@@ -63,11 +65,16 @@ Problem = tuple[str, str]
 _STORES = ("redis", "rediss", "unix")
 
 
-class _Handover(Struct, frozen=True):
-    """What the main process leaves for its worker."""
+class Handover(Struct, frozen=True):
+    """What the supervisor leaves for the server, and that for its worker: `giver` is who left it.
 
-    main: int
+    `address` is where to listen, and `control` the path at which the supervisor can be asked.
+    """
+
+    giver: int
     config: Config
+    address: str
+    control: str
 
 
 def read(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
@@ -87,23 +94,33 @@ def api_key() -> str | None:
     return layers.variable(API_KEY, os.environ)
 
 
-def hand_over(config: Config) -> None:
-    """Leave the configuration for the worker process, which takes it with `take_over`."""
-    os.environ[HANDOVER] = msgspec.json.encode(_Handover(os.getpid(), config)).decode()
+def hand_over(config: Config, *, address: str, control: str) -> None:
+    """Leave all that the processes which this one starts must know."""
+    os.environ[HANDOVER] = msgspec.json.encode(Handover(os.getpid(), config, address, control)).decode()
+
+
+def hand_on() -> Handover:
+    """Take what the supervisor left, and leave the same for the worker."""
+    found = handed_over()
+    if found is None:
+        raise ConfigError("the server is started by llm-gateway serve")
+    hand_over(found.config, address=found.address, control=found.control)
     # It has done its part: no endpoint is left. The worker's SDK would empty the metrics too, which are never sent.
     os.environ.pop("OTEL_SDK_DISABLED", None)
+    return found
 
 
 def take_over() -> Config:
-    """Take what `hand_over` left; without that, read all layers."""
-    found = _handed_over()
+    """Take the configuration that was left; without one, read all layers."""
+    found = handed_over()
     return found.config if found else read()
 
 
-def main_process() -> int | None:
-    """Find the id of the process that handed over; `None` where a foreign server runs the application."""
-    found = _handed_over()
-    return found.main if found else None
+def handed_over() -> Handover | None:
+    """Find what the parent process left; `None` where a foreign server runs the application."""
+    text = os.environ.get(HANDOVER)
+    found = msgspec.json.decode(text, type=Handover) if text else None
+    return found if found is not None and found.giver == os.getppid() else None
 
 
 def environment() -> dict[str, str]:
@@ -114,11 +131,6 @@ def environment() -> dict[str, str]:
 def command() -> str:
     """Say how this program was called, for who shall call it again."""
     return "uv run llm-gateway" if "UV_RUN_RECURSION_DEPTH" in os.environ else "llm-gateway"
-
-
-def _handed_over() -> _Handover | None:
-    text = os.environ.get(HANDOVER)
-    return msgspec.json.decode(text, type=_Handover) if text else None
 
 
 def _read(file: str | None, flags: Mapping[str, str | None] | None) -> tuple[Config, Layers]:

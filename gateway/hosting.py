@@ -21,6 +21,7 @@ from gateway.engine import (
     Unavailable,
     UnknownModel,
 )
+from gateway.isolation import Process, Starter
 from gateway.seat import Seat
 
 __all__ = ["Hosting", "Seat"]
@@ -31,11 +32,14 @@ _STATUS_SECONDS = 1.0
 class Hosting:
     """All the engines of a configuration. The only place that knows where engines run."""
 
-    def __init__(self, engines: Mapping[str, EngineSettings], drain_seconds: float) -> None:
+    def __init__(
+        self, engines: Mapping[str, EngineSettings], drain_seconds: float, start: Starter = Process.start
+    ) -> None:
+        self._start = start
         self._drain_seconds = drain_seconds
         self._loads: set[asyncio.Task[None]] = set()
         self._draining = False
-        self.seats = tuple(Seat.of(name, settings) for name, settings in engines.items())
+        self.seats = tuple(Seat.of(name, settings, start) for name, settings in engines.items())
         self.settled = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -130,7 +134,7 @@ class Hosting:
         """
         before = {seat.name: seat for seat in self.seats}
         same = {name for name, settings in engines.items() if name in before and before[name].origin == settings}
-        seats = {name: before[name] if name in same else Seat.of(name, engines[name]) for name in engines}
+        seats = {name: before[name] if name in same else Seat.of(name, engines[name], self._start) for name in engines}
         self.seats = tuple(seats.values())
         for name in (before.keys() | seats.keys()) - same:
             self._begin(self._replace(before.get(name), seats.get(name)))

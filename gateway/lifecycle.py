@@ -10,7 +10,7 @@ from types import FrameType
 
 from loguru import logger
 
-from gateway.config import main_process
+from gateway.control import Helm
 from gateway.engine import Health
 from gateway.hosting import Hosting
 from gateway.telemetry import logs
@@ -19,12 +19,11 @@ _STDOUT, _STDERR = 1, 2
 
 
 @asynccontextmanager
-async def watch(hosting: Hosting) -> AsyncGenerator[None, None]:
+async def watch(hosting: Hosting, helm: Helm | None) -> AsyncGenerator[None, None]:
     """Watch over the service while it runs; under a foreign server, or in a test, signals are not ours to take."""
-    is_ours = main_process() == os.getppid()
-    if is_ours:
+    if helm is not None:
         _drain_on_signal(hosting)
-    ending = asyncio.create_task(_settle(hosting, is_ours=is_ours))
+    ending = asyncio.create_task(_settle(hosting, helm))
     try:
         yield
     finally:
@@ -32,24 +31,23 @@ async def watch(hosting: Hosting) -> AsyncGenerator[None, None]:
 
 
 def _drain_on_signal(hosting: Hosting) -> None:
-    """Begin to drain on the first signal; granian's own handling of it goes on, through its wake-up descriptor."""
+    """Begin to drain on the signal; granian's own handling of it goes on, through its wake-up descriptor."""
     loop = asyncio.get_running_loop()
 
     def drain(_: int, __: FrameType | None) -> None:
         loop.call_soon_threadsafe(hosting.drain)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, drain)
+    signal.signal(signal.SIGTERM, drain)
 
 
-async def _settle(hosting: Hosting, *, is_ours: bool) -> None:
+async def _settle(hosting: Hosting, helm: Helm | None) -> None:
     """When all engines were tried: end the service if none could be loaded, for nothing will mend that."""
     await hosting.settled.wait()
     logs.capture()  # a library may have set up its own log when the engine imported it
-    if is_ours and all(seat.health is Health.FAILED for seat in hosting.seats):
+    if helm is not None and all(seat.health is Health.FAILED for seat in hosting.seats):
         await logger.complete()  # the line below must not come between the two halves of a log line
         print(_reason(hosting), end="", file=sys.stderr, flush=True)
-        os.kill(os.getppid(), signal.SIGUSR1)
+        helm.give_up()
 
 
 def _reason(hosting: Hosting) -> str:

@@ -3,16 +3,16 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Self
 
 import msgspec
 from msgspec import Struct
 
-from gateway.config import EngineSettings, environment
+from gateway.config import EngineSettings
 from gateway.deadline import Deadline
 from gateway.engine import Engine, Health, ModelCard, Status, load
-from gateway.isolation import Care, Isolated, scrubbed
+from gateway.isolation import Isolated, Starter
+from gateway.recipes import recipe
 
 
 def _set_event() -> asyncio.Event:
@@ -40,16 +40,13 @@ class Seat(Struct, kw_only=True, eq=False):
     idle: asyncio.Event = msgspec.field(default_factory=_set_event)
 
     @classmethod
-    def of(cls, name: str, origin: EngineSettings) -> Self:
-        """Make the seat of an engine, which runs where its settings, or else its plugin, say."""
+    def of(cls, name: str, origin: EngineSettings, start: Starter) -> Self:
+        """Make the seat of an engine; one with a process of its own has it started by `start`."""
         plugin = load(origin.plugin)
-        own = msgspec.convert(origin.settings, plugin.settings)
         build = plugin.build
-        if plugin.isolated if origin.isolated is None else origin.isolated:
-            known = scrubbed(environment(), is_offline=plugin.is_offline(own))
-            care = Care(hang=origin.hang_seconds, load=origin.load_seconds)
-            build = partial(Isolated, origin.plugin, environment=known, name=name, care=care)
-        return cls(name=name, origin=origin, settings=own, build=build)
+        if (found := recipe(name, origin)) is not None:
+            build = lambda _: Isolated(found, start)  # noqa: E731 - what `build` is
+        return cls(name=name, origin=origin, settings=msgspec.convert(origin.settings, plugin.settings), build=build)
 
     def answers_to(self, name: str) -> ModelCard | None:
         """Find the card that `name` means: a model's name, its full id, or this engine's own name."""

@@ -7,7 +7,9 @@
     ├── UnknownModel         model_not_found           no such model here
     ├── Overloaded           overloaded                too much to do now; try again
     ├── Unavailable          engine_unavailable        the engine is not up; try again
+    │   ├── EngineRestarted  engine_restarted          its process ended in the middle; try again
     │   └── Draining         draining                  the service is going down
+    ├── Quarantined          request_quarantined       the engine's process ended twice of this request
     ├── LoadFailed           load_failed               the engine can never load as it is configured
     ├── UpstreamFailed       upstream_unavailable      a server behind this engine failed
     └── DeadlineExceeded     deadline_exceeded         the time ran out before the first token
@@ -74,10 +76,22 @@ class Unavailable(EngineError):
         self.retry_after = retry_after
 
 
+class EngineRestarted(Unavailable):
+    """The engine's process ended before the answer did; another takes its place."""
+
+    code: ClassVar[str] = "engine_restarted"
+
+
 class Draining(Unavailable):
     """The service is going down and takes nothing new."""
 
     code: ClassVar[str] = "draining"
+
+
+class Quarantined(EngineError):
+    """The engine's process ended twice while it ran this request, which is not run again for now."""
+
+    code: ClassVar[str] = "request_quarantined"
 
 
 class LoadFailed(EngineError):

@@ -3,5 +3,6 @@
 from gateway.isolation.client import LineLost, RemoteEngine
 from gateway.isolation.host import Isolated
 from gateway.isolation.launch import Care, scrubbed
+from gateway.isolation.process import Process, Recipe, Starter
 
-__all__ = ["Care", "Isolated", "LineLost", "RemoteEngine", "scrubbed"]
+__all__ = ["Care", "Isolated", "LineLost", "Process", "Recipe", "RemoteEngine", "Starter", "scrubbed"]

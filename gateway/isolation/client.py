@@ -10,6 +10,7 @@ from gateway.engine import (
     EmbedRequest,
     Engine,
     EngineError,
+    EngineRestarted,
     Finished,
     GenerateEvent,
     GenerateRequest,
@@ -121,7 +122,7 @@ class RemoteEngine(Engine):
         return self._line.cards or ()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
-        """Ask the other process; raise `LineLost` when it ends before `Started`, `UpstreamFailed` after that."""
+        """Ask the other process; raise `LineLost` when it ends before `Started`, `EngineRestarted` after that."""
         line, call, mailbox = self._line, next(self._numbers), Mailbox()
         line.begin(Generate(call, request), mailbox)
         has_started = has_finished = False
@@ -137,7 +138,7 @@ class RemoteEngine(Engine):
             if has_finished:
                 return
             if has_started:
-                raise UpstreamFailed(f"{_LOST} before the answer was finished") from error
+                raise EngineRestarted(f"{_LOST} before the answer was finished") from error
             raise
         finally:
             line.end(call)

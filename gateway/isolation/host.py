@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Self, TypeVar
 
 from loguru import logger
-from msgspec import Struct, structs
+from msgspec import structs
 
 from gateway.engine import (
     DeadlineExceeded,
@@ -28,8 +28,7 @@ from gateway.engine import (
     Unavailable,
 )
 from gateway.isolation.client import LineLost, RemoteEngine
-from gateway.isolation.launch import Care
-from gateway.isolation.process import Process, Recipe
+from gateway.isolation.process import Process, Recipe, Running, Starter
 from gateway.isolation.suspects import Run, Suspects
 
 T = TypeVar("T")
@@ -39,13 +38,10 @@ _TICKS = 20
 class Isolated(Engine):
     """Any plugin's engine in a process of its own; `restarts` counts by reason: exit, hang, failed, load."""
 
-    def __init__(
-        self, plugin: str, settings: Struct, environment: Mapping[str, str], *, name: str = "", care: Care | None = None
-    ) -> None:
+    def __init__(self, recipe: Recipe, start: Starter = Process.start) -> None:
         self.restarts: Counter[str] = Counter()
-        self._recipe = Recipe(
-            name=name or plugin, plugin=plugin, settings=settings, environment=environment, care=care or Care()
-        )
+        self._recipe = recipe
+        self._start = start
         self._log = logger.bind(engine=self._recipe.name)
         self._remote: RemoteEngine | None = None
         self._cards: Sequence[ModelCard] = ()
@@ -183,14 +179,15 @@ class Isolated(Engine):
                 await asyncio.sleep(delay)
         except EngineError as error:
             self._turn(Health.FAILED, error.message)
-            self._log.bind(event="engine_failed").error("{}", error.message)
+            if self._cards:  # else whoever entered it is told, and says so
+                self._log.bind(event="engine_failed").error("{}", error.message)
         except Exception as error:  # noqa: BLE001 - no descriptor, no memory, no program: say so, and serve no one
             self._turn(Health.FAILED, "the engine's process could not be started; the log says why")
             self._log.opt(exception=error).bind(event="engine_failed").error("the engine's process did not start")
 
     async def _live(self) -> tuple[str, str, int]:
         """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
-        process = await Process.start(self._recipe)
+        process = await self._start(self._recipe)
         remote = RemoteEngine(process.path, self._lost)
         reason = "load"
         try:
@@ -209,7 +206,7 @@ class Isolated(Engine):
             await remote.__aexit__()
         return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served
 
-    async def _enter(self, process: Process, remote: RemoteEngine) -> None:
+    async def _enter(self, process: Running, remote: RemoteEngine) -> None:
         self.pid = process.pid
         await remote.connect()
         process.hide()

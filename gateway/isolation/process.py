@@ -8,11 +8,10 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
-import msgspec
 from msgspec import Struct
 
 from gateway.isolation import launch
@@ -25,13 +24,28 @@ _DUMP_SECONDS = 0.25
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
-    """What to run: the engine's name in the logs, its plugin with settings, the environment it has, and the care."""
+    """What to run: the engine's name in the logs, its plugin with encoded settings, its environment, and the care."""
 
     name: str
     plugin: str
-    settings: Struct
-    environment: Mapping[str, str]
+    settings: bytes
+    environment: dict[str, str]
     care: Care
+
+
+class Running(Protocol):
+    """A process that runs somewhere, as `Process` does."""
+
+    path: str
+    pid: int
+
+    def hide(self) -> None: ...  # noqa: D102 - as `Process` says
+    async def dump(self) -> None: ...  # noqa: D102
+    async def leave(self) -> None: ...  # noqa: D102
+    async def kill(self) -> str: ...  # noqa: D102
+
+
+Starter = Callable[[Recipe], Awaitable[Running]]
 
 
 class Process:
@@ -60,7 +74,7 @@ class Process:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
-                    env=dict(recipe.environment),
+                    env=recipe.environment,
                     pass_fds=(listener.fileno(),),
                     start_new_session=True,
                 )
@@ -69,6 +83,11 @@ class Process:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return cls(process, folder, recipe)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.returncode is None
 
     def hide(self) -> None:
         """Take the socket's name away: who is connected stays so, and nobody else can."""
@@ -126,7 +145,7 @@ def _launch(recipe: Recipe, listener: socket.socket) -> Launch:
         parent=os.getpid(),
         listener=listener.fileno(),
         plugin=recipe.plugin,
-        settings=msgspec.msgpack.encode(recipe.settings),
+        settings=recipe.settings,
         beat=recipe.care.beat,
         leave=recipe.care.leave,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct, structs
 
-from gateway.engine import EngineError, GenerateRequest
+from gateway.engine import GenerateRequest, Quarantined
 
 _STRIKES = 2
 
@@ -32,10 +32,10 @@ class Suspects:
         self._strikes: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def check(self, request: GenerateRequest) -> bool:
-        """Tell whether the process died of it once, perhaps; raise `EngineError` where it was there twice."""
+        """Tell whether the process died of it once, perhaps; raise `Quarantined` where it was there twice."""
         strikes = self._count(_mark(request)) if self._strikes else 0
         if strikes >= _STRIKES:
-            raise EngineError("the engine's process ended twice while it ran this request; it is not run again for now")
+            raise Quarantined("the engine's process ended twice while it ran this request; it is not run again for now")
         return strikes > 0
 
     def blame(self, places: int) -> None:

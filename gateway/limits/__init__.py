@@ -4,7 +4,6 @@ from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded
 from gateway.limits.limiter import Allowance, Limiter
 from gateway.limits.memory import MemoryStore
 from gateway.limits.quota import RATE_HEADERS, Grant, Level, Quota
-from gateway.limits.shared import SharedStore
 from gateway.limits.store import Store, StoreDown
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "MemoryStore",
     "Quota",
     "RequestsExceeded",
-    "SharedStore",
     "Store",
     "StoreDown",
     "TokensExceeded",

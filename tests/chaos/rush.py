@@ -4,8 +4,8 @@ import asyncio
 import random
 
 from tests.chaos.client import client
-from tests.chaos.processes import open_files, worker
 from tests.chaos.row import Row, at_most, none_of
+from tests.support.processes import open_files, worker
 from tests.support.service import Service
 
 _PROMPT = " ".join(f"word{number}" for number in range(50))

@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.engine import Completion, Engine, GenerateRequest, Sampling, load
-from gateway.isolation import Care, Isolated, RemoteEngine
-from gateway.isolation.launch import scrubbed
+from gateway.isolation import Care, Isolated, Recipe, RemoteEngine, scrubbed
 from gateway.isolation.server import EngineServer
 from gateway.testing.script import Script
 
@@ -18,7 +17,12 @@ from gateway.testing.script import Script
 def isolated(plugin: str = "scripted", care: Care | None = None, **settings: object) -> Isolated:
     """Make an engine for a process of its own, not entered yet."""
     own = msgspec.convert(settings, load(plugin).settings)
-    return Isolated(plugin, own, scrubbed(os.environ, is_offline=True), care=care)
+    return Isolated(recipe(plugin, scrubbed(os.environ, is_offline=True), care, msgspec.msgpack.encode(own)))
+
+
+def recipe(plugin: str, environment: dict[str, str], care: Care | None = None, settings: bytes = b"\x80") -> Recipe:
+    """Write the recipe of an engine's process."""
+    return Recipe(name=plugin, plugin=plugin, settings=settings, environment=environment, care=care or Care())
 
 
 def scripted(number: int = 0, seconds: float | None = None, **script: object) -> GenerateRequest:

@@ -71,7 +71,8 @@ class Obedient(Engine):
 @pytest.fixture(autouse=True)
 def plugin(monkeypatch):
     Obedient.made, Obedient.gate = [], None
-    monkeypatch.setattr("gateway.seat.load", lambda _: Plugin(Settings, Obedient))
+    for module in ("seat", "recipes"):
+        monkeypatch.setattr(f"gateway.{module}.load", lambda _: Plugin(Settings, Obedient))
 
 
 def hosting(drain_seconds=5.0, **engines):

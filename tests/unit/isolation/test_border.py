@@ -11,6 +11,7 @@ from gateway.engine import (
     Delta,
     Engine,
     EngineError,
+    EngineRestarted,
     Finished,
     Health,
     InvalidRequest,
@@ -21,7 +22,6 @@ from gateway.engine import (
     Status,
     Unavailable,
     Unsupported,
-    UpstreamFailed,
     collect,
 )
 from gateway.isolation import LineLost, RemoteEngine
@@ -131,7 +131,7 @@ async def test_a_call_that_is_cut_off_before_started_says_so_and_after_it_otherw
             line._transport.abort()
         with pytest.raises(LineLost):
             await early
-        with pytest.raises(UpstreamFailed, match="before the answer was finished"):
+        with pytest.raises(EngineRestarted, match="before the answer was finished"):
             await anext(late)
         with pytest.raises(LineLost):
             await collect(remote.generate(scripted(3)))

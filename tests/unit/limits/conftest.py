@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.limits import Limiter, MemoryStore, SharedStore
+from gateway.limits import Limiter, MemoryStore
+from gateway.limits.shared import SharedStore
 from tests.support.clock import Clock
 
 PROGRAMS = ("valkey-server", "redis-server")

@@ -8,7 +8,8 @@ import uuid
 import pytest
 
 from gateway.engine import Unavailable
-from gateway.limits import Limiter, Quota, RequestsExceeded, SharedStore, StoreDown, TooManyConcurrent
+from gateway.limits import Limiter, Quota, RequestsExceeded, StoreDown, TooManyConcurrent
+from gateway.limits.shared import SharedStore
 from tests.unit.limits.conftest import StoreServer, free_port
 
 ONE = Quota(concurrent=1, tokens_per_minute=1_000, tokens_per_day=1_000)

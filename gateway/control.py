@@ -1,0 +1,197 @@
+"""What the worker asks of the supervisor, and what it is told: the engines' processes, their output, reloads.
+
+It goes over a Unix socket in a private folder, framed as in `gateway.isolation.wire`.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+from loguru import logger
+from msgspec import Struct
+
+from gateway.config import Config
+from gateway.isolation import Recipe
+from gateway.isolation.wire import Frames, pack
+
+_PIECE = 2**16
+
+
+class Start(Struct, frozen=True, array_like=True, tag="start"):
+    """Run an engine's process, or say where it runs already."""
+
+    call: int
+    recipe: Recipe
+
+
+class End(Struct, frozen=True, array_like=True, tag="end"):
+    """End a process in one of three ways."""
+
+    call: int
+    pid: int
+    how: Literal["dump", "leave", "kill"]
+
+
+class Hopeless(Struct, frozen=True, array_like=True, tag="hopeless"):
+    """No engine can ever be loaded."""
+
+
+class Running(Struct, frozen=True, array_like=True, tag="running"):
+    """The process runs, and serves at `path`."""
+
+    call: int
+    pid: int
+    path: str
+
+
+class Over(Struct, frozen=True, array_like=True, tag="over"):
+    """The process was dumped, or has ended, and how."""
+
+    call: int
+    how: str
+
+
+class Refused(Struct, frozen=True, array_like=True, tag="refused"):
+    """The process could not be started."""
+
+    call: int
+    why: str
+
+
+class Said(Struct, frozen=True, array_like=True, tag="said"):
+    """A line for the log, of an engine's process or of the supervisor."""
+
+    level: str
+    text: str
+    extra: dict[str, str]
+
+
+class Reload(Struct, frozen=True, array_like=True, tag="reload"):
+    """Go by another configuration."""
+
+    config: Config
+
+
+Wish = Start | End | Hopeless
+Word = Running | Over | Refused | Said | Reload
+
+_WISHES: msgspec.msgpack.Decoder[Wish] = msgspec.msgpack.Decoder(Wish)
+_WORDS: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
+
+
+def read_wish(body: bytes) -> Wish:
+    """Read what the worker sent; raise `msgspec.MsgspecError`."""
+    return _WISHES.decode(body)
+
+
+class Helm:
+    """The worker's end: has the supervisor run processes, and does as it says."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._calls = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[Running | Over | Refused]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def listen(self, reload: Callable[[Config], Awaitable[None]]) -> AsyncGenerator[None, None]:
+        """Hear the supervisor while the block runs; `reload` goes by another configuration."""
+        reader, self._writer = await asyncio.open_unix_connection(self._path)
+        self._begin(self._listen(reader, reload))
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._writer.close()
+
+    async def start(self, recipe: Recipe) -> "Hosted":
+        """Have a process run by `recipe`; one that does so already is taken over. Raise `OSError`."""
+        word = await self._ask(Start(next(self._calls), recipe))
+        if isinstance(word, Running):
+            return Hosted(self, word)
+        raise OSError(word.why if isinstance(word, Refused) else "the supervisor said something else")
+
+    async def end(self, pid: int, how: Literal["dump", "leave", "kill"]) -> str:
+        """Have a process ended; say how it ended."""
+        word = await self._ask(End(next(self._calls), pid, how))
+        return word.how if isinstance(word, Over) else "is gone"
+
+    def give_up(self) -> None:
+        """Say that no engine can ever be loaded."""
+        self._send(Hopeless())
+
+    async def _ask(self, wish: Start | End) -> Running | Over | Refused:
+        answer: asyncio.Future[Running | Over | Refused] = asyncio.get_running_loop().create_future()
+        self._asked[wish.call] = answer
+        self._send(wish)
+        try:
+            return await answer
+        finally:
+            del self._asked[wish.call]
+
+    def _send(self, wish: Wish) -> None:
+        if self._writer is not None:
+            self._writer.write(pack(wish))
+
+    async def _listen(self, reader: asyncio.StreamReader, reload: Callable[[Config], Awaitable[None]]) -> None:
+        frames = Frames()
+        while piece := await reader.read(_PIECE):
+            for body in frames.feed(piece):
+                word = _WORDS.decode(body)
+                if isinstance(word, Reload):
+                    self._begin(_change(reload, word.config))
+                else:
+                    self._take(word)
+
+    def _take(self, word: Running | Over | Refused | Said) -> None:
+        match word:
+            case Said(level, text, extra):
+                logger.bind(**extra).log(level, "{}", text)
+            case Running() | Over() | Refused():
+                answer = self._asked.get(word.call)
+                if answer is not None and not answer.done():
+                    answer.set_result(word)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Hosted:
+    """A process that the supervisor runs."""
+
+    def __init__(self, helm: Helm, running: Running) -> None:
+        self._helm = helm
+        self.pid = running.pid
+        self.path = running.path
+
+    def hide(self) -> None:
+        """Leave the socket's name where it is: the next worker will look for it."""
+
+    async def dump(self) -> None:
+        """Have the process write where each of its threads is, which ends it."""
+        await self._helm.end(self.pid, "dump")
+
+    async def leave(self) -> None:
+        """Let the process leave its engine, within its time; then end it."""
+        await self._helm.end(self.pid, "leave")
+
+    async def kill(self) -> str:
+        """End the process; say how it ended."""
+        return await self._helm.end(self.pid, "kill")
+
+
+async def _change(reload: Callable[[Config], Awaitable[None]], config: Config) -> None:
+    try:
+        await reload(config)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, the old configuration goes on
+        logger.opt(exception=error).bind(event="reload_failed").error("the configuration stays as it was: {}", error)
+    else:
+        logger.bind(event="reloaded").info("the configuration was reloaded")

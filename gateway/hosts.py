@@ -1,0 +1,162 @@
+"""The engines' processes, in the supervisor: they outlive the worker that asked for them."""
+
+import asyncio
+import os
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
+from typing import Self
+
+import loguru
+import msgspec
+from msgspec import Struct
+
+from gateway.config import Config
+from gateway.control import End, Hopeless, Over, Refused, Reload, Running, Said, Start, Wish, read_wish
+from gateway.isolation import Process, Recipe
+from gateway.isolation.wire import Frames, Malformed, pack
+
+_PIECE = 2**16
+_LINES = 1_000
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+class Hosts:
+    """Runs processes for one worker after another, each by its recipe; what they say goes to the worker's log."""
+
+    def __init__(self, on_hopeless: Callable[[], None]) -> None:
+        self._on_hopeless = on_hopeless
+        self._processes: dict[str, tuple[Recipe, Process]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._worker: asyncio.StreamWriter | None = None
+        self._backlog: deque[Said] = deque(maxlen=_LINES)
+        self._reload: Reload | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._folder = tempfile.mkdtemp(prefix="llm-gateway-")
+        self.path = str(Path(self._folder, "control"))
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *[process.kill() for _, process in self._processes.values()])
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for line in self._backlog:
+            print(f"llm-gateway: {line.text}", file=sys.stderr)
+
+    def prepare(self, recipes: Iterable[Recipe]) -> None:
+        """Start processes that the worker will ask for, while it starts itself."""
+        for recipe in recipes:
+            self._begin(self._prepare(recipe))
+
+    def reload(self, config: Config) -> None:
+        """Tell the worker, and each that will take its place, to go by another configuration."""
+        self._reload = Reload(config)
+        self._send(self._reload)
+
+    def say(self, message: "loguru.Message") -> None:
+        """Put a line into the worker's log, or keep it until there is one."""
+        record = message.record
+        said = Said(
+            record["level"].name, record["message"], {key: str(value) for key, value in record["extra"].items()}
+        )
+        if self._worker is None:
+            self._backlog.append(said)
+        else:
+            self._send(said)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Listen to the worker, until it is gone."""
+        if not _is_ours(writer):
+            writer.close()
+            return
+        self._worker = writer
+        while self._backlog:
+            self._send(self._backlog.popleft())
+        if self._reload is not None:
+            self._send(self._reload)
+        frames = Frames()
+        try:
+            while piece := await reader.read(_PIECE):
+                for body in frames.feed(piece):
+                    self._take(read_wish(body))
+        except (OSError, Malformed, msgspec.MsgspecError):
+            pass
+        finally:
+            if self._worker is writer:
+                self._worker = None
+            writer.close()
+
+    def _take(self, wish: Wish) -> None:
+        match wish:
+            case Start(call, recipe):
+                self._begin(self._answer_start(call, recipe))
+            case End():
+                self._begin(self._answer_end(wish))
+            case Hopeless():
+                self._on_hopeless()
+
+    async def _prepare(self, recipe: Recipe) -> None:
+        try:
+            await self._start(recipe)
+        except OSError:
+            return  # the worker will ask, and be told
+
+    async def _answer_start(self, call: int, recipe: Recipe) -> None:
+        try:
+            process = await self._start(recipe)
+        except OSError as error:
+            self._send(Refused(call, str(error)))
+        else:
+            self._send(Running(call, process.pid, process.path))
+
+    async def _start(self, recipe: Recipe) -> Process:
+        async with self._locks[recipe.name]:
+            known, process = self._processes.get(recipe.name, (None, None))
+            if process is not None:
+                if known == recipe and process.is_running:
+                    return process
+                del self._processes[recipe.name]
+                await process.kill()
+            process = await Process.start(recipe)
+            self._processes[recipe.name] = recipe, process
+            return process
+
+    async def _answer_end(self, wish: End) -> None:
+        found = next((item for item in self._processes.items() if item[1][1].pid == wish.pid), None)
+        if found is None:
+            self._send(Over(wish.call, "is gone"))
+            return
+        name, (_, process) = found
+        if wish.how == "dump":
+            await process.dump()
+            self._send(Over(wish.call, ""))
+            return
+        del self._processes[name]
+        if wish.how == "leave":
+            await process.leave()
+        self._send(Over(wish.call, await process.kill()))
+
+    def _send(self, word: Struct) -> None:
+        if self._worker is not None:
+            self._worker.write(pack(word))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _is_ours(writer: asyncio.StreamWriter) -> bool:
+    peer: socket.socket = writer.get_extra_info("socket")
+    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(found)[1] == os.geteuid())

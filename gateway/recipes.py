@@ -1,0 +1,22 @@
+"""What to run for an engine that has a process of its own."""
+
+import msgspec
+
+from gateway.config import EngineSettings, environment
+from gateway.engine import load
+from gateway.isolation import Care, Recipe, scrubbed
+
+
+def recipe(name: str, origin: EngineSettings) -> Recipe | None:
+    """Write the recipe of an engine's process; `None` for one that runs in the worker, as it or its plugin wishes."""
+    plugin = load(origin.plugin)
+    if not (plugin.isolated if origin.isolated is None else origin.isolated):
+        return None
+    own = msgspec.convert(origin.settings, plugin.settings)
+    return Recipe(
+        name=name,
+        plugin=origin.plugin,
+        settings=msgspec.msgpack.encode(own),
+        environment=scrubbed(environment(), is_offline=plugin.is_offline(own)),
+        care=Care(hang=origin.hang_seconds, load=origin.load_seconds),
+    )

@@ -1,0 +1,221 @@
+"""The service's processes, killed, stopped and told to change, one by one."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.support.observe import eventually, is_error, play
+from tests.support.processes import descendants, engines, is_alive, worker
+from tests.support.rawhttp import RawHTTP, post
+from tests.support.service import Service
+
+ACTOR = {
+    "ENGINE": "scripted",
+    "LLM_GATEWAY__ENGINES__DEFAULT__ISOLATED": "true",
+    "LLM_GATEWAY__ENGINES__DEFAULT__HANG_SECONDS": "2",
+    "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__PLACES": "2",
+}
+LONG = {"prompt": play(texts=["tick "], delay=0.02), "ignore_eos": True, "max_new_tokens": 100_000}
+LONG |= {"return_full_text": False, "stream": True}
+QUICK = {"prompt": play(texts=["right"]), "return_full_text": False}
+PATIENCE = 20.0
+FILE = """
+[generate]
+{line}
+[engines.default]
+plugin = "echo"
+"""
+
+
+@pytest.fixture
+def actor():
+    with Service(**ACTOR) as service:
+        yield service
+
+
+def begin(service, **body):
+    """Begin a long stream; return its connection when it has begun."""
+    connection = RawHTTP(service.port).send(post(LONG | body))
+    connection.read_until(b"tick")
+    return connection
+
+
+def answers(service, text="right"):
+    answer = service.generate(**QUICK)
+    return answer.status_code == 200 and answer.json()["generated_text"] == text
+
+
+def events(service, event):
+    return [line for line in service.lines if line.get("event") == event]
+
+
+def test_an_engine_that_is_killed_takes_nobody_else_with_it(actor):
+    [pid] = engines(actor.process.pid)
+    with begin(actor) as stream, RawHTTP(actor.port) as waiting, begin(actor):
+        waiting.send(post(QUICK))
+        time.sleep(0.2)
+        os.kill(pid, signal.SIGKILL)
+        rest = stream.read_until(b'"error"')
+        assert b'"code":"engine_restarted"' in rest
+        assert b"[DONE]" not in rest
+        answer = waiting.answer()
+        assert (answer.status, b"right" in answer.body) == (200, True)
+    assert engines(actor.process.pid) != [pid]
+    assert actor.metric("llm_gateway_engine_restarts_total", engine="default", reason="exit") == 1
+    assert actor.metric("llm_gateway_engine_up", engine="default") == 1
+    [line] = events(actor, "engine_restart")
+    assert (line["engine"], line["reason"], line["level"]) == ("default", "exit", "ERROR")
+
+
+def test_a_stopped_engine_is_replaced_and_readiness_says_so(actor):
+    [pid] = engines(actor.process.pid)
+    with begin(actor) as stream:
+        os.kill(pid, signal.SIGSTOP)
+        actor.wait_for("/readyz", 503)
+        assert actor.client.get("/livez").status_code == 200
+        assert b"engine_restarted" in stream.read_until(b'"error"')
+    actor.wait_for("/readyz")
+    assert answers(actor)
+    assert not is_alive(pid)
+    assert actor.metric("llm_gateway_engine_restarts_total", reason="hang") == 1
+
+
+def test_an_engine_that_dies_over_and_over_has_failed_and_the_service_says_so_at_once(actor):
+    for _ in range(5):
+        [pid] = eventually(lambda: engines(actor.process.pid), PATIENCE)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda pid=pid: engines(actor.process.pid) != [pid], PATIENCE)
+    actor.wait_for("/readyz", 503)
+    eventually(lambda: "failed" in actor.client.get("/v1/health").json()["status"], PATIENCE)
+    assert actor.client.get("/livez").status_code == 200
+    answer = actor.generate(**QUICK)
+    assert is_error(answer, 503, "engine_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "died 5 times" in actor.client.get("/v1/health").json()["detail"]
+
+
+def test_a_request_that_ends_the_engine_twice_is_not_run_again(actor):
+    poison = {"prompt": play(texts=["x"], fault="exit", after=-1)}
+    answer = actor.generate(**poison)
+    assert is_error(answer, 500, "request_quarantined")
+    assert answer.headers["x-should-retry"] == "false"
+    deaths = actor.metric("llm_gateway_engine_restarts_total")
+    assert is_error(actor.generate(**poison), 500, "request_quarantined")
+    assert actor.metric("llm_gateway_engine_restarts_total") == deaths == 2
+    assert answers(actor)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_model_stays(actor):
+    before = engines(actor.process.pid)
+    killed = worker(actor.process.pid)
+    with begin(actor):
+        os.kill(killed, signal.SIGKILL)
+    eventually(lambda: worker(actor.process.pid) != killed, PATIENCE)
+    actor.wait_for("/readyz")
+    assert answers(actor)
+    assert engines(actor.process.pid) == before
+    # Nobody goes on to generate for a worker that is gone: both places are free.
+    with begin(actor), begin(actor):
+        pass
+
+
+def test_a_server_that_is_killed_is_started_again(actor):
+    before = engines(actor.process.pid)
+    server = psutil.Process(worker(actor.process.pid)).parent()
+    server.kill()
+    eventually(lambda: not server.is_running(), PATIENCE)
+    actor.wait_for("/readyz")
+    assert answers(actor)
+    assert engines(actor.process.pid) == before
+    assert len(events(actor, "server_restart")) == 1
+
+
+def test_nothing_outlives_the_main_process(actor):
+    pids = descendants(actor.process.pid)
+    assert len(pids) == 3
+    actor.process.kill()
+    eventually(lambda: not any(map(is_alive, pids)), PATIENCE)
+
+
+def test_nothing_outlives_a_regular_end(actor):
+    pids = descendants(actor.process.pid)
+    with RawHTTP(actor.port).send(post(LONG | {"max_new_tokens": 50})) as stream:
+        stream.read_until(b"tick")
+        actor.process.send_signal(signal.SIGTERM)
+        assert b'"finish_reason"' in stream.read_until(b"[DONE]")
+    assert actor.process.wait(PATIENCE) == 0
+    assert not any(map(is_alive, pids))
+    assert "Traceback" not in actor.output
+
+
+def test_the_worker_knows_no_torch():
+    with Service(ENGINE="hf", ready=False) as service:
+        service.wait_for("/livez")
+        eventually(lambda: engines(service.process.pid), PATIENCE)
+        service.wait_for("/readyz")
+        assert service.generate(prompt="a", max_new_tokens=1).status_code == 200
+        for pid in {*descendants(service.process.pid), service.process.pid} - set(engines(service.process.pid)):
+            assert not [region.path for region in psutil.Process(pid).memory_maps() if "torch" in region.path]
+
+
+def test_a_reload_changes_what_can_change_and_says_what_cannot(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(FILE.format(line=""))
+    with Service("--config", str(file)) as service:
+        long = service.generate(prompt="one two three four")
+        file.write_text(
+            FILE.format(line="max_length = 6").replace("[gen", "[server]\nbody_seconds = 5\nidle_seconds = 9\n[gen")
+        )
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: events(service, "reloaded"), PATIENCE)
+        short = service.generate(prompt="one two three four")
+        assert long.json()["usage"]["completion_tokens"] == 4
+        assert short.json()["usage"]["completion_tokens"] == 2
+        [line] = events(service, "reload")
+        assert "server.idle_seconds" in line["message"]
+        assert service.metric("llm_gateway_requests_total", endpoint="/v1/generate", status="200") == 2
+
+
+def test_a_reload_that_is_wrong_changes_nothing_and_says_where(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(FILE.format(line=""))
+    with Service("--config", str(file)) as service:
+        file.write_text(FILE.format(line="max_lenght = 6"))
+        service.process.send_signal(signal.SIGHUP)
+        [line] = eventually(lambda: events(service, "reload_failed"), PATIENCE)
+        assert "gateway.toml" in line["message"]
+        assert "max_lenght" in line["message"]
+        assert service.generate(prompt="a b").status_code == 200
+
+
+def test_engines_come_and_go_with_a_reload(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(FILE.format(line=""))
+    other = '[engines.other]\nplugin = "echo"\nsettings = { model = "parrot" }\n'
+    with Service("--config", str(file)) as service:
+        file.write_text(FILE.format(line="") + other)
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: service.generate(prompt="a", model="parrot").status_code == 200, PATIENCE)
+        file.write_text(FILE.format(line=""))
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: service.generate(prompt="a", model="parrot").status_code == 404, PATIENCE)
+        assert service.generate(prompt="a").status_code == 200
+
+
+def test_a_worker_that_comes_after_a_reload_goes_by_it(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(FILE.format(line=""))
+    with Service("--config", str(file)) as service:
+        file.write_text(FILE.format(line="max_length = 6"))
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: events(service, "reloaded"), PATIENCE)
+        killed = worker(service.process.pid)
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: worker(service.process.pid) != killed, PATIENCE)
+        service.wait_for("/readyz")
+        eventually(
+            lambda: service.generate(prompt="one two three four").json()["usage"]["completion_tokens"] == 2, PATIENCE
+        )
