@@ -58,6 +58,10 @@ class Hosts:
         for recipe in recipes:
             self._begin(self._prepare(recipe))
 
+    def detach(self) -> None:
+        """Expect no worker to listen: the server has ended, and the next line is for who comes after."""
+        self._worker = None
+
     def reload(self, config: Config) -> None:
         """Tell the worker, and each that will take its place, to go by another configuration."""
         self._reload = Reload(config)

@@ -16,7 +16,8 @@ def recipe(name: str, origin: EngineSettings) -> Recipe | None:
     return Recipe(
         name=name,
         plugin=origin.plugin,
-        settings=msgspec.msgpack.encode(own),
+        # In one order, for a set has another one in each process, and equal recipes must be equal bytes.
+        settings=msgspec.msgpack.encode(own, order="deterministic"),
         environment=scrubbed(environment(), is_offline=plugin.is_offline(own)),
         care=Care(hang=origin.hang_seconds, load=origin.load_seconds),
     )

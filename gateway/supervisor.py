@@ -73,6 +73,7 @@ class Supervisor:
         if self._ended is not None:
             self._server.terminate()
         status = await self._server.wait()
+        self._hosts.detach()
         if self._ended is not None:
             return
         self._deaths.append(time.monotonic())

@@ -20,6 +20,7 @@ from gateway.engine import (
     EngineRestarted,
     Health,
     LoadFailed,
+    Quarantined,
     Started,
     Unavailable,
     collect,
@@ -244,7 +245,7 @@ async def test_neighbours_of_a_poisonous_request_are_answered():
         poison = scripted(1, fault=Fault.EXIT, after=-1, prefill=0.05)
         asked = [poison, *(scripted(number, prefill=0.2) for number in range(2, 8))]
         answers = await asyncio.gather(*(collect(engine.generate(one)) for one in asked), return_exceptions=True)
-        assert type(answers[0]) is EngineError
+        assert type(answers[0]) is Quarantined
         # The second death may find one in the middle of its answer; it is told so, and may ask again.
         for one, answer in zip(asked[1:], answers[1:], strict=True):
             again = await collect(engine.generate(one)) if type(answer) is EngineRestarted else answer

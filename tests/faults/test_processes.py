@@ -18,7 +18,7 @@ ACTOR = {
     "LLM_GATEWAY__ENGINES__DEFAULT__HANG_SECONDS": "2",
     "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__PLACES": "2",
 }
-LONG = {"prompt": play(texts=["tick "], delay=0.02), "ignore_eos": True, "max_new_tokens": 100_000}
+LONG = {"prompt": play(texts=["tick "], delay=0.02), "ignore_eos": True, "max_new_tokens": 4_000}
 LONG |= {"return_full_text": False, "stream": True}
 QUICK = {"prompt": play(texts=["right"]), "return_full_text": False}
 PATIENCE = 20.0
@@ -113,7 +113,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_model_stays(actor):
     killed = worker(actor.process.pid)
     with begin(actor):
         os.kill(killed, signal.SIGKILL)
-    eventually(lambda: worker(actor.process.pid) != killed, PATIENCE)
+    eventually(lambda: worker(actor.process.pid) not in (0, killed), PATIENCE)
     actor.wait_for("/readyz")
     assert answers(actor)
     assert engines(actor.process.pid) == before
@@ -214,7 +214,7 @@ def test_a_worker_that_comes_after_a_reload_goes_by_it(tmp_path):
         eventually(lambda: events(service, "reloaded"), PATIENCE)
         killed = worker(service.process.pid)
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: worker(service.process.pid) != killed, PATIENCE)
+        eventually(lambda: worker(service.process.pid) not in (0, killed), PATIENCE)
         service.wait_for("/readyz")
         eventually(
             lambda: service.generate(prompt="one two three four").json()["usage"]["completion_tokens"] == 2, PATIENCE
