@@ -1,8 +1,10 @@
 """Every rule of a generation, in order, on one page."""
 
+import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from hashlib import blake2b
 from typing import cast
 
 from msgspec import structs
@@ -42,6 +44,7 @@ class Inference:
         self._limiter = limiter
         self._telemetry = telemetry
         self._live = live
+        self._secret = secrets.token_bytes(32)
 
     @property
     def config(self) -> Config:
@@ -105,7 +108,11 @@ class Inference:
                 watch.place(permit.waited)
                 deadline.arm()
                 asked = structs.replace(
-                    visit.request, model=visit.card.name, timeout=deadline.left, trace=watch.traceparent
+                    visit.request,
+                    model=visit.card.name,
+                    timeout=deadline.left,
+                    trace=watch.traceparent,
+                    salt=self._salt(visit),
                 )
                 events = await held.enter_async_context(aclosing(engine.generate(asked)))
                 try:
@@ -134,6 +141,16 @@ class Inference:
         )
         line = time.monotonic() + _least(times.queue, config.admission.queue_seconds)
         return deadline, Patience(place=min(line, deadline.first), first_token=deadline.first)
+
+    def _salt(self, visit: Visit) -> str:
+        """Keep one caller's prefixes from another's: who shares a cache can find out by the clock what is in it.
+
+        A salt that came with the request is mixed in, and never used alone; without keys all share.
+        """
+        if not visit.caller.id:
+            return visit.request.salt
+        text = f"{len(visit.caller.id)}:{visit.caller.id}{visit.request.salt}"
+        return blake2b(text.encode(errors="surrogatepass"), key=self._secret, digest_size=16).hexdigest()
 
     def _quota(self, caller: Caller) -> Quota:
         return self.config.limits.default if caller.quota.is_open else caller.quota

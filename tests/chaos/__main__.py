@@ -8,6 +8,7 @@ from rich.table import Table
 
 from tests.chaos.deaths import engine_deaths, engine_stop, main_death, worker_death
 from tests.chaos.drain import drain, reloads
+from tests.chaos.guesses import guesses
 from tests.chaos.neighbours import noisy_neighbour, slow_clients
 from tests.chaos.overload import overload
 from tests.chaos.rush import aborts
@@ -25,6 +26,7 @@ _TRIALS = {
         aborts,
         noisy_neighbour,
         slow_clients,
+        guesses,
     )
 }
 

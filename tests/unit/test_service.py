@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from msgspec import structs
 
 from gateway.admission import Admission, QueueTimeout, Standing
 from gateway.auth import ANONYMOUS, Caller, Scope
@@ -164,3 +165,19 @@ async def test_an_engine_is_asked_by_its_own_name(inference):
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
         assert [len(seat.running) for seat in inference.hosting.seats] == [0, 1]
+
+
+async def test_each_caller_has_a_prefix_cache_of_its_own(inference):
+    asked = []
+    engine = inference.hosting.seats[0].engine
+    generate = engine.generate
+    inference.hosting.seats[0].engine.generate = lambda request: asked.append(request.salt) or generate(request)
+    third = structs.replace(SHOP, id="k3", quota=Quota())
+    for salt in ("", "own"):
+        for caller in (ANONYMOUS, OTHER, third, OTHER):
+            await collect(inference.generate(structs.replace(request(), salt=salt), caller))
+    assert asked[0] == ""
+    assert asked[1] == asked[3]
+    assert asked[5] == asked[7]
+    assert len(set(asked)) == 6
+    assert "own" in asked
