@@ -146,8 +146,12 @@ class EventStream:
         self._pace = pace
         self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         self._headers |= {"x-accel-buffering": "no"} | dict(headers or {})
-        self._idle = True
+        self._is_idle = True
         self._sent = 0
+        self._has_stalled = False
+        self._sending: asyncio.Task[object] | None = None
+        self._pinging: asyncio.Task[None] | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the whole stream."""
@@ -161,44 +165,54 @@ class EventStream:
                 current_record().code = problem.code
 
     async def _pump(self, send: Send) -> None:
-        sending = asyncio.create_task(self._send(send))
-        beside = [asyncio.create_task(self._ping(send)), asyncio.create_task(self._watch())]
+        """Send all frames, while timers see to pings and stalls: tasks would cost the first frame 30 µs."""
+        self._sending = asyncio.current_task()
+        self._set("ping", self._pace.ping_seconds, self._look_idle, send)
+        self._set("stall", self._pace.stall_seconds, self._look_stalled, self._sent)
         try:
-            await asyncio.wait({sending, beside[1]}, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                current_record().outcome = "aborted"
-                raise Problem("write_timeout", "the client read nothing for too long")
-            sending.result()
+            await self._send(send)
+        except asyncio.CancelledError:
+            if not self._has_stalled:
+                raise
+            current_record().outcome = "aborted"
+            raise Problem("write_timeout", "the client read nothing for too long") from None
         finally:
-            for task in beside:
-                _drop(task)
-            await _end(sending)
+            for timer in self._timers.values():
+                timer.cancel()
+            if self._pinging is not None:
+                _drop(self._pinging)
 
     async def _send(self, send: Send) -> None:
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for frame in self._frames:
-            self._idle = False
+            self._is_idle = False
             self._sent += 1
             await send({"type": "http.response.body", "body": frame, "more_body": True})
             self._sent += 1
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _watch(self) -> None:
-        """Return when one frame has been on its way for the whole of the time that a client may stall."""
-        while True:
-            before = self._sent
-            await asyncio.sleep(self._pace.stall_seconds)
-            if before == self._sent and before % 2:
-                return
+    def _set(self, name: str, seconds: float, look: Callable[[T], None], seen: T) -> None:
+        self._timers[name] = asyncio.get_running_loop().call_later(seconds, look, seen)
 
-    async def _ping(self, send: Send) -> None:
-        """Send a comment in every interval that saw no frame, so that nothing between takes the line for dead."""
-        while True:
-            self._idle = True
-            await asyncio.sleep(self._pace.ping_seconds)
-            if self._idle and not self._sent % 2:
-                await send({"type": "http.response.body", "body": _PING, "more_body": True})
+    def _look_idle(self, send: Send) -> None:
+        """Send a comment after an interval that saw no frame, so that nothing between takes the line for dead."""
+        if self._is_idle and not self._sent % 2:
+            self._pinging = asyncio.create_task(_ping(send))
+        self._is_idle = True
+        self._set("ping", self._pace.ping_seconds, self._look_idle, send)
+
+    def _look_stalled(self, before: int) -> None:
+        """End the stream when one frame has been on its way for the whole of the time that a client may stall."""
+        if before == self._sent and before % 2 and self._sending is not None:
+            self._has_stalled = True
+            self._sending.cancel()
+        else:
+            self._set("stall", self._pace.stall_seconds, self._look_stalled, self._sent)
+
+
+async def _ping(send: Send) -> None:
+    await send({"type": "http.response.body", "body": _PING, "more_body": True})
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -79,7 +79,9 @@ async def test_a_rate_is_kept_while_answers_take_their_time(tmp_path):
 
 async def test_waiting_for_a_place_counts_from_the_arrival(tmp_path):
     one = json.dumps({"places": 1, "delay": 0.01})
-    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=one) as service:
+    with Service(
+        LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=one, LLM_GATEWAY__ADMISSION__WAITERS_PER_PLACE="20"
+    ) as service:
         arguments = "--rate 100 --arrivals constant --requests 20 --output-tokens 10 --warmup 0"
         (level,) = (await figures(service.url, tmp_path, *arguments.split()))["levels"]
     # Each answer takes a tenth of a second and they are served one by one: the last waits for two seconds.
