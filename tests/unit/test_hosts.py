@@ -1,0 +1,142 @@
+"""The supervisor's and the worker's end of their socket: processes outlive the worker, words find the next one."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psutil
+import pytest
+from loguru import logger
+from msgspec import structs
+
+from gateway.config import Config, EngineSettings
+from gateway.control import Helm
+from gateway.hosts import Hosts
+from gateway.isolation import scrubbed
+from tests.support.border import recipe
+
+PATIENCE = 20
+
+
+class House:
+    """A supervisor's hosts, and workers that come and go."""
+
+    def __init__(self) -> None:
+        self.hopeless = 0
+        self.hosts = Hosts(self.lose_hope)
+        self.recipe = recipe("scripted", scrubbed(os.environ, is_offline=True))
+        self.reloaded = []
+
+    def lose_hope(self) -> None:
+        self.hopeless += 1
+
+    async def reload(self, config) -> None:
+        self.reloaded.append(config)
+
+    @asynccontextmanager
+    async def worker(self):
+        helm = Helm(self.hosts.path)
+        async with helm.listen(self.reload):
+            yield helm
+
+
+@pytest.fixture
+async def house():
+    made = House()
+    async with made.hosts:
+        yield made
+
+
+async def eventually(holds):
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_the_next_worker_finds_the_process_of_the_last(house):
+    async with house.worker() as helm:
+        first = await helm.start(house.recipe)
+    async with house.worker() as helm:
+        again = await helm.start(house.recipe)
+        assert (again.pid, again.path) == (first.pid, first.path)
+        assert psutil.pid_exists(again.pid)
+        assert await again.kill() == "was ended by SIGKILL"
+        assert not psutil.pid_exists(again.pid)
+        assert (await helm.start(house.recipe)).pid != again.pid
+
+
+async def test_what_was_prepared_is_what_is_asked_for(house):
+    house.hosts.prepare([house.recipe])
+    async with house.worker() as helm:
+        hosted = await helm.start(house.recipe)
+        assert [process.pid for process in psutil.Process().children()].count(hosted.pid) == 1
+        assert len(house.hosts._processes) == 1
+
+
+async def test_another_recipe_ends_the_process_of_the_old_one(house):
+    other = structs.replace(house.recipe, environment=house.recipe.environment | {"TZ": "UTC-1"})
+    async with house.worker() as helm:
+        first = await helm.start(house.recipe)
+        second = await helm.start(other)
+        assert first.pid != second.pid
+        assert not psutil.pid_exists(first.pid)
+
+
+async def test_a_process_that_died_alone_is_not_handed_out(house):
+    async with house.worker() as helm:
+        first = await helm.start(house.recipe)
+        psutil.Process(first.pid).kill()
+        await eventually(lambda: not house.hosts._processes["scripted"][1].is_running)
+        assert (await helm.start(house.recipe)).pid != first.pid
+        assert await first.kill() == "is gone"
+
+
+async def test_lines_wait_for_a_worker_and_keep_what_is_bound_to_them(house):
+    lines = []
+    sink = logger.add(lambda message: lines.append(message.record), format="{message}", filter="gateway.control")
+    forwarding = logger.add(house.hosts.say, format="", filter=__name__)
+    try:
+        logger.bind(event="told", engine="x").warning("before")
+        async with house.worker():
+            await eventually(lambda: len(lines) == 1)
+            assert (lines[0]["message"], lines[0]["level"].name) == ("before", "WARNING")
+            assert lines[0]["extra"] == {"event": "told", "engine": "x"}
+    finally:
+        logger.remove(forwarding)
+        logger.remove(sink)
+
+
+async def test_a_reload_reaches_this_worker_and_the_next(house):
+    config = Config(engines={"default": EngineSettings(plugin="echo")})
+    async with house.worker():
+        await eventually(lambda: house.hosts._worker is not None)
+        house.hosts.reload(config)
+        await eventually(lambda: house.reloaded == [config])
+    async with house.worker():
+        await eventually(lambda: house.reloaded == [config, config])
+
+
+async def test_hopelessness_is_heard(house):
+    async with house.worker() as helm:
+        helm.give_up()
+        await eventually(lambda: house.hopeless == 1)
+
+
+async def test_nonsense_costs_the_connection_and_nothing_else(house):
+    async with AsyncExitStack() as stack:
+        for nonsense in (b"\x00\x00\x00\x01x", b"\xff\xff\xff\xff", os.urandom(64)):
+            reader, writer = await asyncio.open_unix_connection(house.hosts.path)
+            writer.write(nonsense)
+            writer.write_eof()
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.read() == b""
+            writer.close()
+        helm = await stack.enter_async_context(house.worker())
+        assert (await helm.start(house.recipe)).pid
+
+
+async def test_leaving_ends_every_process():
+    made = House()
+    async with made.hosts, made.worker() as helm:
+        hosted = await helm.start(made.recipe)
+    assert not psutil.pid_exists(hosted.pid)
