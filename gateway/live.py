@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.auth import KeyFile, Keyring
+from gateway.auth import KeyFile, KeyFileError, Keyring
 from gateway.config import AuthSettings, Config
 
 # What granian, Litestar, the telemetry and the connections to a store were made with.
@@ -56,7 +56,11 @@ class Live:
 
 
 def _keyring(auth: AuthSettings) -> Keyring:
-    return Keyring(auth.keys, KeyFile(Path(auth.file)) if auth.file else None)
+    keyring = Keyring(auth.keys, KeyFile(Path(auth.file)) if auth.file else None)
+    if auth.file and keyring.is_open and not auth.insecure_no_auth:
+        # It was there when the configuration was read: a worker that comes later must not open the door.
+        raise KeyFileError(f"there is no key in {auth.file}")
+    return keyring
 
 
 def _differing(old: Config, new: Config) -> Iterator[str]:

@@ -34,3 +34,10 @@ def test_keys_that_cannot_be_read_change_nothing(tmp_path):
     bad.chmod(0o600)
     with pytest.raises(KeyFileError):
         Rules.of(Config(engines=ECHO, auth=AuthSettings(file=str(bad))))
+
+
+def test_a_key_file_that_is_gone_opens_no_door(tmp_path):
+    gone = AuthSettings(file=str(tmp_path / "keys.db"))
+    with pytest.raises(KeyFileError, match="no key in"):
+        Rules.of(Config(engines=ECHO, auth=gone))
+    assert Rules.of(Config(engines=ECHO, auth=structs.replace(gone, insecure_no_auth=True))).keyring.is_open
