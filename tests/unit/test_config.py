@@ -234,10 +234,14 @@ def test_the_first_engine_is_the_one_of_the_plain_names(tmp_path, monkeypatch):
     assert list(config.read(file).engines) == ["other"]
 
 
+PLACES = {"address": "127.0.0.1", "control": "/control"}
+
+
 def test_what_is_handed_over_is_taken_over_whole(monkeypatch):
     monkeypatch.setenv("LLM_GATEWAY_HANDOVER", "")
     found = config.read(flags=ECHO | {"server.port": "1234"})
-    config.hand_over(found)
+    config.hand_over(found, **PLACES)
+    monkeypatch.setattr("os.getppid", os.getpid)
     assert config.take_over() == found
 
 
@@ -269,15 +273,21 @@ def test_a_disabled_sdk_sends_no_traces_and_is_kept_from_the_worker(monkeypatch)
     monkeypatch.setenv("LLM_GATEWAY_HANDOVER", "")
     found = config.read(flags=ECHO)
     assert found.telemetry.otlp_endpoint is None
-    config.hand_over(found)
+    config.hand_over(found, **PLACES)
+    assert config.read(flags=ECHO) == found  # as at a reload
+    monkeypatch.setattr("os.getppid", os.getpid)
+    config.hand_on()
     assert "OTEL_SDK_DISABLED" not in os.environ
 
 
-def test_a_handover_says_whose_it_is(monkeypatch):
+def test_a_handover_is_for_the_children_of_who_left_it(monkeypatch):
     monkeypatch.setenv("LLM_GATEWAY_HANDOVER", "")
-    assert config.main_process() is None
-    config.hand_over(config.read(flags=ECHO))
-    assert config.main_process() == os.getpid()
+    assert config.handed_over() is None
+    config.hand_over(config.read(flags=ECHO), **PLACES)
+    assert config.handed_over() is None
+    monkeypatch.setattr("os.getppid", os.getpid)
+    found = config.handed_over()
+    assert (found.giver, found.address, found.control) == (os.getpid(), "127.0.0.1", "/control")
 
 
 @pytest.mark.parametrize(
