@@ -10,7 +10,8 @@ import pytest
 from gateway.engine import Unavailable
 from gateway.limits import Limiter, Quota, RequestsExceeded, StoreDown, TooManyConcurrent
 from gateway.limits.shared import SharedStore
-from tests.unit.limits.conftest import StoreServer, free_port
+from tests.support.service import free_port
+from tests.support.store import StoreServer
 
 ONE = Quota(concurrent=1, tokens_per_minute=1_000, tokens_per_day=1_000)
 

@@ -1,0 +1,117 @@
+"""One generation for all who ask the same, and its answer for who asks again."""
+
+import asyncio
+
+from msgspec import Struct
+
+from gateway.cache.flight import Flight, Generate
+from gateway.cache.key import Wish
+from gateway.cache.replay import CacheStatus, Replay
+from gateway.cache.store import Store, read, write
+from gateway.engine import GenerateEvent
+from gateway.tasks import end_all
+
+
+class Counts(Struct):
+    """What became of the requests so far, and how many answers were kept."""
+
+    hits: int = 0
+    coalesced: int = 0
+    misses: int = 0
+    bypassed: int = 0
+    stores: int = 0
+
+
+class Cache:
+    """Finds or makes the answer of each key. The generations are its own: a client that leaves disturbs no other."""
+
+    def __init__(self, store: Store) -> None:
+        self.counts = Counts()
+        self._store = store
+        self._flights: dict[bytes, Flight] = {}
+        self._tasks: dict[Flight, asyncio.Task[None]] = {}
+
+    @property
+    def size(self) -> int:
+        """The memory that is used, in bytes."""
+        return self._store.size
+
+    @property
+    def evictions(self) -> int:
+        """The answers that went since others came."""
+        return self._store.evictions
+
+    @property
+    def flights(self) -> int:
+        """The generations under way."""
+        return len(self._tasks)
+
+    async def stream(self, key: bytes | None, generate: Generate, wish: Wish = Wish.ANY) -> Replay:
+        """Find who makes the answer of `key`, or have `generate` make it; close what is returned."""
+        if key is None or wish is Wish.NONE:
+            self.counts.bypassed += 1
+            return Replay(CacheStatus.BYPASS, generate())
+        flight = self._flights.get(key)
+        if flight is not None and wish is Wish.ANY:
+            self.counts.coalesced += 1
+            return self._follow(CacheStatus.COALESCED, key, flight)
+        return await self._begin(key, generate, wish)
+
+    async def aclose(self) -> None:
+        """End what is under way, and let go of the store."""
+        await end_all(list(self._tasks.values()))
+        await self._store.aclose()
+
+    async def _begin(self, key: bytes, generate: Generate, wish: Wish) -> Replay:
+        """Begin a flight. To look into the store is a part of it, so that all who ask meanwhile wait for one look."""
+        flight = Flight()
+        self._flights.setdefault(key, flight)
+        self._tasks[flight] = asyncio.create_task(self._make(key, flight, generate, wish))
+        replay = self._follow(CacheStatus.MISS, key, flight)
+        try:
+            await flight.settled()
+        except BaseException:
+            await replay.aclose()
+            raise
+        if flight.is_kept:
+            replay.status = CacheStatus.HIT
+            self.counts.hits += 1
+        else:
+            self.counts.misses += 1
+        return replay
+
+    def _follow(self, status: CacheStatus, key: bytes, flight: Flight) -> Replay:
+        flight.followers += 1
+
+        async def leave() -> None:
+            flight.followers -= 1
+            if not flight.followers and not flight.is_told:
+                await self._end(key, flight)
+
+        return Replay(status, flight.follow(), leave)
+
+    async def _make(self, key: bytes, flight: Flight, generate: Generate, wish: Wish) -> None:
+        async def find() -> list[GenerateEvent] | None:
+            kept = await self._store.get(key) if wish is Wish.ANY else None
+            return None if kept is None else read(kept)
+
+        try:
+            await flight.fly(find, generate)
+            answer = None if flight.is_kept or flight.error is not None else write(flight.log)
+            # Until it is kept, it is still to be had here.
+            if answer is not None and await self._store.put(key, answer):
+                self.counts.stores += 1
+        finally:
+            self._forget(key, flight)
+
+    async def _end(self, key: bytes, flight: Flight) -> None:
+        """End a flight that nobody follows; who asks from now on begins another."""
+        task = self._tasks.get(flight)
+        self._forget(key, flight)
+        if task is not None:
+            await end_all([task])
+
+    def _forget(self, key: bytes, flight: Flight) -> None:
+        self._tasks.pop(flight, None)
+        if self._flights.get(key) is flight:
+            del self._flights[key]

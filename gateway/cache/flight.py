@@ -1,0 +1,98 @@
+"""One generation that many may follow, each from its beginning and at its own pace."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+from gateway.engine import Draining, EngineError, Finished, GenerateEvent
+from gateway.tasks import is_cancelled
+
+Generate = Callable[[], AsyncGenerator[GenerateEvent, None]]
+Find = Callable[[], Awaitable[Sequence[GenerateEvent] | None]]
+
+
+class Flight:
+    """The events so far. `is_told` once the last one is there, `is_over` once nothing more comes, not even an error.
+
+    `is_kept` says whether they were found, not made; `None` until that is known.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[GenerateEvent] = []
+        self.error: Exception | None = None
+        self.is_kept: bool | None = None
+        self.is_told = False
+        self.is_over = False
+        self.followers = 0
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def fly(self, find: Find, generate: Generate) -> None:
+        """Find the events, or read the generation to its end; an error is for the followers."""
+        try:
+            kept = await find()
+            self.is_kept = kept is not None
+            self._wake()
+            if kept is None:
+                await self._read(generate)
+            else:
+                self.log.extend(kept)
+                self.is_told = True
+        except asyncio.CancelledError:
+            self.error = Draining("the answer is not made any more")
+            if is_cancelled():
+                raise
+            self.error = EngineError("the engine cancelled the generation")
+        except Exception as error:  # noqa: BLE001 - raised where it is read
+            self.error = error
+        finally:
+            self.is_over = True
+            self._wake()
+
+    async def settled(self) -> None:
+        """Wait until it is known whether the events were found."""
+        while self.is_kept is None and not self.is_over:
+            await self._news()
+
+    async def follow(self) -> AsyncGenerator[GenerateEvent, None]:
+        """Yield all events from the first, at the reader's pace."""
+        log, read = self.log, 0
+        while True:
+            while read < len(log):
+                yield log[read]
+                read += 1
+            if self.is_over:
+                break
+            await self._news()
+        if self.error is not None:
+            raise _twin(self.error)
+
+    async def _read(self, generate: Generate) -> None:
+        async with aclosing(generate()) as events:
+            async for event in events:
+                self.log.append(event)
+                if type(event) is Finished:
+                    self.is_told = True
+                if self._waiting:
+                    self._wake()
+
+    async def _news(self) -> None:
+        """Wait until there is another event, or the end."""
+        reader = asyncio.get_running_loop().create_future()
+        self._waiting.append(reader)
+        await reader
+
+    def _wake(self) -> None:
+        for reader in self._waiting:
+            if not reader.done():
+                reader.set_result(None)
+        self._waiting.clear()
+
+
+def _twin(error: Exception) -> Exception:
+    """Copy an error for one reader, who may word it anew."""
+    if not isinstance(error, EngineError):
+        return error
+    twin = type(error).__new__(type(error), *error.args)
+    twin.__dict__ |= error.__dict__
+    twin.__cause__ = error.__cause__
+    return twin

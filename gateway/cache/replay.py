@@ -1,0 +1,57 @@
+"""What a request gets of the cache: a stream of events, whoever makes them."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from enum import StrEnum
+from types import TracebackType
+
+from gateway.engine import GenerateEvent
+
+
+class CacheStatus(StrEnum):
+    """How a request came to its answer: the `x-cache` header."""
+
+    HIT = "hit"
+    COALESCED = "coalesced"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+class Replay(AsyncGenerator[GenerateEvent, None]):
+    """A stream of events like an engine's own; to close it is to leave, also before its first event."""
+
+    def __init__(
+        self,
+        status: CacheStatus,
+        events: AsyncGenerator[GenerateEvent, None],
+        leave: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.status = status
+        self._events = events
+        self._leave = leave
+
+    def __anext__(self) -> Coroutine[None, None, GenerateEvent]:
+        """Return the next event."""
+        return self._events.__anext__()
+
+    async def aclose(self) -> None:
+        """Leave the others to it; whoever leaves last ends it."""
+        leave, self._leave = self._leave, None
+        try:
+            await self._events.aclose()
+        finally:
+            if leave is not None:
+                await leave()
+
+    def asend(self, value: None) -> Coroutine[None, None, GenerateEvent]:
+        """Return the next event."""
+        return self._events.asend(value)
+
+    def athrow(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Coroutine[None, None, GenerateEvent]:
+        """Raise in the stream; close it afterwards."""
+        return self._events.athrow(typ, val, tb)  # type: ignore[arg-type]  # its two forms in one

@@ -1,0 +1,88 @@
+"""Where answers are kept, and how they are written there."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from msgspec import structs
+
+from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, join
+
+# Deltas in one piece of a stream that is told again: few enough to look like a stream, enough to cost little.
+_PIECE = 8
+_WHOLE = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(list[GenerateEvent])
+
+
+class Store(ABC):
+    """Keeps answers by their keys. It forgets when it likes, and what fails in it is as if nothing were kept.
+
+    `size` is the memory of this process that it uses, in bytes; `evictions` counts what went since others came.
+    """
+
+    evictions = 0
+    size = 0
+
+    @abstractmethod
+    async def get(self, key: bytes) -> bytes | None:
+        """Find what was kept under `key`."""
+
+    @abstractmethod
+    async def put(self, key: bytes, answer: bytes) -> bool:
+        """Keep an answer; tell whether it is kept."""
+
+    async def aclose(self) -> None:  # noqa: B027 - a store in memory has nothing to close
+        """Let go."""
+
+
+def write(log: Sequence[GenerateEvent]) -> bytes | None:
+    """Write the events of an answer, deltas joined to pieces; `None` where the answer is not whole."""
+    if not _is_whole(log):
+        return None
+    return _encode([_unprefilled(event) for event in _pieces(log)])
+
+
+def read(answer: bytes) -> list[GenerateEvent] | None:
+    """Read what was written; `None` where it is something else."""
+    try:
+        log = _decoder.decode(answer)
+    except msgspec.MsgspecError:
+        return None
+    return log if _is_whole(log) else None
+
+
+def _is_whole(log: Sequence[GenerateEvent]) -> bool:
+    """Tell whether the answer came to its own end."""
+    if len(log) < 2 or not isinstance(log[0], Started):  # noqa: PLR2004 - the two ends
+        return False
+    last = log[-1]
+    return isinstance(last, Finished) and last.reason in _WHOLE
+
+
+def _unprefilled(event: GenerateEvent) -> GenerateEvent:
+    """Say that nothing of the prompt was prefilled for who reads it, and no time spent."""
+    match event:
+        case Started():
+            return Started(event.prompt_tokens, event.prompt_tokens, prompt_logprobs=event.prompt_logprobs)
+        case Finished():
+            usage = structs.replace(event.usage, cached_tokens=event.usage.prompt_tokens)
+            return structs.replace(event, usage=usage)
+        case _:
+            return event
+
+
+def _pieces(log: Sequence[GenerateEvent]) -> Iterator[GenerateEvent]:
+    """Yield the events with their deltas joined."""
+    run: list[Delta] = []
+    for event in log:
+        if isinstance(event, Delta):
+            run.append(event)
+            if len(run) < _PIECE:
+                continue
+        if run:
+            yield join(run)
+            run = []
+        if not isinstance(event, Delta):
+            yield event

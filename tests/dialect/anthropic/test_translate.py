@@ -1,0 +1,174 @@
+"""Each field of a `/v1/messages` body says to the engine what it means, or is refused by name."""
+
+import base64
+
+import msgspec
+import pytest
+
+from gateway.api.anthropic.schema import count_decoder, messages_decoder
+from gateway.api.anthropic.translate import to_prompt, to_request
+from gateway.engine import (
+    Chat,
+    Image,
+    InvalidRequest,
+    JsonSchema,
+    Message,
+    ModelCard,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Unsupported,
+)
+
+CARD = ModelCard(name="m", context_window=9, capabilities=frozenset())
+TOOL = {"name": "f", "description": "Does f.", "input_schema": {"type": "object"}}
+USER = {"role": "user", "content": "hi"}
+
+
+def decode(**fields):
+    return messages_decoder.decode(msgspec.json.encode({"model": "m", "max_tokens": 5, "messages": [USER]} | fields))
+
+
+def ask(**fields):
+    return to_request(decode(**fields), CARD, "1")
+
+
+def messages(*told):
+    return ask(messages=list(told)).prompt.messages
+
+
+def test_the_least_that_may_be_asked():
+    request = ask()
+    assert request.prompt == Chat((Message("user", (Text("hi"),)),))
+    assert (request.id, request.model, request.constraint) == ("1", "m", None)
+    assert request.sampling == Sampling(max_tokens=5)
+
+
+def test_every_sampling_field_reaches_the_engine():
+    request = ask(temperature=0.5, top_p=0.9, top_k=3, stop_sequences=["a", "b"])
+    assert request.sampling == Sampling(max_tokens=5, temperature=0.5, top_p=0.9, top_k=3, stop=("a", "b"))
+
+
+@pytest.mark.parametrize("system", ["be nice", [{"type": "text", "text": "be nice"}]], ids=["text", "blocks"])
+def test_the_system_prompt_is_the_first_turn(system):
+    assert ask(system=system).prompt.messages[0] == Message("system", (Text("be nice"),))
+
+
+def test_blocks_are_parts():
+    image = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"png").decode()}
+    content = [
+        {"type": "text", "text": "see", "cache_control": {"type": "ephemeral"}},
+        {"type": "image", "source": image},
+    ]
+    assert messages({"role": "user", "content": content}) == (
+        Message("user", (Text("see"), Image(b"png", "image/png"))),
+    )
+
+
+def test_calls_and_results_are_turns_of_their_own_in_order():
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}}
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    results = [
+        {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "1"}]},
+        {"type": "tool_result", "tool_use_id": "d", "content": "2", "is_error": True},
+        {"type": "text", "text": "go on"},
+    ]
+    assert messages(USER, {"role": "assistant", "content": [thought, call]}, {"role": "user", "content": results}) == (
+        Message("user", (Text("hi"),)),
+        Message("assistant", (ToolCall("c", "f", '{"x":1}'),)),
+        Message("tool", (ToolResult("c", "1"), ToolResult("d", "Error: 2"))),
+        Message("user", (Text("go on"),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "meant"),
+    [
+        (None, "auto"),
+        ({"type": "auto"}, "auto"),
+        ({"type": "any"}, "required"),
+        ({"type": "none"}, "none"),
+        ({"type": "tool", "name": "f"}, "f"),
+    ],
+)
+def test_tools_and_the_choice_among_them(choice, meant):
+    fields = {} if choice is None else {"tool_choice": choice}
+    prompt = ask(tools=[TOOL], **fields).prompt
+    assert prompt.tools == (Tool("f", "Does f.", {"type": "object"}),)
+    assert prompt.tool_choice == meant
+
+
+def test_an_output_format_is_a_constraint():
+    wanted = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert ask(output_config=wanted).constraint == JsonSchema({"type": "object"})
+
+
+def test_thinking_turned_off_is_as_it_is():
+    assert ask(thinking={"type": "disabled"}) == ask()
+
+
+LINK = {"type": "image", "source": {"type": "url", "url": "https://example.com/x.png"}}
+PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+SEEN = {"type": "tool_result", "tool_use_id": "c", "content": [PIXEL]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
+        ({"output_config": {"effort": "low"}}, "output_config.effort"),
+        ({"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+         "tool_choice.disable_parallel_tool_use"),
+        ({"messages": [USER, {"role": "assistant", "content": "I"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [LINK]}]}, "messages[0].content[0].source"),
+        (
+            {"messages": [{"role": "user", "content": [SEEN]}]},
+            "messages[0].content[0].content",
+        ),
+    ],
+)  # fmt: skip
+def test_what_nobody_here_can_do_is_refused_by_name(fields, param):
+    with pytest.raises(Unsupported) as refused:
+        ask(**fields)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice.name"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_by_name(fields, param):
+    with pytest.raises(InvalidRequest) as refused:
+        ask(**fields)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 0},
+        {"messages": []},
+        {"messages": [{"role": "system", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
+        {"temperature": 1.5},
+        {"top_k": -1},
+        {"stop_sequences": [""]},
+        {"tool_choice": {"type": "maybe"}},
+        {"service_tier": "gold"},
+    ],
+    ids=str,
+)
+def test_what_has_no_meaning_is_refused(fields):
+    with pytest.raises(msgspec.ValidationError):
+        decode(**fields)
+
+
+def test_tokens_are_counted_of_the_same_conversation():
+    fields = {"model": "m", "messages": [USER], "system": "be nice", "tools": [TOOL]}
+    counted = count_decoder.decode(msgspec.json.encode(fields))
+    assert to_prompt(counted) == ask(system="be nice", tools=[TOOL]).prompt

@@ -1,0 +1,67 @@
+"""Tasks are ended once, and whoever ends them waits for their clean-up whatever happens meanwhile."""
+
+import asyncio
+
+import pytest
+from loguru import logger
+
+from gateway.engine import EngineError
+from gateway.tasks import end_all
+
+
+class Work:
+    """Runs until it is cancelled, and cleans up until it is let go."""
+
+    def __init__(self, error=None):
+        self.may_end = asyncio.Event()
+        self.cancellations = 0
+        self.task = asyncio.create_task(self.run(error))
+
+    async def run(self, error):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancellations += 1
+            await self.may_end.wait()
+            if error is not None:
+                raise error
+
+
+async def turns():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_who_is_cancelled_while_it_waits_waits_on_and_is_cancelled_then():
+    works = [Work(), Work()]
+    await turns()
+    ending = asyncio.create_task(end_all([work.task for work in works]))
+    for _ in range(3):
+        await turns()
+        ending.cancel()
+    await turns()
+    assert not ending.done()
+    for work in works:
+        work.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert all(work.task.done() and work.cancellations == 1 for work in works)
+
+
+async def test_what_is_done_already_is_left_alone():
+    done = asyncio.create_task(asyncio.sleep(0))
+    await done
+    await end_all([done])
+    await end_all([])
+
+
+@pytest.mark.parametrize(("error", "lines"), [(EngineError("over"), 0), (ValueError("bug"), 1)])
+async def test_a_bug_of_the_clean_up_is_logged_and_masks_nothing(error, lines):
+    said = []
+    sink = logger.add(said.append, level="ERROR")
+    work = Work(error)
+    await turns()
+    work.may_end.set()
+    await end_all([work.task])
+    logger.remove(sink)
+    assert len(said) == lines
