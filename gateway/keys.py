@@ -45,6 +45,7 @@ def add_commands(command: argparse.ArgumentParser) -> None:
     )
     create.add_argument("--model", action="append", help="a model it may use (all); repeatable")
     create.add_argument("--expires", type=_seconds, metavar="TIME", help="how long it is valid, as 30d or 12h (always)")
+    create.add_argument("--priority", type=int, default=0, metavar="N", help="the highest its requests may have (0)")
     for name, what in _QUOTA.items():
         create.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=what)
 
@@ -70,6 +71,7 @@ def _create(options: argparse.Namespace, file: KeyFile) -> None:
         scopes=frozenset(map(Scope, options.scope or [Scope.INFER])),
         models=frozenset(options.model) if options.model else None,
         quota=Quota(**{name: getattr(options, name) for name in _QUOTA}),
+        priority=options.priority,
         seconds=options.expires,
     )
     print(text, flush=True)

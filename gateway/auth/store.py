@@ -47,6 +47,7 @@ class KeyFile:
         scopes: frozenset[Scope] = frozenset({Scope.INFER}),
         models: frozenset[str] | None = None,
         quota: Quota | None = None,
+        priority: int = 0,
         seconds: float | None = None,
     ) -> tuple[Key, str]:
         """Make a key that is valid for so many `seconds`, or for ever; return it and its text, to be shown once."""
@@ -59,6 +60,7 @@ class KeyFile:
             "scopes": list(scopes),
             "models": None if models is None else sorted(models),
             "quota": msgspec.to_builtins(quota or Quota()),
+            "priority": priority,
             "created": now,
             "expires": None if seconds is None else now + seconds,
         }

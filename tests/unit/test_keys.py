@@ -57,13 +57,14 @@ def test_only_the_owner_can_read_the_file_and_the_key_is_not_in_it(keys, file):
 
 def test_every_flag_sets_what_the_key_may(keys, file):
     words = "create shop --scope infer --scope metrics --model a --model b --expires 2h --requests-per-minute 1"
-    words += " --tokens-per-minute 2 --tokens-per-day 3 --concurrent 4"
+    words += " --priority 5 --tokens-per-minute 2 --tokens-per-day 3 --concurrent 4"
     assert keys(*words.split())[0] == 0
     [key] = file.read()
     assert key.scopes == {Scope.INFER, Scope.METRICS}
     assert key.models == {"a", "b"}
     assert key.quota == Quota(requests_per_minute=1, tokens_per_minute=2, tokens_per_day=3, concurrent=4)
     assert key.expires == pytest.approx(time.time() + 7_200, abs=60)
+    assert key.priority == 5
 
 
 @pytest.mark.parametrize(
