@@ -39,10 +39,11 @@ SERVICES = {
 LAYERS = {
     "gateway.engine": set(),
     "gateway.testing": BOTTOM,
-    "gateway.admission": BOTTOM,
+    "gateway.memory": {"gateway"},
+    "gateway.admission": BOTTOM | {"gateway.memory"},
     "gateway.limits": BOTTOM | {"gateway.admission"},
     "gateway.auth": BOTTOM | {"gateway.admission", "gateway.limits"},
-    "gateway.isolation": BOTTOM,
+    "gateway.isolation": BOTTOM | {"gateway.memory"},
     "gateway.tasks": BOTTOM,
     "gateway.fanout": BOTTOM | {"gateway.tasks"},
     "gateway.cache": BOTTOM | {"gateway.admission", "gateway.tasks"},

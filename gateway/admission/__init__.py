@@ -6,6 +6,7 @@ from gateway.admission.bucket import Bucket
 from gateway.admission.cost import prompt_bound
 from gateway.admission.door import Door, Terms
 from gateway.admission.permit import Permit
+from gateway.admission.pressure import MemoryPressure
 from gateway.admission.ticket import Patience, QueueTimeout, Standing
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Breaker",
     "Bucket",
     "Door",
+    "MemoryPressure",
     "Patience",
     "Permit",
     "QueueTimeout",

@@ -5,25 +5,37 @@ from collections.abc import Callable
 
 from gateway.admission.door import Door, Terms
 from gateway.admission.permit import Permit
+from gateway.admission.pressure import Pressure
 from gateway.admission.ticket import Patience
 from gateway.engine import EngineError, GenerateRequest, ModelCard
+from gateway.memory import used_share
 
 
 class Admission:
     """Keeps one door a model; `clock` is what every time here is read from."""
 
-    def __init__(self, terms: Terms | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        terms: Terms | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        memory: Callable[[], float | None] = used_share,
+    ) -> None:
         self.clock = clock
+        self._pressure = Pressure(memory, clock)
         self.doors: dict[str, Door] = {}
         self._terms = terms or Terms()
 
     def permit(self, request: GenerateRequest, card: ModelCard, caller: str, patience: Patience) -> Permit:
         """Make the permit of one request of `caller`: enter it to wait for a place and to hold it.
 
+        Raises `MemoryPressure` where there is too little memory left for it.
+
         Entering raises `Overloaded` at once when the line is full or the first token would come too late,
         `QueueTimeout` when the caller's patience ends in the line, `Unavailable` while the breaker is open.
         """
-        return Permit(self.door(card), request, caller, patience)
+        permit = Permit(self.door(card), request, caller, patience)
+        self._pressure.check(permit.cost)
+        return permit
 
     def door(self, card: ModelCard) -> Door:
         """Find the door of a model, as its card is now."""

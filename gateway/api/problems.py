@@ -43,6 +43,7 @@ TABLE = {
     "request_quarantined": (500, "server_error"),
     "upstream_unavailable": (502, "upstream_error"),
     "overloaded": (503, "overloaded_error"),
+    "memory_pressure": (503, "overloaded_error"),
     "queue_timeout": (503, "overloaded_error"),
     "engine_restarted": (503, "overloaded_error"),
     "engine_unavailable": (503, "overloaded_error"),

@@ -24,6 +24,7 @@ GENERATION = (
     "too_many_concurrent",
     "cancelled",
     "overloaded",
+    "memory_pressure",
     "queue_timeout",
     "engine_restarted",
     "deadline_exceeded",
@@ -51,6 +52,7 @@ _EXAMPLES = {
     "tokens_exceeded": ("this key may use 10000 tokens a minute", None),
     "too_many_concurrent": ("this key may have 4 requests at once", None),
     "cancelled": ("the request was cancelled", None),
+    "memory_pressure": ("93% of the memory is in use", None),
     "queue_timeout": ("no place came free within 10.0 s", None),
     "engine_restarted": ("the engine's process has ended; it is being replaced", None),
     "request_quarantined": (

@@ -40,7 +40,7 @@ class KeyFile:
         self.path = path
         self._clock = clock
 
-    def create(
+    def create(  # noqa: PLR0913 - all that a key may have
         self,
         name: str,
         *,

@@ -30,13 +30,14 @@ from gateway.engine import (
 from gateway.isolation.client import LineLost, RemoteEngine
 from gateway.isolation.process import Process, Recipe, Running, Starter
 from gateway.isolation.suspects import Run, Suspects
+from gateway.memory import oom_kills
 
 T = TypeVar("T")
 _TICKS = 20
 
 
 class Isolated(Engine):
-    """Any plugin's engine in a process of its own; `restarts` counts by reason: exit, hang, failed, load."""
+    """Any plugin's engine in a process of its own; `restarts` counts by reason: exit, oom, hang, failed, load."""
 
     def __init__(self, recipe: Recipe, start: Starter = Process.start) -> None:
         self.restarts: Counter[str] = Counter()
@@ -187,6 +188,7 @@ class Isolated(Engine):
 
     async def _live(self) -> tuple[str, str, int]:
         """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
+        kills = oom_kills()
         process = await self._start(self._recipe)
         remote = RemoteEngine(process.path, self._lost)
         reason = "load"
@@ -204,6 +206,8 @@ class Isolated(Engine):
             self.pid = None
             how = await process.kill()
             await remote.__aexit__()
+        if reason == "exit" and oom_kills() > kills:
+            reason = "oom"
         return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served
 
     async def _enter(self, process: Running, remote: RemoteEngine) -> None:

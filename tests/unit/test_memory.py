@@ -1,0 +1,49 @@
+"""The kernel's files, in both versions, as they are in a container."""
+
+import pytest
+
+from gateway.memory import oom_kills, used_share
+
+
+def write(root, **files):
+    for name, text in files.items():
+        file = root / name.replace("__", "/").replace("_dot_", ".")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    return root
+
+
+V1 = {
+    "memory__memory_dot_stat": "cache 5\ntotal_inactive_file 100\n",
+    "memory__memory_dot_oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+}
+
+
+def test_version_2_is_read(tmp_path):
+    root = write(
+        tmp_path,
+        memory_dot_max="1000\n",
+        memory_dot_current="900\n",
+        memory_dot_stat="anon 1\ninactive_file 150\n",
+        memory_dot_events="low 0\noom 1\noom_kill 2\n",
+    )
+    assert used_share(root) == 0.75
+    assert oom_kills(root) == 2
+
+
+def test_version_1_is_read(tmp_path):
+    root = write(tmp_path, memory__memory_dot_limit_in_bytes="1000\n", memory__memory_dot_usage_in_bytes="600\n", **V1)
+    assert used_share(root) == 0.5
+    assert oom_kills(root) == 3
+
+
+@pytest.mark.parametrize(
+    "files", [{"memory_dot_max": "max\n"}, {"memory__memory_dot_limit_in_bytes": "9223372036854771712\n"}, {}]
+)
+def test_without_a_limit_there_is_no_share(tmp_path, files):
+    assert used_share(write(tmp_path, **files)) is None
+    assert oom_kills(tmp_path) == 0
+
+
+def test_nonsense_is_no_limit(tmp_path):
+    assert used_share(write(tmp_path, memory_dot_max="x")) is None
