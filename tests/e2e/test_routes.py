@@ -2,6 +2,8 @@
 
 import pytest
 
+from gateway.auth import KeyFile
+from tests.support.observe import is_error
 from tests.support.package import install
 from tests.support.service import Service
 
@@ -45,3 +47,11 @@ def test_a_custom_endpoint_is_served_documented_and_guarded(package):
     told = [line["exception"] for line in service.kept if "exception" in line]
     assert len(told) == 1
     assert "secret inside" in told[0]
+
+
+def test_a_custom_endpoint_asks_for_a_key_where_there_are_keys(package):
+    file = KeyFile(package / "keys.db")
+    _, key = file.create("shop")
+    with Service(PYTHONPATH=str(package), LLM_GATEWAY__AUTH__FILE=str(package / "keys.db")) as service:
+        assert is_error(service.client.get("/hello/you"), 401, "missing_api_key")
+        assert service.client.get("/hello/you", headers={"x-api-key": key}).json() == {"hello": "you"}
