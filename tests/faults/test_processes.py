@@ -130,7 +130,7 @@ def test_a_server_that_is_killed_is_started_again(actor):
     actor.wait_for("/readyz")
     assert answers(actor)
     assert engines(actor.process.pid) == before
-    assert len(events(actor, "server_restart")) == 1
+    eventually(lambda: len(events(actor, "server_restart")) == 1, PATIENCE)
 
 
 def test_nothing_outlives_the_main_process(actor):

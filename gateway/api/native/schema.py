@@ -4,6 +4,19 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.api.sampling import (
+    FrequencyPenalty,
+    IgnoreEos,
+    LogitBias,
+    MinP,
+    PresencePenalty,
+    RepetitionPenalty,
+    Seed,
+    Stop,
+    StopTokenIds,
+    Temperature,
+    TopP,
+)
 from gateway.engine import FinishReason, Health
 
 _MODEL = "smollm2-135m-instruct"
@@ -11,7 +24,6 @@ _PROMPT = "The capital of France is"
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Stop = Annotated[str, Meta(min_length=1, max_length=512)]
 ServedModel = Annotated[str, Meta(description="The model's own name.", examples=[_MODEL])]
 RequestId = Annotated[
     str,
@@ -71,78 +83,21 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0, le=2**31)] | None,
         Meta(description="Tokens before the answer may end by itself or by a stop. Left out: 0.", examples=[4]),
     ] = None
-    temperature: Annotated[
-        Annotated[float, Meta(ge=0, le=2)] | None,
-        Meta(description="0 always takes the likeliest token; higher is more varied. Left out: 1.", examples=[0]),
-    ] = None
-    top_p: Annotated[
-        Annotated[float, Meta(gt=0, le=1)] | None,
-        Meta(
-            description="Draw from the likeliest tokens that have this probability together. Left out: 1, off.",
-            examples=[0.9],
-        ),
-    ] = None
+    temperature: Temperature = None
+    top_p: TopP = None
     top_k: Annotated[
         Annotated[int, Meta(ge=0, le=2**31)] | None,
         Meta(description="Draw from this many of the likeliest tokens. Left out: 0, off.", examples=[40]),
     ] = None
-    min_p: Annotated[
-        Annotated[float, Meta(ge=0, le=1)] | None,
-        Meta(
-            description="Drop tokens less likely than this share of the likeliest one's probability. Left out: 0, off.",
-            examples=[0.05],
-        ),
-    ] = None
-    repetition_penalty: Annotated[
-        Annotated[float, Meta(gt=0, le=10)] | None,
-        Meta(
-            description="Above 1, tokens of the prompt and the answer are less likely to come again. Left out: 1, off.",
-            examples=[1.1],
-        ),
-    ] = None
-    presence_penalty: Annotated[
-        Annotated[float, Meta(ge=-2, le=2)] | None,
-        Meta(
-            description="Taken from the logit of every token that the answer holds already. Left out: 0.",
-            examples=[0.5],
-        ),
-    ] = None
-    frequency_penalty: Annotated[
-        Annotated[float, Meta(ge=-2, le=2)] | None,
-        Meta(
-            description="Taken from a token's logit once for every time that the answer holds it. Left out: 0.",
-            examples=[0.5],
-        ),
-    ] = None
-    logit_bias: Annotated[
-        Annotated[
-            dict[Annotated[int, Meta(ge=0, le=2**31)], Annotated[float, Meta(ge=-100, le=100)]],
-            Meta(max_length=1_024, extra_json_schema={"propertyNames": {"pattern": "^[0-9]{1,10}$"}}),
-        ]
-        | None,
-        Meta(description="Token ids, and what is added to their logits. Left out: nothing.", examples=[{"50": -100}]),
-    ] = None
-    seed: Annotated[
-        Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
-        Meta(
-            description="The same seed gives the same answer, whatever else runs. Left out: another one each time.",
-            examples=[7],
-        ),
-    ] = None
-    stop: Annotated[
-        Stop | Annotated[tuple[Stop, ...], Meta(max_length=4)] | None,
-        Meta(
-            description="Up to four texts that end the answer; they are cut off. Left out: none.",
-            examples=["\n", [".", "!"]],
-        ),
-    ] = None
-    stop_token_ids: Annotated[
-        Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=1_024)] | None,
-        Meta(description="Tokens that end the answer; they are not shown. Left out: none.", examples=[[2]]),
-    ] = None
-    ignore_eos: Annotated[
-        bool | None, Meta(description="Go on where the model would end, up to the number of tokens. Left out: false.")
-    ] = None
+    min_p: MinP = None
+    repetition_penalty: RepetitionPenalty = None
+    presence_penalty: PresencePenalty = None
+    frequency_penalty: FrequencyPenalty = None
+    logit_bias: LogitBias = None
+    seed: Seed = None
+    stop: Stop = None
+    stop_token_ids: StopTokenIds = None
+    ignore_eos: IgnoreEos = None
     timeout: Annotated[
         Seconds | None,
         Meta(
