@@ -1,0 +1,69 @@
+"""From the engine's logprobs to the three shapes that they have in OpenAI's and vLLM's answers; pure."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from gateway.api.openai.reply import ChatLogprob, ChatLogprobs, PromptLogprob, TextLogprobs, TopLogprob
+from gateway.engine import TokenLogprob
+
+# JSON knows no infinity; this is what others say in its place.
+_LEAST = -9999.0
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+
+
+def to_number(logprob: float) -> float:
+    """Return a number that JSON has: what is no number, or endless, is the least."""
+    return max(logprob, _LEAST) if math.isfinite(logprob) else _LEAST
+
+
+def to_chat_logprobs(tokens: Iterable[TokenLogprob]) -> ChatLogprobs:
+    """Make the shape of chat completions."""
+    return ChatLogprobs([_to_chat_logprob(token) for token in tokens])
+
+
+def to_text_logprobs(prompt: Sequence[TokenLogprob], tokens: Iterable[TokenLogprob], offset: int = 0) -> TextLogprobs:
+    """Make the shape of completions: `prompt` is what is echoed, `offset` where its text begins."""
+    found = TextLogprobs([], [], [], [])
+    for number, token in enumerate((*prompt, *tokens)):
+        is_first = number == 0 and bool(prompt)
+        found.tokens.append(token.text)
+        found.text_offset.append(offset)
+        found.token_logprobs.append(None if is_first else to_number(token.logprob))
+        found.top_logprobs.append(None if is_first else _to_table(token))
+        offset += len(token.text)
+    return found
+
+
+def to_prompt_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, PromptLogprob] | None]:
+    """Make vLLM's shape; nothing came before the first token, so nothing is said of it."""
+    return [_to_ranks(token) if number else None for number, token in enumerate(tokens)]
+
+
+def mean(tokens: Sequence[TokenLogprob]) -> float:
+    """Say how likely an answer's tokens were on average."""
+    return sum(to_number(token.logprob) for token in tokens) / len(tokens) if tokens else _LEAST
+
+
+def _to_chat_logprob(token: TokenLogprob) -> ChatLogprob:
+    top = [TopLogprob(other.text, to_number(other.logprob), _to_bytes(other.text)) for other in token.top]
+    return ChatLogprob(token.text, to_number(token.logprob), _to_bytes(token.text), top)
+
+
+def _to_bytes(text: str) -> list[int] | None:
+    return None if _BROKEN in text else list(text.encode())
+
+
+def _to_table(token: TokenLogprob) -> dict[str, float]:
+    """Name the alternatives and the token itself; of two with one text the likelier stays."""
+    table: dict[str, float] = {}
+    for other in (*token.top, token):
+        table.setdefault(other.text, to_number(other.logprob))
+    return table
+
+
+def _to_ranks(token: TokenLogprob) -> dict[str, PromptLogprob]:
+    ranks: dict[str, PromptLogprob] = {}
+    for rank, other in enumerate(token.top, start=1):
+        ranks[str(other.id)] = PromptLogprob(to_number(other.logprob), rank, other.text)
+    ranks.setdefault(str(token.id), PromptLogprob(to_number(token.logprob), None, token.text))
+    return ranks

@@ -1,0 +1,254 @@
+"""What `/v1/chat/completions` and `/v1/completions` take."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.api.openai.messages import ChosenTool, FunctionTool, InputMessage, ResponseFormat, StructuredOutputs
+from gateway.api.sampling import (
+    FrequencyPenalty,
+    IgnoreEos,
+    LogitBias,
+    MinP,
+    PresencePenalty,
+    RepetitionPenalty,
+    Seed,
+    Stop,
+    StopTokenIds,
+    Temperature,
+    TopP,
+)
+
+MOST_PROMPTS = 256
+_MODEL = "smollm2-135m-instruct"
+_PROMPT = "The capital of France is"
+_QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+_SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+Count = Annotated[int, Meta(ge=0, le=2**31)]
+Choices = Annotated[int, Meta(ge=1, le=8)]
+Alternatives = Annotated[int, Meta(ge=0, le=20)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31)]
+Text = Annotated[str, Meta(min_length=1)]
+Label = Annotated[str, Meta(max_length=512)]
+Elsewhere = Annotated[
+    dict[str, Any] | list[Any] | str | float | int | bool | None,
+    Meta(
+        description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
+        examples=[None],
+    ),
+]
+
+
+class StreamOptions(Struct, frozen=True):
+    """What a stream holds beside the answer."""
+
+    include_usage: Annotated[bool | None, Meta(description="End with a chunk that has the usage and no choices.")] = (
+        None
+    )
+    include_obfuscation: Annotated[
+        bool | None, Meta(description="Refused where it is true: chunks are never padded.")
+    ] = None
+
+
+class CommonBody(Struct, frozen=True, kw_only=True):
+    """What both bodies may hold."""
+
+    model: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=512)] | None,
+        Meta(
+            description="A model's name, its full id or its engine's name; left out: the first engine's model.",
+            examples=[_MODEL],
+        ),
+    ] = None
+    stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None
+    stream_options: Annotated[
+        StreamOptions | None,
+        Meta(description="Only with `stream`. Left out: nothing extra.", examples=[{"include_usage": True}]),
+    ] = None
+    n: Annotated[
+        Choices | None,
+        Meta(
+            description="How many answers to give; with a seed, answer i has the seed + i. Left out: 1.", examples=[1]
+        ),
+    ] = None
+    temperature: Temperature = None
+    top_p: TopP = None
+    top_k: Annotated[
+        Annotated[int, Meta(ge=-1, le=2**31)] | None,
+        Meta(description="Draw from this many of the likeliest tokens. Left out: 0; like -1, off.", examples=[40]),
+    ] = None
+    min_p: MinP = None
+    repetition_penalty: RepetitionPenalty = None
+    presence_penalty: PresencePenalty = None
+    frequency_penalty: FrequencyPenalty = None
+    logit_bias: LogitBias = None
+    seed: Seed = None
+    stop: Stop = None
+    stop_token_ids: StopTokenIds = None
+    min_tokens: Annotated[
+        Count | None,
+        Meta(description="Tokens before the answer may end by itself or by a stop. Left out: 0.", examples=[4]),
+    ] = None
+    ignore_eos: IgnoreEos = None
+    prompt_logprobs: Annotated[
+        Alternatives | None,
+        Meta(
+            description="Tell how likely each token of the prompt was, and so many alternatives; not with `stream`."
+            " Left out: do not.",
+            examples=[1],
+        ),
+    ] = None
+    structured_outputs: Annotated[
+        StructuredOutputs | None,
+        Meta(description="The shape of the answer. Left out: any text.", examples=[{"choice": ["yes", "no"]}]),
+    ] = None
+    truncate_prompt_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=2**31)] | None,
+        Meta(
+            description="Keep only so many of a prompt's last tokens; where it comes as tokens. Left out: all.",
+            examples=[512],
+        ),
+    ] = None
+    cache_salt: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=512)] | None,
+        Meta(
+            description="Share cached prefixes only with requests that have the same. Left out: none.", examples=["a"]
+        ),
+    ] = None
+    user: Annotated[
+        Label | None,
+        Meta(
+            description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]
+        ),
+    ] = None
+    add_special_tokens: Elsewhere = None
+    allowed_token_ids: Elsewhere = None
+    bad_words: Elsewhere = None
+    include_stop_str_in_output: Elsewhere = None
+    length_penalty: Elsewhere = None
+    skip_special_tokens: Elsewhere = None
+    use_beam_search: Elsewhere = None
+
+
+class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
+    """A conversation to answer."""
+
+    messages: Annotated[
+        tuple[InputMessage, ...],
+        Meta(
+            min_length=1,
+            max_length=2_048,
+            description="The conversation, put through the model's own chat template.",
+            examples=[_QUESTION],
+        ),
+    ]
+    max_completion_tokens: Annotated[
+        Count | None,
+        Meta(
+            description="Tokens of the answer; 0 only with `prompt_logprobs`. Left out: what the context has left.",
+            examples=[16],
+        ),
+    ] = None
+    max_tokens: Annotated[
+        Count | None,
+        Meta(description="The older word for `max_completion_tokens`. Left out: that one.", examples=[16]),
+    ] = None
+    logprobs: Annotated[bool | None, Meta(description="Tell how likely each token was. Left out: false.")] = None
+    top_logprobs: Annotated[
+        Alternatives | None,
+        Meta(description="And so many alternatives; only with `logprobs`. Left out: 0.", examples=[2]),
+    ] = None
+    tools: Annotated[
+        Annotated[tuple[FunctionTool, ...], Meta(max_length=128)] | None,
+        Meta(
+            description="Functions that the model may call. Left out: none.",
+            examples=[[{"type": "function", "function": {"name": "get_weather"}}]],
+        ),
+    ] = None
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | ChosenTool | None,
+        Meta(description="Whether to call a tool, and which. Left out: `auto`.", examples=["auto"]),
+    ] = None
+    parallel_tool_calls: Annotated[
+        bool | None, Meta(description="Refused where it is false and there are tools. Left out: true.")
+    ] = None
+    response_format: Annotated[
+        ResponseFormat | None,
+        Meta(
+            description="The shape of the answer. Left out: any text.",
+            examples=[{"type": "json_schema", "json_schema": {"name": "city", "schema": _SCHEMA}}],
+        ),
+    ] = None
+    metadata: Annotated[
+        Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)] | None,
+        Meta(description="Said again in the whole answer, and not kept. Left out: none.", examples=[{"batch": "7"}]),
+    ] = None
+    store: Annotated[bool | None, Meta(description="Taken; no answer is kept here, whatever it says.")] = None
+    service_tier: Annotated[
+        Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
+        Meta(
+            description="Taken; there is one tier, and the answer says so: `default`. Left out: that.",
+            examples=["auto"],
+        ),
+    ] = None
+    safety_identifier: Annotated[
+        Label | None, Meta(description="Taken like `user`. Left out: nothing.", examples=["u1"])
+    ] = None
+    prompt_cache_key: Annotated[
+        Label | None,
+        Meta(description="Taken; equal prefixes are found without it. Left out: nothing.", examples=["support"]),
+    ] = None
+    add_generation_prompt: Elsewhere = None
+    audio: Elsewhere = None
+    chat_template_kwargs: Elsewhere = None
+    continue_final_message: Elsewhere = None
+    function_call: Elsewhere = None
+    functions: Elsewhere = None
+    modalities: Elsewhere = None
+    moderation: Elsewhere = None
+    prediction: Elsewhere = None
+    prompt_cache_options: Elsewhere = None
+    prompt_cache_retention: Elsewhere = None
+    reasoning_effort: Elsewhere = None
+    verbosity: Elsewhere = None
+    web_search_options: Elsewhere = None
+
+
+class CompletionBody(CommonBody, frozen=True, kw_only=True):
+    """Texts to go on with."""
+
+    prompt: Annotated[
+        Text | tuple[Text | TokenId | tuple[TokenId, ...], ...],
+        Meta(
+            description="A text or its tokens, or a list of either: prompt i has the choices from i * n on.",
+            examples=[_PROMPT, [_PROMPT, "Once upon a time"]],
+        ),
+    ]
+    max_tokens: Annotated[
+        Count | None,
+        Meta(
+            description="Tokens of each answer; 0 only with `echo` or `prompt_logprobs`. Left out: what the model's own"
+            " generation config says, else 16.",
+            examples=[16],
+        ),
+    ] = None
+    echo: Annotated[bool | None, Meta(description="Begin each answer with its prompt. Left out: false.")] = None
+    logprobs: Annotated[
+        Alternatives | None,
+        Meta(description="Tell how likely each token was, and so many alternatives. Left out: do not.", examples=[1]),
+    ] = None
+    best_of: Annotated[
+        Choices | None,
+        Meta(
+            description="Make so many answers and give the `n` whose tokens are likeliest on average; not with"
+            " `stream`. Left out: `n`.",
+            examples=[1],
+        ),
+    ] = None
+    suffix: Elsewhere = None
+
+
+chat_decoder = msgspec.json.Decoder(ChatCompletionBody)
+completion_decoder = msgspec.json.Decoder(CompletionBody)

@@ -1,0 +1,251 @@
+"""From a chat completion's or a completion's body to the engine's requests; pure.
+
+What a body leaves out is what the model's own generation config says, and else what the API documents: temperature 1,
+no cut-off, no penalty. An answer's length is, where it is left out, of a chat what the context has left, and of a
+completion 16 tokens.
+"""
+
+from msgspec import Struct
+
+from gateway.api.openai.conversation import image_path, to_chat
+from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
+from gateway.api.openai.parameters import NEEDS, refuse
+from gateway.api.openai.schema import MOST_PROMPTS, ChatCompletionBody, CommonBody, CompletionBody
+from gateway.engine import (
+    Capability,
+    Choice,
+    Completion,
+    Constraint,
+    ContextTooLong,
+    EngineError,
+    GenerateRequest,
+    Grammar,
+    InvalidRequest,
+    JsonObject,
+    JsonSchema,
+    ModelCard,
+    Prompt,
+    Regex,
+    Sampling,
+    Tokens,
+    Unsupported,
+)
+
+_USUAL_TOKENS = 16
+_PROMPTS = {"prompt", "chat", "completion", "tokens"}
+
+
+class Asked(Struct, frozen=True):
+    """What a body asks the engine: a request for each prompt, with `made` answers, of which `given` are given."""
+
+    requests: tuple[GenerateRequest, ...]
+    given: int = 1
+    made: int = 1
+
+
+def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request_id: str, priority: int = 0) -> Asked:
+    """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what nobody here can do."""
+    refuse(body)
+    _check_stream(body)
+    given = body.n or 1
+    made = _made(body, given)
+    requests = tuple(
+        GenerateRequest(
+            id=request_id if number == 0 else f"{request_id}.{number}",
+            model=body.model or card.name,
+            prompt=prompt,
+            sampling=_to_sampling(body, has_ranks=made > given),
+            defaults=_to_defaults(body, card),
+            constraint=_to_constraint(body),
+            priority=priority,
+            salt=body.cache_salt or "",
+        )
+        for number, prompt in enumerate(_to_prompts(body))
+    )
+    return Asked(requests, given, made)
+
+
+def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> None:
+    """Say in this dialect's words, not in the engine's, which field an error is about."""
+    param = "prompt" if error.param is None and isinstance(error, ContextTooLong) else error.param
+    if param in _PROMPTS:
+        param = "messages" if isinstance(body, ChatCompletionBody) else "prompt"
+    elif param == Capability.VISION and isinstance(body, ChatCompletionBody):
+        param = image_path(body)
+    elif param == Capability.MAX_TOKENS and isinstance(body, ChatCompletionBody):
+        param = _length_name(body)
+        error.message = error.message.replace("max_tokens", param)
+    elif isinstance(error, Unsupported) and param is not None:
+        param = _asked_by(param, body)
+    error.param = param
+
+
+def _asked_by(capability: str, body: CommonBody) -> str:
+    """Find the field that asked for a capability."""
+    fields = [path.partition(".")[0] for path, need in NEEDS.items() if need == capability]
+    if capability == Capability.PROMPT_LOGPROBS:
+        fields.append("echo")
+    return next((field for field in fields if _is_asked(getattr(body, field, None))), capability)
+
+
+def _is_asked(value: object) -> bool:
+    return value is not None and value is not False and not (isinstance(value, ResponseFormat) and value.type == "text")
+
+
+def _check_stream(body: CommonBody) -> None:
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequest("stream_options goes with stream", param="stream_options")
+    if body.stream_options is not None and body.stream_options.include_obfuscation:
+        raise Unsupported("chunks are not padded here", param="stream_options.include_obfuscation")
+    if body.stream and body.prompt_logprobs is not None:
+        raise InvalidRequest("prompt_logprobs does not go with stream", param="prompt_logprobs")
+
+
+def _made(body: CommonBody, given: int) -> int:
+    made = body.best_of if isinstance(body, CompletionBody) else None
+    if made is None:
+        return given
+    if made < given:
+        raise InvalidRequest(f"best_of is {made}; that is fewer than n, {given}", param="best_of")
+    if made > given and body.stream:
+        raise InvalidRequest("best_of does not go with stream", param="best_of")
+    return made
+
+
+def _to_prompts(body: ChatCompletionBody | CompletionBody) -> tuple[Prompt, ...]:
+    if isinstance(body, ChatCompletionBody):
+        if body.truncate_prompt_tokens is not None:
+            raise Unsupported("a conversation cannot be cut to its last tokens here", param="truncate_prompt_tokens")
+        return (to_chat(body),)
+    prompts = _split(body.prompt)
+    if not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise InvalidRequest(f"prompt: expected 1 to {MOST_PROMPTS} prompts", param="prompt")
+    return tuple(_to_prompt(prompt, body) for prompt in prompts)
+
+
+def _split(prompt: str | tuple[str | int | tuple[int, ...], ...]) -> tuple[str | tuple[int, ...], ...]:
+    """Tell one prompt from many; numbers are the tokens of one."""
+    if isinstance(prompt, str):
+        return (prompt,)
+    numbers = tuple(part for part in prompt if isinstance(part, int))
+    if numbers and len(numbers) < len(prompt):
+        raise InvalidRequest("prompt: expected texts, or tokens, or lists of tokens, not a mix", param="prompt")
+    return (numbers,) if numbers else tuple(part for part in prompt if not isinstance(part, int))
+
+
+def _to_prompt(prompt: str | tuple[int, ...], body: CompletionBody) -> Prompt:
+    most = body.truncate_prompt_tokens
+    if isinstance(prompt, str):
+        if most is not None:
+            raise Unsupported(
+                "a text cannot be cut to its last tokens here; its tokens can", param="truncate_prompt_tokens"
+            )
+        return Completion(prompt)
+    if not prompt:
+        raise InvalidRequest("prompt: a list of tokens is empty", param="prompt")
+    return Tokens(prompt if most is None else prompt[-most:])
+
+
+def _to_sampling(body: ChatCompletionBody | CompletionBody, *, has_ranks: bool) -> Sampling:
+    logprobs = _to_logprobs(body)
+    return Sampling(
+        max_tokens=_to_length(body),
+        min_tokens=body.min_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=0 if body.top_k == -1 else body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=body.logit_bias,
+        seed=body.seed,
+        stop=(body.stop,) if isinstance(body.stop, str) else body.stop,
+        stop_token_ids=body.stop_token_ids,
+        ignore_eos=body.ignore_eos,
+        logprobs=0 if has_ranks and logprobs is None else logprobs,
+        prompt_logprobs=_to_prompt_logprobs(body, logprobs),
+    )
+
+
+def _length_name(body: ChatCompletionBody) -> str:
+    return "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+
+
+def _to_length(body: ChatCompletionBody | CompletionBody) -> int | None:
+    """Find the tokens that each answer may have; where it may have none, one is made and not shown."""
+    name, most = "max_tokens", body.max_tokens
+    if isinstance(body, ChatCompletionBody):
+        name = _length_name(body)
+        if None not in (most, body.max_completion_tokens) and most != body.max_completion_tokens:
+            raise InvalidRequest("max_tokens and max_completion_tokens differ; give one of them", param="max_tokens")
+        most = body.max_completion_tokens if most is None else most
+    if most is None:
+        return None
+    if most == 0 and body.prompt_logprobs is None and not (isinstance(body, CompletionBody) and body.echo):
+        raise InvalidRequest(f"{name} is 0; then there is nothing to answer", param=name)
+    if body.min_tokens is not None and body.min_tokens > most:
+        raise InvalidRequest(f"min_tokens is {body.min_tokens}; the answer may have {most} at most", param="min_tokens")
+    return max(most, 1)
+
+
+def _to_defaults(body: ChatCompletionBody | CompletionBody, card: ModelCard) -> Sampling:
+    has_length = body.max_tokens is not None or card.defaults.max_tokens is not None
+    if isinstance(body, ChatCompletionBody) or has_length or card.defaults.max_length is not None:
+        return Sampling()
+    return Sampling(max_tokens=max(_USUAL_TOKENS, body.min_tokens or 0))
+
+
+def _to_logprobs(body: ChatCompletionBody | CompletionBody) -> int | None:
+    if isinstance(body, CompletionBody):
+        return body.logprobs
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest("top_logprobs goes with logprobs", param="top_logprobs")
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _to_prompt_logprobs(body: ChatCompletionBody | CompletionBody, logprobs: int | None) -> int | None:
+    """Ask for the prompt's tokens also to echo them: for their logprobs, or where they are all that is known of it."""
+    asked = [body.prompt_logprobs]
+    if isinstance(body, CompletionBody) and body.echo:
+        asked.append(logprobs)
+        if not all(isinstance(prompt, str) for prompt in _split(body.prompt)):
+            asked.append(0)
+    return max((number for number in asked if number is not None), default=None)
+
+
+def _to_constraint(body: ChatCompletionBody | CompletionBody) -> Constraint | None:
+    format_ = body.response_format if isinstance(body, ChatCompletionBody) else None
+    found = [_to_format(format_), _to_structured(body.structured_outputs)]
+    if None not in found:
+        raise InvalidRequest("give response_format or structured_outputs, not both", param="structured_outputs")
+    return found[0] or found[1]
+
+
+def _to_format(wanted: ResponseFormat | None) -> Constraint | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return JsonObject()
+    if wanted.json_schema is None:
+        raise InvalidRequest("this field is required", param="response_format.json_schema")
+    return JsonSchema(wanted.json_schema.schema or {})
+
+
+def _to_structured(wanted: StructuredOutputs | None) -> Constraint | None:
+    if wanted is None:
+        return None
+    found: list[Constraint] = []
+    if wanted.json is not None:
+        found.append(JsonSchema(wanted.json))
+    if wanted.json_object:
+        found.append(JsonObject())
+    if wanted.regex is not None:
+        found.append(Regex(wanted.regex))
+    if wanted.choice:
+        found.append(Choice(wanted.choice))
+    if wanted.grammar is not None:
+        found.append(Grammar(wanted.grammar))
+    if len(found) != 1:
+        raise InvalidRequest("structured_outputs: exactly one shape is expected", param="structured_outputs")
+    return found[0]

@@ -1,0 +1,75 @@
+"""What the sampling parameters may be that every dialect calls the same; `None` where one is left out."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+StopText = Annotated[str, Meta(min_length=1, max_length=512)]
+Temperature = Annotated[
+    Annotated[float, Meta(ge=0, le=2)] | None,
+    Meta(description="0 always takes the likeliest token; higher is more varied. Left out: 1.", examples=[0]),
+]
+TopP = Annotated[
+    Annotated[float, Meta(gt=0, le=1)] | None,
+    Meta(
+        description="Draw from the likeliest tokens that have this probability together. Left out: 1, off.",
+        examples=[0.9],
+    ),
+]
+MinP = Annotated[
+    Annotated[float, Meta(ge=0, le=1)] | None,
+    Meta(
+        description="Drop tokens less likely than this share of the likeliest one's probability. Left out: 0, off.",
+        examples=[0.05],
+    ),
+]
+RepetitionPenalty = Annotated[
+    Annotated[float, Meta(gt=0, le=10)] | None,
+    Meta(
+        description="Above 1, tokens of the prompt and the answer are less likely to come again. Left out: 1, off.",
+        examples=[1.1],
+    ),
+]
+PresencePenalty = Annotated[
+    Annotated[float, Meta(ge=-2, le=2)] | None,
+    Meta(
+        description="Taken from the logit of every token that the answer holds already. Left out: 0.",
+        examples=[0.5],
+    ),
+]
+FrequencyPenalty = Annotated[
+    Annotated[float, Meta(ge=-2, le=2)] | None,
+    Meta(
+        description="Taken from a token's logit once for every time that the answer holds it. Left out: 0.",
+        examples=[0.5],
+    ),
+]
+LogitBias = Annotated[
+    Annotated[
+        dict[Annotated[int, Meta(ge=0, le=2**31)], Annotated[float, Meta(ge=-100, le=100)]],
+        Meta(max_length=1_024, extra_json_schema={"propertyNames": {"pattern": "^[0-9]{1,10}$"}}),
+    ]
+    | None,
+    Meta(description="Token ids, and what is added to their logits. Left out: nothing.", examples=[{"50": -100}]),
+]
+Seed = Annotated[
+    Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None,
+    Meta(
+        description="The same seed gives the same answer, whatever else runs. Left out: another one each time.",
+        examples=[7],
+    ),
+]
+Stop = Annotated[
+    StopText | Annotated[tuple[StopText, ...], Meta(max_length=4)] | None,
+    Meta(
+        description="Up to four texts that end the answer; they are cut off. Left out: none.",
+        examples=["\n", [".", "!"]],
+    ),
+]
+StopTokenIds = Annotated[
+    Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=1_024)] | None,
+    Meta(description="Tokens that end the answer; they are not shown. Left out: none.", examples=[[2]]),
+]
+IgnoreEos = Annotated[
+    bool | None, Meta(description="Go on where the model would end, up to the number of tokens. Left out: false.")
+]
