@@ -20,6 +20,8 @@ from gateway.api.guard import Guard
 from gateway.api.health import HealthController
 from gateway.api.metrics import MetricsController
 from gateway.api.native.controller import NativeController
+from gateway.api.openai.controller import OpenAIController
+from gateway.api.openai.models import ModelController
 from gateway.api.problems import to_problem
 from gateway.api.requests import RequestsController
 from gateway.config import Config, CorsSettings, handed_over, take_over
@@ -75,6 +77,8 @@ def create_app(config: Config) -> Litestar:
     app = Litestar(
         route_handlers=[
             NativeController,
+            OpenAIController,
+            ModelController,
             RequestsController,
             HealthController,
             MetricsController,

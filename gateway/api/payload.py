@@ -6,10 +6,11 @@ from typing import TypeVar
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from gateway.api.faults import invalid_value
 from gateway.api.problems import Problem
+from gateway.config import ServerSettings
 
 T = TypeVar("T", bound=Struct)
 
@@ -33,7 +34,7 @@ class Payload(Struct, frozen=True, eq=False):
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
-            unknown = list(_unknown(value, self.raw))
+            unknown = list(_unknown(value, _KEYS.decode(self.raw)))
         except msgspec.ValidationError as error:
             raise invalid_value(error, self.raw, decoder.type) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -58,6 +59,15 @@ async def read_payload(request: Request[None, None, State]) -> Payload:
     return Payload(await request.body())
 
 
+def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:
+    """Name what nobody here knows: in a header, or as an error where the configuration is strict."""
+    if keys and settings.strict:
+        refused = f"unknown, which server.strict refuses: {', '.join(keys)}"
+        raise Problem("unsupported_parameter", refused, param=keys[0])
+    known = [key for key in keys if key.isascii() and key.isprintable()]
+    return {"x-ignored-params": ",".join(known)[:1_024]} if keys else {}
+
+
 def _check_nesting(raw: bytes) -> None:
     """Refuse valid JSON with too many levels or containers, also where nobody would look; a few passes at C speed."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
@@ -73,22 +83,23 @@ def _check_nesting(raw: bytes) -> None:
         raise Problem("invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _unknown(value: Struct, raw: bytes | Raw) -> Iterator[str]:
-    """Name the keys of an object that its struct does not know, also in the objects right inside it, by their paths."""
+def _unknown(value: Struct, parts: dict[str, Raw]) -> Iterator[str]:
+    """Name the keys of an object that its struct does not know, also in the objects inside it, by their paths."""
     fields = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
-    for key, part in _KEYS.decode(raw).items():
+    for key, part in parts.items():
         if key not in fields:
             yield key
             continue
         inner = getattr(value, fields[key])
         if isinstance(inner, Struct):
-            yield from (f"{key}.{path}" for path in _unknown(inner, part))
+            yield from (f"{key}.{path}" for path in _unknown(inner, _KEYS.decode(part)))
         elif isinstance(inner, tuple) and inner and isinstance(inner[0], Struct):
             yield from (f"{key}{path}" for path in _unknown_in_items(inner, part))
 
 
 def _unknown_in_items(items: tuple[Struct, ...], raw: Raw) -> Iterator[str]:
-    """Name them in a list of flat objects; a conversation has many, so each costs half a microsecond, not three."""
-    for number, (item, part) in enumerate(zip(items, _ITEMS.decode(raw), strict=True)):
-        if not part.keys() <= (known := set(item.__struct_encode_fields__)):
-            yield from (f"[{number}].{name}" for name in part if name not in known)
+    """Name them in a list; a conversation has many objects with nothing inside, so those cost a microsecond."""
+    for number, (item, parts) in enumerate(zip(items, _ITEMS.decode(raw), strict=True)):
+        is_known = parts.keys() <= set(item.__struct_encode_fields__)
+        if not is_known or any(isinstance(inner, Struct | tuple) for inner in structs.astuple(item)):
+            yield from (f"[{number}].{path}" for path in _unknown(item, parts))

@@ -11,11 +11,10 @@ from msgspec import Struct
 
 from gateway.admission import Standing
 from gateway.api.problems import Problem, to_problem
-from gateway.engine import EngineError, Finished, GenerateEvent
+from gateway.engine import EngineError, Finished
 from gateway.telemetry import current_record
 
 T = TypeVar("T")
-E = TypeVar("E", bound=Standing | GenerateEvent)
 
 DONE = b"data: [DONE]\n\n"
 _PING = b": ping\n\n"
@@ -66,7 +65,7 @@ async def _end(task: asyncio.Task[T]) -> None:
         raise again
 
 
-async def first_event(receive: Receive, events: AsyncGenerator[E, None]) -> E:
+async def first_event(receive: Receive, events: AsyncGenerator[T, None]) -> T:
     """Read the first event, so that an error before it is an HTTP status; close the stream where there is none."""
     try:
         return await while_connected(receive, _first(events))
@@ -75,7 +74,7 @@ async def first_event(receive: Receive, events: AsyncGenerator[E, None]) -> E:
         raise
 
 
-async def _first(events: AsyncGenerator[E, None]) -> E:
+async def _first(events: AsyncGenerator[T, None]) -> T:
     event = await anext(events, None)
     if event is None:
         raise EngineError(_CUT_OFF)
@@ -83,21 +82,21 @@ async def _first(events: AsyncGenerator[E, None]) -> E:
 
 
 async def frames(
-    first: E, events: AsyncGenerator[E, None], to_frame: Callable[[GenerateEvent], bytes]
+    first: object, events: AsyncGenerator[object, None], to_frame: Callable[[T], bytes]
 ) -> AsyncGenerator[bytes, None]:
     """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame.
 
-    Where it stands in the line, if that comes before its events, is a comment.
+    The events are what `to_frame` takes; where the request stands in the line, if that comes before, is a comment.
     """
-    last: Standing | GenerateEvent = first
+    last = first
     async with aclosing(events):
         try:
             while isinstance(last, Standing):
                 yield _comment(last)
                 last = await _first(events)
-            if frame := to_frame(last):
+            if frame := to_frame(cast("T", last)):
                 yield frame
-            async for last in cast("AsyncGenerator[GenerateEvent, None]", events):
+            async for last in cast("AsyncGenerator[T, None]", events):
                 if frame := to_frame(last):
                     yield frame
             _check_finished(last)
@@ -115,7 +114,7 @@ def _comment(standing: Standing) -> bytes:
     return f": queue position={standing.position}{eta}\n\n".encode()
 
 
-def _check_finished(last: Standing | GenerateEvent) -> None:
+def _check_finished(last: object) -> None:
     if not isinstance(last, Finished):
         raise EngineError(_CUT_OFF)
 

@@ -16,6 +16,9 @@ from gateway import __version__
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
 from gateway.api.health import Alive, Readiness, ServiceHealth
 from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
+from gateway.api.openai.models import ModelParameters, Version
+from gateway.api.openai.reply import ChatChunk, ChatReply, CompletionReply
+from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
 from gateway.api.problems import ErrorBody
 from gateway.api.requests import CancelledRequest, LiveRequest, RequestList
 from gateway.limits import RATE_HEADERS
@@ -23,7 +26,8 @@ from gateway.limits import RATE_HEADERS
 Tree = dict[str, Any]
 
 _BODIES = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ErrorBody)
-STRUCTS = (*_BODIES, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
+_OPENAI = (ChatCompletionBody, ChatReply, ChatChunk, CompletionBody, CompletionReply, ModelParameters, Version)
+STRUCTS = (*_BODIES, *_OPENAI, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
@@ -44,6 +48,8 @@ Every error has the body `ErrorBody`, and every answer the header `x-request-id`
 _TAGS = {
     "generate": "Go on with a text, or answer a conversation. A sampling parameter that is left out is what the service"
     " is configured with, else what the model's own generation config says, else what its description says.",
+    "openai": "OpenAI's API, also without `/v1`. What is left out is what the model's own generation config says, else"
+    " what OpenAI documents: temperature 1, and no cut-off or penalty.",
     "models": "What is served here; load and unload.",
     "requests": "What waits and what runs; look, and end it.",
     "health": "Probes for people, balancers and orchestrators.",

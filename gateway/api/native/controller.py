@@ -1,51 +1,36 @@
-"""`POST /v1/generate` and the models: list, load, unload."""
+"""`POST /v1/generate`, and to load and unload models."""
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Annotated
 
 import msgspec
-from litestar import Controller, Request, get, post
+from litestar import Controller, Request, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.spec import Example
-from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
+from gateway.admission import Standing
 from gateway.api.access import ADMIN, caller_of
+from gateway.api.names import Name, Owner, full_name
 from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
-from gateway.api.native.schema import GenerateBody, ModelList, ModelObject, ModelState
+from gateway.api.native.schema import GenerateBody, ModelState
 from gateway.api.native.translate import reword, to_request, to_times
-from gateway.api.payload import read_payload
-from gateway.api.problems import Problem
+from gateway.api.payload import name_ignored, read_payload
 from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.times import read_times, wants_updates
-from gateway.config import Config
-from gateway.engine import EngineError, Fold, GenerateEvent, ModelCard, Started
+from gateway.engine import EngineError, Fold, GenerateEvent, Started
 from gateway.hosting import Hosting, Seat
 from gateway.service import Inference
 from gateway.telemetry import current_record, request_id
 
-Name = Annotated[
-    str,
-    PathParameter(
-        description="The model's name, the last part of its full id, or its engine's name.",
-        examples=[Example(value="smollm2-135m-instruct")],
-    ),
-]
-Owner = Annotated[
-    str, PathParameter(description="The first part of the model's full id.", examples=[Example(value="HuggingFaceTB")])
-]
-
 _decoder = msgspec.json.Decoder(GenerateBody)
-_STARTED = int(time.time())
 
 
 def _operation_id(handler: HTTPRouteHandler, method: Method, path: list[str | PathParameterDefinition]) -> str:
@@ -77,15 +62,16 @@ class NativeController(Controller):
         """Go on with a text, or answer a conversation; whole, or as Server-Sent Events."""
         config, caller = inference.config, caller_of(request.scope)
         wanted, ignored = (await read_payload(request)).decode(_decoder)
-        headers = _ignored(ignored, config)
+        headers = name_ignored(ignored, config.server)
         card = inference.card(wanted.model, caller)
         try:
             asked = to_request(wanted, card, config.generate, request_id.get(), caller.priority)
             visit = inference.admit(asked, caller, read_times(request.headers, to_times(wanted)))
             rendering = Rendering(wanted, card.name, asked.id)
             if wanted.stream:
-                tell = inference.generate_told if wants_updates(request.headers) else inference.generate
-                events = tell(visit)
+                events: AsyncGenerator[Standing | GenerateEvent, None] = (
+                    inference.generate_told(visit) if wants_updates(request.headers) else inference.generate(visit)
+                )
                 first = await first_event(request.receive, events)
                 pace = Pace(config.server.ping_seconds, config.server.stall_seconds)
                 body_frames = frames(first, events, rendering.to_frame)
@@ -95,19 +81,6 @@ class NativeController(Controller):
             reword(error, wanted)
             raise
         return ASGIResponse(body=reply, media_type="application/json", headers=headers | visit.headers)
-
-    @get(
-        "/models",
-        operation_id="listModels",
-        tags=["models"],
-        summary="List the models",
-        response_description="The models.",
-        responses=refusals(*KEY),
-    )
-    async def models(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> ModelList:
-        """List the models that the caller may use, in the shape that OpenAI's clients read."""
-        cards = inference.routing.cards(caller_of(request.scope))
-        return ModelList("list", [_to_object(seat, card) for seat, card in cards])
 
     @post(
         ["/models/{name:str}/load", "/models/{owner:str}/{name:str}/load"],
@@ -121,7 +94,7 @@ class NativeController(Controller):
     )
     async def load(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Load a model, by its name, its full id or its engine's name, and answer when it is ready."""
-        return await _change(hosting.load, hosting, _full(owner, name))
+        return await _change(hosting.load, hosting, full_name(owner, name))
 
     @post(
         ["/models/{name:str}/unload", "/models/{owner:str}/{name:str}/unload"],
@@ -135,7 +108,7 @@ class NativeController(Controller):
     )
     async def unload(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""
-        return await _change(hosting.unload, hosting, _full(owner, name))
+        return await _change(hosting.unload, hosting, full_name(owner, name))
 
 
 async def _change(change: Callable[[str], Awaitable[Seat]], hosting: Hosting, name: str) -> ModelState:
@@ -149,10 +122,6 @@ async def _change(change: Callable[[str], Awaitable[Seat]], hosting: Hosting, na
     return ModelState(model, seat.name, seat.health, seat.engine is not None, round(time.perf_counter() - clock, 3))
 
 
-def _full(owner: str, name: str) -> str:
-    return f"{owner}/{name}" if owner else name
-
-
 async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Rendering) -> bytes:
     fold = Fold()
     async with aclosing(events):
@@ -161,28 +130,3 @@ async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Renderi
                 rendering.start(event)
             fold.add(event)
     return rendering.to_reply(fold.answer())
-
-
-def _ignored(keys: list[str], config: Config) -> dict[str, str]:
-    """Name what nobody here knows: in a header, or as an error where the configuration is strict."""
-    if keys and config.server.strict:
-        refused = f"unknown, which server.strict refuses: {', '.join(keys)}"
-        raise Problem("unsupported_parameter", refused, param=keys[0])
-    known = [key for key in keys if key.isascii() and key.isprintable()]
-    return {"x-ignored-params": ",".join(known)[:1_024]} if keys else {}
-
-
-def _to_object(seat: Seat, card: ModelCard) -> ModelObject:
-    return ModelObject(
-        id=card.name,
-        created=_STARTED,
-        owned_by=card.owner,
-        aliases=card.aliases,
-        engine=seat.name,
-        loaded=seat.engine is not None,
-        context_window=card.context_window,
-        capabilities=tuple(sorted(card.capabilities)),
-        device=card.device,
-        dtype=card.dtype,
-        note=card.note,
-    )

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import msgspec
-from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Operation, Reference, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec import Operation
 
 from gateway.api.native.schema import (
     GenerateBody,
@@ -15,8 +13,8 @@ from gateway.api.native.schema import (
     Timings,
     UsageBody,
 )
+from gateway.api.operation import Answered, Asked, Streamed, describe
 from gateway.api.problems import ErrorBody
-from gateway.api.streaming import DONE
 from gateway.engine import FinishReason
 
 _PROMPT = "The capital of France is"
@@ -64,45 +62,7 @@ class GenerateOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        self.request_body = RequestBody(required=True, content={"application/json": _asked()})
-        self.responses = (self.responses or {}) | {"200": _answered()}
-
-
-def _asked() -> OpenAPIMediaType:
-    examples = {name: Example(summary=name, value=value) for name, value in ASKED.items()}
-    return OpenAPIMediaType(schema=_reference(GenerateBody), examples=dict(examples))
-
-
-def _answered() -> OpenAPIResponse:
-    return OpenAPIResponse(
-        description="The answer: whole, or as a stream of frames.",
-        headers={"x-ignored-params": Reference("#/components/headers/x-ignored-params")},
-        content={
-            "application/json": OpenAPIMediaType(
-                schema=_reference(GenerateReply), examples={"whole": Example(summary="whole", value=ANSWERED)}
-            ),
-            "text/event-stream": OpenAPIMediaType(
-                schema=_frames(), examples={"stream": Example(summary="stream", value=_written())}
-            ),
-        },
-    )
-
-
-def _frames() -> Schema:
-    kinds = [_reference(kind) for kind in (TextFrame, LastFrame, ErrorBody)]
-    return Schema(
-        title="Frames",
-        type=OpenAPIType.STRING,
-        description=_FRAMES,
-        content_media_type="text/event-stream",
-        content_schema=Schema(any_of=kinds),
-    )
-
-
-def _written() -> str:
-    frames = [b"data: " + msgspec.json.encode(frame) + b"\n\n" for frame in STREAMED]
-    return b"".join([*frames, DONE]).decode()
-
-
-def _reference(kind: type[msgspec.Struct]) -> Reference:
-    return Reference(f"#/components/schemas/{kind.__name__}")
+        answered = Answered(GenerateReply, ANSWERED)
+        describe(
+            self, Asked(GenerateBody, ASKED), answered, Streamed((TextFrame, LastFrame, ErrorBody), _FRAMES, STREAMED)
+        )

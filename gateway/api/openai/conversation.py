@@ -1,7 +1,6 @@
 """From the messages and tools of a chat completion to the engine's conversation; pure."""
 
 from base64 import b64decode
-from binascii import Error as NotBase64
 from collections.abc import Iterator
 
 from gateway.api.openai.messages import ChosenTool, ContentPart, FunctionTool, InputMessage
@@ -87,7 +86,7 @@ def _to_image(url: str, path: str) -> Image:
         if not comma or marks[-1:] != ["base64"] or not media_type.startswith("image/"):
             raise InvalidRequest("an image begins with data:image/TYPE;base64,", param=f"{path}.url")
         return Image(b64decode(data, validate=True), media_type)
-    except NotBase64 as error:
+    except ValueError as error:
         raise InvalidRequest("the image is not base64", param=f"{path}.url") from error
 
 

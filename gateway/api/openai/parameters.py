@@ -5,8 +5,11 @@ It is what refuses a parameter, and what `GET /v1/models/{id}/capabilities` show
 
 from collections.abc import Iterator
 
-from gateway.api.openai.schema import ChatCompletionBody, CommonBody, CompletionBody
+from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.openai.shared import CommonBody
 from gateway.engine import Capability, ModelCard, Unsupported
+
+KINDS: dict[str, type[CommonBody]] = {"chat.completions": ChatCompletionBody, "completions": CompletionBody}
 
 # Parameter -> what a model must be capable of. A part of a parameter has its path.
 NEEDS = {
@@ -85,11 +88,13 @@ def refuse(body: CommonBody) -> None:
 
 def honoured(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:
     """List the parameters of a body that a model honours, each part of one by its path."""
+    # A conversation has no tokens before the engine made them.
+    able = card.capabilities - {Capability.TOKENS} if kind is ChatCompletionBody else card.capabilities
     for name in kind.__struct_fields__:
         if name in TAKEN or name in REFUSED:
             continue
         parts = {path: need for path, need in NEEDS.items() if path == name or path.startswith(f"{name}.")}
-        yield from (path for path, need in parts.items() if need in card.capabilities)
+        yield from (path for path, need in parts.items() if need in able)
         if not parts:
             yield name
 
@@ -110,6 +115,3 @@ def refused(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:
 def _is_one_of(value: object, others: tuple[object, ...]) -> bool:
     """Tell whether a JSON value is among others; for Python, but not for JSON, `true` is 1."""
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in others)
-
-
-KINDS = {"chat.completions": ChatCompletionBody, "completions": CompletionBody}

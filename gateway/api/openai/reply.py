@@ -19,7 +19,9 @@ Fingerprint = Annotated[
 ]
 ChatReason = Literal["stop", "length", "tool_calls"]
 TextReason = Literal["stop", "length"]
-Reason = Meta(description="Why the answer ended: by itself or a stop, or cut off at its length or by the time.")
+Reason = Meta(
+    description="Why the answer ended: by itself or a stop, or cut off at its length or by the time.", examples=["stop"]
+)
 LogprobNumber = Annotated[
     float, Meta(description="The natural logarithm of its probability; -9999 is none at all.", examples=[-0.1])
 ]
@@ -133,13 +135,13 @@ class ReplyCall(Struct, frozen=True):
     type: Annotated[Literal["function"], Meta(description="Always `function`.")] = "function"
 
 
-class ReplyMessage(Struct, frozen=True):
+class ReplyMessage(Struct, frozen=True, kw_only=True):
     """What the model said."""
 
-    content: Annotated[str | None, Meta(description="The answer; null where it only calls.", examples=["Paris."])]
     role: Annotated[Literal["assistant"], Meta(description="Always `assistant`.")] = "assistant"
+    content: Annotated[str | None, Meta(description="The answer; null where it only calls.", examples=["Paris."])]
     refusal: Annotated[None, Meta(description="Always null.", examples=[None])] = None
-    annotations: Annotated[tuple[()], Meta(description="Always empty.", examples=[[]])] = ()
+    annotations: Annotated[list[str], Meta(max_length=0, description="Always empty.", examples=[[]])] = []
     tool_calls: Annotated[
         list[ReplyCall] | UnsetType, Meta(description="The calls, if there are any.", examples=[[]])
     ] = UNSET

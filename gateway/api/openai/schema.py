@@ -1,135 +1,17 @@
 """What `/v1/chat/completions` and `/v1/completions` take."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from gateway.api.openai.messages import ChosenTool, FunctionTool, InputMessage, ResponseFormat, StructuredOutputs
-from gateway.api.sampling import (
-    FrequencyPenalty,
-    IgnoreEos,
-    LogitBias,
-    MinP,
-    PresencePenalty,
-    RepetitionPenalty,
-    Seed,
-    Stop,
-    StopTokenIds,
-    Temperature,
-    TopP,
-)
+from gateway.api.openai.messages import ChosenTool, FunctionTool, InputMessage, ResponseFormat
+from gateway.api.openai.shared import Alternatives, Choices, CommonBody, Count, Elsewhere, Label, Text, TokenId
 
 MOST_PROMPTS = 256
-_MODEL = "smollm2-135m-instruct"
 _PROMPT = "The capital of France is"
 _QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
-
-Count = Annotated[int, Meta(ge=0, le=2**31)]
-Choices = Annotated[int, Meta(ge=1, le=8)]
-Alternatives = Annotated[int, Meta(ge=0, le=20)]
-TokenId = Annotated[int, Meta(ge=0, le=2**31)]
-Text = Annotated[str, Meta(min_length=1)]
-Label = Annotated[str, Meta(max_length=512)]
-Elsewhere = Annotated[
-    dict[str, Any] | list[Any] | str | float | int | bool | None,
-    Meta(
-        description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
-        examples=[None],
-    ),
-]
-
-
-class StreamOptions(Struct, frozen=True):
-    """What a stream holds beside the answer."""
-
-    include_usage: Annotated[bool | None, Meta(description="End with a chunk that has the usage and no choices.")] = (
-        None
-    )
-    include_obfuscation: Annotated[
-        bool | None, Meta(description="Refused where it is true: chunks are never padded.")
-    ] = None
-
-
-class CommonBody(Struct, frozen=True, kw_only=True):
-    """What both bodies may hold."""
-
-    model: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(
-            description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-            examples=[_MODEL],
-        ),
-    ] = None
-    stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None
-    stream_options: Annotated[
-        StreamOptions | None,
-        Meta(description="Only with `stream`. Left out: nothing extra.", examples=[{"include_usage": True}]),
-    ] = None
-    n: Annotated[
-        Choices | None,
-        Meta(
-            description="How many answers to give; with a seed, answer i has the seed + i. Left out: 1.", examples=[1]
-        ),
-    ] = None
-    temperature: Temperature = None
-    top_p: TopP = None
-    top_k: Annotated[
-        Annotated[int, Meta(ge=-1, le=2**31)] | None,
-        Meta(description="Draw from this many of the likeliest tokens. Left out: 0; like -1, off.", examples=[40]),
-    ] = None
-    min_p: MinP = None
-    repetition_penalty: RepetitionPenalty = None
-    presence_penalty: PresencePenalty = None
-    frequency_penalty: FrequencyPenalty = None
-    logit_bias: LogitBias = None
-    seed: Seed = None
-    stop: Stop = None
-    stop_token_ids: StopTokenIds = None
-    min_tokens: Annotated[
-        Count | None,
-        Meta(description="Tokens before the answer may end by itself or by a stop. Left out: 0.", examples=[4]),
-    ] = None
-    ignore_eos: IgnoreEos = None
-    prompt_logprobs: Annotated[
-        Alternatives | None,
-        Meta(
-            description="Tell how likely each token of the prompt was, and so many alternatives; not with `stream`."
-            " Left out: do not.",
-            examples=[1],
-        ),
-    ] = None
-    structured_outputs: Annotated[
-        StructuredOutputs | None,
-        Meta(description="The shape of the answer. Left out: any text.", examples=[{"choice": ["yes", "no"]}]),
-    ] = None
-    truncate_prompt_tokens: Annotated[
-        Annotated[int, Meta(ge=1, le=2**31)] | None,
-        Meta(
-            description="Keep only so many of a prompt's last tokens; where it comes as tokens. Left out: all.",
-            examples=[512],
-        ),
-    ] = None
-    cache_salt: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(
-            description="Share cached prefixes only with requests that have the same. Left out: none.", examples=["a"]
-        ),
-    ] = None
-    user: Annotated[
-        Label | None,
-        Meta(
-            description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]
-        ),
-    ] = None
-    add_special_tokens: Elsewhere = None
-    allowed_token_ids: Elsewhere = None
-    bad_words: Elsewhere = None
-    include_stop_str_in_output: Elsewhere = None
-    length_penalty: Elsewhere = None
-    skip_special_tokens: Elsewhere = None
-    use_beam_search: Elsewhere = None
 
 
 class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):

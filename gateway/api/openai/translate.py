@@ -5,12 +5,13 @@ no cut-off, no penalty. An answer's length is, where it is left out, of a chat w
 completion 16 tokens.
 """
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.api.openai.conversation import image_path, to_chat
 from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
-from gateway.api.openai.schema import MOST_PROMPTS, ChatCompletionBody, CommonBody, CompletionBody
+from gateway.api.openai.schema import MOST_PROMPTS, ChatCompletionBody, CompletionBody
+from gateway.api.openai.shared import CommonBody
 from gateway.engine import (
     Capability,
     Choice,
@@ -49,20 +50,22 @@ def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request
     _check_stream(body)
     given = body.n or 1
     made = _made(body, given)
-    requests = tuple(
-        GenerateRequest(
-            id=request_id if number == 0 else f"{request_id}.{number}",
-            model=body.model or card.name,
-            prompt=prompt,
-            sampling=_to_sampling(body, has_ranks=made > given),
-            defaults=_to_defaults(body, card),
-            constraint=_to_constraint(body),
-            priority=priority,
-            salt=body.cache_salt or "",
-        )
-        for number, prompt in enumerate(_to_prompts(body))
+    prompts = _to_prompts(body)
+    first = GenerateRequest(
+        id=request_id,
+        model=body.model or card.name,
+        prompt=prompts[0],
+        sampling=_to_sampling(body, has_ranks=made > given),
+        defaults=_to_defaults(body, card),
+        constraint=_to_constraint(body),
+        priority=priority,
+        salt=body.cache_salt or "",
     )
-    return Asked(requests, given, made)
+    others = (
+        structs.replace(first, id=f"{request_id}.{number}", prompt=prompt)
+        for number, prompt in enumerate(prompts[1:], start=1)
+    )
+    return Asked((first, *others), given, made)
 
 
 def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> None:

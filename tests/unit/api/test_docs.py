@@ -12,6 +12,8 @@ from openapi_spec_validator import validate
 from gateway.api import health, problems
 from gateway.api.docs import Description
 from gateway.api.native import schema
+from gateway.api.openai import messages, models, reply
+from gateway.api.openai import schema as openai_schema
 from gateway.api.problems import TABLE, ErrorBody
 from gateway.app import create_app
 from gateway.config import Config, EngineSettings, ServerSettings
@@ -21,7 +23,7 @@ PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs
 ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
-    for module in (schema, health, problems)
+    for module in (schema, health, problems, openai_schema, messages, models, reply)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 }
@@ -116,9 +118,11 @@ def test_every_example_is_what_its_struct_decodes(operations):
     assert checked > len(TABLE)
 
 
-def test_every_example_of_a_request_is_answered(service, operations):
-    examples = operations["generate"]["requestBody"]["content"]["application/json"]["examples"]
-    assert {service.generate(**example["value"]).status_code for example in examples.values()} == {200}
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions", "/v1/completions"])
+def test_every_example_of_a_request_is_answered(service, document, path):
+    examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    answers = [service.client.post(path, json=example["value"]) for example in examples.values()]
+    assert {answer.status_code for answer in answers} == {200}
 
 
 def test_the_streams_example_is_a_stream(operations):
@@ -130,6 +134,19 @@ def test_the_streams_example_is_a_stream(operations):
     assert msgspec.json.decode(last, type=schema.LastFrame).finish_reason == "stop"
     named = [kind["$ref"].rpartition("/")[2] for kind in media["schema"]["contentSchema"]["anyOf"]]
     assert named == ["TextFrame", "LastFrame", "ErrorBody"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("chatCompletions", reply.ChatChunk), ("completions", reply.CompletionReply)]
+)
+def test_the_example_of_a_stream_in_openais_dialect_is_one(operations, name, kind):
+    media = operations[name]["responses"]["200"]["content"]["text/event-stream"]
+    *frames, done, end = media["examples"]["stream"]["value"].split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    chunks = [msgspec.json.decode(frame.removeprefix("data: "), type=kind) for frame in frames]
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
+    named = [kind["$ref"].rpartition("/")[2] for kind in media["schema"]["contentSchema"]["anyOf"]]
+    assert named == [kind.__name__, "ErrorBody"]
 
 
 def test_every_code_that_a_client_can_get_has_an_example(operations):
@@ -169,7 +186,17 @@ def test_the_documented_headers_are_sent(service):
         ("generate", "POST", "/v1/generate", {"prompt": "one two", "stop": "two"}),
         ("generate", "POST", "/v1/generate", {"prompt": "one two", "temperature": 3}),
         ("generate", "POST", "/v1/generate", {"prompt": "one two", "model": "none"}),
+        ("chatCompletions", "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "one"}]}),
+        ("chatCompletions", "POST", "/v1/chat/completions", {"messages": []}),
+        ("completions", "POST", "/v1/completions", {"prompt": ["one", "two"], "n": 2}),
+        ("completionsUnversioned", "POST", "/completions", {"prompt": "one", "audio": 1, "suffix": "a"}),
         ("listModels", "GET", "/v1/models", None),
+        ("listModelsUnversioned", "GET", "/models", None),
+        ("showModel", "GET", "/v1/models/echo", None),
+        ("showModelOwned", "GET", "/v1/models/nobody/nothing", None),
+        ("showCapabilities", "GET", "/v1/models/echo/capabilities", None),
+        ("showCapabilitiesOwned", "GET", "/v1/models/nobody/nothing/capabilities", None),
+        ("version", "GET", "/version", None),
         ("listRequests", "GET", "/v1/requests", None),
         ("cancelRequest", "DELETE", "/v1/requests/none", None),
         ("health", "GET", "/v1/health", None),

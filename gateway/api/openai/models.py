@@ -1,0 +1,165 @@
+"""`GET /v1/models`, one model of them, and what it honours; also without `/v1`."""
+
+import time
+from typing import Annotated, Literal
+
+from litestar import Controller, Request, get
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from msgspec import Meta, Struct
+
+from gateway import __version__
+from gateway.api.access import caller_of
+from gateway.api.names import Name, Owner, full_name
+from gateway.api.native.schema import ModelList, ModelObject
+from gateway.api.openai.controller import name_operation
+from gateway.api.openai.parameters import KINDS, honoured, refused, taken
+from gateway.api.refusals import KEY, refusals
+from gateway.engine import ModelCard, UnknownModel
+from gateway.hosting import Seat
+from gateway.service import Inference
+
+_STARTED = int(time.time())
+
+
+class Parameters(Struct, frozen=True):
+    """What becomes of the parameters of a route; a part of one has its path."""
+
+    honoured: Annotated[tuple[str, ...], Meta(description="Done as documented.", examples=[["temperature"]])]
+    taken: Annotated[
+        tuple[str, ...], Meta(description="Taken, and without effect, as their description says.", examples=[["user"]])
+    ]
+    refused: Annotated[
+        tuple[str, ...],
+        Meta(description="Refused with `unsupported_parameter`, unless they ask for nothing.", examples=[["audio"]]),
+    ]
+
+
+class ModelParameters(Struct, frozen=True, kw_only=True):
+    """What a model honours."""
+
+    id: Annotated[str, Meta(description="The model's own name.", examples=["smollm2-135m-instruct"])]
+    object: Annotated[Literal["model.capabilities"], Meta(description="Always `model.capabilities`.")] = (
+        "model.capabilities"
+    )
+    capabilities: Annotated[
+        tuple[str, ...], Meta(description="What it can be asked for.", examples=[["chat", "temperature"]])
+    ]
+    routes: Annotated[
+        dict[str, Parameters],
+        Meta(
+            description="The parameters, by the route.",
+            examples=[{"completions": {"honoured": ["prompt"], "taken": ["user"], "refused": ["suffix"]}}],
+        ),
+    ]
+
+
+class Version(Struct, frozen=True):
+    """Which release answers."""
+
+    version: Annotated[str, Meta(description="The release.", examples=["1.0.0"])]
+
+
+class ModelController(Controller):
+    """The models, in the shape that OpenAI's clients read."""
+
+    path = "/"
+
+    @get(
+        ["/v1/models", "/models"],
+        operation_id=name_operation,
+        tags=["models"],
+        summary="List the models",
+        response_description="The models.",
+        responses=refusals(*KEY),
+    )
+    async def list_models(
+        self, request: Request[None, None, State], inference: NamedDependency[Inference]
+    ) -> ModelList:
+        """List the models that the caller may use."""
+        cards = inference.routing.cards(caller_of(request.scope))
+        return ModelList("list", [_to_object(seat, card) for seat, card in cards])
+
+    @get(
+        [
+            "/v1/models/{name:str}",
+            "/v1/models/{owner:str}/{name:str}",
+            "/models/{name:str}",
+            "/models/{owner:str}/{name:str}",
+        ],
+        operation_id=name_operation,
+        tags=["models"],
+        summary="Show a model",
+        response_description="The model.",
+        responses=refusals(*KEY, "model_not_found"),
+    )
+    async def show_model(
+        self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
+    ) -> ModelObject:
+        """Show a model that the caller may use."""
+        return _to_object(*_find(request, inference, owner, name))
+
+    @get(
+        ["/v1/models/{name:str}/capabilities", "/v1/models/{owner:str}/{name:str}/capabilities"],
+        operation_id=name_operation,
+        tags=["models"],
+        summary="Show what a model honours",
+        response_description="The parameters.",
+        responses=refusals(*KEY, "model_not_found"),
+    )
+    async def show_capabilities(
+        self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
+    ) -> ModelParameters:
+        """Show what a model honours of the parameters that OpenAI's routes have; the same table refuses the others."""
+        return to_parameters(_find(request, inference, owner, name)[1])
+
+    @get(
+        "/version",
+        operation_id="version",
+        tags=["health"],
+        summary="Show the version",
+        response_description="The version.",
+        responses=refusals(*KEY),
+    )
+    async def version(self) -> Version:
+        """Say which release answers."""
+        return Version(__version__)
+
+
+def to_parameters(card: ModelCard) -> ModelParameters:
+    """Say what becomes of every parameter."""
+    return ModelParameters(
+        id=card.name,
+        capabilities=tuple(sorted(card.capabilities)),
+        routes={
+            route: Parameters(tuple(honoured(kind, card)), tuple(taken(kind)), tuple(refused(kind, card)))
+            for route, kind in KINDS.items()
+        },
+    )
+
+
+def _find(request: Request[None, None, State], inference: Inference, owner: str, name: str) -> tuple[Seat, ModelCard]:
+    """Find a model that the caller may use, loaded or not; raise `UnknownModel`."""
+    wanted = full_name(owner, name)
+    cards = inference.routing.cards(caller_of(request.scope))
+    for seat, card in cards:
+        if seat.answers_to(wanted) is card:
+            return seat, card
+    names = ", ".join(repr(card.name) for _, card in cards) or "none"
+    raise UnknownModel(f"there is no model {wanted!r}; there is {names}", param="model")
+
+
+def _to_object(seat: Seat, card: ModelCard) -> ModelObject:
+    return ModelObject(
+        id=card.name,
+        created=_STARTED,
+        owned_by=card.owner,
+        aliases=card.aliases,
+        engine=seat.name,
+        loaded=seat.engine is not None,
+        context_window=card.context_window,
+        capabilities=tuple(sorted(card.capabilities)),
+        device=card.device,
+        dtype=card.dtype,
+        note=card.note,
+    )

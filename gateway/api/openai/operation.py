@@ -1,0 +1,113 @@
+"""How the documentation describes the two routes of OpenAI's dialect that generate."""
+
+from dataclasses import dataclass
+
+from litestar.openapi.spec import Operation
+from msgspec import structs
+
+from gateway.api.openai.reply import (
+    AnswerTokens,
+    CachedTokens,
+    ChatChoice,
+    ChatChunk,
+    ChatReply,
+    ChunkChoice,
+    ChunkDelta,
+    CompletionReply,
+    CompletionUsage,
+    ReplyMessage,
+    TextChoice,
+)
+from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.operation import Answered, Asked, Streamed, describe
+from gateway.api.problems import ErrorBody
+
+_PROMPT = "The capital of France is"
+_QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+_MODEL = "smollm2-135m-instruct"
+_ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
+_CREATED = 1_767_225_600
+_FINGERPRINT = "fp_3ba1c9a1d0"
+_USAGE = CompletionUsage(5, 3, 8, CachedTokens(), AnswerTokens())
+
+CHAT_ASKED = {
+    "question": {"messages": _QUESTION, "max_completion_tokens": 32, "temperature": 0},
+    "stream": {"messages": _QUESTION, "stream": True, "stream_options": {"include_usage": True}},
+    "several": {"messages": _QUESTION, "n": 2, "seed": 7, "temperature": 0.8},
+}
+TEXT_ASKED = {
+    "text": {"prompt": _PROMPT, "max_tokens": 16, "temperature": 0},
+    "texts": {"prompt": [_PROMPT, "Once upon a time"], "max_tokens": 16, "stop": "\n"},
+    "stream": {"prompt": _PROMPT, "max_tokens": 16, "stream": True},
+    "echo": {"prompt": _PROMPT, "max_tokens": 16, "echo": True},
+}
+
+
+def _chunk(*choices: ChunkChoice) -> ChatChunk:
+    return ChatChunk(
+        id=f"chatcmpl-{_ID}", created=_CREATED, model=_MODEL, system_fingerprint=_FINGERPRINT, choices=list(choices)
+    )
+
+
+def _text(text: str, *, is_last: bool, usage: CompletionUsage | None = None) -> CompletionReply:
+    reply = CompletionReply(
+        id=f"cmpl-{_ID}",
+        created=_CREATED,
+        model=_MODEL,
+        system_fingerprint=_FINGERPRINT,
+        choices=[TextChoice(index=0, text=text, logprobs=None, finish_reason="stop" if is_last else None)],
+    )
+    return reply if usage is None else structs.replace(reply, usage=usage)
+
+
+CHAT_ANSWERED = ChatReply(
+    id=f"chatcmpl-{_ID}",
+    created=_CREATED,
+    model=_MODEL,
+    choices=[ChatChoice(0, ReplyMessage(content="Paris."), None, "stop")],
+    usage=_USAGE,
+    system_fingerprint=_FINGERPRINT,
+)
+CHAT_STREAMED = (
+    _chunk(ChunkChoice(0, ChunkDelta(role="assistant", content="", refusal=None))),
+    _chunk(ChunkChoice(0, ChunkDelta(content="Paris"))),
+    _chunk(ChunkChoice(0, ChunkDelta(content="."))),
+    _chunk(ChunkChoice(0, ChunkDelta(), finish_reason="stop")),
+)
+TEXT_ANSWERED = _text(" Paris.", is_last=True, usage=_USAGE)
+TEXT_STREAMED = (_text(" Paris", is_last=False), _text(".", is_last=False), _text("", is_last=True))
+
+_FRAMES = """Server-Sent Events, sent where `stream` is true. Each frame is `data: ` and one line of JSON:
+
+- {kind}, any number of them: {pieces};
+- with `stream_options.include_usage` one more, without choices: what all answers used;
+- behind them comes `data: [DONE]`;
+- `ErrorBody` in place of these two where an answer failed; the others are finished first.
+
+A line that begins with a colon (`: ping`) only keeps the connection open."""
+_CHAT_FRAMES = _FRAMES.format(
+    kind="`ChatChunk`", pieces="for each answer its role, then the pieces of its text and its calls, then why it ended"
+)
+_TEXT_FRAMES = _FRAMES.format(
+    kind="`CompletionReply`", pieces="for each answer the pieces of its text, then why it ended"
+)
+
+
+@dataclass
+class ChatOperation(Operation):
+    """A conversation, and its answer whole and streamed."""
+
+    def __post_init__(self) -> None:
+        """Fill in what Litestar left open."""
+        streamed = Streamed((ChatChunk, ErrorBody), _CHAT_FRAMES, CHAT_STREAMED)
+        describe(self, Asked(ChatCompletionBody, CHAT_ASKED), Answered(ChatReply, CHAT_ANSWERED), streamed)
+
+
+@dataclass
+class CompletionOperation(Operation):
+    """Texts to go on with, and their answers whole and streamed."""
+
+    def __post_init__(self) -> None:
+        """Fill in what Litestar left open."""
+        streamed = Streamed((CompletionReply, ErrorBody), _TEXT_FRAMES, TEXT_STREAMED)
+        describe(self, Asked(CompletionBody, TEXT_ASKED), Answered(CompletionReply, TEXT_ANSWERED), streamed)

@@ -1,0 +1,273 @@
+"""The table of parameters: each changes what is asked or answered as documented, or is refused by its name."""
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from gateway.api.openai.models import to_parameters
+from gateway.api.openai.parameters import KINDS, NEEDS, REFUSED, TAKEN
+from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.openai.translate import reword, to_asked
+from gateway.engine import (
+    Capability,
+    Choice,
+    Delta,
+    Grammar,
+    JsonObject,
+    JsonSchema,
+    Regex,
+    Started,
+    Tokens,
+    Tool,
+    Unsupported,
+    negotiate,
+)
+from tests.support.openai_dialect import ABLE, asked, chat, finished, streamed, text, whole
+
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+CHOSEN = {"type": "function", "function": {"name": "f"}}
+STARTED = Started(7)
+
+# What a field of both routes asks of the engine: where in the request, and what is there.
+SHARED = {
+    "model": ("m2", "model", "m2"),
+    "temperature": (0.5, "sampling.temperature", 0.5),
+    "top_p": (0.5, "sampling.top_p", 0.5),
+    "top_k": (5, "sampling.top_k", 5),
+    "min_p": (0.5, "sampling.min_p", 0.5),
+    "repetition_penalty": (1.5, "sampling.repetition_penalty", 1.5),
+    "presence_penalty": (0.5, "sampling.presence_penalty", 0.5),
+    "frequency_penalty": (0.5, "sampling.frequency_penalty", 0.5),
+    "logit_bias": ({"5": -100}, "sampling.logit_bias", {5: -100.0}),
+    "seed": (7, "sampling.seed", 7),
+    "stop": ("x", "sampling.stop", ("x",)),
+    "stop_token_ids": ([2], "sampling.stop_token_ids", (2,)),
+    "min_tokens": (4, "sampling.min_tokens", 4),
+    "ignore_eos": (True, "sampling.ignore_eos", True),
+    "max_tokens": (9, "sampling.max_tokens", 9),
+    "prompt_logprobs": (2, "sampling.prompt_logprobs", 2),
+    "cache_salt": ("s", "salt", "s"),
+}
+SHAPES = [
+    ({"json": {"type": "object"}}, JsonSchema({"type": "object"})),
+    ({"json_object": True}, JsonObject()),
+    ({"regex": "a+"}, Regex("a+")),
+    ({"choice": ["a", "b"]}, Choice(("a", "b"))),
+    ({"grammar": "g"}, Grammar("g")),
+]
+# Values that ask for something of what nobody here does.
+ASKING = {
+    "add_generation_prompt": False,
+    "add_special_tokens": True,
+    "allowed_token_ids": [1],
+    "audio": {"voice": "a"},
+    "bad_words": ["a"],
+    "chat_template_kwargs": {"a": 1},
+    "continue_final_message": True,
+    "function_call": "auto",
+    "functions": [{"name": "f"}],
+    "include_stop_str_in_output": True,
+    "length_penalty": True,
+    "modalities": ["audio"],
+    "moderation": {"model": "m"},
+    "prediction": {"type": "content", "content": "a"},
+    "prompt_cache_options": {"mode": "implicit"},
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "skip_special_tokens": False,
+    "suffix": "a",
+    "use_beam_search": True,
+    "verbosity": "low",
+    "web_search_options": {},
+}
+WITHOUT_EFFECT = {"user": "u", "store": True, "service_tier": "flex", "safety_identifier": "u", "prompt_cache_key": "k"}
+# Tested one by one below, or in the transcripts.
+ELSEWHERE = {
+    ChatCompletionBody: {
+        *("messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
+        *("parallel_tool_calls", "response_format", "metadata"),
+    },
+    CompletionBody: {"prompt", "echo", "logprobs", "best_of"},
+}
+EVERYWHERE = {"stream", "stream_options", "n", "structured_outputs", "truncate_prompt_tokens"}
+
+
+def find(request, path):
+    for name in path.split("."):
+        request = getattr(request, name)
+    return request
+
+
+def missing(body, need):
+    """Ask a model that lacks one capability; say what the refusal names."""
+    card = structs.replace(ABLE, capabilities=ABLE.capabilities - {need})
+    (request,) = to_asked(body, card, "1").requests
+    with pytest.raises(Unsupported) as refused:
+        negotiate(request, card)
+    reword(refused.value, body)
+    return refused.value.param
+
+
+@pytest.mark.parametrize("kind", [ChatCompletionBody, CompletionBody])
+def test_every_parameter_is_in_a_test(kind):
+    refused = REFUSED.keys() & set(kind.__struct_fields__)
+    taken = TAKEN & set(kind.__struct_fields__)
+    assert {*SHARED, *refused, *taken, *ELSEWHERE[kind], *EVERYWHERE} == set(kind.__struct_fields__)
+    assert ASKING.keys() == REFUSED.keys()
+    assert WITHOUT_EFFECT.keys() == TAKEN
+
+
+@pytest.mark.parametrize("make", [chat, text])
+@pytest.mark.parametrize("field", SHARED)
+def test_a_parameter_reaches_the_engine(make, field):
+    value, path, wanted = SHARED[field]
+    assert find(asked(make()), path) != wanted
+    assert find(asked(make(**{field: value})), path) == wanted
+
+
+@pytest.mark.parametrize("make", [chat, text])
+@pytest.mark.parametrize("field", [field for field in SHARED if field in NEEDS])
+def test_a_model_that_cannot_do_it_refuses_it_by_its_name(make, field):
+    value, _, _ = SHARED[field]
+    assert missing(make(**{field: value}), NEEDS[field]) == field
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (chat(max_completion_tokens=5), "max_completion_tokens"),
+        (chat(logprobs=True), "logprobs"),
+        (text(logprobs=0), "logprobs"),
+        (text(best_of=2), "best_of"),
+        (chat(tools=TOOLS), "tools"),
+        (chat(response_format=FORMAT), "response_format"),
+        (chat(response_format={"type": "json_object"}), "response_format"),
+        *((make(structured_outputs=shape), "structured_outputs") for make in (chat, text) for shape, _ in SHAPES),
+        (chat(response_format={"type": "text"}, structured_outputs={"json": {}}), "structured_outputs"),
+        (text(echo=True, logprobs=1), "echo"),
+        (text(prompt=[1, 2]), "prompt"),
+        (text(), "prompt"),
+        (chat(), "messages"),
+    ],
+)
+def test_so_does_one_that_lacks_what_a_route_has_of_its_own(body, field):
+    needs = {
+        "max_completion_tokens": "max_tokens", "best_of": "logprobs", "echo": "prompt_logprobs", "messages": "chat",
+        "response_format": "json_schema", "structured_outputs": "json_schema",
+    }  # fmt: skip
+    request = asked(body)
+    need = needs.get(field, field)
+    if request.constraint is not None:
+        need = type(request.constraint).__struct_config__.tag
+    elif field == "prompt":
+        need = "tokens" if isinstance(request.prompt, Tokens) else "completion"
+    assert missing(body, Capability(need)) == field
+
+
+def test_a_model_without_eyes_says_where_the_image_is():
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
+    turns = [{"role": "user", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}, picture]}]
+    assert missing(chat(messages=turns), Capability.VISION) == "messages[1].content[1].image_url"
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_nobody_does_is_refused_by_its_name(field):
+    make = text if field == "suffix" else chat
+    with pytest.raises(Unsupported, match=field) as refused:
+        to_asked(make(**{field: ASKING[field]}), ABLE, "1")
+    assert refused.value.param == field
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_it_may_be_asked_for_nothing(field):
+    make = text if field == "suffix" else chat
+    for value in (None, *REFUSED[field]):
+        assert asked(make(**{field: value})) == asked(make())
+
+
+@pytest.mark.parametrize("field", TAKEN)
+def test_what_is_taken_changes_nothing(field):
+    assert asked(chat(**{field: WITHOUT_EFFECT[field]})) == asked(chat())
+
+
+def test_minus_one_turns_top_k_off():
+    assert asked(chat(top_k=-1)).sampling.top_k == 0
+
+
+def test_both_words_for_the_length_of_a_chat_mean_the_same():
+    assert asked(chat(max_completion_tokens=5)) == asked(chat(max_tokens=5, max_completion_tokens=5))
+    assert asked(chat(max_completion_tokens=5)).sampling.max_tokens == 5
+
+
+def test_logprobs_are_the_number_of_alternatives():
+    assert [asked(body).sampling.logprobs for body in (chat(), chat(logprobs=False), text())] == [None, None, None]
+    assert asked(chat(logprobs=True)).sampling.logprobs == 0
+    assert asked(chat(logprobs=True, top_logprobs=20)).sampling.logprobs == 20
+    assert asked(text(logprobs=0)).sampling.logprobs == 0
+
+
+def test_a_prompt_is_scored_only_where_that_is_seen():
+    assert asked(text(echo=True)).sampling.prompt_logprobs is None
+    assert asked(text(echo=True, logprobs=3)).sampling.prompt_logprobs == 3
+    assert asked(text(echo=True, logprobs=3, prompt_logprobs=5)).sampling.prompt_logprobs == 5
+    assert asked(text(echo=True, prompt=[1, 2])).sampling.prompt_logprobs == 0
+
+
+def test_tools_and_the_choice_among_them():
+    request = asked(chat(tools=TOOLS, tool_choice=CHOSEN, parallel_tool_calls=True))
+    assert request.prompt.tools == (Tool("f"),)
+    assert request.prompt.tool_choice == "f"
+    assert asked(chat(tools=TOOLS)).prompt.tool_choice == "auto"
+    assert asked(chat(tools=TOOLS, tool_choice="required")).prompt.tool_choice == "required"
+
+
+@pytest.mark.parametrize("make", [chat, text])
+@pytest.mark.parametrize(("shape", "constraint"), SHAPES)
+def test_a_shape_in_vllms_words(make, shape, constraint):
+    assert asked(make(structured_outputs=shape)).constraint == constraint
+
+
+@pytest.mark.parametrize(
+    ("format_", "constraint"),
+    [({"type": "text"}, None), ({"type": "json_object"}, JsonObject()), (FORMAT, JsonSchema({"type": "object"}))],
+)
+def test_a_shape_in_openais_words(format_, constraint):
+    assert asked(chat(response_format=format_)).constraint == constraint
+
+
+def test_only_a_prompt_of_tokens_can_be_cut():
+    assert asked(text(prompt=[1, 2, 3], truncate_prompt_tokens=2)).prompt == Tokens((2, 3))
+    for body in (chat(truncate_prompt_tokens=2), text(truncate_prompt_tokens=2)):
+        with pytest.raises(Unsupported) as refused:
+            to_asked(body, ABLE, "1")
+        assert refused.value.param == "truncate_prompt_tokens"
+
+
+@pytest.mark.parametrize("make", [chat, text])
+def test_a_stream_has_the_usage_only_where_it_is_asked_for(make):
+    events = (STARTED, Delta("a"), finished())
+    assert b"usage" not in streamed(make(stream=True), *events)
+    assert b'"usage":{' in streamed(make(stream=True, stream_options={"include_usage": True}), *events)
+
+
+def test_an_echo_begins_with_its_prompt():
+    events = (STARTED, Delta("a"), finished())
+    assert [whole(text(echo=echo), *events)["choices"][0]["text"] for echo in (None, False, True)] == ["a", "a", "hia"]
+
+
+@pytest.mark.parametrize("route", KINDS)
+def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(route):
+    shown = to_parameters(ABLE).routes[route]
+    listed = [*shown.honoured, *shown.taken, *shown.refused]
+    assert len(listed) == len(set(listed))
+    assert {path.partition(".")[0] for path in listed} == set(KINDS[route].__struct_fields__)
+    dull = to_parameters(structs.replace(ABLE, capabilities=frozenset({Capability.CHAT, Capability.COMPLETION})))
+    kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
+    assert set(dull.routes[route].honoured) == (kept | {"parallel_tool_calls"}) & set(listed)
+
+
+def test_the_table_names_only_parameters_and_capabilities_that_there_are():
+    fields = {*ChatCompletionBody.__struct_fields__, *CompletionBody.__struct_fields__}
+    assert {path.partition(".")[0] for path in NEEDS} | TAKEN | REFUSED.keys() <= fields
+    assert msgspec.json.decode(msgspec.json.encode(to_parameters(ABLE)))["object"] == "model.capabilities"

@@ -1,0 +1,206 @@
+"""Several prompts and several answers on their way through an engine."""
+
+import asyncio
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from gateway.api.openai.run import Run, to_frame
+from gateway.api.openai.translate import to_asked
+from gateway.auth import ANONYMOUS
+from gateway.config import Config
+from gateway.deadline import Times
+from gateway.engine import (
+    DeadlineExceeded,
+    Delta,
+    EngineError,
+    Finished,
+    FinishReason,
+    InvalidRequest,
+    Overloaded,
+    Started,
+    TokenLogprob,
+    Usage,
+)
+from tests.support.openai_dialect import ABLE, chat, rendering, text
+
+
+class Inference:
+    """Answers each request with its id and its seed, and fails those whose ids it is told."""
+
+    def __init__(self, **failing):
+        self.config = Config()
+        self.times = []
+        self.running = self.most = 0
+        self.began = asyncio.Event()
+        self.failing = failing
+        self.logprobs = {}
+
+    def admit(self, request, caller, times):
+        self.times.append(times)
+        if isinstance(failure := self.failing.get(f"door{request.id}"), EngineError):
+            raise failure
+        return SimpleNamespace(request=request, headers={f"x-{request.id}": "seen"})
+
+    async def generate(self, visit):
+        name = visit.request.id
+        self.running += 1
+        self.began.set()
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0)
+            if isinstance(failure := self.failing.get(f"before{name}"), EngineError):
+                raise failure
+            yield Started(3, 1)
+            await asyncio.sleep(0)
+            seed = visit.request.sampling.seed
+            likely = (TokenLogprob(1, "a", self.logprobs[name]),) if name in self.logprobs else ()
+            yield Delta(f"{name}/{seed}", logprobs=likely)
+            if isinstance(failure := self.failing.get(f"after{name}"), EngineError):
+                raise failure
+            yield Finished(FinishReason.STOP, Usage(3, 2, 1))
+        finally:
+            self.running -= 1
+
+
+def begin(inference, body, **times):
+    return Run(inference, ANONYMOUS, to_asked(body, ABLE, "1"), Times(**times))
+
+
+async def whole(inference, body):
+    return msgspec.json.decode(await begin(inference, body).whole(ABLE, rendering(body)))
+
+
+def texts(answer):
+    return [(choice["index"], choice["text"]) for choice in answer["choices"]]
+
+
+async def test_prompt_i_has_the_choices_from_i_times_n_on():
+    answer = await whole(Inference(), text(prompt=["a", "b"], n=2, seed=7))
+    assert texts(answer) == [(0, "1/7"), (1, "1-1/8"), (2, "1.1/7"), (3, "1.1-1/8")]
+
+
+async def test_a_prompt_counts_once_and_every_answer_for_itself():
+    usage = (await whole(Inference(), text(prompt=["a", "b"], n=2)))["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (6, 8, 14)
+    assert usage["prompt_tokens_details"]["cached_tokens"] == 2
+
+
+async def test_no_more_run_side_by_side_than_there_are_places():
+    inference = Inference()
+    await whole(inference, text(prompt=["a"] * 20))
+    assert inference.most == ABLE.places
+
+
+async def test_an_answer_that_fails_is_left_out():
+    answer = await whole(Inference(**{"after1-1": EngineError("broken")}), text(n=3))
+    assert texts(answer) == [(0, "1/None"), (2, "1-2/None")]
+
+
+async def test_where_all_fail_the_first_error_is_the_answer():
+    failing = {"after1": Overloaded("full"), "after1-1": EngineError("broken")}
+    with pytest.raises(EngineError):
+        await whole(Inference(**failing), text(n=2))
+
+
+@pytest.mark.parametrize("name", ["before1", "before1.1", "door1", "door1.1"])
+async def test_an_error_before_an_answer_is_raised_as_it_is(name):
+    inference = Inference(**{name: InvalidRequest("no", param="prompt")})
+    with pytest.raises(InvalidRequest, match="no"):
+        await whole(inference, text(prompt=["a", "b", "c"]))
+    assert inference.running == 0
+
+
+async def test_a_client_that_leaves_ends_them_all():
+    inference = Inference()
+    body = text(prompt=["a", "b"], n=2)
+    work = asyncio.create_task(begin(inference, body).whole(ABLE, rendering(body)))
+    await inference.began.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert inference.running == 0
+
+
+async def test_the_best_are_the_likeliest_on_average():
+    inference = Inference()
+    inference.logprobs = {"1": -3.0, "1-1": -1.0, "1-2": float("nan"), "1-3": -2.0}
+    answer = await whole(inference, text(n=2, best_of=4))
+    assert texts(answer) == [(0, "1-1/None"), (1, "1-3/None")]
+    assert [choice["logprobs"] for choice in answer["choices"]] == [None, None]
+    assert answer["usage"]["completion_tokens"] == 8
+
+
+async def test_a_stream_tells_each_choice_by_its_number_and_the_usage_of_all():
+    body = text(prompt=["a", "b"], n=2, stream=True, stream_options={"include_usage": True})
+    made = rendering(body)
+    told = [event async for event in begin(Inference(), body).told()]
+    frames = [frame for event in told for frame in to_frame(made, event).split(b"\n\n") if frame]
+    pieces = [msgspec.json.decode(frame.removeprefix(b"data: ")) for frame in frames]
+    *chunks, last = pieces
+    assert (last["choices"], last["usage"]["completion_tokens"], last["usage"]["prompt_tokens"]) == ([], 8, 6)
+    said = dict.fromkeys(range(4), "")
+    ended = []
+    for chunk in chunks:
+        (choice,) = chunk["choices"]
+        said[choice["index"]] += choice["text"]
+        ended += [choice["index"]] if choice["finish_reason"] else []
+    assert said == {0: "1/None", 1: "1-1/None", 2: "1.1/None", 3: "1.1-1/None"}
+    assert sorted(ended) == [0, 1, 2, 3]
+
+
+async def test_a_choice_that_fails_in_a_stream_lets_the_others_finish():
+    body = chat(n=3, stream=True)
+    ended = []
+
+    async def follow():
+        async for index, event in begin(Inference(**{"after1-1": EngineError("broken")}), body).told():
+            ended.extend([index] if isinstance(event, Finished) else [])
+
+    with pytest.raises(EngineError, match="broken"):
+        await follow()
+    assert sorted(ended) == [0, 2]
+
+
+async def test_only_one_answer_to_one_prompt_is_a_stream_of_the_engines_own():
+    bodies = (chat(), chat(n=2), text(prompt=["a"]), text(prompt=["a", "b"]), text(best_of=2))
+    assert [begin(Inference(), body).admit() is not None for body in bodies] == [True, False, True, False, False]
+
+
+async def test_all_share_the_time_of_one_request(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("gateway.api.openai.run.time.monotonic", lambda: clock[0])
+    inference = Inference()
+    run = begin(inference, text(prompt=["a", "b", "c"]), total=10.0, queue=3.0)
+    async for event in run.told():
+        clock[0] += 2.0 if isinstance(event, tuple) and isinstance(event[1], Finished) else 0.0
+    assert [(times.total, times.queue) for times in inference.times] == [(10.0, 3.0), (8.0, 3.0), (6.0, 3.0)]
+    clock[0] += 100.0
+    run.admit()
+    late = begin(inference, chat(), total=1.0)
+    clock[0] += 5.0
+    late.admit()
+    assert 0 < inference.times[-1].total < 0.01
+
+
+async def test_without_a_word_of_time_it_is_what_the_configuration_allows():
+    inference = Inference()
+    await whole(inference, chat())
+    assert (
+        inference.config.server.request_seconds - 1
+        < inference.times[0].total
+        <= inference.config.server.request_seconds
+    )
+
+
+async def test_the_headers_of_all_visits_are_those_of_the_answer():
+    inference = Inference()
+    run = begin(inference, text(prompt=["a", "b"]))
+    await run.whole(ABLE, rendering(text(prompt=["a", "b"])))
+    assert run.headers == {"x-1": "seen", "x-1.1": "seen"}
+
+
+async def test_a_deadline_that_passes_in_the_middle_is_the_answers_own():
+    with pytest.raises(DeadlineExceeded):
+        await whole(Inference(before1=DeadlineExceeded("late")), chat(n=2))
