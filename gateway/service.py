@@ -2,10 +2,10 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from hashlib import blake2b
-from typing import cast
+from typing import TypeVar, cast
 
 from msgspec import structs
 
@@ -14,14 +14,20 @@ from gateway.auth import Caller
 from gateway.config import Config
 from gateway.deadline import Deadline, Times
 from gateway.engine import (
+    Capability,
+    Chat,
     DeadlineExceeded,
+    Engine,
     Finished,
     FinishReason,
     GenerateEvent,
     GenerateRequest,
     ModelCard,
+    Prompt,
     Started,
     negotiate,
+    prompt_needs,
+    require,
 )
 from gateway.hosting import Hosting, Seat
 from gateway.limits import Limiter, Quota
@@ -29,6 +35,8 @@ from gateway.live import Live
 from gateway.routing import Routing
 from gateway.telemetry import Telemetry, current_record
 from gateway.visits import Visit, Visits
+
+T = TypeVar("T")
 
 
 class Inference:
@@ -70,6 +78,26 @@ class Inference:
             request = structs.replace(request, priority=caller.priority)
         permit = self._admission.permit(request, card, caller.id, patience)
         return Visit(request=request, caller=caller, seat=seat, card=card, permit=permit, deadline=deadline)
+
+    async def count_tokens(self, model: str | None, prompt: Prompt, caller: Caller) -> int:
+        """Count the tokens of a prompt."""
+        needed = prompt_needs(prompt) | {Capability.TOKEN_COUNT}
+        return await self._ask(model, needed, caller, lambda engine, name: engine.count_tokens(name, prompt))
+
+    async def tokenize(self, model: str | None, prompt: Prompt, caller: Caller) -> tuple[int, ...]:
+        """Return the ids of a prompt's tokens."""
+        needed = prompt_needs(prompt) | {Capability.TOKENIZE}
+        return await self._ask(model, needed, caller, lambda engine, name: engine.tokenize(name, prompt))
+
+    async def detokenize(self, model: str | None, ids: tuple[int, ...], caller: Caller) -> tuple[str, ...]:
+        """Return the pieces of text that the tokens are."""
+        needed = frozenset({Capability.TOKENIZE})
+        return await self._ask(model, needed, caller, lambda engine, name: engine.detokenize(name, ids))
+
+    async def render(self, model: str | None, chat: Chat, caller: Caller) -> str:
+        """Return a conversation as the model's template writes it."""
+        needed = prompt_needs(chat) | {Capability.TOKENIZE}
+        return await self._ask(model, needed, caller, lambda engine, name: engine.render(name, chat))
 
     def generate(self, visit: Visit) -> AsyncGenerator[GenerateEvent, None]:
         """Yield the events of one generation; an `EngineError` before `Started` is an HTTP status.
@@ -131,6 +159,25 @@ class Inference:
                     yield last
                 finally:
                     allowance.used = watch.usage.prompt_tokens + watch.usage.completion_tokens
+
+    async def _ask(
+        self,
+        model: str | None,
+        needed: frozenset[Capability],
+        caller: Caller,
+        question: Callable[[Engine, str], Awaitable[T]],
+    ) -> T:
+        """Ask the engine of a model what takes no place in it; to the caller's limits it is a request all the same."""
+        seat, card = self.routing.find(model, caller)
+        require(needed, card)
+        deadline = Deadline(self.config.server.request_seconds)
+        async with (
+            deadline,
+            self._hosting.lease(seat, deadline) as engine,
+            self._limiter.hold(caller.id, self._quota(caller), 0),
+        ):
+            deadline.arm()
+            return await deadline.wait(question(engine, card.name))
 
     def _limit(self, times: Times) -> tuple[Deadline, Patience]:
         """Set the clocks of a request: what it asks for, and no more than the configuration allows."""

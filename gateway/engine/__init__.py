@@ -30,7 +30,7 @@ from gateway.engine.events import (
 )
 from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, join
-from gateway.engine.negotiate import needs, negotiate
+from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.stop import StopStrings
 from gateway.engine.types import (
@@ -124,4 +124,6 @@ __all__ = [
     "load",
     "needs",
     "negotiate",
+    "prompt_needs",
+    "require",
 ]

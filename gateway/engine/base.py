@@ -6,7 +6,7 @@ from typing import Self
 
 from gateway.engine.errors import Unsupported
 from gateway.engine.events import Embeddings, GenerateEvent
-from gateway.engine.types import EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, Status
+from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, Status
 
 
 class Engine(ABC):
@@ -36,6 +36,24 @@ class Engine(ABC):
         """Count what `generate` would report as `Started.prompt_tokens`; needs `Capability.TOKEN_COUNT`."""
         del prompt
         raise Unsupported(f"{model} does not count tokens")
+
+    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
+        """Return the ids of the tokens that `generate` would read; needs `Capability.TOKENIZE`."""
+        del prompt
+        raise Unsupported(f"{model} does not show its tokens")
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return one piece of text a token, together the text of all; needs `Capability.TOKENIZE`.
+
+        Special tokens are shown. A character of several tokens is in the piece of the last of them.
+        """
+        del ids
+        raise Unsupported(f"{model} does not show its tokens")
+
+    async def render(self, model: str, chat: Chat) -> str:
+        """Return a conversation as the chat template writes it; needs `Capability.TOKENIZE` and `Capability.CHAT`."""
+        del chat
+        raise Unsupported(f"{model} does not show its template")
 
     async def status(self) -> Status:
         """Say how the engine is. Never raises: a broken engine says so."""

@@ -12,6 +12,7 @@ from gateway.engine.types import (
     JsonObject,
     JsonSchema,
     ModelCard,
+    Prompt,
     Regex,
     Sampling,
     Tokens,
@@ -47,22 +48,41 @@ _KIND = {
 def needs(request: GenerateRequest) -> frozenset[Capability]:
     """List the capabilities that `request` asks for."""
     found = _asked(request.sampling)
-    found.add(_KIND[type(request.prompt)])
+    found |= prompt_needs(request.prompt)
     if request.constraint is not None:
         found.add(_KIND[type(request.constraint)])
-    if isinstance(request.prompt, Chat):
-        if request.prompt.tools:
-            found.add(Capability.TOOLS)
-        if any(isinstance(part, Image) for message in request.prompt.messages for part in message.parts):
-            found.add(Capability.VISION)
+    if request.truncate is not None:
+        found.add(Capability.TOKENIZE)
     return frozenset(found)
+
+
+def prompt_needs(prompt: Prompt) -> frozenset[Capability]:
+    """List the capabilities that it takes to read `prompt`."""
+    found = {_KIND[type(prompt)]}
+    if isinstance(prompt, Completion) and not prompt.add_special:
+        found.add(Capability.TOKENIZE)
+    if isinstance(prompt, Chat):
+        parts = [part for message in prompt.messages for part in message.parts]
+        asked = {
+            Capability.TOOLS: prompt.tools,
+            Capability.VISION: any(isinstance(part, Image) for part in parts),
+            Capability.CONTINUE_FINAL: prompt.continue_final,
+            Capability.TEMPLATE_ARGUMENTS: prompt.template_arguments,
+        }
+        found |= {capability for capability, is_asked in asked.items() if is_asked}
+    return frozenset(found)
+
+
+def require(needed: frozenset[Capability], card: ModelCard) -> None:
+    """Raise `Unsupported`, naming what is missing, unless the card lists all that is needed."""
+    missing = sorted(needed - card.capabilities)
+    if missing:
+        raise Unsupported(f"the model {card.name!r} does not support {', '.join(missing)}", param=missing[0])
 
 
 def negotiate(request: GenerateRequest, card: ModelCard) -> None:
     """Raise `Unsupported`, naming what is missing, unless the card lists all that `request` needs."""
-    missing = sorted(needs(request) - card.capabilities)
-    if missing:
-        raise Unsupported(f"the model {card.name!r} does not support {', '.join(missing)}", param=missing[0])
+    require(needs(request), card)
 
 
 def _asked(sampling: Sampling) -> set[Capability]:

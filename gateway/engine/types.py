@@ -20,6 +20,9 @@ class Capability(StrEnum):
     TOOLS = "tools"
     VISION = "vision"
     TOKEN_COUNT = "token_count"
+    TOKENIZE = "tokenize"
+    CONTINUE_FINAL = "continue_final"
+    TEMPLATE_ARGUMENTS = "template_arguments"
     JSON_SCHEMA = "json_schema"
     JSON_OBJECT = "json_object"
     REGEX = "regex"
@@ -100,18 +103,23 @@ class Tool(Struct, frozen=True, forbid_unknown_fields=True):
 class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):
     """A conversation, to be put through the model's own chat template.
 
-    `tool_choice` is `auto`, `none`, `required`, or the name of the one tool to call.
+    `tool_choice` is `auto`, `none`, `required`, or the name of the one tool to call. With `continue_final` the last
+    message is the beginning of the answer, which goes on where it ends and does not repeat it. `template_arguments`
+    are further variables of the template; which there are is the model's affair.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
+    continue_final: bool = False
+    template_arguments: dict[str, Any] = {}
 
 
 class Completion(Struct, frozen=True, tag="completion", forbid_unknown_fields=True):
-    """A raw text to go on with; it gets the special tokens that the tokenizer adds by itself."""
+    """A raw text to go on with; with `add_special` it gets the special tokens that the tokenizer adds by itself."""
 
     text: str
+    add_special: bool = True
 
 
 class Tokens(Struct, frozen=True, tag="tokens", forbid_unknown_fields=True):
@@ -186,8 +194,9 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One answer to generate.
 
     `defaults` hold where `sampling` says nothing, before the model's own; they are wishes that refuse nothing.
-    `timeout` is the seconds left when the request is handed over; `priority` is higher for sooner;
-    `trace` is a W3C traceparent; `salt` keeps one caller's prefix cache from another's.
+    Of a longer prompt only the last `truncate` tokens are read. `timeout` is the seconds left when the request is
+    handed over; `priority` is higher for sooner; `trace` is a W3C traceparent; `salt` keeps one caller's prefix cache
+    from another's.
     """
 
     id: str
@@ -196,6 +205,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sampling: Sampling = Sampling()
     defaults: Sampling = Sampling()
     constraint: Constraint | None = None
+    truncate: int | None = None
     timeout: float | None = None
     priority: int = 0
     trace: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Self, TypeVar, cast
 
 from gateway.engine import (
+    Chat,
     Embeddings,
     EmbedRequest,
     Engine,
@@ -32,6 +33,7 @@ from gateway.isolation.wire import (
     Count,
     Counted,
     Demand,
+    Detokenize,
     Embed,
     Embedded,
     Ended,
@@ -41,15 +43,20 @@ from gateway.isolation.wire import (
     Letter,
     Loaded,
     Malformed,
+    Question,
+    Render,
     Report,
+    Tokenize,
+    Tokenized,
     Told,
     Unsendable,
+    Written,
     pack,
     read_report,
     to_error,
 )
 
-R = TypeVar("R", Embedded, Counted, Told)
+R = TypeVar("R", Embedded, Counted, Tokenized, Written, Told)
 _BUFFER_BYTES = 2**16
 _LOST = "the engine's process has ended"
 
@@ -151,6 +158,18 @@ class RemoteEngine(Engine):
         """Ask the other process."""
         return (await self._ask(Count(next(self._numbers), model, prompt), Counted)).tokens
 
+    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
+        """Ask the other process."""
+        return (await self._ask(Tokenize(next(self._numbers), model, prompt), Tokenized)).ids
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
+        """Ask the other process."""
+        return (await self._ask(Detokenize(next(self._numbers), model, tuple(ids)), Written)).pieces
+
+    async def render(self, model: str, chat: Chat) -> str:
+        """Ask the other process."""
+        return "".join((await self._ask(Render(next(self._numbers), model, chat), Written)).pieces)
+
     async def status(self) -> Status:
         """Ask the other process; it may not answer while it hangs."""
         try:
@@ -158,7 +177,7 @@ class RemoteEngine(Engine):
         except EngineError as error:
             return Status(health=Health.FAILED, detail=error.message)
 
-    async def _ask(self, demand: Embed | Count | Ask, kind: type[R]) -> R:
+    async def _ask(self, demand: Question, kind: type[R]) -> R:
         answer: asyncio.Future[Letter] = asyncio.get_running_loop().create_future()
         self._line.begin(demand, answer)
         try:
@@ -215,7 +234,7 @@ class _Line(asyncio.BufferedProtocol):
         for reader in self._readers.values():
             _fail(reader, LineLost(_LOST))
 
-    def begin(self, demand: Generate | Embed | Count | Ask, reader: Mailbox | asyncio.Future[Letter]) -> None:
+    def begin(self, demand: Generate | Question, reader: Mailbox | asyncio.Future[Letter]) -> None:
         """Send a demand whose letters go to `reader`; raise `LineLost` or `InvalidRequest`."""
         self._send(demand)
         self._readers[demand.call] = reader
@@ -260,7 +279,7 @@ class _Line(asyncio.BufferedProtocol):
                 del self._readers[call]
                 self.served += 1
                 _fail(reader, _StreamEnd())
-            case Embedded() | Counted() | Told():
+            case Embedded() | Counted() | Tokenized() | Written() | Told():
                 del self._readers[call]
                 if isinstance(reader, asyncio.Future) and not reader.done():
                     reader.set_result(letter)

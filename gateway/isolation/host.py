@@ -12,6 +12,7 @@ from loguru import logger
 from msgspec import structs
 
 from gateway.engine import (
+    Chat,
     DeadlineExceeded,
     Embeddings,
     EmbedRequest,
@@ -103,6 +104,18 @@ class Isolated(Engine):
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Ask the process, and the next one when it dies."""
         return await self._ask(lambda remote: remote.count_tokens(model, prompt), None)
+
+    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
+        """Ask the process, and the next one when it dies."""
+        return await self._ask(lambda remote: remote.tokenize(model, prompt), None)
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
+        """Ask the process, and the next one when it dies."""
+        return await self._ask(lambda remote: remote.detokenize(model, ids), None)
+
+    async def render(self, model: str, chat: Chat) -> str:
+        """Ask the process, and the next one when it dies."""
+        return await self._ask(lambda remote: remote.render(model, chat), None)
 
     async def status(self) -> Status:
         """Ask the process how its engine is; say so where there is none, or it is about to be replaced."""

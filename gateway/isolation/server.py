@@ -20,6 +20,7 @@ from gateway.isolation.wire import (
     Count,
     Counted,
     Demand,
+    Detokenize,
     Embed,
     Embedded,
     Ended,
@@ -29,8 +30,14 @@ from gateway.isolation.wire import (
     Letter,
     Loaded,
     Malformed,
+    Question,
+    Render,
+    Reply,
+    Tokenize,
+    Tokenized,
     Told,
     Unsendable,
+    Written,
     pack,
     read_demand,
     to_failure,
@@ -163,20 +170,15 @@ class _Line(asyncio.Protocol):
             raise Malformed(f"the call {demand.call} runs already")
         self._calls[demand.call] = asyncio.create_task(self._run(demand))
 
-    async def _run(self, demand: Generate | Embed | Count | Ask) -> None:
+    async def _run(self, demand: Generate | Question) -> None:
         """Do what was asked for; whatever an engine may raise goes back as a failure of this call alone."""
         call = demand.call
         try:
             engine = self._server.entered()
-            match demand:
-                case Generate(request=request):
-                    await self._generate(engine, call, request)
-                case Embed(request=request):
-                    self._post(call, Embedded(await engine.embed(request)))
-                case Count(model=model, prompt=prompt):
-                    self._post(call, Counted(await engine.count_tokens(model, prompt)))
-                case Ask():
-                    self._post(call, Told(await _status(engine)))
+            if isinstance(demand, Generate):
+                await self._generate(engine, call, demand.request)
+            else:
+                self._post(call, await _reply(engine, demand))
         except EngineError as error:
             self._post(call, to_failure(error))
         except Exception:  # noqa: BLE001 - whatever a plugin may raise
@@ -228,6 +230,22 @@ class _Line(asyncio.Protocol):
             if engine is not None and self._writable.is_set():
                 status = await _status(engine)
                 self.send(Beat(len(self._calls), self._letters, status))
+
+
+async def _reply(engine: Engine, question: Question) -> Reply:
+    match question:
+        case Embed(request=request):
+            return Embedded(await engine.embed(request))
+        case Count(model=model, prompt=prompt):
+            return Counted(await engine.count_tokens(model, prompt))
+        case Tokenize(model=model, prompt=prompt):
+            return Tokenized(await engine.tokenize(model, prompt))
+        case Detokenize(model=model, ids=ids):
+            return Written(await engine.detokenize(model, ids))
+        case Render(model=model, chat=chat):
+            return Written((await engine.render(model, chat),))
+        case Ask():
+            return Told(await _status(engine))
 
 
 async def _status(engine: Engine) -> Status:

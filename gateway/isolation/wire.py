@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.engine import (
+    Chat,
     Delta,
     Embeddings,
     EmbedRequest,
@@ -62,6 +63,30 @@ class Count(Struct, frozen=True, array_like=True, tag="count", forbid_unknown_fi
     prompt: Prompt
 
 
+class Tokenize(Struct, frozen=True, array_like=True, tag="tokenize", forbid_unknown_fields=True):
+    """Tokenize a prompt."""
+
+    call: int
+    model: str
+    prompt: Prompt
+
+
+class Detokenize(Struct, frozen=True, array_like=True, tag="detokenize", forbid_unknown_fields=True):
+    """Say the text of tokens."""
+
+    call: int
+    model: str
+    ids: tuple[int, ...]
+
+
+class Render(Struct, frozen=True, array_like=True, tag="render", forbid_unknown_fields=True):
+    """Put a conversation through its template."""
+
+    call: int
+    model: str
+    chat: Chat
+
+
 class Ask(Struct, frozen=True, array_like=True, tag="ask", forbid_unknown_fields=True):
     """Say how the engine is."""
 
@@ -99,13 +124,26 @@ class Counted(Struct, frozen=True, array_like=True, gc=False, tag="counted", for
     tokens: int
 
 
+class Tokenized(Struct, frozen=True, array_like=True, gc=False, tag="tokenized", forbid_unknown_fields=True):
+    """The answer to `Tokenize`."""
+
+    ids: tuple[int, ...]
+
+
+class Written(Struct, frozen=True, array_like=True, gc=False, tag="written", forbid_unknown_fields=True):
+    """The answer to `Detokenize` and to `Render`, which has one piece."""
+
+    pieces: tuple[str, ...]
+
+
 class Told(Struct, frozen=True, array_like=True, tag="told", forbid_unknown_fields=True):
     """The answer to `Ask`."""
 
     status: Status
 
 
-Letter = Started | Delta | ToolDelta | Finished | Ended | Failure | Embedded | Counted | Told
+Reply = Embedded | Counted | Tokenized | Written | Told
+Letter = Started | Delta | ToolDelta | Finished | Ended | Failure | Reply
 
 
 class Batch(Struct, frozen=True, array_like=True, tag="batch", forbid_unknown_fields=True):
@@ -134,7 +172,8 @@ class Beat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fiel
     status: Status
 
 
-Demand = Generate | Embed | Count | Ask | Cancel
+Question = Embed | Count | Tokenize | Detokenize | Render | Ask
+Demand = Generate | Question | Cancel
 Report = Batch | Loaded | Broken | Beat
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -21,6 +21,7 @@ from gateway.engine import (
     GenerateEvent,
     GenerateRequest,
     Health,
+    InvalidRequest,
     LoadFailed,
     ModelCard,
     Plugin,
@@ -31,17 +32,19 @@ from gateway.engine import (
     TokenLogprob,
     Tokens,
     Unavailable,
+    Unsupported,
     Usage,
     answer_limit,
 )
 from gateway.testing.script import Cut, Script, Seconds, find_script, strike
 
-_WORD = re.compile(r"\S+")
+_WORD = re.compile(r"\S+\s*|\s+")
 _CAPABILITIES = frozenset(
     {
         Capability.CHAT,
         Capability.COMPLETION,
         Capability.TOKEN_COUNT,
+        Capability.TOKENIZE,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
         Capability.TEMPERATURE,
@@ -88,6 +91,7 @@ class ScriptedEngine(Engine):
             fingerprint="scripted-1",
         )
         self._places = asyncio.Semaphore(settings.places)
+        self._words: dict[str, int] = {}
         self._waiting = 0
         self._running = 0
         self._outside = Health.STARTING
@@ -102,7 +106,7 @@ class ScriptedEngine(Engine):
         self.requests.append(request)
         self._check_entered()
         script = find_script(_text(request.prompt)) or self._settings.script
-        prompt_tokens = _count(request.prompt)
+        prompt_tokens = min(_count(request.prompt), request.truncate or self._card.context_window)
         limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         asked = time.monotonic()
         async with (
@@ -141,6 +145,25 @@ class ScriptedEngine(Engine):
         """Count the words."""
         del model
         return _count(prompt)
+
+    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
+        """Give each word a number, in the order in which they first came."""
+        del model
+        return tuple(self._words.setdefault(word, len(self._words)) for word in _read(prompt))
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the words."""
+        del model
+        words = list(self._words)
+        for number in ids:
+            if number >= len(words):
+                raise InvalidRequest(f"there is no word {number}", param="tokens")
+        return tuple(words[number] for number in ids)
+
+    async def render(self, model: str, chat: Chat) -> str:
+        """Return the texts, a line each."""
+        del model
+        return "\n".join(message.text for message in chat.messages)
 
     async def status(self) -> Status:
         """Say what was set, and count who runs and who waits."""
@@ -191,13 +214,17 @@ def _text(prompt: Prompt) -> str:
 
 
 def _count(prompt: Prompt) -> int:
+    return len(prompt.ids) if isinstance(prompt, Tokens) else len(_read(prompt))
+
+
+def _read(prompt: Prompt) -> list[str]:
     match prompt:
         case Completion(text):
-            return len(_WORD.findall(text))
+            return _WORD.findall(text)
         case Chat(messages):
-            return sum(len(_WORD.findall(message.text)) for message in messages)
-        case Tokens(ids):
-            return len(ids)
+            return [word for message in messages for word in _WORD.findall(message.text)]
+        case Tokens():
+            raise Unsupported("these words have no numbers before they came")
 
 
 def _speech(script: Script, request: GenerateRequest) -> Iterable[str]:

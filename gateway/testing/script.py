@@ -103,4 +103,5 @@ def _kinds(kind: type[EngineError]) -> Iterator[type[EngineError]]:
         yield from _kinds(narrower)
 
 
-_ERRORS = {kind.code: kind for kind in _kinds(EngineError)}
+# Not those that others derive, which have the code of their ancestor.
+_ERRORS = {kind.code: kind for kind in _kinds(EngineError) if "code" in vars(kind)}

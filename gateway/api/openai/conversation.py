@@ -26,7 +26,13 @@ def to_chat(body: ChatCompletionBody) -> Chat:
     tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
     if tools and body.parallel_tool_calls is False:
         raise Unsupported("parallel calls cannot be turned off", param="parallel_tool_calls")
-    return Chat(messages, tools, _to_choice(body, tools))
+    return Chat(
+        messages,
+        tools,
+        _to_choice(body, tools),
+        continue_final=_goes_on(body),
+        template_arguments=body.chat_template_kwargs or {},
+    )
 
 
 def image_path(body: ChatCompletionBody) -> str:
@@ -37,6 +43,18 @@ def image_path(body: ChatCompletionBody) -> str:
             if part.type == "image_url":
                 return f"messages[{number}].content[{index}].image_url"
     return "messages"
+
+
+def _goes_on(body: ChatCompletionBody) -> bool:
+    """Tell whether the answer goes on with the last message."""
+    goes_on = bool(body.continue_final_message)
+    if body.add_generation_prompt is goes_on:
+        raise InvalidRequest(
+            "add_generation_prompt has to be the opposite of continue_final_message", param="add_generation_prompt"
+        )
+    if goes_on and body.messages[-1].role != "assistant":
+        raise InvalidRequest("only an assistant's message can be continued", param="continue_final_message")
+    return goes_on
 
 
 def _to_message(message: InputMessage, path: str) -> Message:

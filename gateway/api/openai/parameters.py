@@ -17,7 +17,10 @@ NEEDS = {
     "messages.image_url": Capability.VISION,
     "prompt": Capability.COMPLETION,
     "prompt.tokens": Capability.TOKENS,
-    "truncate_prompt_tokens": Capability.TOKENS,
+    "truncate_prompt_tokens": Capability.TOKENIZE,
+    "add_special_tokens": Capability.TOKENIZE,
+    "continue_final_message": Capability.CONTINUE_FINAL,
+    "chat_template_kwargs": Capability.TEMPLATE_ARGUMENTS,
     "max_tokens": Capability.MAX_TOKENS,
     "max_completion_tokens": Capability.MAX_TOKENS,
     "min_tokens": Capability.MIN_TOKENS,
@@ -52,49 +55,49 @@ NEEDS = {
 TAKEN = frozenset({"user", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 
 # Not done by anybody here, and the values that ask for nothing; `null` never does.
-REFUSED: dict[str, tuple[object, ...]] = {
-    "add_generation_prompt": (True,),
-    "add_special_tokens": (),
+_REFUSED: dict[str, tuple[object, ...]] = {
     "allowed_token_ids": (),
-    "audio": (),
     "bad_words": ([],),
-    "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
-    "function_call": ("none",),
-    "functions": ([],),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
-    "modalities": (["text"],),
-    "moderation": (),
-    "prediction": (),
-    "prompt_cache_options": (),
-    "prompt_cache_retention": ("in_memory",),
-    "reasoning_effort": (),
     "skip_special_tokens": (True,),
-    "suffix": ("",),
     "use_beam_search": (False,),
-    "verbosity": ("medium",),
-    "web_search_options": (),
+}
+REFUSED: dict[type[CommonBody], dict[str, tuple[object, ...]]] = {
+    ChatCompletionBody: _REFUSED
+    | {
+        "add_special_tokens": (False,),
+        "audio": (),
+        "function_call": ("none",),
+        "functions": ([],),
+        "modalities": (["text"],),
+        "moderation": (),
+        "prediction": (),
+        "prompt_cache_options": (),
+        "prompt_cache_retention": ("in_memory",),
+        "reasoning_effort": (),
+        "verbosity": ("medium",),
+        "web_search_options": (),
+    },
+    CompletionBody: _REFUSED | {"suffix": ("",)},
 }
 
 
 def refuse(body: CommonBody) -> None:
     """Raise `Unsupported`, naming it, where a body asks for what nobody here does."""
-    for name, neutral in REFUSED.items():
-        value = getattr(body, name, None)
+    for name, neutral in REFUSED[type(body)].items():
+        value = getattr(body, name)
         if value is not None and not _is_one_of(value, neutral):
             raise Unsupported(f"{name} is not supported here", param=name)
 
 
 def honoured(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:
     """List the parameters of a body that a model honours, each part of one by its path."""
-    # A conversation has no tokens before the engine made them.
-    able = card.capabilities - {Capability.TOKENS} if kind is ChatCompletionBody else card.capabilities
     for name in kind.__struct_fields__:
-        if name in TAKEN or name in REFUSED:
+        if name in TAKEN or name in REFUSED[kind]:
             continue
         parts = {path: need for path, need in NEEDS.items() if path == name or path.startswith(f"{name}.")}
-        yield from (path for path, need in parts.items() if need in able)
+        yield from (path for path, need in parts.items() if need in card.capabilities)
         if not parts:
             yield name
 

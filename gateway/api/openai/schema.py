@@ -1,6 +1,6 @@
 """What `/v1/chat/completions` and `/v1/completions` take."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -82,10 +82,29 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
         Label | None,
         Meta(description="Taken; equal prefixes are found without it. Left out: nothing.", examples=["support"]),
     ] = None
-    add_generation_prompt: Elsewhere = None
+    continue_final_message: Annotated[
+        bool | None,
+        Meta(
+            description="Go on with the last message, which is the assistant's, and do not repeat it. Left out: false."
+        ),
+    ] = None
+    add_generation_prompt: Annotated[
+        bool | None,
+        Meta(
+            description="Whether the answer gets a turn of its own; the opposite of `continue_final_message`, and"
+            " refused where it is not. Left out: that."
+        ),
+    ] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="Further variables of the model's chat template; one that it does not have is refused. Left"
+            " out: none.",
+            examples=[{"enable_thinking": False}],
+        ),
+    ] = None
+    add_special_tokens: Elsewhere = None
     audio: Elsewhere = None
-    chat_template_kwargs: Elsewhere = None
-    continue_final_message: Elsewhere = None
     function_call: Elsewhere = None
     functions: Elsewhere = None
     modalities: Elsewhere = None
@@ -128,6 +147,10 @@ class CompletionBody(CommonBody, frozen=True, kw_only=True):
             " `stream`. Left out: `n`.",
             examples=[1],
         ),
+    ] = None
+    add_special_tokens: Annotated[
+        bool | None,
+        Meta(description="Begin a text with what the tokenizer adds, as the beginning of sequence. Left out: true."),
     ] = None
     suffix: Elsewhere = None
 

@@ -102,7 +102,7 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     truncate_prompt_tokens: Annotated[
         Annotated[int, Meta(ge=1, le=2**31)] | None,
         Meta(
-            description="Keep only so many of a prompt's last tokens; where it comes as tokens. Left out: all.",
+            description="Read only so many of a prompt's last tokens. Left out: all.",
             examples=[512],
         ),
     ] = None
@@ -118,7 +118,6 @@ class CommonBody(Struct, frozen=True, kw_only=True):
             description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]
         ),
     ] = None
-    add_special_tokens: Elsewhere = None
     allowed_token_ids: Elsewhere = None
     bad_words: Elsewhere = None
     include_stop_str_in_output: Elsewhere = None

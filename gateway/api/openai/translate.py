@@ -58,6 +58,7 @@ def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request
         sampling=_to_sampling(body, has_ranks=made > given),
         defaults=_to_defaults(body, card),
         constraint=_to_constraint(body),
+        truncate=body.truncate_prompt_tokens,
         priority=priority,
         salt=body.cache_salt or "",
     )
@@ -88,10 +89,12 @@ def _asked_by(capability: str, body: CommonBody) -> str:
     fields = [path.partition(".")[0] for path, need in NEEDS.items() if need == capability]
     if capability == Capability.PROMPT_LOGPROBS:
         fields.append("echo")
-    return next((field for field in fields if _is_asked(getattr(body, field, None))), capability)
+    return next((field for field in fields if _is_asked(field, getattr(body, field, None))), capability)
 
 
-def _is_asked(value: object) -> bool:
+def _is_asked(field: str, value: object) -> bool:
+    if field == "add_special_tokens":
+        return value is False
     return value is not None and value is not False and not (isinstance(value, ResponseFormat) and value.type == "text")
 
 
@@ -117,8 +120,6 @@ def _made(body: CommonBody, given: int) -> int:
 
 def _to_prompts(body: ChatCompletionBody | CompletionBody) -> tuple[Prompt, ...]:
     if isinstance(body, ChatCompletionBody):
-        if body.truncate_prompt_tokens is not None:
-            raise Unsupported("a conversation cannot be cut to its last tokens here", param="truncate_prompt_tokens")
         return (to_chat(body),)
     prompts = _split(body.prompt)
     if not 1 <= len(prompts) <= MOST_PROMPTS:
@@ -137,16 +138,11 @@ def _split(prompt: str | tuple[str | int | tuple[int, ...], ...]) -> tuple[str |
 
 
 def _to_prompt(prompt: str | tuple[int, ...], body: CompletionBody) -> Prompt:
-    most = body.truncate_prompt_tokens
     if isinstance(prompt, str):
-        if most is not None:
-            raise Unsupported(
-                "a text cannot be cut to its last tokens here; its tokens can", param="truncate_prompt_tokens"
-            )
-        return Completion(prompt)
+        return Completion(prompt, add_special=body.add_special_tokens is not False)
     if not prompt:
         raise InvalidRequest("prompt: a list of tokens is empty", param="prompt")
-    return Tokens(prompt if most is None else prompt[-most:])
+    return Tokens(prompt)
 
 
 def _to_sampling(body: ChatCompletionBody | CompletionBody, *, has_ranks: bool) -> Sampling:

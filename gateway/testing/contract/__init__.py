@@ -2,15 +2,16 @@
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("answers", "life", "places")))
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("answers", "life", "places", "tokens")))
 
 from gateway.testing.contract.answers import AnswerRules, StopRules  # noqa: E402 - their asserts explain themselves now
 from gateway.testing.contract.life import LifeRules  # noqa: E402
 from gateway.testing.contract.places import PlaceRules  # noqa: E402
 from gateway.testing.contract.subject import Subject  # noqa: E402
+from gateway.testing.contract.tokens import TokenRules  # noqa: E402
 
 
-class EngineContract(AnswerRules, StopRules, PlaceRules, LifeRules):
+class EngineContract(AnswerRules, StopRules, TokenRules, PlaceRules, LifeRules):
     """Every rule, for one plugin.
 
     Subclass it in a test module and override the fixture `make_engine`; override the facts of `Subject` where they
@@ -19,4 +20,4 @@ class EngineContract(AnswerRules, StopRules, PlaceRules, LifeRules):
     """
 
 
-__all__ = ["AnswerRules", "EngineContract", "LifeRules", "PlaceRules", "StopRules", "Subject"]
+__all__ = ["AnswerRules", "EngineContract", "LifeRules", "PlaceRules", "StopRules", "Subject", "TokenRules"]

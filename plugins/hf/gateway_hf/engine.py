@@ -10,6 +10,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from gateway.engine import (
     Capability,
+    Chat,
     Engine,
     Finished,
     GenerateEvent,
@@ -26,8 +27,10 @@ from gateway.engine import (
 from gateway_hf import sequence, weights
 from gateway_hf.batch import Batch, Generation
 from gateway_hf.loop import Loop
+from gateway_hf.names import Names
 from gateway_hf.runner import Runner
 from gateway_hf.scheduler import Scheduler
+from gateway_hf.scored import ScoredPrompt
 from gateway_hf.settings import Settings
 from gateway_hf.terms import settle
 from gateway_hf.text import TextCodec
@@ -43,6 +46,7 @@ _CAPABILITIES = frozenset(
         Capability.COMPLETION,
         Capability.TOKENS,
         Capability.TOKEN_COUNT,
+        Capability.TOKENIZE,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
         Capability.MIN_TOKENS,
@@ -59,8 +63,11 @@ _CAPABILITIES = frozenset(
         Capability.STOP_TOKEN_IDS,
         Capability.IGNORE_EOS,
         Capability.LOGPROBS,
+        Capability.PROMPT_LOGPROBS,
     }
 )
+
+_CHAT = {Capability.CHAT, Capability.CONTINUE_FINAL, Capability.TEMPLATE_ARGUMENTS}
 
 
 class Served(NamedTuple):
@@ -146,6 +153,24 @@ class HfEngine(Engine):
         running = self._ready()
         return len(await running.read(functools.partial(running.served.text.encode, prompt)))
 
+    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
+        """Return what the model would read."""
+        del model
+        running = self._ready()
+        return tuple(await running.read(functools.partial(running.served.text.tokenize, prompt)))
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the text of each token."""
+        del model
+        running = self._ready()
+        return await running.read(functools.partial(running.served.text.detokenize, ids))
+
+    async def render(self, model: str, chat: Chat) -> str:
+        """Return what the template writes."""
+        del model
+        running = self._ready()
+        return await running.read(functools.partial(running.served.text.render, chat))
+
     async def status(self) -> Status:
         """Say how the engine is; a thread that ended by itself is a failure."""
         health, detail = self._health, self._detail
@@ -190,15 +215,17 @@ def _unload(running: Running) -> None:
 
 
 def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Generation:
-    ids = served.text.encode(request.prompt)
+    ids = served.text.encode(request.prompt, request.truncate)
     terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
+    names, ranks = Names(served.text), request.sampling.prompt_logprobs
     return Generation(
         id=request.id,
-        sequence=sequence.Sequence(ids, request.priority, request.salt or ""),
+        sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks),
         terms=terms,
-        writer=Writer(len(ids), terms, served.text.detokenizer(ids), served.text.token_text),
+        writer=Writer(len(ids), terms, served.text.detokenizer(ids), names),
         mailbox=Mailbox(),
         arrived=arrived,
+        prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),
     )
 
 
@@ -207,7 +234,7 @@ def _card(settings: Settings, loaded: Loaded) -> ModelCard:
         name=loaded.name,
         aliases=loaded.aliases,
         context_window=loaded.context_window,
-        capabilities=_CAPABILITIES | ({Capability.CHAT} if loaded.text.has_chat else set()),
+        capabilities=_CAPABILITIES | (_CHAT if loaded.text.has_chat else set()),
         places=settings.places,
         cache_tokens=loaded.blocks.count * loaded.blocks.size,
         vocabulary=loaded.vocabulary,

@@ -48,6 +48,10 @@ class Markers:
 
         return (self._unsaid if role == "assistant" else self._unwritten).sub(move, text)
 
+    def show(self, rendered: str, hidden: list[str]) -> str:
+        """Return what a template made of texts with hidden parts, as if none had been hidden."""
+        return self._shown(rendered, hidden, "")
+
     def encode(self, rendered: str, hidden: list[str]) -> list[int]:
         """Tokenize what a template made of texts with hidden parts."""
         named = self._marker.sub(lambda match: self._name(self._ids[match[0]]), rendered)

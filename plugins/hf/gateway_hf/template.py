@@ -1,11 +1,15 @@
 """Render a conversation through a model's own chat template, which is foreign code: in a sandbox and with bounds."""
 
 import ctypes
+import inspect
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
-from jinja2.exceptions import TemplateError
+from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta
 from transformers import PreTrainedTokenizerBase
 
 from gateway.engine import EngineError, InvalidRequest
@@ -13,18 +17,40 @@ from gateway.engine import EngineError, InvalidRequest
 SECONDS = 2.0
 # What a template may write beyond twice the conversation itself.
 _MARGIN = 1 << 20
+_NONE: Mapping[str, Any] = MappingProxyType({})
+# A tag that transformers adds to the language.
+_GENERATION = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
+# What transformers sets itself, beside what Jinja does.
+_SET = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters) | {
+    "messages",
+    "raise_exception",
+    "strftime_now",
+}
 
 
 class OutOfTime(BaseException):
     """The time ran out; no `except Exception` of foreign code may stop it."""
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], seconds: float = SECONDS) -> str:
-    """Return the conversation as the model reads it, up to where the answer begins."""
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    arguments: Mapping[str, Any] = _NONE,
+    *,
+    continue_final: bool = False,
+    seconds: float = SECONDS,
+) -> str:
+    """Return the conversation as the model reads it, up to where the answer begins or goes on."""
     room = _MARGIN + 2 * sum(len(message["content"]) for message in messages)
     try:
         with time_limit(seconds):
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=not continue_final,
+                continue_final_message=continue_final,
+                **arguments,
+            )
     except OutOfTime as error:
         raise EngineError(f"the model's chat template did not end within {seconds:g} seconds") from error
     except Exception as error:
@@ -34,6 +60,17 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], s
     if not isinstance(text, str) or len(text) > room:
         raise EngineError("the model's chat template wrote far more than the conversation")
     return text
+
+
+def variables(template: str, known: Iterable[str]) -> frozenset[str]:
+    """Name the variables of a template that a request may set: none that is set anyway, as the `known` ones are."""
+    # Parsed and never run: nothing of the template can act here.
+    language = Environment(autoescape=True, extensions=["jinja2.ext.loopcontrols"])
+    try:
+        found = meta.find_undeclared_variables(language.parse(_GENERATION.sub("", template)))
+    except TemplateSyntaxError:
+        return frozenset()
+    return frozenset(found) - _SET - language.globals.keys() - set(known)
 
 
 def _line(error: Exception) -> str:

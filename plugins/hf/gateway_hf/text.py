@@ -1,6 +1,6 @@
 """Prompts to token ids and token ids to text, as the model's own tokenizer has it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -19,12 +19,15 @@ from gateway.engine import (
 )
 from gateway_hf.detokenize import Detokenizer
 from gateway_hf.markers import Markers
-from gateway_hf.template import render
+from gateway_hf.template import render, variables
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8
 # The two words at the ends of a piece may have a few more tokens cut than whole.
 _SLACK = 16
+# Of a prompt that is to be cut so many contexts are read at most.
+_CUT_WINDOWS = 16
+_NAMED = "template_arguments"
 
 
 class TextCodec:
@@ -39,25 +42,43 @@ class TextCodec:
         self._context_window = context_window
         template = _template(tokenizer)
         self._markers = None if template is None else Markers(self._backend, template)
+        self._variables = variables(template or "", tokenizer.special_tokens_map)
 
     @property
     def has_chat(self) -> bool:
         """Whether the model has a chat template."""
         return self._markers is not None
 
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Return the prompt's ids; raise `InvalidRequest` for one that the model cannot read."""
-        match prompt:
-            case Completion(text):
-                self._measure(text)
-                ids = self._backend.encode(text).ids
-            case Chat(messages):
-                ids = self._encode_chat(messages)
-            case Tokens(tokens):
-                ids = self._checked(tokens)
+    def encode(self, prompt: Prompt, truncate: int | None = None) -> list[int]:
+        """Return the prompt's last `truncate` ids; raise `InvalidRequest` for one that the model cannot read."""
+        ids = self.tokenize(prompt, windows=1 if truncate is None else _CUT_WINDOWS)
         if not ids:
             raise InvalidRequest("the prompt has no tokens", param="prompt")
-        return ids
+        return ids if truncate is None else ids[-truncate:]
+
+    def tokenize(self, prompt: Prompt, windows: int = 1) -> list[int]:
+        """Return all of the prompt's ids; raise `ContextTooLong` where a text is far longer than so many contexts."""
+        match prompt:
+            case Completion(text, add_special):
+                self._measure(text, windows)
+                return self._backend.encode(text, add_special_tokens=add_special).ids
+            case Chat():
+                markers, rendered, hidden = self._render(prompt)
+                self._measure(rendered, windows)
+                return markers.encode(rendered, hidden)
+            case Tokens(tokens):
+                return self._checked(tokens)
+
+    def render(self, chat: Chat) -> str:
+        """Return the conversation as the template writes it."""
+        markers, rendered, hidden = self._render(chat)
+        return markers.show(rendered, hidden)
+
+    def detokenize(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return the piece of text that each token completes."""
+        stream = Detokenizer(self._backend, shows_special=True)
+        pieces = [stream.feed(token) for token in self._checked(ids, param="tokens")]
+        return (*pieces[:-1], pieces[-1] + stream.flush()) if pieces else ()
 
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
         """Make what turns one answer's tokens into text."""
@@ -67,34 +88,44 @@ class TextCodec:
         """Say a token by itself; bytes that are no whole character are U+FFFD."""
         return self._backend.decode([token], skip_special_tokens=False)
 
-    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        if self._markers is None:
+    def _render(self, chat: Chat) -> tuple[Markers, str, list[str]]:
+        """Put a conversation through its template, with what reads like a marker hidden."""
+        markers = self._markers
+        if markers is None:
             raise Unsupported("the model has no chat template; send a prompt in place of messages", param="messages")
+        if chat.continue_final and chat.messages[-1].role != "assistant":
+            raise InvalidRequest("only an assistant's message can be continued", param="messages")
         hidden: list[str] = []
-        turns = [
-            {"role": turn.role, "content": self._markers.hide(turn.role, _said(turn), hidden)} for turn in messages
-        ]
-        rendered = render(self._tokenizer, turns)
-        self._measure(rendered)
-        return self._markers.encode(rendered, hidden)
+        turns = [{"role": turn.role, "content": markers.hide(turn.role, _said(turn), hidden)} for turn in chat.messages]
+        arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
+        return markers, render(self._tokenizer, turns, arguments, continue_final=chat.continue_final), hidden
 
-    def _checked(self, tokens: Sequence[int]) -> list[int]:
+    def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, object]:
+        """Return the further variables of the template; raise `Unsupported` where it has none of that name."""
+        for name in chat.template_arguments:
+            if name not in self._variables:
+                known = ", ".join(sorted(self._variables)) or "none that may be set"
+                raise Unsupported(f"the model's chat template has no variable {name!r}; there is {known}", param=_NAMED)
+        return {name: _deep(hide, value) for name, value in chat.template_arguments.items()}
+
+    def _checked(self, tokens: Sequence[int], param: str = "prompt") -> list[int]:
         for token in tokens:
             if not 0 <= token < self._vocabulary:
-                raise InvalidRequest(f"token id {token} is not below {self._vocabulary}", param="prompt")
+                raise InvalidRequest(f"token id {token} is not below {self._vocabulary}", param=param)
         return list(tokens)
 
-    def _measure(self, text: str) -> None:
+    def _measure(self, text: str, windows: int) -> None:
         """Raise `ContextTooLong` as soon as the beginning of a long text has too many tokens."""
+        most = self._context_window * windows
         stride = self._context_window * _USUAL_CHARACTERS
         if len(text) <= stride:
             return
         tokens = 0
         for begin in range(0, len(text), stride):
             tokens += len(self._backend.encode(text[begin : begin + stride], add_special_tokens=False).ids) - _SLACK
-            if tokens > self._context_window:
+            if tokens > most:
                 raise ContextTooLong(
-                    f"the prompt has {len(text)} characters: more than the {self._context_window} tokens that fit",
+                    f"the prompt has {len(text)} characters: more than the {most} tokens that fit",
                     param="prompt",
                 )
 
@@ -115,6 +146,19 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
         return tokenizer.get_chat_template()
     except ValueError:
         return None
+
+
+def _deep(hide: Callable[[str], str], value: object) -> object:
+    """Hide in every text of a JSON value."""
+    match value:
+        case str():
+            return hide(value)
+        case list():
+            return [_deep(hide, each) for each in value]
+        case dict():
+            return {hide(key): _deep(hide, each) for key, each in value.items()}
+        case _:
+            return value
 
 
 def _said(turn: Message) -> str:

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from gateway.engine import EngineError, InvalidRequest
-from gateway_hf.template import OutOfTime, render, time_limit
+from gateway_hf.template import OutOfTime, render, time_limit, variables
 from tests.support.tiny_models import make_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -12,7 +12,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 def rendered(template, messages=HELLO, seconds=20.0):
     tokenizer = make_tokenizer(begins=False, chats=True)
     tokenizer.chat_template = template
-    return render(tokenizer, messages, seconds)
+    return render(tokenizer, messages, seconds=seconds)
 
 
 def test_a_template_says_the_conversation_and_begins_the_answer():
@@ -78,3 +78,21 @@ def test_what_ends_in_time_leaves_no_timer_behind():
         if isinstance(thread, threading.Timer):
             thread.join(10)
     assert threading.active_count() <= before
+
+
+def test_a_conversation_is_rendered_up_to_the_end_of_its_last_message():
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    messages = [*HELLO, {"role": "assistant", "content": "Well, "}]
+    whole, open_ended = (render(tokenizer, messages, continue_final=on, seconds=20.0) for on in (False, True))
+    assert open_ended.endswith("Well, ")
+    assert whole.startswith(open_ended + "<|im_end|>")
+
+
+def test_the_variables_of_a_template_are_those_that_nobody_sets_yet():
+    template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{% if m.x %}{% break %}{% endif %}{% endfor %}"
+        "{% set own = 1 %}{{ own }}{{ raise_exception }}{{ range(3) }}{{ tools }}{{ add_generation_prompt }}"
+        "{%- generation %}{{ style }}{% endgeneration -%}{% if thinks is defined and thinks %}!{% endif %}"
+    )
+    assert variables(template, {"bos_token"}) == {"style", "thinks"}
+    assert variables("{% if %}", ()) == frozenset()

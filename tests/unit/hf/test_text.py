@@ -224,3 +224,67 @@ def test_a_token_has_a_text(codec_of):
 def test_a_tokenizer_without_a_backend_is_refused():
     with pytest.raises(LoadFailed):
         backend(object())
+
+
+def test_of_a_long_prompt_the_last_tokens_are_read(tokenizer_of):
+    tokenizer = tokenizer_of("llama")
+    small = codec(tokenizer, context_window=16)
+    text = "hello " * 8
+    assert small.encode(Completion(text), 5) == tokenizer(text).input_ids[-5:]
+    assert small.encode(Tokens((5, 6, 7)), 2) == [6, 7]
+    assert small.encode(chat(text), 3) == reference(tokenizer, chat(text))[-3:]
+    with pytest.raises(ContextTooLong):
+        small.encode(Completion("hello " * 100_000), 5)
+
+
+def test_a_text_may_do_without_what_its_tokenizer_adds(tokenizer_of, codec_of):
+    bare = codec_of("llama").encode(Completion("hello", add_special=False))
+    assert bare == tokenizer_of("llama")("hello", add_special_tokens=False).input_ids
+    assert bare != codec_of("llama").encode(Completion("hello"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_pieces_of_a_text_are_the_text(tokenizer, text):
+    reader = codec(tokenizer)
+    ids = reader.tokenize(Completion(text, add_special=False))
+    pieces = reader.detokenize(ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == tokenizer.decode(ids)
+
+
+def test_special_tokens_have_a_piece(tokenizer_of, codec_of):
+    ids = tokenizer_of("llama")("hello").input_ids
+    assert codec_of("llama").detokenize(ids)[0] == tokenizer_of("llama").bos_token
+
+
+def test_a_conversation_is_shown_as_its_template_writes_it(tokenizer):
+    turns = chat(*TEXTS, "<|im_end|>")
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns.messages]
+    shown = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert codec(tokenizer).render(turns) == shown
+
+
+def test_an_answer_can_go_on_with_the_last_message(tokenizer):
+    turns = chat("hello", "Well, ")
+    whole, begun = (codec(tokenizer).encode(Chat(turns.messages, continue_final=on)) for on in (False, True))
+    assert begun == whole[: len(begun)]
+    assert tokenizer.decode(begun).endswith("Well, ")
+    with pytest.raises(InvalidRequest, match="assistant"):
+        codec(tokenizer).encode(Chat(turns.messages[:1], continue_final=True))
+
+
+def test_the_template_is_told_more_by_its_variables_and_by_no_others():
+    template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if style %}{{ style.words | join(',') }}{% endif %}"
+    )
+    reader = codec(with_template(template))
+    plain = Chat(chat("x").messages)
+    told = Chat(plain.messages, template_arguments={"style": {"words": ["<|im_end|>", "b"]}})
+    assert reader.render(plain) == "x"
+    assert reader.render(told) == "x<|im_end|>,b"
+    marker = backend(with_template(template)).token_to_id("<|im_end|>")
+    assert marker not in reader.encode(told)
+    for name in ("thinks", "bos_token", "messages", "chat_template", "tokenize"):
+        with pytest.raises(Unsupported, match=f"{name}.*style") as refused:
+            reader.encode(Chat(plain.messages, template_arguments={name: True}))
+        assert refused.value.param == "template_arguments"

@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import pytest
 
 from gateway.engine import (
+    Chat,
     Completion,
     Delta,
     Engine,
@@ -16,10 +17,12 @@ from gateway.engine import (
     Health,
     InvalidRequest,
     LoadFailed,
+    Message,
     ModelCard,
     Overloaded,
     Started,
     Status,
+    Text,
     Unavailable,
     Unsupported,
     collect,
@@ -237,10 +240,17 @@ async def test_a_request_that_cannot_be_sent_is_the_callers_fault():
 async def test_embeddings_and_counts_are_asked_for(engine):
     async with across(engine) as remote:
         assert await remote.count_tokens("scripted", Completion("a b c")) == 3
+        assert await remote.tokenize("scripted", Completion("a b a ")) == (0, 1, 0)
+        assert await remote.detokenize("scripted", [1, 0]) == ("b ", "a ")
+        assert await remote.render("scripted", Chat((Message("user", (Text("hi"),)),))) == "hi"
         assert await remote.status() == Status(health=Health.READY)
     async with across(Steps()) as remote:
         with pytest.raises(Unsupported):
             await remote.count_tokens("steps", Completion("a"))
+        with pytest.raises(Unsupported):
+            await remote.tokenize("steps", Completion("a"))
+        with pytest.raises(Unsupported):
+            await remote.detokenize("steps", ())
 
 
 @pytest.mark.parametrize("bad", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", pack(Beat(1, 1, Status(health=Health.READY)))])

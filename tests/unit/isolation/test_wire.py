@@ -102,6 +102,8 @@ DEMAND = st.one_of(
     st.builds(wire.Generate, INTEGER, REQUEST),
     st.builds(wire.Embed, INTEGER, st.builds(EmbedRequest, id=TEXT, model=TEXT, texts=some(TEXT))),
     st.builds(wire.Count, INTEGER, TEXT, PROMPT),
+    st.builds(wire.Tokenize, INTEGER, TEXT, PROMPT),
+    st.builds(wire.Detokenize, INTEGER, TEXT, some(INTEGER)),
     st.builds(wire.Ask, INTEGER),
     st.builds(wire.Cancel, INTEGER),
 )
@@ -116,6 +118,8 @@ LETTER = st.one_of(
     FAILURE,
     st.builds(wire.Embedded, st.builds(Embeddings, some(some(NUMBER)), INTEGER)),
     st.builds(wire.Counted, INTEGER),
+    st.builds(wire.Tokenized, some(INTEGER)),
+    st.builds(wire.Written, some(TEXT)),
     st.builds(wire.Told, STATUS),
 )
 CARD = st.builds(

@@ -13,6 +13,7 @@ from gateway.engine import (
     Choice,
     Delta,
     Grammar,
+    InvalidRequest,
     JsonObject,
     JsonSchema,
     Regex,
@@ -58,13 +59,10 @@ SHAPES = [
 ]
 # Values that ask for something of what nobody here does.
 ASKING = {
-    "add_generation_prompt": False,
     "add_special_tokens": True,
     "allowed_token_ids": [1],
     "audio": {"voice": "a"},
     "bad_words": ["a"],
-    "chat_template_kwargs": {"a": 1},
-    "continue_final_message": True,
     "function_call": "auto",
     "functions": [{"name": "f"}],
     "include_stop_str_in_output": True,
@@ -87,9 +85,12 @@ ELSEWHERE = {
     ChatCompletionBody: {
         *("messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
         *("parallel_tool_calls", "response_format", "metadata"),
+        *("continue_final_message", "add_generation_prompt", "chat_template_kwargs"),
     },
-    CompletionBody: {"prompt", "echo", "logprobs", "best_of"},
+    CompletionBody: {"prompt", "echo", "logprobs", "best_of", "add_special_tokens"},
 }
+BODIES = {ChatCompletionBody: chat, CompletionBody: text}
+EVERY_REFUSED = [(kind, name) for kind, each in REFUSED.items() for name in each]
 EVERYWHERE = {"stream", "stream_options", "n", "structured_outputs", "truncate_prompt_tokens"}
 
 
@@ -111,10 +112,10 @@ def missing(body, need):
 
 @pytest.mark.parametrize("kind", [ChatCompletionBody, CompletionBody])
 def test_every_parameter_is_in_a_test(kind):
-    refused = REFUSED.keys() & set(kind.__struct_fields__)
+    refused = REFUSED[kind].keys()
     taken = TAKEN & set(kind.__struct_fields__)
     assert {*SHARED, *refused, *taken, *ELSEWHERE[kind], *EVERYWHERE} == set(kind.__struct_fields__)
-    assert ASKING.keys() == REFUSED.keys()
+    assert ASKING.keys() == {name for each in REFUSED.values() for name in each}
     assert WITHOUT_EFFECT.keys() == TAKEN
 
 
@@ -171,18 +172,17 @@ def test_a_model_without_eyes_says_where_the_image_is():
     assert missing(chat(messages=turns), Capability.VISION) == "messages[1].content[1].image_url"
 
 
-@pytest.mark.parametrize("field", REFUSED)
-def test_what_nobody_does_is_refused_by_its_name(field):
-    make = text if field == "suffix" else chat
+@pytest.mark.parametrize(("kind", "field"), EVERY_REFUSED)
+def test_what_nobody_does_is_refused_by_its_name(kind, field):
     with pytest.raises(Unsupported, match=field) as refused:
-        to_asked(make(**{field: ASKING[field]}), ABLE, "1")
+        to_asked(BODIES[kind](**{field: ASKING[field]}), ABLE, "1")
     assert refused.value.param == field
 
 
-@pytest.mark.parametrize("field", REFUSED)
-def test_it_may_be_asked_for_nothing(field):
-    make = text if field == "suffix" else chat
-    for value in (None, *REFUSED[field]):
+@pytest.mark.parametrize(("kind", "field"), EVERY_REFUSED)
+def test_it_may_be_asked_for_nothing(kind, field):
+    make = BODIES[kind]
+    for value in (None, *REFUSED[kind][field]):
         assert asked(make(**{field: value})) == asked(make())
 
 
@@ -236,12 +236,38 @@ def test_a_shape_in_openais_words(format_, constraint):
     assert asked(chat(response_format=format_)).constraint == constraint
 
 
-def test_only_a_prompt_of_tokens_can_be_cut():
-    assert asked(text(prompt=[1, 2, 3], truncate_prompt_tokens=2)).prompt == Tokens((2, 3))
-    for body in (chat(truncate_prompt_tokens=2), text(truncate_prompt_tokens=2)):
-        with pytest.raises(Unsupported) as refused:
-            to_asked(body, ABLE, "1")
-        assert refused.value.param == "truncate_prompt_tokens"
+@pytest.mark.parametrize("body", [chat, text])
+def test_a_prompt_may_be_cut_to_its_last_tokens(body):
+    assert asked(body()).truncate is None
+    assert asked(body(truncate_prompt_tokens=2)).truncate == 2
+    assert missing(body(truncate_prompt_tokens=2), Capability.TOKENIZE) == "truncate_prompt_tokens"
+
+
+def test_a_text_may_do_without_what_the_tokenizer_adds():
+    assert [asked(text(add_special_tokens=on)).prompt.add_special for on in (None, True, False)] == [True, True, False]
+    assert missing(text(add_special_tokens=False), Capability.TOKENIZE) == "add_special_tokens"
+
+
+def test_an_answer_may_go_on_with_the_last_message():
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    body = chat(messages=turns, continue_final_message=True, add_generation_prompt=False)
+    assert asked(body).prompt.continue_final
+    assert missing(body, Capability.CONTINUE_FINAL) == "continue_final_message"
+    assert not asked(chat(messages=turns, add_generation_prompt=True)).prompt.continue_final
+    for wrong, param in (
+        (chat(messages=turns, continue_final_message=True, add_generation_prompt=True), "add_generation_prompt"),
+        (chat(add_generation_prompt=False), "add_generation_prompt"),
+        (chat(continue_final_message=True), "continue_final_message"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            to_asked(wrong, ABLE, "1")
+        assert refused.value.param == param
+
+
+def test_the_template_gets_further_variables():
+    body = chat(chat_template_kwargs={"enable_thinking": False})
+    assert asked(body).prompt.template_arguments == {"enable_thinking": False}
+    assert missing(body, Capability.TEMPLATE_ARGUMENTS) == "chat_template_kwargs"
 
 
 @pytest.mark.parametrize("make", [chat, text])
@@ -264,10 +290,11 @@ def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(rou
     assert {path.partition(".")[0] for path in listed} == set(KINDS[route].__struct_fields__)
     dull = to_parameters(structs.replace(ABLE, capabilities=frozenset({Capability.CHAT, Capability.COMPLETION})))
     kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
-    assert set(dull.routes[route].honoured) == (kept | {"parallel_tool_calls"}) & set(listed)
+    kept |= {"parallel_tool_calls", "add_generation_prompt"}
+    assert set(dull.routes[route].honoured) == kept & set(listed)
 
 
 def test_the_table_names_only_parameters_and_capabilities_that_there_are():
     fields = {*ChatCompletionBody.__struct_fields__, *CompletionBody.__struct_fields__}
-    assert {path.partition(".")[0] for path in NEEDS} | TAKEN | REFUSED.keys() <= fields
+    assert {path.partition(".")[0] for path in NEEDS} | TAKEN | ASKING.keys() <= fields
     assert msgspec.json.decode(msgspec.json.encode(to_parameters(ABLE)))["object"] == "model.capabilities"

@@ -1,0 +1,49 @@
+"""The rules of an engine that shows its tokens."""
+# ruff: noqa: S101 - assert is what a test does
+
+import pytest
+from msgspec import structs
+
+from gateway.engine import Capability, Chat, Completion, Engine, InvalidRequest, Message, Started, Text
+from gateway.testing.contract.subject import Subject
+
+
+class TokenRules(Subject):
+    """Tokens are what the model reads, and together they are the text."""
+
+    async def test_tokens_are_what_is_counted(self, engine: Engine) -> None:
+        """Kills: tokens without what the tokenizer or the template adds."""
+        self.require(engine, Capability.TOKENIZE, Capability.TOKEN_COUNT)
+        name = self.card(engine).name
+        prompts = [self.prompt(engine, self.text)]
+        if Capability.CHAT in self.card(engine).capabilities:
+            prompts.append(Chat((Message("user", (Text(self.text),)),)))
+        for prompt in prompts:
+            ids = await engine.tokenize(name, prompt)
+            assert len(ids) == await engine.count_tokens(name, prompt) > 0
+
+    async def test_the_pieces_of_a_text_are_the_text(self, engine: Engine) -> None:
+        """Kills: pieces that lose the spaces between them."""
+        self.require(engine, Capability.TOKENIZE)
+        name = self.card(engine).name
+        ids = await engine.tokenize(name, Completion(self.text, add_special=False))
+        pieces = await engine.detokenize(name, ids)
+        assert len(pieces) == len(ids)
+        assert "".join(pieces) == self.text
+
+    async def test_no_tokens_are_no_text(self, engine: Engine) -> None:
+        """Kills: a first piece where there is none."""
+        self.require(engine, Capability.TOKENIZE)
+        assert await engine.detokenize(self.card(engine).name, ()) == ()
+
+    async def test_a_token_that_there_is_not_is_refused(self, engine: Engine) -> None:
+        """Kills: a look into a table of which the end is not known."""
+        self.require(engine, Capability.TOKENIZE)
+        with pytest.raises(InvalidRequest):
+            await engine.detokenize(self.card(engine).name, (2**31,))
+
+    async def test_of_a_long_prompt_the_end_is_read(self, engine: Engine) -> None:
+        """Kills: a prompt that is read whole though it was to be cut."""
+        self.require(engine, Capability.TOKENIZE)
+        events = await self.events(engine, structs.replace(self.request(engine), truncate=2))
+        assert [event.prompt_tokens for event in events if isinstance(event, Started)] == [2]
