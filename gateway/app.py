@@ -24,6 +24,7 @@ from gateway.api.openai.controller import OpenAIController
 from gateway.api.openai.models import ModelController
 from gateway.api.problems import to_problem
 from gateway.api.requests import RequestsController
+from gateway.api.tokens.controller import TokenController
 from gateway.config import Config, CorsSettings, handed_over, take_over
 from gateway.control import Helm
 from gateway.hosting import Hosting
@@ -79,6 +80,7 @@ def create_app(config: Config) -> Litestar:
             NativeController,
             OpenAIController,
             ModelController,
+            TokenController,
             RequestsController,
             HealthController,
             MetricsController,

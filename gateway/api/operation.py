@@ -34,8 +34,13 @@ class Streamed(Struct, frozen=True):
 
 def describe(operation: Operation, asked: Asked, answered: Answered, streamed: Streamed) -> None:
     """Fill in what Litestar left open: the body, and its answer whole and streamed."""
-    operation.request_body = RequestBody(required=True, content={"application/json": _asked(asked)})
+    describe_body(operation, asked)
     operation.responses = (operation.responses or {}) | {"200": _answered(answered, streamed)}
+
+
+def describe_body(operation: Operation, asked: Asked) -> None:
+    """Fill in the body."""
+    operation.request_body = RequestBody(required=True, content={"application/json": _asked(asked)})
 
 
 def _asked(asked: Asked) -> OpenAPIMediaType:

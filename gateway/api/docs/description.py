@@ -21,13 +21,22 @@ from gateway.api.openai.reply import ChatChunk, ChatReply, CompletionReply
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
 from gateway.api.problems import ErrorBody
 from gateway.api.requests import CancelledRequest, LiveRequest, RequestList
+from gateway.api.tokens.schema import (
+    DetokenizeBody,
+    DetokenizeReply,
+    TemplateBody,
+    TemplateReply,
+    TokenizeBody,
+    TokenizeReply,
+)
 from gateway.limits import RATE_HEADERS
 
 Tree = dict[str, Any]
 
 _BODIES = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ErrorBody)
 _OPENAI = (ChatCompletionBody, ChatReply, ChatChunk, CompletionBody, CompletionReply, ModelParameters, Version)
-STRUCTS = (*_BODIES, *_OPENAI, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
+_TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, TemplateBody, TemplateReply)
+STRUCTS = (*_BODIES, *_OPENAI, *_TOKENS, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
@@ -51,6 +60,8 @@ _TAGS = {
     "openai": "OpenAI's API, also without `/v1`. What is left out is what the model's own generation config says, else"
     " what OpenAI documents: temperature 1, and no cut-off or penalty.",
     "models": "What is served here; load and unload.",
+    "tokens": "What a model reads: tokens, and conversations as their templates write them. In the words of vLLM's and"
+    " llama.cpp's servers.",
     "requests": "What waits and what runs; look, and end it.",
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",

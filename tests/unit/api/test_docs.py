@@ -15,6 +15,7 @@ from gateway.api.native import schema
 from gateway.api.openai import messages, models, reply
 from gateway.api.openai import schema as openai_schema
 from gateway.api.problems import TABLE, ErrorBody
+from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
 from gateway.config import Config, EngineSettings, ServerSettings
 from gateway.limits import RATE_HEADERS
@@ -23,7 +24,7 @@ PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs
 ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
-    for module in (schema, health, problems, openai_schema, messages, models, reply)
+    for module in (schema, health, problems, openai_schema, messages, models, reply, tokens_schema)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 }
@@ -197,6 +198,9 @@ def test_the_documented_headers_are_sent(service):
         ("showCapabilities", "GET", "/v1/models/echo/capabilities", None),
         ("showCapabilitiesOwned", "GET", "/v1/models/nobody/nothing/capabilities", None),
         ("version", "GET", "/version", None),
+        ("tokenizeUnversioned", "POST", "/tokenize", {"prompt": "one"}),
+        ("detokenize", "POST", "/v1/detokenize", {"tokens": []}),
+        ("applyTemplateUnversioned", "POST", "/apply-template", {"messages": []}),
         ("listRequests", "GET", "/v1/requests", None),
         ("cancelRequest", "DELETE", "/v1/requests/none", None),
         ("health", "GET", "/v1/health", None),

@@ -1,0 +1,193 @@
+"""`POST /tokenize`, `/detokenize` and `/apply-template`, also with `/v1`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import msgspec
+from litestar import Controller, Response, post
+from litestar.di import NamedDependency
+from litestar.status_codes import HTTP_200_OK
+from msgspec import Struct
+
+from gateway.api.access import caller_of
+from gateway.api.openai.controller import HttpRequest, name_operation
+from gateway.api.openai.conversation import to_chat
+from gateway.api.openai.messages import InputMessage
+from gateway.api.openai.schema import ChatCompletionBody
+from gateway.api.payload import name_ignored, read_payload
+from gateway.api.refusals import BODY, ENGINE, KEY, refusals
+from gateway.api.tokens.operation import DetokenizeOperation, TemplateOperation, TokenizeOperation
+from gateway.api.tokens.schema import (
+    DetokenizeBody,
+    DetokenizeReply,
+    TemplateBody,
+    TemplateReply,
+    TokenizeBody,
+    TokenizeReply,
+    TokenPiece,
+    detokenize_decoder,
+    template_decoder,
+    tokenize_decoder,
+)
+from gateway.api.tokens.shared import ConversationBody
+from gateway.auth import Caller
+from gateway.engine import (
+    Capability,
+    Chat,
+    Completion,
+    ContextTooLong,
+    EngineError,
+    InvalidRequest,
+    Prompt,
+    Unsupported,
+)
+from gateway.service import Inference
+
+B = TypeVar("B", TokenizeBody, DetokenizeBody, TemplateBody)
+_REFUSALS = refusals(
+    *KEY,
+    *BODY,
+    *ENGINE,
+    "invalid_value",
+    "unsupported_parameter",
+    "context_length_exceeded",
+    "engine_error",
+    "engine_restarted",
+    "deadline_exceeded",
+)
+# A capability that is missing -> the field that asked for it.
+_FIELDS: dict[str, str] = {
+    Capability.TEMPLATE_ARGUMENTS: "chat_template_kwargs",
+    Capability.CONTINUE_FINAL: "continue_final_message",
+    Capability.CHAT: "messages",
+}
+
+
+class TokenController(Controller):
+    """Looks at tokens and templates."""
+
+    path = "/"
+
+    @post(
+        ["/tokenize", "/v1/tokenize"],
+        status_code=HTTP_200_OK,
+        operation_id=name_operation,
+        operation_class=TokenizeOperation,
+        tags=["tokens"],
+        summary="Tokenize a text or a conversation",
+        response_description="The tokens.",
+        responses=_REFUSALS,
+    )
+    async def tokenize(self, request: HttpRequest, inference: NamedDependency[Inference]) -> Response[TokenizeReply]:
+        """Say which tokens a model reads."""
+        caller, body, headers = await _read(request, inference, tokenize_decoder)
+        card = inference.card(body.model, caller)
+        with _reworded(body):
+            ids = await inference.tokenize(body.model, _to_prompt(body), caller)
+            wants_pieces = body.return_token_strs or body.with_pieces
+            pieces = await inference.detokenize(body.model, ids, caller) if wants_pieces else ()
+        reply = TokenizeReply(
+            count=len(ids),
+            max_model_len=card.context_window,
+            tokens=tuple(map(TokenPiece, ids, pieces)) if body.with_pieces else ids,
+            token_strs=pieces if body.return_token_strs else None,
+        )
+        return Response(reply, headers=headers)
+
+    @post(
+        ["/detokenize", "/v1/detokenize"],
+        status_code=HTTP_200_OK,
+        operation_id=name_operation,
+        operation_class=DetokenizeOperation,
+        tags=["tokens"],
+        summary="Turn tokens into text",
+        response_description="The text.",
+        responses=_REFUSALS,
+    )
+    async def detokenize(
+        self, request: HttpRequest, inference: NamedDependency[Inference]
+    ) -> Response[DetokenizeReply]:
+        """Say which text the tokens are, special ones too."""
+        caller, body, headers = await _read(request, inference, detokenize_decoder)
+        inference.card(body.model, caller)
+        with _reworded(body):
+            text = "".join(await inference.detokenize(body.model, body.tokens, caller))
+        return Response(DetokenizeReply(prompt=text, content=text), headers=headers)
+
+    @post(
+        ["/apply-template", "/v1/apply-template"],
+        status_code=HTTP_200_OK,
+        operation_id=name_operation,
+        operation_class=TemplateOperation,
+        tags=["tokens"],
+        summary="Put a conversation through its template",
+        response_description="What the template wrote.",
+        responses=_REFUSALS,
+    )
+    async def apply_template(
+        self, request: HttpRequest, inference: NamedDependency[Inference]
+    ) -> Response[TemplateReply]:
+        """Say what a model reads of a conversation, as text."""
+        caller, body, headers = await _read(request, inference, template_decoder)
+        inference.card(body.model, caller)
+        with _reworded(body):
+            text = await inference.render(body.model, _to_conversation(body, body.messages), caller)
+        return Response(TemplateReply(prompt=text), headers=headers)
+
+
+async def _read(
+    request: HttpRequest, inference: Inference, decoder: msgspec.json.Decoder[B]
+) -> tuple[Caller, B, dict[str, str]]:
+    body, ignored = (await read_payload(request)).decode(decoder)
+    return caller_of(request.scope), body, name_ignored(ignored, inference.config.server)
+
+
+def _to_prompt(body: TokenizeBody) -> Prompt:
+    if sum(given is not None for given in (body.prompt, body.content, body.messages)) != 1:
+        raise InvalidRequest("give exactly one of prompt, content and messages", param="prompt")
+    _check_addition(body)
+    if body.messages is not None:
+        return _to_conversation(body, body.messages)
+    if body.content is not None:
+        return Completion(body.content, add_special=bool(body.add_special))
+    return Completion(body.prompt or "", add_special=body.add_special_tokens is not False)
+
+
+def _check_addition(body: TokenizeBody) -> None:
+    """Refuse a switch that does not go with what is tokenized."""
+    if body.parse_special is False:
+        raise Unsupported("special tokens that are spelled out are always read as such", param="parse_special")
+    if body.add_special_tokens is not None and body.prompt is None:
+        raise InvalidRequest("add_special_tokens goes with prompt", param="add_special_tokens")
+    if body.add_special is not None and body.content is None:
+        raise InvalidRequest("add_special goes with content", param="add_special")
+    asked = (body.tools, body.add_generation_prompt, body.continue_final_message, body.chat_template_kwargs)
+    if body.messages is None and any(value is not None for value in asked):
+        raise InvalidRequest("a template and its tools go with messages", param="messages")
+
+
+def _to_conversation(body: ConversationBody, messages: tuple[InputMessage, ...]) -> Chat:
+    return to_chat(
+        ChatCompletionBody(
+            messages=messages,
+            tools=body.tools,
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=body.continue_final_message,
+            chat_template_kwargs=body.chat_template_kwargs,
+        )
+    )
+
+
+@contextmanager
+def _reworded(body: Struct) -> Iterator[None]:
+    """Say in these routes' words which field an error is about."""
+    try:
+        yield
+    except EngineError as error:
+        text = "content" if isinstance(body, TokenizeBody) and body.content is not None else "prompt"
+        if error.param == "prompt" or isinstance(error, ContextTooLong):
+            error.param = "messages" if isinstance(body, TemplateBody) else text
+        elif error.param is not None:
+            error.param = _FIELDS.get(error.param, error.param)
+        raise

@@ -1,0 +1,108 @@
+"""What `/tokenize`, `/detokenize` and `/apply-template` take and answer."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.api.openai.shared import TokenId
+from gateway.api.tokens.shared import QUESTION, ConversationBody, Messages, Model
+
+_TEXT = "The capital of France is"
+_IDS = [504, 3575, 282, 4649, 314]
+_PIECES = ["The", " capital", " of", " France", " is"]
+
+
+class TemplateBody(ConversationBody, frozen=True, kw_only=True):
+    """A conversation to render."""
+
+    messages: Messages
+
+
+class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
+    """A text or a conversation to tokenize: exactly one of `prompt`, `content` and `messages`."""
+
+    prompt: Annotated[
+        str | None,
+        Meta(
+            description="A text, as vLLM calls it: it gets what the tokenizer adds by itself, unless"
+            " `add_special_tokens` is false.",
+            examples=[_TEXT],
+        ),
+    ] = None
+    content: Annotated[
+        str | None,
+        Meta(
+            description="A text, as llama.cpp calls it: it gets nothing added, unless `add_special` is true.",
+            examples=[_TEXT],
+        ),
+    ] = None
+    messages: Annotated[
+        Messages | None,
+        Meta(description="A conversation, put through its template. Left out: none.", examples=[QUESTION]),
+    ] = None
+    add_special_tokens: Annotated[bool | None, Meta(description="Goes with `prompt`. Left out: true.")] = None
+    add_special: Annotated[bool | None, Meta(description="Goes with `content`. Left out: false.")] = None
+    parse_special: Annotated[
+        bool | None,
+        Meta(description="Read special tokens that a text spells out as such; refused where false. Left out: true."),
+    ] = None
+    return_token_strs: Annotated[
+        bool | None, Meta(description="Give the text of each token in `token_strs`. Left out: false.")
+    ] = None
+    with_pieces: Annotated[
+        bool | None, Meta(description="Give each token with its text, as llama.cpp does. Left out: false.")
+    ] = None
+
+
+class DetokenizeBody(Struct, frozen=True, kw_only=True):
+    """Tokens to turn into text."""
+
+    model: Model = None
+    tokens: Annotated[
+        tuple[TokenId, ...], Meta(max_length=1_048_576, description="The ids of tokens.", examples=[_IDS])
+    ]
+
+
+class TokenPiece(Struct, frozen=True):
+    """A token with its text."""
+
+    id: Annotated[int, Meta(description="The token's id.", examples=[504])]
+    piece: Annotated[
+        str,
+        Meta(
+            description="Its text; a character of several tokens is in the piece of the last of them.", examples=["The"]
+        ),
+    ]
+
+
+class TokenizeReply(Struct, frozen=True, kw_only=True):
+    """The tokens."""
+
+    count: Annotated[int, Meta(description="How many there are.", examples=[5])]
+    max_model_len: Annotated[int, Meta(description="The context of the model, in tokens.", examples=[8192])]
+    tokens: Annotated[
+        tuple[int | TokenPiece, ...],
+        Meta(description="Their ids; with `with_pieces` each with its text.", examples=[_IDS]),
+    ]
+    token_strs: Annotated[
+        tuple[str, ...] | None, Meta(description="Their texts, with `return_token_strs`.", examples=[_PIECES])
+    ] = None
+
+
+class DetokenizeReply(Struct, frozen=True, kw_only=True):
+    """The text, under both of its names."""
+
+    prompt: Annotated[str, Meta(description="As vLLM calls it.", examples=[_TEXT])]
+    content: Annotated[str, Meta(description="As llama.cpp calls it.", examples=[_TEXT])]
+
+
+class TemplateReply(Struct, frozen=True, kw_only=True):
+    """A conversation as the model reads it."""
+
+    prompt: Annotated[str, Meta(description="What the template wrote.", examples=["<|im_start|>user\nHi<|im_end|>\n"])]
+
+
+tokenize_decoder = msgspec.json.Decoder(TokenizeBody)
+detokenize_decoder = msgspec.json.Decoder(DetokenizeBody)
+template_decoder = msgspec.json.Decoder(TemplateBody)

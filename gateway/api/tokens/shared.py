@@ -1,0 +1,47 @@
+"""What the bodies of these routes have in common."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from gateway.api.openai.messages import FunctionTool, InputMessage
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+Model = Annotated[
+    Annotated[str, Meta(min_length=1, max_length=512)] | None,
+    Meta(
+        description="A model's name, its full id or its engine's name; left out: the first engine's model.",
+        examples=["smollm2-135m-instruct"],
+    ),
+]
+Messages = Annotated[
+    tuple[InputMessage, ...],
+    Meta(min_length=1, max_length=2_048, description="A conversation.", examples=[QUESTION]),
+]
+
+
+class ConversationBody(Struct, frozen=True, kw_only=True):
+    """How a conversation is put through its template."""
+
+    model: Model = None
+    tools: Annotated[
+        Annotated[tuple[FunctionTool, ...], Meta(max_length=128)] | None,
+        Meta(
+            description="Functions that the model may call. Left out: none.",
+            examples=[[{"type": "function", "function": {"name": "get_weather"}}]],
+        ),
+    ] = None
+    add_generation_prompt: Annotated[
+        bool | None,
+        Meta(description="Has to be the opposite of `continue_final_message`. Left out: that."),
+    ] = None
+    continue_final_message: Annotated[
+        bool | None, Meta(description="Leave the last message, the assistant's, open. Left out: false.")
+    ] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="Further variables of the chat template. Left out: none.", examples=[{"enable_thinking": False}]
+        ),
+    ] = None

@@ -1,0 +1,157 @@
+"""What OpenAI's routes honour, seen in the answers of the real model."""
+
+import pytest
+
+from tests.support.service import Service
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+STORY = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 16}
+
+
+@pytest.fixture(scope="module")
+def gateway():
+    with Service(ENGINE="", ready=False) as running:
+        running.wait_for("/readyz", seconds=180)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ask(gateway):
+    def post(path, **body):
+        answer = gateway.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return post
+
+
+@pytest.fixture(scope="module")
+def said(ask):
+    return lambda **body: ask("/v1/completions", **(STORY | body))["choices"][0]
+
+
+@pytest.fixture(scope="module")
+def plain(said):
+    return said()["text"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"temperature": 1.5, "seed": 1},
+        {"temperature": 1.5, "seed": 1, "top_p": 0.3},
+        {"temperature": 1.5, "seed": 1, "top_k": 3},
+        {"temperature": 1.5, "seed": 1, "min_p": 0.4},
+        {"temperature": 1.5, "seed": 2},
+        {"repetition_penalty": 2.0},
+        {"presence_penalty": 2.0, "max_tokens": 48},
+        {"frequency_penalty": 2.0, "max_tokens": 48},
+        {"max_tokens": 4},
+        {"stop": ","},
+    ],
+    ids="+".join,
+)
+def test_a_parameter_changes_the_answer(said, plain, changed):
+    text = said(**changed)["text"]
+    longer = plain if changed.get("max_tokens", 16) <= 16 else said(max_tokens=changed["max_tokens"])["text"]
+    assert text != longer
+    assert said(**changed)["text"] == text
+
+
+def test_a_cut_off_makes_a_draw_what_is_likeliest(said, plain):
+    for narrow in ({"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1.0}):
+        assert said(temperature=1.5, seed=1, **narrow)["text"] == plain
+
+
+def test_a_biased_token_comes_and_a_banned_one_does_not(ask, said, plain):
+    assert plain.startswith(",")
+    first, other = (ask("/tokenize", content=text)["tokens"][0] for text in (plain, " zebra"))
+    assert not said(logit_bias={str(first): -100})["text"].startswith(",")
+    assert said(logit_bias={str(other): 100}, max_tokens=2)["text"] == " zebra zebra"
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_shown(ask, said, plain):
+    tokens = ask("/tokenize", content=plain)["tokens"]
+    stopped = said(stop_token_ids=[tokens[3]])
+    assert stopped["finish_reason"] == "stop"
+    assert plain.startswith(stopped["text"])
+    assert len(ask("/tokenize", content=stopped["text"])["tokens"]) == 3
+
+
+def test_the_end_may_be_put_off_or_not_heeded(ask):
+    def length(**body):
+        body = {"messages": QUESTION, "temperature": 0, "max_completion_tokens": 40} | body
+        return ask("/v1/chat/completions", **body)["usage"]["completion_tokens"]
+
+    usual = length()
+    assert usual < 30
+    assert length(min_tokens=30) >= 30
+    assert length(ignore_eos=True) == 40
+
+
+def test_several_answers_are_those_of_the_seeds_that_follow_one_another(said, ask):
+    body = STORY | {"temperature": 1.0, "seed": 5, "n": 3}
+    several = ask("/v1/completions", **body)
+    assert [choice["text"] for choice in several["choices"]] == [
+        said(temperature=1.0, seed=seed)["text"] for seed in (5, 6, 7)
+    ]
+    assert several["usage"]["completion_tokens"] == 48
+
+
+def test_the_best_of_several_is_the_likeliest(ask):
+    body = STORY | {"temperature": 1.5, "seed": 5, "logprobs": 0}
+    choices = ask("/v1/completions", **body, n=4)["choices"]
+    best = max(choices, key=lambda choice: sum(choice["logprobs"]["token_logprobs"]) / 16)
+    assert ask("/v1/completions", **body, n=1, best_of=4)["choices"][0]["text"] == best["text"]
+
+
+def test_prompts_as_texts_tokens_and_lists_have_the_same_answers(ask, said, plain):
+    texts = ["Once upon a time", "The capital of France is"]
+    tokens = [ask("/tokenize", prompt=text)["tokens"] for text in texts]
+    wanted = [plain, said(prompt=texts[1])["text"]]
+    for prompt in (texts, tokens):
+        choices = ask("/v1/completions", **(STORY | {"prompt": prompt}))["choices"]
+        assert [choice["text"] for choice in choices] == wanted
+        assert [choice["index"] for choice in choices] == [0, 1]
+    assert said(prompt=tokens[0])["text"] == plain
+
+
+def test_a_prompt_is_cut_to_its_last_tokens(ask):
+    body = STORY | {"prompt": "Paris is a city. Once upon a time", "truncate_prompt_tokens": 4}
+    cut = ask("/v1/completions", **body)
+    assert cut["usage"]["prompt_tokens"] == 4
+    short = ask("/v1/completions", **(STORY | {"prompt": " Once upon a time"}))
+    assert cut["choices"][0]["text"] == short["choices"][0]["text"]
+    asked = ask("/v1/chat/completions", messages=QUESTION, max_tokens=1, truncate_prompt_tokens=5)
+    assert asked["usage"]["prompt_tokens"] == 5
+
+
+def test_an_answer_goes_on_with_the_assistants_message(ask):
+    begun = [*QUESTION, {"role": "assistant", "content": "Of course. It is"}]
+    body = {"messages": begun, "temperature": 0, "max_tokens": 8}
+    answer = ask("/v1/chat/completions", **body, continue_final_message=True, add_generation_prompt=False)
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+    rendered = ask("/apply-template", messages=begun, continue_final_message=True)["prompt"]
+    assert rendered.endswith("assistant\nOf course. It is")
+    same = ask("/v1/completions", prompt=rendered, temperature=0, max_tokens=8, add_special_tokens=False)
+    assert same["choices"][0]["text"] == answer["choices"][0]["message"]["content"]
+
+
+def test_what_the_template_does_not_have_is_refused_by_its_name(gateway):
+    body = {"messages": QUESTION, "chat_template_kwargs": {"enable_thinking": False}}
+    refused = gateway.client.post("/v1/chat/completions", json=body).json()["error"]
+    assert (refused["code"], refused["param"]) == ("unsupported_parameter", "chat_template_kwargs")
+    assert "enable_thinking" in refused["message"]
+
+
+@pytest.mark.parametrize("text", ["Grüße, 世界! 🙂 und 👩‍🚀", "tab\tand\nline\r\n\x0b\x1b end", "<|im_start|>user\nhi"])
+def test_a_text_survives_its_tokens(ask, text):
+    answer = ask("/tokenize", prompt=text, return_token_strs=True)
+    assert "".join(answer["token_strs"]) == text
+    assert ask("/detokenize", tokens=answer["tokens"])["content"] == text
+    assert answer["count"] == len(answer["tokens"])
+
+
+def test_tokens_are_those_that_are_counted(ask):
+    counted = ask("/v1/chat/completions", messages=QUESTION, max_tokens=1)["usage"]["prompt_tokens"]
+    assert ask("/tokenize", messages=QUESTION)["count"] == counted
