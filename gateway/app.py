@@ -38,6 +38,17 @@ from gateway.telemetry import Telemetry, current_record
 ROUTES = "llm_gateway.routes"
 
 
+_CONTROLLERS = (
+    NativeController,
+    OpenAIController,
+    ModelController,
+    TokenController,
+    RequestsController,
+    HealthController,
+    MetricsController,
+)
+
+
 def serve() -> Litestar:
     """Make the application in granian's worker, from the configuration that was handed over."""
     app = create_app(take_over())
@@ -70,20 +81,14 @@ def create_app(config: Config) -> Litestar:
             logger.warning("{}", warning)
         try:
             heard = helm.listen(reload) if helm else nullcontext()
-            async with aclosing(limiter), heard, hosting, lifecycle.watch(hosting, helm):
+            async with aclosing(limiter), aclosing(inference.cache), heard, hosting, lifecycle.watch(hosting, helm):
                 yield
         finally:
             await telemetry.stop()
 
     app = Litestar(
         route_handlers=[
-            NativeController,
-            OpenAIController,
-            ModelController,
-            TokenController,
-            RequestsController,
-            HealthController,
-            MetricsController,
+            *_CONTROLLERS,
             *_pages(config),
             *_custom_routes(),
         ],
@@ -105,6 +110,7 @@ def create_app(config: Config) -> Litestar:
     guard = Guard(app.asgi_handler, live)
     app.asgi_handler = telemetry.middleware(guard)
     gauges.show(telemetry.metrics, hosting, admission, limiter, guard)
+    gauges.show_cache(telemetry.metrics, inference.cache)
     return app
 
 
@@ -137,7 +143,7 @@ def _cors(settings: CorsSettings) -> CORSConfig | None:
         allow_headers=list(settings.headers),
         allow_credentials=settings.credentials,
         max_age=settings.max_age,
-        expose_headers=["retry-after", "retry-after-ms", "x-ignored-params", "x-request-id", *RATE_HEADERS],
+        expose_headers=["retry-after", "retry-after-ms", "x-cache", "x-ignored-params", "x-request-id", *RATE_HEADERS],
     )
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from gateway import layers
 from gateway.auth import KeyFile, KeyFileError
+from gateway.cache import CacheSettings
 from gateway.engine import PluginError, load
 from gateway.layers import API_KEY, DEFAULT_ENGINE, FLAGS, HANDOVER, PLAIN, SWITCHES, ConfigError, Layers, Tree
 from gateway.settings import (
@@ -36,6 +37,7 @@ __all__ = [
     "SWITCHES",
     "AdmissionSettings",
     "AuthSettings",
+    "CacheSettings",
     "Config",
     "ConfigError",
     "CorsSettings",
@@ -179,13 +181,17 @@ def _contradictions(config: Config) -> Iterator[Problem]:
         url = getattr(config.telemetry, key)
         if url is not None and not _is_url(url):
             yield f"telemetry.{key}", f"{url!r} is no URL; expected http:// or https:// and a host"
-    store = config.limits.store_url
-    if store is not None and store.partition("://")[0] not in _STORES:  # it may hold a password: it is not repeated
-        yield "limits.store_url", "it is no address of a store; expected redis://, rediss:// or unix://"
+    for section, store in (("limits", config.limits.store_url), ("cache", config.cache.store_url)):
+        yield from _no_store(section, store)
     for name in config.engines:
         if not name.isidentifier():
             yield f"engines.{name}", f"{name!r} is no name for an engine; use letters, digits and _"
     yield from _same_keys(config.auth)
+
+
+def _no_store(section: str, url: str | None) -> Iterator[Problem]:
+    if url is not None and url.partition("://")[0] not in _STORES:  # it may hold a password: it is not repeated
+        yield f"{section}.store_url", "it is no address of a store; expected redis://, rediss:// or unix://"
 
 
 def _same_keys(auth: AuthSettings) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from gateway.admission import Admission
 from gateway.api.guard import Guard
+from gateway.cache import Cache
 from gateway.hosting import Hosting
 from gateway.limits import Limiter
 from gateway.telemetry import Metrics
@@ -33,3 +34,22 @@ def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limi
         (),
         lambda: {(): int(limiter.is_degraded)},
     )
+
+
+def show_cache(metrics: Metrics, cache: Cache) -> None:
+    """Show what becomes of the requests at the cache of answers."""
+    counts = cache.counts
+    metrics.observe_count(
+        "cache_requests",
+        "Generations by how they came to their answers: kept, shared with another under way, made, or past the cache.",
+        ("result",),
+        lambda: {
+            ("hit",): counts.hits,
+            ("coalesced",): counts.coalesced,
+            ("miss",): counts.misses,
+            ("bypass",): counts.bypassed,
+        },
+    )
+    metrics.observe_count("cache_stores", "Answers that were kept.", (), lambda: {(): counts.stores})
+    metrics.observe_count("cache_evictions", "Answers that went since others came.", (), lambda: {(): cache.evictions})
+    metrics.observe("cache_bytes", "Memory that the kept answers take.", (), lambda: {(): cache.size})

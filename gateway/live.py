@@ -17,6 +17,7 @@ _FIXED = (
     "server.idle_seconds",
     "server.docs",
     "cors",
+    "cache",
     "telemetry",
     "limits.store_url",
     "limits.store_seconds",

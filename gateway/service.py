@@ -11,6 +11,7 @@ from msgspec import structs
 
 from gateway.admission import Admission, Patience, Standing
 from gateway.auth import Caller
+from gateway.cache import Wish, key_of, to_cache
 from gateway.config import Config
 from gateway.deadline import Deadline, Times
 from gateway.engine import (
@@ -45,6 +46,7 @@ class Inference:
     def __init__(
         self, hosting: Hosting, admission: Admission, limiter: Limiter, telemetry: Telemetry, live: Live
     ) -> None:
+        self.cache = to_cache(live.config.cache)
         self.visits = Visits()
         self.routing = Routing(hosting)
         self._hosting = hosting
@@ -69,7 +71,9 @@ class Inference:
         doors = (self._admission.doors.get(card.name) for card in seat.cards)
         return sum(door.waiting for door in doors if door is not None)
 
-    def admit(self, request: GenerateRequest, caller: Caller, times: Times | None = None) -> Visit:
+    def admit(
+        self, request: GenerateRequest, caller: Caller, times: Times | None = None, wish: Wish = Wish.ANY
+    ) -> Visit:
         """Make the visit of a request; raise where nobody could serve it. It holds nothing until it is generated."""
         seat, card = self.routing.find(request.model, caller)
         negotiate(request, card)
@@ -77,7 +81,7 @@ class Inference:
         if request.priority > caller.priority:
             request = structs.replace(request, priority=caller.priority)
         permit = self._admission.permit(request, card, caller.id, patience)
-        return Visit(request=request, caller=caller, seat=seat, card=card, permit=permit, deadline=deadline)
+        return Visit(request=request, caller=caller, seat=seat, card=card, permit=permit, deadline=deadline, wish=wish)
 
     async def count_tokens(self, model: str | None, prompt: Prompt, caller: Caller) -> int:
         """Count the tokens of a prompt."""
@@ -112,7 +116,8 @@ class Inference:
         return self._run(visit)
 
     async def _run(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
-        deadline, permit = visit.deadline, visit.permit
+        """Give one client its answer, whoever makes it."""
+        deadline = visit.deadline
         with (
             self._telemetry.generation(visit.request, visit.card, visit.seat.plugin) as watch,
             self.visits.enter(visit),
@@ -120,36 +125,14 @@ class Inference:
             visit.watch = watch
             async with (
                 deadline,
-                self._hosting.lease(visit.seat, deadline) as engine,
-                self._limiter.hold(visit.caller.id, self._quota(visit.caller), permit.cost) as allowance,
-                AsyncExitStack() as held,
+                self._limiter.hold(visit.caller.id, self._quota(visit.caller), visit.permit.cost) as allowance,
+                aclosing(await deadline.wait(self._source(visit))) as events,
             ):
                 visit.headers |= allowance.headers
-                watch.wait()
-                if visit.is_told:
-                    async with aclosing(permit.line()) as line:
-                        while (standing := await deadline.wait(anext(line, None))) is not None:
-                            yield standing
-                    held.push_async_exit(permit)
-                else:
-                    await deadline.wait(held.enter_async_context(permit))
-                watch.place(permit.waited)
-                deadline.arm()
-                asked = structs.replace(
-                    visit.request,
-                    model=visit.card.name,
-                    timeout=deadline.left,
-                    trace=watch.traceparent,
-                    salt=self._salt(visit),
-                )
-                events = await held.enter_async_context(aclosing(engine.generate(asked)))
                 try:
                     while (event := await deadline.wait(anext(events, None))) is not None:
-                        if type(event) is Started:
-                            deadline.relax()
-                            permit.settle(event)
-                            event = structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
-                        watch.see(event)
+                        if not isinstance(event, Standing):
+                            watch.see(event)
                         yield event
                 except DeadlineExceeded:
                     if watch.started is None:
@@ -158,7 +141,62 @@ class Inference:
                     watch.see(last)
                     yield last
                 finally:
-                    allowance.used = watch.usage.prompt_tokens + watch.usage.completion_tokens
+                    allowance.used = watch.usage.prompt_tokens + watch.usage.completion_tokens if watch.is_made else 0
+
+    async def _source(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
+        """Find who makes the answer: the engine for this client alone, or the cache for all who ask the same."""
+        key = key_of(visit.request, visit.card, visit.caller.id) if self.config.cache.enabled else None
+        if key is None or visit.wish is Wish.NONE or visit.is_told:
+            self.cache.counts.bypassed += 1
+            return self._make(visit, visit.deadline)
+        visit.deadline.arm()
+        replay = await self.cache.stream(key, lambda: self._fly(visit), visit.wish)
+        visit.headers["x-cache"] = replay.status
+        if visit.watch is not None:
+            visit.watch.cache = replay.status
+        return cast("AsyncGenerator[Standing | GenerateEvent, None]", replay)
+
+    async def _fly(self, visit: Visit) -> AsyncGenerator[GenerateEvent, None]:
+        """Make an answer for all who ask for it, by a clock of its own: who asked first may leave."""
+        deadline = Deadline(self.config.server.request_seconds)
+        async with deadline, aclosing(self._make(visit, deadline)) as events:
+            while (event := await deadline.wait(anext(events, None))) is not None:
+                yield cast("GenerateEvent", event)
+
+    async def _make(self, visit: Visit, deadline: Deadline) -> AsyncGenerator[Standing | GenerateEvent, None]:
+        """Wait for a place in the engine, and have it generate."""
+        permit = visit.permit
+        async with self._hosting.lease(visit.seat, deadline) as engine, AsyncExitStack() as held:
+            if visit.watch is not None:
+                visit.watch.wait()
+            if visit.is_told:
+                async with aclosing(permit.line()) as line:
+                    async for standing in line:
+                        yield standing
+                held.push_async_exit(permit)
+            else:
+                await held.enter_async_context(permit)
+            if visit.watch is not None:
+                visit.watch.place(permit.waited)
+            deadline.arm()
+            events = await held.enter_async_context(aclosing(engine.generate(self._asked(visit, deadline))))
+            async for event in events:
+                if type(event) is Started:
+                    deadline.relax()
+                    permit.settle(event)
+                    yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
+                else:
+                    yield event
+
+    def _asked(self, visit: Visit, deadline: Deadline) -> GenerateRequest:
+        """Write the request as the engine gets it."""
+        return structs.replace(
+            visit.request,
+            model=visit.card.name,
+            timeout=deadline.left,
+            trace=visit.watch.traceparent if visit.watch is not None else None,
+            salt=self._salt(visit),
+        )
 
     async def _ask(
         self,

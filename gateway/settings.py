@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.auth import KeyEntry
+from gateway.cache import CacheSettings
 from gateway.layers import DEFAULT_ENGINE
 from gateway.limits import Quota
 
@@ -116,6 +117,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth: AuthSettings = AuthSettings()
     limits: LimitsSettings = LimitsSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
     warnings: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from gateway.admission import Permit, Standing
 from gateway.auth import Caller, Scope
+from gateway.cache import Wish
 from gateway.deadline import Deadline
 from gateway.engine import EngineError, GenerateRequest, ModelCard
 from gateway.hosting import Seat
@@ -24,7 +25,7 @@ class Cancelled(EngineError):
 
 
 class Visit(Struct, eq=False, kw_only=True):
-    """One request, from before it waits until it is answered.
+    """One request, from before it waits until it is answered; `wish` is what it lets the cache of answers do.
 
     `headers` are for the head of its answer, and complete when the first event is there. With `is_told`, where it
     stands in the line comes before its events.
@@ -36,6 +37,7 @@ class Visit(Struct, eq=False, kw_only=True):
     card: ModelCard
     permit: Permit
     deadline: Deadline
+    wish: Wish = Wish.ANY
     is_told: bool = False
     watch: Generation | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -44,9 +46,9 @@ class Visit(Struct, eq=False, kw_only=True):
     @property
     def phase(self) -> Phase:
         """What it is at."""
-        if not self.permit.is_held:
-            return "queued"
-        return "prefill" if self.watch is None or self.watch.started is None else "decode"
+        if self.watch is not None and self.watch.started is not None:
+            return "decode"
+        return "prefill" if self.permit.is_held else "queued"
 
     @property
     def standing(self) -> Standing | None:
@@ -63,28 +65,33 @@ class Visits:
     """The requests that wait or run."""
 
     def __init__(self) -> None:
-        self._visits: dict[str, Visit] = {}
+        # By themselves, in their order: an id that a client chose may be there twice.
+        self._visits: dict[Visit, None] = {}
 
     @contextmanager
     def enter(self, visit: Visit) -> Generator[None, None, None]:
         """Count a request in while the block runs."""
-        self._visits[visit.request.id] = visit
+        self._visits[visit] = None
         try:
             yield
         finally:
-            del self._visits[visit.request.id]
+            del self._visits[visit]
 
     def seen_by(self, caller: Caller) -> list[Visit]:
         """List the requests that `caller` may know of, the oldest first: its own; an admin sees all."""
-        return [visit for visit in self._visits.values() if _may_see(caller, visit)]
+        return [visit for visit in self._visits if _may_see(caller, visit)]
 
     def cancel(self, request_id: str, caller: Caller) -> bool:
-        """End a request that `caller` may know of; tell whether there is one."""
-        visit = self._visits.get(request_id)
-        if visit is None or not _may_see(caller, visit):
-            return False
-        visit.deadline.cut(Cancelled("the request was cancelled"))
-        return True
+        """End a request that `caller` may know of, with all its answers; tell whether there is one."""
+        found = [visit for visit in self.seen_by(caller) if _is_of(visit.request.id, request_id)]
+        for visit in found:
+            visit.deadline.cut(Cancelled("the request was cancelled"))
+        return bool(found)
+
+
+def _is_of(own: str, request_id: str) -> bool:
+    """Tell whether an id is that of a request, or of one of its prompts (`ID.1`) or answers (`ID-1`)."""
+    return own == request_id or own.startswith((f"{request_id}.", f"{request_id}-"))
 
 
 def _may_see(caller: Caller, visit: Visit) -> bool:

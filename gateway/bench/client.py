@@ -31,7 +31,9 @@ class Client:
 
     async def __aenter__(self) -> Self:
         """Find the server; raise `TargetError` where there is none."""
-        headers = {"content-type": "application/json", "user-agent": f"llm-gateway-bench/{__version__}"}
+        # A cache would answer in place of the engine that is to be measured.
+        headers = {"content-type": "application/json", "cache-control": "no-store"}
+        headers["user-agent"] = f"llm-gateway-bench/{__version__}"
         if self._plan.api_key:
             headers["authorization"] = f"Bearer {self._plan.api_key}"
         self._session = aiohttp.ClientSession(

@@ -6,6 +6,7 @@ from gateway.cache.key import Wish, key_of, read_wish
 from gateway.cache.memory import MemoryStore
 from gateway.cache.replay import CacheStatus, Replay
 from gateway.cache.settings import CacheSettings
+from gateway.cache.shared import SharedStore
 from gateway.cache.store import Store
 
 __all__ = [
@@ -15,8 +16,17 @@ __all__ = [
     "Generate",
     "MemoryStore",
     "Replay",
+    "SharedStore",
     "Store",
     "Wish",
     "key_of",
     "read_wish",
+    "to_cache",
 ]
+
+
+def to_cache(settings: CacheSettings) -> Cache:
+    """Make the cache that the settings describe."""
+    if settings.store_url is not None:
+        return Cache(SharedStore(settings.store_url, settings.ttl_seconds, seconds=settings.store_seconds))
+    return Cache(MemoryStore(settings.max_bytes, settings.ttl_seconds))

@@ -30,7 +30,8 @@ def key_of(request: GenerateRequest, card: ModelCard, caller: str) -> bytes | No
     sampling = card.under(request.defaults).under(request.sampling).defaults
     if not card.fingerprint or (sampling.temperature != 0 and sampling.seed is None):
         return None
-    parts = (_VERSION, card.name, card.fingerprint, caller, request.prompt, sampling, request.constraint)
+    what = (request.prompt, request.truncate, sampling, request.constraint)
+    parts = (_VERSION, card.name, card.fingerprint, caller, request.salt, what)
     return hashlib.sha256(_encode(parts)).digest()
 
 

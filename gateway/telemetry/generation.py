@@ -29,6 +29,8 @@ from gateway.telemetry.tracing import Attributes, Tracing, traceparent
 
 # A tuple, for `Delta | ToolDelta` would be put together again for every event.
 _WRITTEN = (Delta, ToolDelta)
+# How a request may have come to an answer that is made for it.
+_MADE = frozenset({"", "miss"})
 
 
 class Generation:
@@ -48,6 +50,7 @@ class Generation:
         self._operation = "chat" if isinstance(request.prompt, Chat) else "text_completion"
         self._record = current_record()
         self.started: Started | None = None
+        self.cache = ""
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         self._tokens = 0
@@ -57,6 +60,11 @@ class Generation:
     def traceparent(self) -> str | None:
         """The W3C `traceparent` to hand to the engine; `None` when there is no trace."""
         return traceparent(self._span)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the answer is made for this request: `cache` names neither an older one nor somebody else's."""
+        return self.cache in _MADE
 
     @property
     def usage(self) -> Usage:
@@ -86,7 +94,8 @@ class Generation:
         if isinstance(event, _WRITTEN):
             if event.tokens:
                 self._tokens += event.tokens
-                self._metrics.tokens_generated.add(event.tokens, self._model)
+                if self.cache in _MADE:
+                    self._metrics.tokens_generated.add(event.tokens, self._model)
                 if not self._first_at:
                     self._first_at = perf_counter()
         elif isinstance(event, Started):
@@ -143,9 +152,10 @@ class Generation:
             metrics.shed.add(1, code)
         failure = code or ("" if self._finished is not None else "client_closed_request")
         metrics.server_duration.record(self._ended_at - self._begun_at, *labels, failure)
-        if self.started is not None:
+        if self.started is not None and self.is_made:
             metrics.prompt_tokens.add(self.started.prompt_tokens, model)
             metrics.cached_tokens.add(self.started.cached_tokens, model)
+        if self.started is not None:
             metrics.generation_duration.record(self._ended_at - self._begun_at, model)
         if self._first_at:
             metrics.first_token.record(self._first_at - self._begun_at, *labels)
@@ -176,6 +186,8 @@ class Generation:
     def _answered(self) -> Attributes:
         attributes: Attributes = {semconv.RESPONSE_ID: self._request.id, semconv.RESPONSE_MODEL: self._model}
         attributes[semconv.OUTPUT_TOKENS] = self._tokens
+        if self.cache:
+            attributes[semconv.CACHE] = self.cache
         if self.started is not None:
             attributes[semconv.INPUT_TOKENS] = self.started.prompt_tokens
             attributes[semconv.CACHED_TOKENS] = self.started.cached_tokens

@@ -25,6 +25,7 @@ FINISH_REASONS = "gen_ai.response.finish_reasons"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+CACHE = "llm_gateway.cache.result"
 
 # A field of `Sampling` and its attribute. Stop strings are left out: they are text of the caller's.
 REQUEST_PARAMETERS = (

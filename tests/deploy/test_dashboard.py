@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import gauges
+from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
 from gateway.telemetry.instruments import Distribution, Tally
 from gateway.telemetry.metrics import Metrics
@@ -59,6 +60,7 @@ def exposition() -> bytes:
     door = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
     admission = SimpleNamespace(doors={"some": door})
     gauges.show(metrics, hosting, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
+    gauges.show_cache(metrics, to_cache(CacheSettings()))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):
             instrument.add(1, *instrument._labels)

@@ -8,10 +8,12 @@ from msgspec import structs
 
 from gateway.admission import Admission, QueueTimeout, Standing
 from gateway.auth import ANONYMOUS, Caller, Scope
+from gateway.cache import Wish
 from gateway.config import Config, EngineSettings, TelemetrySettings
 from gateway.deadline import Times
 from gateway.engine import (
     Completion,
+    DeadlineExceeded,
     FinishReason,
     GenerateRequest,
     Sampling,
@@ -181,3 +183,122 @@ async def test_each_caller_has_a_prefix_cache_of_its_own(inference):
     assert asked[5] == asked[7]
     assert len(set(asked)) == 6
     assert "own" in asked
+
+
+async def until(holds):
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what it looks at sets no event
+            await asyncio.sleep(0)
+
+
+class Counting:
+    """An engine before an echo: it counts what reaches it, and speaks when it may."""
+
+    def __init__(self, seat):
+        self.asked = []
+        self.may_speak = asyncio.Event()
+        self.may_speak.set()
+        self._echo = seat.engine.generate
+        seat.engine.generate = self.generate
+
+    async def generate(self, request):
+        self.asked.append(request)
+        async with aclosing(self._echo(request)) as events:
+            async for event in events:
+                await self.may_speak.wait()
+                yield event
+
+
+@pytest.fixture
+def engine(inference):
+    return Counting(inference.hosting.seats[0])
+
+
+def cache_of(inference, asked, caller=ANONYMOUS, wish=Wish.ANY):
+    visit = inference.inference.admit(asked, caller, None, wish)
+    return visit, collect(inference.inference.generate(visit))
+
+
+async def test_the_same_again_is_not_generated_again(inference, engine):
+    texts, statuses = [], []
+    for _ in range(3):
+        visit, answer = cache_of(inference, request(temperature=0.0))
+        texts.append((await answer).text)
+        statuses.append(visit.headers["x-cache"])
+    assert (texts, statuses) == (["a b c"] * 3, ["miss", "hit", "hit"])
+    assert len(engine.asked) == 1
+
+
+async def test_a_hundred_that_ask_the_same_at_once_share_one_generation(inference, engine):
+    engine.may_speak.clear()
+    visits, answers = zip(*[cache_of(inference, request(name=str(n), seed=7)) for n in range(100)], strict=True)
+    tasks = [asyncio.create_task(answer) for answer in answers]
+    await until(lambda: len(engine.asked) == 1 and inference.inference.cache.counts.coalesced == 99)
+    for task in tasks[:50]:
+        task.cancel()
+    engine.may_speak.set()
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [answer.text for answer in told[50:]] == ["a b c"] * 50
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in told[:50])
+    assert [visit.headers.get("x-cache") for visit in visits[1:]] == ["coalesced"] * 99
+    assert len(engine.asked) == 1
+
+
+async def test_what_need_not_be_the_same_twice_is_never_kept(inference, engine):
+    for _ in range(2):
+        visit, answer = cache_of(inference, request(temperature=0.5))
+        await answer
+        assert "x-cache" not in visit.headers
+    assert len(engine.asked) == 2
+
+
+async def test_two_keys_never_share(inference, engine):
+    for name in ("a", "b"):
+        visit, answer = cache_of(inference, request(temperature=0.0), structs.replace(OTHER, id=name))
+        await answer
+        assert visit.headers["x-cache"] == "miss"
+    assert len(engine.asked) == 2
+
+
+async def test_who_wants_no_cache_gets_none(inference, engine):
+    for wish, status in ((Wish.NONE, None), (Wish.ANY, "miss"), (Wish.NONE, None), (Wish.FRESH, "miss")):
+        visit, answer = cache_of(inference, request(temperature=0.0), wish=wish)
+        await answer
+        assert visit.headers.get("x-cache") == status
+    assert len(engine.asked) == 4
+
+
+async def test_a_kept_answer_costs_a_caller_no_tokens(inference):
+    caller = structs.replace(OTHER, quota=Quota(tokens_per_minute=1_000))
+    used = []
+    for _ in range(3):
+        visit, answer = cache_of(inference, request(temperature=0.0, max_tokens=3), caller)
+        await answer
+        used.append(int(visit.headers["x-ratelimit-remaining-tokens"]))
+    # A minute's tokens come back all the time, by and by.
+    assert used[0] - used[1] >= 5
+    assert abs(used[1] - used[2]) <= 1
+
+
+async def test_a_client_whose_time_is_up_does_not_end_the_answer_of_others(inference, engine):
+    engine.may_speak.clear()
+    short = asyncio.create_task(collect(inference.generate(request(temperature=0.0), total=0.05)))
+    long = asyncio.create_task(collect(inference.generate(request(name="s", temperature=0.0))))
+    with pytest.raises(DeadlineExceeded):
+        await short
+    engine.may_speak.set()
+    assert (await long).text == "a b c"
+    assert len(engine.asked) == 1
+
+
+async def test_an_answer_that_nobody_waits_for_is_not_made(inference, engine):
+    engine.may_speak.clear()
+    tasks = [asyncio.create_task(collect(inference.generate(request(temperature=0.0)))) for _ in range(2)]
+    await until(lambda: len(engine.asked) == 1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await until(lambda: not inference.inference.cache.flights)
+    assert not inference.hosting.seats[0].running
+    engine.may_speak.set()
+    assert (await collect(inference.generate(request(temperature=0.0)))).text == "a b c"

@@ -25,6 +25,7 @@ from gateway.api.payload import name_ignored, read_payload
 from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.times import read_times, wants_updates
+from gateway.cache import read_wish
 from gateway.engine import EngineError, Fold, GenerateEvent, Started
 from gateway.hosting import Hosting, Seat
 from gateway.service import Inference
@@ -66,7 +67,8 @@ class NativeController(Controller):
         card = inference.card(wanted.model, caller)
         try:
             asked = to_request(wanted, card, config.generate, request_id.get(), caller.priority)
-            visit = inference.admit(asked, caller, read_times(request.headers, to_times(wanted)))
+            times = read_times(request.headers, to_times(wanted))
+            visit = inference.admit(asked, caller, times, read_wish(request.headers.get("cache-control", "")))
             rendering = Rendering(wanted, card.name, asked.id)
             if wanted.stream:
                 events: AsyncGenerator[Standing | GenerateEvent, None] = (

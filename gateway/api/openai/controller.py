@@ -27,6 +27,7 @@ from gateway.api.payload import name_ignored, read_payload
 from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.times import read_times, wants_updates
+from gateway.cache import read_wish
 from gateway.deadline import Times
 from gateway.engine import EngineError, GenerateEvent, ModelCard
 from gateway.service import Inference
@@ -89,7 +90,8 @@ async def _answer(
     card = inference.card(body.model, caller)
     try:
         asked = to_asked(body, card, request_id.get(), caller.priority)
-        run = Run(inference, caller, asked, read_times(request.headers, Times()))
+        wish = read_wish(request.headers.get("cache-control", ""))
+        run = Run(inference, caller, asked, read_times(request.headers, Times()), wish)
         rendering = render(body, card, request_id.get())
         if body.stream:
             begun, events = await _begin(request, inference, run, rendering)

@@ -11,6 +11,7 @@ from gateway.api.openai.logprobs import mean
 from gateway.api.openai.render import Rendering
 from gateway.api.openai.translate import Asked
 from gateway.auth import Caller
+from gateway.cache import Wish
 from gateway.deadline import Times
 from gateway.engine import (
     Answer,
@@ -43,18 +44,23 @@ class Found(Struct, frozen=True):
 class Run:
     """What one body asked, on its way through the engine."""
 
-    def __init__(self, inference: Inference, caller: Caller, asked: Asked, times: Times) -> None:
+    def __init__(self, inference: Inference, caller: Caller, asked: Asked, times: Times, wish: Wish = Wish.ANY) -> None:
         self._inference = inference
         self._asked = asked
         self._caller = caller
         self._times = times
+        self._wish = wish
         self._began = time.monotonic()
         self._visits: list[Visit] = []
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the answer, complete when its first event is there."""
-        return {name: value for visit in self._visits for name, value in visit.headers.items()}
+        headers = {name: value for visit in self._visits for name, value in visit.headers.items()}
+        # Of several answers the one that took the most work counts.
+        statuses = {visit.headers.get("x-cache") for visit in self._visits}
+        most = next((status for status in ("miss", "coalesced", "hit") if status in statuses), None)
+        return headers if most is None else headers | {"x-cache": most}
 
     def admit(self) -> Visit | None:
         """Make the visit of the only request with one answer; `None` where there are more of either."""
@@ -127,7 +133,7 @@ class Run:
 
     def _admit(self, request: GenerateRequest) -> Visit:
         """Make the visit of a request, for the time that is left of all."""
-        visit = self._inference.admit(request, self._caller, self._left())
+        visit = self._inference.admit(request, self._caller, self._left(), self._wish)
         self._visits.append(visit)
         return visit
 

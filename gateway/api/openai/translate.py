@@ -34,6 +34,8 @@ from gateway.engine import (
 
 _USUAL_TOKENS = 16
 _PROMPTS = {"prompt", "chat", "completion", "tokens"}
+# LiteLLM and LangChain know this error by these words of the message, not by its code.
+_TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"
 
 
 class Asked(Struct, frozen=True):
@@ -71,7 +73,10 @@ def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request
 
 def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> None:
     """Say in this dialect's words, not in the engine's, which field an error is about."""
-    param = "prompt" if error.param is None and isinstance(error, ContextTooLong) else error.param
+    param = error.param
+    if isinstance(error, ContextTooLong):
+        param = param or "prompt"
+        error.message = f"{_TOO_LONG}: {error.message}"
     if param in _PROMPTS:
         param = "messages" if isinstance(body, ChatCompletionBody) else "prompt"
     elif param == Capability.VISION and isinstance(body, ChatCompletionBody):

@@ -30,7 +30,7 @@ def key(request=None, card=CARD, caller="a"):
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": "2"}, {"trace": "00-1"}, {"timeout": 3.0}, {"priority": 5}, {"model": "alias"}, {"salt": "s"}],
+    [{"id": "2"}, {"trace": "00-1"}, {"timeout": 3.0}, {"priority": 5}, {"model": "alias"}],
     ids=str,
 )
 def test_what_says_nothing_of_the_answer_is_no_part_of_it(change):
@@ -39,12 +39,17 @@ def test_what_says_nothing_of_the_answer_is_no_part_of_it(change):
 
 CHANGES = [
     {"prompt": Completion("ho")},
+    {"prompt": Completion("hi", add_special=False)},
     {"prompt": Tokens((1,))},
     {"prompt": Chat((Message("user", (Text("hi"),)),))},
     {"prompt": Chat((Message("user", (Text("h"), Text("i"))),))},
     {"prompt": Chat((Message("system", (Text("hi"),)),))},
     {"prompt": Chat((Message("user", (Text("hi"),)),), (Tool("t"),))},
     {"prompt": Chat((Message("user", (Text("hi"),)),), (Tool("t"),), "required")},
+    {"prompt": Chat((Message("user", (Text("hi"),)),), continue_final=True)},
+    {"prompt": Chat((Message("user", (Text("hi"),)),), template_arguments={"a": 1})},
+    {"truncate": 1},
+    {"salt": "s"},
     {"sampling": Sampling(temperature=0.0, seed=1)},
     {"sampling": Sampling(temperature=0.0, max_tokens=5)},
     {"sampling": Sampling(temperature=0.0, max_length=5)},

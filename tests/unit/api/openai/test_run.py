@@ -37,7 +37,7 @@ class Inference:
         self.failing = failing
         self.logprobs = {}
 
-    def admit(self, request, caller, times):
+    def admit(self, request, caller, times, wish):
         self.times.append(times)
         if isinstance(failure := self.failing.get(f"door{request.id}"), EngineError):
             raise failure

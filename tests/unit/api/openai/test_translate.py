@@ -168,6 +168,15 @@ def test_an_error_names_the_field_in_this_dialects_words(error, body, param):
     assert error.param == param
 
 
+@pytest.mark.parametrize("body", [chat(), text()])
+def test_a_prompt_too_long_is_told_in_the_words_that_clients_look_for(body):
+    error = ContextTooLong("the prompt has 130 tokens")
+    reword(error, body)
+    assert "this model's maximum context length is" in error.message
+    assert "context_length_exceeded" in error.message
+    assert error.message.endswith(": the prompt has 130 tokens")
+
+
 def test_a_message_names_the_length_as_the_body_did():
     for body, name in ((chat(max_completion_tokens=5), "max_completion_tokens"), (chat(max_tokens=5), "max_tokens")):
         error = InvalidRequest("max_tokens is 5; that is too many", param="max_tokens")
