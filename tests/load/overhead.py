@@ -24,6 +24,7 @@ from tests.support.service import Service, free_port
 PROMPT = "the quick brown fox jumps over the lazy dog " * 2
 TOKENS = 16
 WHOLE = post({"prompt": PROMPT, "max_new_tokens": TOKENS})
+HIT = post({"prompt": PROMPT, "max_new_tokens": TOKENS, "temperature": 0})
 STREAM = post({"prompt": PROMPT, "max_new_tokens": TOKENS, "stream": True})
 REQUEST = GenerateRequest(id="a", model="echo", prompt=Completion(PROMPT), sampling=Sampling(max_tokens=TOKENS))
 BARE = """
@@ -78,6 +79,7 @@ def asks(engine: Engine, bare: RawHTTP, alive: RawHTTP, whole: RawHTTP, stream: 
         "granian alone": answer(bare, WHOLE),
         "GET /livez": answer(alive, request()),
         "POST /v1/generate, whole": answer(whole, WHOLE),
+        "POST /v1/generate, a cache hit": answer(whole, HIT),
         "POST /v1/generate, first frame": first_frame,
     }
 
