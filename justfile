@@ -30,6 +30,10 @@ e2e *arguments:
 mutate:
     uv run python tests/mutate.py
 
+# Run the clients that people use, or those named, each in an environment of its own, against the real model
+clients *names:
+    uv run python -m tests.clients {{ names }}
+
 # Measure this machine, and the engine and the service on it, with the built-in model
 bench *arguments:
     uv run python tests/load/engine.py {{ arguments }}

@@ -1,0 +1,120 @@
+"""What the scripts share: where the service is, what it tells, how claims are checked."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable
+
+URL = os.environ["GATEWAY_URL"]
+KEY = os.environ["GATEWAY_KEY"]
+# After 20 requests this key has one more every 3 s.
+POOR_KEY = os.environ["GATEWAY_POOR_KEY"]
+POOR_REQUESTS = 20
+# Seconds; no client waits so long before its first retry unless it is told to.
+OWN_WAIT = 1.0
+
+MODEL = "smollm2-135m-instruct"
+SCRIPTED = "scripted"
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+# Tokens that an answer only has where nobody stops it.
+MANY = 4_000
+PROMPT = "The capital of France is"
+
+# Scrapes within a second share one rendering.
+_SCRAPE_SECONDS = 1.1
+
+_claims = []
+
+
+def check(claim):
+    """Have `run` call this; its name is what it claims."""
+    _claims.append(claim)
+    return claim
+
+
+def run() -> None:
+    """Call every claim and print a line for each; the exit code is 1 where one failed."""
+    failed = False
+    for claim in _claims:
+        name = claim.__name__.replace("_", " ")
+        try:
+            result = claim()
+            if asyncio.iscoroutine(result):
+                asyncio.run(result)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be told
+            failed = True
+            traceback.print_exc()
+            print(f"FAILED {name}: {type(error).__name__}: {error}", flush=True)
+        else:
+            print(f"ok {name}", flush=True)
+    sys.exit(failed)
+
+
+def refused(kind: type[BaseException], call: Callable, *arguments, **fields) -> BaseException:
+    """Call, and return the error that comes, which must be of this kind."""
+    try:
+        answer = call(*arguments, **fields)
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} did not come, but {answer!r}")
+
+
+def play(**script) -> list[dict[str, str]]:
+    """Write the conversation that makes the scripted engine follow this script."""
+    return [{"role": "user", "content": json.dumps({"script": script})}]
+
+
+def requests_of(ask: Callable[[], object]) -> int:
+    """Count the requests that the service answers while `ask` runs."""
+    before = _answered()
+    ask()
+    return _answered() - before
+
+
+def running() -> int:
+    """Count the requests of this key that the service holds."""
+    return len(json.loads(_get("/v1/requests"))["data"])
+
+
+def eventually(look: Callable[[], object], seconds: float = 10.0) -> None:
+    """Look until it is true."""
+    until = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def is_patient(ask: Callable[[int], object], limited: type[BaseException]) -> None:
+    """Use up the poor key, `ask(0)`, and claim that `ask(1)` waits as it is told: one retry is enough."""
+    try:
+        for _ in range(POOR_REQUESTS + 1):
+            ask(0)
+    except limited:
+        pass
+    else:
+        raise AssertionError(f"{POOR_REQUESTS + 1} requests were let in")
+    began = time.monotonic()
+    ask(1)
+    assert time.monotonic() - began > OWN_WAIT, "it did not wait"
+
+
+def _answered() -> int:
+    time.sleep(_SCRAPE_SECONDS)
+    samples = (line.rpartition(" ") for line in _get("/metrics").splitlines())
+    return sum(int(float(value)) for name, _, value in samples if _is_answer(name))
+
+
+def _is_answer(name: str) -> bool:
+    return name.startswith("llm_gateway_requests_total{") and any(
+        f"/{end}" in name for end in ("completions", "messages")
+    )
+
+
+def _get(path: str) -> str:
+    request = urllib.request.Request(URL + path, headers={"authorization": f"Bearer {KEY}"})  # noqa: S310 - our own
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own
+        return answer.read().decode()

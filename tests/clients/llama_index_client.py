@@ -1,0 +1,98 @@
+"""LlamaIndex's package for whatever is like OpenAI."""
+
+import gc
+
+import openai
+from checks import (
+    KEY,
+    MANY,
+    MODEL,
+    POOR_KEY,
+    PROMPT,
+    QUESTION,
+    SCRIPTED,
+    URL,
+    check,
+    eventually,
+    is_patient,
+    play,
+    refused,
+    run,
+    running,
+)
+from llama_index.core.llms import ChatMessage
+from llama_index.llms.openai_like import OpenAILike
+
+PLACE = {"api_base": f"{URL}/v1", "api_key": KEY, "timeout": 60, "max_retries": 0, "context_window": 8_192}
+
+
+def connect(**fields):
+    return OpenAILike(**PLACE | {"model": MODEL, "temperature": 0, "is_chat_model": True, "max_tokens": 30} | fields)
+
+
+def messages_of(conversation=QUESTION):
+    return [ChatMessage(**message) for message in conversation]
+
+
+@check
+def a_whole_chat():
+    answer = connect().chat(messages_of())
+    assert "Paris" in answer.message.content
+    assert answer.raw.usage.completion_tokens > 0
+
+
+@check
+def a_streamed_chat_is_the_whole_one():
+    *_, last = connect().stream_chat(messages_of())
+    assert last.message.content == connect().chat(messages_of()).message.content
+
+
+@check
+def completions():
+    text = connect(is_chat_model=False, max_tokens=8)
+    whole = text.complete(PROMPT).text
+    assert "Paris" in whole
+    *_, last = text.stream_complete(PROMPT)
+    assert last.text == whole
+    assert "Paris" in connect().complete("What is the capital of France?").text
+
+
+@check
+async def the_asynchronous_calls():
+    assert "Paris" in (await connect().achat(messages_of())).message.content
+    pieces = [piece.delta async for piece in await connect().astream_chat(messages_of())]
+    assert "Paris" in "".join(pieces)
+    assert "Paris" in (await connect(is_chat_model=False, max_tokens=8).acomplete(PROMPT)).text
+
+
+@check
+def stop_reaches_the_model():
+    assert "Paris" not in connect().chat(messages_of(), stop=["Paris"]).message.content
+
+
+@check
+def errors_have_classes():
+    assert refused(openai.BadRequestError, connect().chat, messages_of(), temperature=3).param == "temperature"
+    refused(openai.AuthenticationError, connect(api_key="wrong").chat, messages_of())
+    refused(openai.NotFoundError, connect(model="gpt-none").chat, messages_of())
+
+
+@check
+def a_limit_is_waited_for_as_the_headers_say():
+    def ask(retries):
+        return connect(api_key=POOR_KEY, model=SCRIPTED, max_retries=retries).chat(messages_of(play()))
+
+    is_patient(ask, openai.RateLimitError)
+
+
+@check
+def who_leaves_in_the_middle_leaves_nothing_behind():
+    stream = connect(max_tokens=MANY).stream_chat(messages_of(), extra_body={"ignore_eos": True})
+    next(stream)
+    eventually(lambda: running() == 1)
+    stream.close()
+    gc.collect()  # a cycle of its own still holds the connection
+    eventually(lambda: running() == 0)
+
+
+run()

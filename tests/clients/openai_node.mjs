@@ -1,0 +1,139 @@
+// OpenAI's SDK for Node.
+
+import assert from "node:assert/strict";
+import { env, exit } from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import OpenAI from "openai";
+
+const MODEL = "smollm2-135m-instruct";
+const QUESTION = [{ role: "user", content: "What is the capital of France?" }];
+const client = new OpenAI({ baseURL: `${env.GATEWAY_URL}/v1`, apiKey: env.GATEWAY_KEY, maxRetries: 0, timeout: 60_000 });
+
+const say = (fields, options) =>
+  client.chat.completions.create({ model: MODEL, messages: QUESTION, temperature: 0, ...fields }, options);
+
+const follow = (script, asked = client) =>
+  asked.chat.completions.create({
+    model: "scripted",
+    messages: [{ role: "user", content: JSON.stringify({ script }) }],
+  });
+
+const tell = async (path) =>
+  (await fetch(env.GATEWAY_URL + path, { headers: { authorization: `Bearer ${env.GATEWAY_KEY}` } })).text();
+
+const running = async () => JSON.parse(await tell("/v1/requests")).data.length;
+
+async function eventually(look) {
+  for (let left = 200; !(await look()); left--) {
+    assert(left, "not within 10 s");
+    await sleep(50);
+  }
+}
+
+async function answered() {
+  await sleep(1_100); // scrapes within a second share one rendering
+  const samples = (await tell("/metrics")).matchAll(/^llm_gateway_requests_total\{.*completions.* (\S+)$/gm);
+  return [...samples].reduce((sum, [, value]) => sum + Number(value), 0);
+}
+
+async function requestsOf(ask) {
+  const before = await answered();
+  await ask();
+  return (await answered()) - before;
+}
+
+async function refused(kind, ask) {
+  const error = await ask().then((answer) => assert.fail(`no ${kind.name}: ${JSON.stringify(answer)}`), (error) => error);
+  assert.equal(error.constructor, kind, `${error.constructor.name}: ${error.message}`);
+  return error;
+}
+
+const CLAIMS = {
+  async "a whole chat"() {
+    const answer = await say({ max_completion_tokens: 30 });
+    assert.match(answer.choices[0].message.content, /Paris/);
+    assert.equal(answer.choices[0].finish_reason, "stop");
+    assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
+  },
+
+  async "a streamed chat is the whole one"() {
+    const chunks = await Array.fromAsync(await say({ stream: true, stream_options: { include_usage: true } }));
+    const whole = await say();
+    const text = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("");
+    assert.equal(text, whole.choices[0].message.content);
+    assert.deepEqual(chunks.at(-1).choices, []);
+    assert.equal(chunks.at(-1).usage.completion_tokens, whole.usage.completion_tokens);
+  },
+
+  async "the sdks own accumulator"() {
+    const stream = client.chat.completions.stream({ model: MODEL, messages: QUESTION, temperature: 0 });
+    assert.match(await stream.finalContent(), /Paris/);
+  },
+
+  async completions() {
+    const fields = { model: MODEL, prompt: "The capital of France is", max_tokens: 8, temperature: 0 };
+    const answer = await client.completions.create(fields);
+    assert.match(answer.choices[0].text, /Paris/);
+    const chunks = await Array.fromAsync(await client.completions.create({ ...fields, stream: true }));
+    assert.equal(chunks.map((chunk) => chunk.choices[0].text).join(""), answer.choices[0].text);
+  },
+
+  async models() {
+    const names = (await Array.fromAsync(client.models.list())).map((model) => model.id);
+    assert(names.includes(MODEL));
+    assert.equal((await client.models.retrieve(MODEL)).id, MODEL);
+  },
+
+  async "errors have classes"() {
+    const bad = await refused(OpenAI.BadRequestError, () => say({ temperature: 3 }));
+    assert.deepEqual([bad.param, bad.code, bad.type], ["temperature", "invalid_value", "invalid_request_error"]);
+    const stranger = client.withOptions({ apiKey: "wrong" });
+    await refused(OpenAI.AuthenticationError, () => follow({}, stranger));
+    assert.equal((await refused(OpenAI.NotFoundError, () => say({ model: "gpt-none" }))).code, "model_not_found");
+    await refused(OpenAI.InternalServerError, () => follow({ fault: "raise", after: -1 }));
+  },
+
+  async "a limit is waited for as the headers say"() {
+    const poor = client.withOptions({ apiKey: env.GATEWAY_POOR_KEY });
+    const spend = async () => {
+      for (let left = 21; left; left--) await follow({}, poor);
+    };
+    await refused(OpenAI.RateLimitError, spend);
+    const began = performance.now();
+    await follow({}, poor.withOptions({ maxRetries: 1 }));
+    assert(performance.now() - began > 1_000, "it did not wait");
+  },
+
+  async "retries are as many as asked for and none where they are in vain"() {
+    const patient = client.withOptions({ maxRetries: 2 });
+    const fails = (script) => () => refused(OpenAI.InternalServerError, () => follow(script, patient));
+    assert.equal(await requestsOf(fails({ fault: "raise", after: -1, code: "overloaded" })), 3);
+    assert.equal(await requestsOf(fails({ fault: "raise", after: -1 })), 1);
+  },
+
+  async "who leaves in the middle leaves nothing behind"() {
+    const stream = await say({ stream: true, max_completion_tokens: 4_000, ignore_eos: true });
+    for await (const _ of stream) break;
+    await eventually(async () => (await running()) === 0);
+    const leaving = new AbortController();
+    const whole = say({ max_completion_tokens: 4_000, ignore_eos: true }, { signal: leaving.signal });
+    const left = refused(OpenAI.APIUserAbortError, () => whole);
+    await eventually(async () => (await running()) === 1);
+    leaving.abort();
+    await left;
+    await eventually(async () => (await running()) === 0);
+  },
+};
+
+let failed = 0;
+for (const [name, claim] of Object.entries(CLAIMS)) {
+  try {
+    await claim();
+    console.log(`ok ${name}`);
+  } catch (error) {
+    failed = 1;
+    console.error(error);
+    console.log(`FAILED ${name}: ${error.name}: ${error.message.split("\n")[0]}`);
+  }
+}
+exit(failed);

