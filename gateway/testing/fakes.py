@@ -52,6 +52,7 @@ _CAPABILITIES = frozenset(
         Capability.STOP,
         Capability.IGNORE_EOS,
         Capability.LOGPROBS,
+        Capability.PROMPT_LOGPROBS,
     }
 )
 
@@ -123,7 +124,8 @@ class ScriptedEngine(Engine):
         """Tell the texts until they end, a stop string is met, or as many are told as `most` allows."""
         await asyncio.sleep(script.prefill)
         await strike(script, -1)
-        yield Started(most.prompt_tokens, queue_seconds=queued, prefill_seconds=script.prefill)
+        scores = _scores(script, request, most.prompt_tokens)
+        yield Started(most.prompt_tokens, 0, queued, script.prefill, scores)
         stops = StopStrings(request.sampling.stop or ())
         told = 0
         for text in itertools.islice(_speech(script, request), most.completion_tokens):
@@ -234,8 +236,22 @@ def _speech(script: Script, request: GenerateRequest) -> Iterable[str]:
 def _logprobs(script: Script, request: GenerateRequest, told: int, text: str) -> tuple[TokenLogprob, ...]:
     if request.sampling.logprobs is None:
         return ()
-    likeliest = TokenLogprob(told % 256, text, float(script.logprob))
-    return (TokenLogprob(likeliest.id, text, likeliest.logprob, top=(likeliest,) * request.sampling.logprobs),)
+    return (_token(script, told, text, request.sampling.logprobs),)
+
+
+def _scores(script: Script, request: GenerateRequest, count: int) -> tuple[TokenLogprob, ...] | None:
+    """Say of each word of the prompt what is said of the answer's; the words of tokens are not known."""
+    ranks = request.sampling.prompt_logprobs
+    if ranks is None:
+        return None
+    words = [""] * count if isinstance(request.prompt, Tokens) else _read(request.prompt)[-count:]
+    scored = [_token(script, number, word, ranks) for number, word in enumerate(words)]
+    return (TokenLogprob(0, words[0], 0.0), *scored[1:]) if words else ()
+
+
+def _token(script: Script, number: int, text: str, ranks: int) -> TokenLogprob:
+    likeliest = TokenLogprob(number % 256, text, float(script.logprob))
+    return TokenLogprob(likeliest.id, text, likeliest.logprob, top=(likeliest,) * ranks)
 
 
 plugin = Plugin(Settings, ScriptedEngine)

@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.engine import EngineError, Finished, GenerateEvent, Mailbox, Started, Unavailable
 from gateway_hf.draft import Drafter, Guessing
 from gateway_hf.scheduler import Chunk, Scheduler
+from gateway_hf.scored import ScoredPrompt
 from gateway_hf.sequence import Drawn, Sequence
 from gateway_hf.terms import Terms
 from gateway_hf.writer import Writer
@@ -42,7 +43,10 @@ class Runs(Protocol):
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Generation:
-    """One answer on its way; the times are of the monotonic clock, in seconds."""
+    """One answer on its way; the times are of the monotonic clock, in seconds.
+
+    Its `prompt` is there where the prompt's scores are wanted.
+    """
 
     id: str
     sequence: Sequence
@@ -50,6 +54,7 @@ class Generation:
     writer: Writer
     mailbox: Mailbox
     arrived: float
+    prompt: ScoredPrompt | None = None
     admitted: float = 0.0
     started: bool = False
     drafter: Drafter = dataclasses.field(default_factory=Drafter)
@@ -127,6 +132,8 @@ class Batch:
         if isinstance(outcome, Exception):
             raise outcome
         self._scheduler.seal(generation.sequence)
+        if generation.prompt is not None:
+            generation.prompt.hear(generation.sequence.scores)
         _learn(generation, outcome)
         return _write(generation, outcome)
 
@@ -170,4 +177,5 @@ def _started(generation: Generation) -> Started:
         cached_tokens=sequence.cached,
         queue_seconds=generation.admitted - generation.arrived,
         prefill_seconds=time.monotonic() - generation.admitted,
+        prompt_logprobs=None if generation.prompt is None else generation.prompt.told,
     )

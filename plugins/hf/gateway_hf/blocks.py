@@ -134,10 +134,13 @@ class Blocks:
         return len(sequence.blocks) * self.size
 
     def _find(self, sequence: Sequence) -> list[int]:
-        """Return the longest run of findable blocks from the one on that `computed` is in."""
+        """Return the longest run of findable blocks from the one on that `computed` is in.
+
+        What is to be scored must be read: it finds nothing.
+        """
         start, last = sequence.computed // self.size, (len(sequence.tokens) - 1) // self.size
         found: list[int] = []
-        if start >= last:
+        if start >= last or sequence.scoring:
             return found
         self._extend_chain(sequence, last)
         for at in range(start, last):

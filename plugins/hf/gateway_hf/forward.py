@@ -21,8 +21,7 @@ class Forward(Protocol):
     def logits(self, chunks: Some[Chunk], /) -> tuple[Tensor, list[int]]:
         """Compute chunks; return float32 logits `[wanted rows, vocabulary]` and how many rows are each chunk's.
 
-        A chunk that leaves tokens pending wants none; one that leaves none wants its last row, and one for each of
-        its draft's tokens. Counts in the sequences are the caller's to change.
+        The rows of a chunk are its last `wanted` ones. Counts in the sequences are the caller's to change.
         """
         ...
 
@@ -70,22 +69,19 @@ class SerialForward:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._caches: dict[Sequence, tuple[DynamicCache, int]] = {}
-        takes = inspect.signature(model.forward).parameters
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def logits(self, chunks: Some[Chunk]) -> tuple[Tensor, list[int]]:
         """Compute chunk after chunk."""
-        last = [self._last(chunk) for chunk in chunks]
-        counts = [1 if chunk.tokens == chunk.sequence.pending else 0 for chunk in chunks]
-        wanted = [row for row, count in zip(last, counts, strict=True) if count]
-        return torch.cat(wanted) if wanted else torch.empty(0, 0), counts
+        counts = [chunk.wanted for chunk in chunks]
+        return torch.cat([self._last(chunk, count) for chunk, count in zip(chunks, counts, strict=True)]), counts
 
     def forget(self, sequence: Sequence) -> None:
         """Drop the cache of a sequence."""
         self._caches.pop(sequence, None)
 
-    def _last(self, chunk: Chunk) -> Tensor:
-        """Return the logits `[1, vocabulary]` after the last token of a chunk."""
+    def _last(self, chunk: Chunk, count: int) -> Tensor:
+        """Return the logits `[count, vocabulary]` after the last tokens of a chunk."""
         sequence, tokens = chunk
         cache, held = self._caches.pop(sequence, (None, 0))
         if cache is None or held != sequence.computed:
@@ -93,7 +89,9 @@ class SerialForward:
             cache, held = DynamicCache(config=self._model.config), 0
         end = sequence.computed + tokens
         ids = torch.tensor([sequence.tokens[held:end]], device=self._model.device)
-        out: Any = self._model(input_ids=ids, past_key_values=cache, use_cache=True, **self._last_only)
+        # To keep none is, to transformers, to keep all.
+        kept = {"logits_to_keep": max(count, 1)} if self._keeps else {}
+        out: Any = self._model(input_ids=ids, past_key_values=cache, use_cache=True, **kept)
         self._caches[sequence] = cache, end
-        logits: Tensor = out.logits[:, -1].float()
-        return logits
+        logits: Tensor = out.logits[0]
+        return logits[len(logits) - count :].float()

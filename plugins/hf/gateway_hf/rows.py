@@ -78,8 +78,7 @@ class Rows:
 
     rows      [starts[0] .. starts[1])[starts[1] .. starts[2]) ...    one run for each chunk
     `past[s]` tokens of sequence s are in the cache already, in the blocks `tables[s]`. `wanted` are the rows whose
-    logits are asked for: those after which a token is drawn, the last `1 + len(draft)` of a chunk that leaves none
-    pending.
+    logits are asked for, the last `wanted` ones of each chunk.
     """
 
     def __init__(self, chunks: Some[Chunk]) -> None:
@@ -88,14 +87,15 @@ class Rows:
         self.wanted: list[int] = []
         self.counts: list[int] = []
         starts, past, blocks = [0], list[int](), list[list[int]]()
-        for sequence, tokens in chunks:
-            computed, pending = sequence.computed, sequence.pending
+        for chunk in chunks:
+            sequence, tokens = chunk
+            computed = sequence.computed
             own = sequence.tokens[computed : computed + tokens]
             self.ids += own
             self.ids += sequence.draft[: tokens - len(own)]
             self.positions += range(computed, computed + tokens)
             starts.append(starts[-1] + tokens)
-            count = max(0, tokens - pending + 1)
+            count = chunk.wanted
             self.wanted += range(starts[-1] - count, starts[-1])
             self.counts.append(count)
             past.append(computed)

@@ -1,5 +1,6 @@
 """Run the model over the tokens that a step asks for, and draw what comes next."""
 
+import itertools
 import logging
 from collections.abc import Sequence as Some
 
@@ -10,6 +11,7 @@ from gateway.engine import EngineError
 from gateway_hf.forward import Forward
 from gateway_hf.sampler import Draws, sample
 from gateway_hf.scheduler import Chunk
+from gateway_hf.scores import score
 from gateway_hf.sequence import Alternative, Drawn, Sequence
 from gateway_hf.terms import Terms
 
@@ -50,13 +52,17 @@ class Runner:
                 _log.exception("a pass failed for one sequence")
                 return [error]
             return [outcome for chunk in chunks for outcome in self.run([chunk])]
-        return self._draw(chunks, logits, counts)
+        return self._draw(chunks, logits, list(itertools.accumulate(counts)))
 
-    def _draw(self, chunks: Some[Chunk], logits: Tensor, counts: list[int]) -> list[Outcome]:
-        """Draw row after row of each chunk, all chunks at once, for as long as its draft proves right."""
-        outcomes: list[Outcome] = [[] for _ in chunks]
-        firsts = [sum(counts[:at]) for at in range(len(counts))]
-        turn = [at for at, count in enumerate(counts) if count]
+    def _draw(self, chunks: Some[Chunk], logits: Tensor, ends: list[int]) -> list[Outcome]:
+        """Draw row after row of each chunk, all chunks at once, for as long as its draft proves right.
+
+        The rows of each chunk end where `ends` says; those before the ones to draw from score the prompt.
+        """
+        counts = [chunk.draws for chunk in chunks]
+        firsts = [end - count for end, count in zip(ends, counts, strict=True)]
+        outcomes = [_score(chunk, logits, first) for chunk, first in zip(chunks, firsts, strict=True)]
+        turn = [at for at, count in enumerate(counts) if count and outcomes[at] == []]
         for chunk, count in zip(chunks, counts, strict=True):
             if not count:
                 chunk.sequence.computed += chunk.tokens
@@ -100,6 +106,17 @@ class Runner:
             prompt = sequence.tokens[: sequence.prompt_tokens]
             self._draws[sequence] = Draws(self._terms[sequence], prompt, logits.shape[-1], logits.device)
         return self._draws[sequence]
+
+
+def _score(chunk: Chunk, logits: Tensor, end: int) -> Outcome:
+    """Score what a chunk read of its prompt, where that is wanted, by the rows that end at `end`."""
+    if not chunk.sequence.scoring:
+        return []
+    try:
+        score(chunk.sequence, logits[end - (chunk.wanted - chunk.draws) : end])
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one prompt is no reason to draw for nobody
+        return error
+    return []
 
 
 def _alternatives(logprobs: Tensor, token: int, count: int) -> tuple[Alternative, ...]:

@@ -11,12 +11,29 @@ from typing import NamedTuple
 from gateway_hf.blocks import Blocks
 from gateway_hf.sequence import Sequence
 
+# Rows of prompts that a step keeps logits of: 128 MiB where the vocabulary has 256 Ki tokens.
+_SCORED = 128
+
 
 class Chunk(NamedTuple):
     """The next `tokens` tokens of a sequence: pending ones, and after the last of these its whole draft."""
 
     sequence: Sequence
     tokens: int
+
+    @property
+    def draws(self) -> int:
+        """After how many of its last tokens one may be drawn: none while it leaves tokens pending."""
+        return max(0, self.tokens - self.sequence.pending + 1)
+
+    @property
+    def wanted(self) -> int:
+        """For how many of its last tokens logits are wanted: to draw from, or to score the tokens behind them by."""
+        sequence = self.sequence
+        if not sequence.scoring:
+            return self.draws
+        # What was preempted is read again, but not scored again.
+        return max(0, sequence.computed + self.tokens - len(sequence.scores))
 
 
 class Scheduler:
@@ -155,14 +172,18 @@ class Scheduler:
 
     def _prefills(self, room: int) -> list[Chunk]:
         chunks: list[Chunk] = []
+        scored = _SCORED
         for sequence in self._running:
             if not room:
                 break
-            if not sequence.prefilling:
+            if not sequence.prefilling or (sequence.scoring and not scored):
                 continue
             # Whoever came with the same prompt a moment earlier may have read it by now.
             self._reuse(sequence)
             tokens = min(room, sequence.pending)
+            if sequence.scoring:
+                tokens = min(tokens, scored)
+                scored -= tokens
             chunks.append(Chunk(sequence, tokens))
             room -= tokens
         return chunks

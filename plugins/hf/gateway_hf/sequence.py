@@ -4,6 +4,13 @@ import dataclasses
 from typing import NamedTuple
 
 
+class Alternative(NamedTuple):
+    """A token and its natural log probability."""
+
+    id: int
+    logprob: float
+
+
 @dataclasses.dataclass(eq=False, slots=True)
 class Sequence:
     """Token ids and counts; two sequences are never equal.
@@ -15,11 +22,15 @@ class Sequence:
     `draft` are guesses at the tokens after the last one, to be verified. `cached` counts the prompt's tokens that were
     found in the cache, `preempted` how often the blocks were taken away. `chain` and `sealed` are kept by `Blocks`:
     the hashes of the full blocks of tokens, and how many of `blocks` were looked at for others to find.
+
+    Where `ranks` is a number, the prompt is scored: `scores` grows to one entry for each of its tokens but the first,
+    which holds the token itself and then the `ranks` likeliest in its place.
     """
 
     tokens: list[int]
     priority: int = 0
     salt: str = ""
+    ranks: int | None = None
     prompt_tokens: int = dataclasses.field(init=False)
     computed: int = 0
     blocks: list[int] = dataclasses.field(default_factory=list)
@@ -28,6 +39,7 @@ class Sequence:
     preempted: int = 0
     chain: list[bytes] = dataclasses.field(default_factory=list)
     sealed: int = 0
+    scores: list[tuple[Alternative, ...]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
@@ -42,12 +54,10 @@ class Sequence:
         """Whether more is pending than one token: the prompt, or all over again what was preempted."""
         return self.pending > 1
 
-
-class Alternative(NamedTuple):
-    """A token and its natural log probability."""
-
-    id: int
-    logprob: float
+    @property
+    def scoring(self) -> bool:
+        """Whether scores are still missing: what the model says to each token of the prompt but the last is needed."""
+        return self.ranks is not None and len(self.scores) < self.prompt_tokens - 1
 
 
 class Drawn(NamedTuple):

@@ -281,3 +281,30 @@ class _Life(RuleBasedStateMachine):
 
 TestLife = _Life.TestCase
 TestLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def test_what_is_to_be_scored_finds_nothing_and_is_found_by_others():
+    blocks = Blocks(8, SIZE)
+    _leave(blocks, range(12))
+    scored = Sequence(list(range(12)), ranks=0)
+    assert blocks.reuse(scored) == 0
+    blocks.release(scored)
+    other = Sequence(list(range(20, 32)), ranks=0)
+    assert _compute(blocks, other) == 0
+    blocks.release(other)
+    assert _leave(blocks, range(20, 32)) == 8
+
+
+def test_room_for_what_is_to_be_scored_counts_no_block_that_is_found():
+    blocks, holder = Blocks(4, SIZE), Sequence(list(range(9)))
+    _compute(blocks, holder)
+    assert blocks.fits(Sequence(list(range(9))), 9)
+    assert not blocks.fits(Sequence(list(range(9)), ranks=0), 9)
+
+
+def test_what_was_scored_already_is_found_again():
+    blocks = Blocks(8, SIZE)
+    _leave(blocks, range(12))
+    scored = Sequence(list(range(12)), ranks=0)
+    scored.scores += [()] * 11
+    assert blocks.reuse(scored) == 8

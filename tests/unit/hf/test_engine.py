@@ -66,7 +66,8 @@ async def test_the_card_says_what_is_served(engine, settings):
     assert (card.context_window, card.vocabulary) == (CONTEXT, VOCABULARY)
     assert (card.places, card.cache_tokens, card.dtype, card.device) == (2, 1024 + BLOCK, "float32", "cpu")
     assert {Capability.CHAT, Capability.COMPLETION, Capability.TOKENS, Capability.SEED} <= card.capabilities
-    assert not {Capability.TOOLS, Capability.JSON_SCHEMA, Capability.PROMPT_LOGPROBS} & card.capabilities
+    assert {Capability.LOGPROBS, Capability.PROMPT_LOGPROBS} <= card.capabilities
+    assert not {Capability.TOOLS, Capability.JSON_SCHEMA} & card.capabilities
 
 
 async def test_a_model_without_a_template_does_not_chat(tmp_path):
@@ -105,7 +106,7 @@ async def test_prompts_are_read_in_a_thread_of_their_own(engine, monkeypatch):
     monkeypatch.setattr(
         TextCodec,
         "encode",
-        lambda text, prompt: threads.append(threading.current_thread().name) or encode(text, prompt),
+        lambda text, *read: threads.append(threading.current_thread().name) or encode(text, *read),
     )
     await collect(engine.generate(ask()))
     await engine.count_tokens("m", Completion("a"))

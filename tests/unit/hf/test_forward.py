@@ -176,3 +176,16 @@ class TestSerial:
         forward.forget(sequence)
         forward.forget(sequence)
         assert not forward._caches
+
+
+@pytest.mark.parametrize("make", ["native", "stock", "serial"])
+def test_what_is_scored_has_the_logits_of_all_its_tokens(fitted_of, model_of, make):
+    forward = SerialForward(model_of("llama")) if make == "serial" else fitted_of("llama", native=make == "native")
+    scored, plain = seated(_TOKENS, [8, 5, 2, 1, 0]), seated(numbers(20, 9), [3, 4])
+    scored.ranks = 0
+    first, beside = _step(forward, (scored, 30), (plain, 20))
+    scored.computed, scored.scores = 30, [()] * 30
+    (last,) = _step(forward, (scored, 40))
+    assert (len(first), len(beside), len(last)) == (30, 1, 40)
+    _close([*first, *last], _expected(model_of("llama"), _TOKENS, range(70)))
+    _close(list(beside), _expected(model_of("llama"), plain.tokens, [-1]))

@@ -90,3 +90,10 @@ def test_each_row_sees_its_own_tokens_up_to_itself_and_never_anothers(lengths, s
             assert slots[seen].tolist() == expected
             # A masked slot counts nothing, but zero times no number is none: it must be the sequence's own.
             assert {int(slot) // BLOCK for slot in slots} <= set(own)
+
+
+def test_of_a_prompt_that_is_scored_every_row_is_wanted():
+    scored = seated(numbers(10), [0])
+    scored.ranks = 0
+    rows = Rows([Chunk(seated(numbers(3), [1]), 3), Chunk(scored, 4), Chunk(seated(numbers(2), [2]), 2)])
+    assert (rows.wanted, rows.counts) == ([2, 3, 4, 5, 6, 8], [1, 4, 1])

@@ -37,7 +37,7 @@ class _Forward:
             raise ZeroDivisionError
         rows, counts = [torch.empty(0, _VOCABULARY)], []
         for sequence, tokens in chunks:
-            count = max(0, tokens - sequence.pending + 1)
+            count = Chunk(sequence, tokens).wanted
             known = sequence.tokens + sequence.draft
             ends = range(sequence.computed + tokens - count + 1, sequence.computed + tokens + 1)
             rows += [_logits(known[:end])[None] * (math.nan if sequence in self.mad else 1) for end in ends]
@@ -199,3 +199,73 @@ def test_what_was_forgotten_is_held_no_longer(runner, forward):
     assert not runner._draws
     assert not runner._terms
     assert forward.forgotten == [sequence, sequence]
+
+
+def _scored(runner, prompt, ranks=2, terms=_GREEDY):
+    sequence = _join(runner, prompt, terms)
+    sequence.ranks = ranks
+    return sequence
+
+
+def _check_scores(sequence, prompt):
+    assert len(sequence.scores) == len(prompt) - 1
+    for at, (own, *top) in enumerate(sequence.scores, start=1):
+        expected = _logits(prompt[:at]).log_softmax(-1)
+        assert own.id == prompt[at]
+        assert [each.id for each in top] == expected.topk(sequence.ranks).indices.tolist()
+        for each in (own, *top):
+            assert each.logprob == pytest.approx(float(expected[each.id]), abs=1e-5)
+
+
+@pytest.mark.parametrize("ranks", [0, 1, 3, 99])
+@pytest.mark.parametrize("steps", [(), (1, 2), (39,), (40, 30)])
+def test_a_prompt_is_scored_in_whatever_steps_it_is_read(runner, steps, ranks):
+    prompt = [at * 7 % _VOCABULARY for at in range(75)]
+    sequence = _scored(runner, prompt, min(ranks, _VOCABULARY), _DRAWN_BY_SEED)
+    for step in (*steps, 75 - sum(steps)):
+        (drawn,) = runner.run([Chunk(sequence, step)])
+    assert len(drawn) == 1
+    _check_scores(sequence, prompt)
+
+
+def test_who_is_scored_and_who_is_not_run_in_one_step(runner):
+    prompts = [list(range(9)), [1, 2], list(range(20, 31))]
+    first, plain, second = _scored(runner, prompts[0]), _join(runner, prompts[1]), _scored(runner, prompts[2])
+    outcomes = runner.run([Chunk(first, 9), Chunk(plain, 2), Chunk(second, 5)])
+    assert [[each.id for each in outcome] for outcome in outcomes] == [_greedy(prompts[0], 1), _greedy((1, 2), 1), []]
+    runner.run([Chunk(plain, 1), Chunk(second, 6), Chunk(first, 1)])
+    assert plain.tokens[2:] == _greedy((1, 2), 2)
+    _check_scores(first, prompts[0])
+    _check_scores(second, prompts[2])
+
+
+def test_what_was_preempted_is_not_scored_twice(runner):
+    prompt = list(range(12))
+    sequence = _scored(runner, prompt)
+    runner.run([Chunk(sequence, 5)])
+    sequence.computed = 0
+    for step in (3, 4, 5):
+        runner.run([Chunk(sequence, step)])
+    _check_scores(sequence, prompt)
+    assert sequence.tokens[12:] == _greedy(prompt, 1)
+    sequence.computed = 0
+    runner.run([Chunk(sequence, 13)])
+    _check_scores(sequence, prompt)
+
+
+@pytest.mark.parametrize("tokens", [2, 3])
+def test_a_prompt_that_cannot_be_scored_ends_its_own_sequence(runner, forward, tokens):
+    bad, good = _scored(runner, (1, 2, 3)), _scored(runner, (4, 5, 6))
+    forward.mad.add(bad)
+    outcomes = runner.run([Chunk(bad, tokens), Chunk(good, 3)])
+    assert isinstance(outcomes[0], EngineError)
+    assert bad.tokens == [1, 2, 3]
+    assert [each.id for each in outcomes[1]] == _greedy((4, 5, 6), 1)
+    _check_scores(good, [4, 5, 6])
+
+
+def test_whatever_breaks_a_score_ends_its_own_sequence(runner):
+    bad, good = _scored(runner, (1, 2, _VOCABULARY)), _join(runner, (4, 5, 6))
+    outcomes = runner.run([Chunk(bad, 3), Chunk(good, 3)])
+    assert isinstance(outcomes[0], Exception)
+    assert [each.id for each in outcomes[1]] == _greedy((4, 5, 6), 1)

@@ -368,3 +368,46 @@ def test_leaving_at_any_time_loses_no_place_and_no_block(moves, places):
         scheduler.remove(sequence)
     blocks.check()
     assert blocks.free == blocks.count
+
+
+def _scored(*lengths):
+    """Make sequences whose prompts are to be scored."""
+    sequences = _sequences(*lengths)
+    for sequence in sequences:
+        sequence.ranks = 0
+    return sequences
+
+
+def test_prompts_that_are_scored_share_a_bound_and_leave_the_rest_of_the_step_to_others():
+    scheduler, _ = _make(budget=400, blocks=200)
+    first, second, third = _scored(100, 100, 100)
+    (plain,) = _sequences(150)
+    _start(scheduler, first, second, third, plain)
+    assert scheduler.plan() == [Chunk(first, 100), Chunk(second, 28), Chunk(plain, 150)]
+
+
+def test_a_chunk_wants_the_logits_of_all_tokens_that_score_and_of_the_one_that_draws():
+    (sequence,) = _scored(10)
+    first = Chunk(sequence, 4)
+    assert (first.draws, first.wanted) == (0, 4)
+    sequence.computed, sequence.scores = 4, [()] * 4
+    last = Chunk(sequence, 6)
+    assert (last.draws, last.wanted) == (1, 6)
+
+
+def test_what_is_read_again_after_a_preemption_is_not_scored_again():
+    (sequence,) = _scored(10)
+    sequence.scores = [()] * 5
+    assert Chunk(sequence, 4).wanted == 0
+    assert Chunk(sequence, 7).wanted == 2
+    sequence.scores = [()] * 9
+    sequence.tokens += [1, 2]
+    assert Chunk(sequence, 11).wanted == 0
+    assert Chunk(sequence, 12).wanted == 1
+
+
+def test_one_token_more_or_less_scores_nobody_elses():
+    (sequence,) = _sequences(10)
+    assert (Chunk(sequence, 9).wanted, Chunk(sequence, 10).wanted) == (0, 1)
+    sequence.computed, sequence.draft = 9, [1, 2, 3]
+    assert Chunk(sequence, 4).wanted == Chunk(sequence, 4).draws == 4

@@ -23,3 +23,15 @@ def test_what_was_preempted_after_it_drew_prefills_again():
 
 def test_two_sequences_of_the_same_tokens_are_two():
     assert len({Sequence([1]), Sequence([1])}) == 2
+
+
+def test_a_prompt_is_scored_until_each_token_but_the_first_has_its_score():
+    sequence = Sequence([7, 8, 9], ranks=0)
+    assert sequence.scoring
+    sequence.scores += [(), ()]
+    assert not sequence.scoring
+
+
+def test_there_is_nothing_to_score_in_one_token_or_where_nobody_asks():
+    assert not Sequence([7], ranks=2).scoring
+    assert not Sequence([7, 8, 9]).scoring

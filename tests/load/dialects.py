@@ -1,0 +1,160 @@
+"""Measure what each dialect costs: processor time in the worker per streamed token, and whole answers a second.
+
+    just dialects [--rounds 5]
+
+The engine is an echo in the worker, which says a word as soon as it may, so all that is measured is the HTTP path and
+that echo. A token costs the difference between streams of a thousand tokens and of one. Whole answers are compared with
+a bare Litestar handler on the same server, which decodes the same body and encodes the same reply, by turns.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.load.overhead import connected
+from tests.support.rawhttp import RawHTTP, post
+from tests.support.service import Service, free_port
+
+TOKENS = 1_000
+CLIENTS = 8
+SECONDS = 1.5
+LONG, SHORT = "word " * TOKENS, "word"
+MODEL = "echo"
+BARE = """
+import msgspec
+from litestar import Litestar, Request, Response, post
+
+from gateway.api.openai.operation import CHAT_ANSWERED
+from gateway.api.openai.schema import chat_decoder
+
+encode = msgspec.json.Encoder().encode
+
+
+@post("/v1/chat/completions", status_code=200)
+async def answer(request: Request) -> Response[bytes]:
+    chat_decoder.decode(await request.body())
+    return Response(encode(CHAT_ANSWERED), media_type="application/json")
+
+
+app = Litestar([answer], openapi_config=None)
+"""
+
+
+def asked(path: str, text: str, *, stream: bool) -> bytes:
+    """Write the request of a dialect."""
+    messages = [{"role": "user", "content": text}]
+    bodies = {
+        "/v1/generate": {"prompt": text, "return_full_text": False, "max_new_tokens": TOKENS},
+        "/v1/completions": {"prompt": text, "max_tokens": TOKENS},
+        "/v1/chat/completions": {"messages": messages},
+        "/v1/messages": {"messages": messages, "max_tokens": TOKENS, "model": MODEL},
+    }
+    return post(bodies[path] | {"stream": stream}, path=path)
+
+
+PATHS = ("/v1/generate", "/v1/completions", "/v1/chat/completions", "/v1/messages")
+
+
+def together(port: int, message: bytes, clients: int) -> None:
+    """Send one message over each of so many connections at once, and read all answers to their ends."""
+
+    def read() -> None:
+        with RawHTTP(port) as connection:
+            answer = connection.send(message).answer()
+            if answer.status != 200:
+                raise SystemExit(f"{answer.status}: {answer.body[:200]!r}")
+
+    threads = [threading.Thread(target=read) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def spent(worker: psutil.Process, port: int, message: bytes) -> float:
+    """Return the processor seconds that the worker takes for one round of answers."""
+    before = worker.cpu_times()
+    together(port, message, CLIENTS)
+    after = worker.cpu_times()
+    return after.user + after.system - before.user - before.system
+
+
+def per_token(service: Service, worker: psutil.Process, path: str, rounds: int) -> float:
+    """Return the microseconds of a streamed token."""
+    long, short = (asked(path, text, stream=True) for text in (LONG, SHORT))
+    together(service.port, long, CLIENTS)
+    found = [spent(worker, service.port, long) - spent(worker, service.port, short) for _ in range(rounds)]
+    return statistics.median(found) / (CLIENTS * (TOKENS - 1)) * 1e6
+
+
+def rate(port: int, message: bytes) -> float:
+    """Return the whole answers a second that eight clients get."""
+    until = time.perf_counter() + SECONDS
+    answered = [0] * CLIENTS
+
+    def ask(number: int) -> None:
+        with connected(port) as connection:
+            while time.perf_counter() < until:
+                connection.send(message).answer()
+                answered[number] += 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(answered) / SECONDS
+
+
+@contextmanager
+def bare() -> Iterator[int]:
+    """Serve the bare handler; yield its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--no-ws", "--port", str(port), "bare:app"]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "bare.py").write_text(BARE)
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                yield port
+            finally:
+                server.terminate()
+
+
+def worker_of(service: Service) -> psutil.Process:
+    """Find the process that answers: the last of the line of children."""
+    process = psutil.Process(service.process.pid)
+    while children := process.children():
+        process = children[-1]
+    return process
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__CONTEXT_WINDOW="8192") as service, bare() as port:
+        worker = worker_of(service)
+        served = json.loads(service.client.get("/schema/openapi.json").text)["paths"]
+        for path in [path for path in PATHS if path in served]:
+            print(f"{path:24} {per_token(service, worker, path, rounds):6.1f} µs a streamed token")
+        message = asked("/v1/chat/completions", SHORT, stream=False)
+        connected(port).__exit__()
+        pairs = [(rate(service.port, message), rate(port, message)) for _ in range(rounds)]
+        ours, theirs = (statistics.median(found) for found in zip(*pairs, strict=True))
+        print(f"/v1/chat/completions     {ours:6.0f} whole answers a second; a bare handler {theirs:.0f}")
+        print(f"                         {ours / theirs:6.0%} of it")
+
+
+if __name__ == "__main__":
+    main()
