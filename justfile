@@ -42,6 +42,10 @@ bench *arguments:
 overhead *arguments:
     uv run python tests/load/overhead.py {{ arguments }}
 
+# Measure what each dialect costs a streamed token, and whole answers a second beside a bare handler
+dialects *arguments:
+    uv run python -m tests.load.dialects {{ arguments }}
+
 # Kill, flood and reload the running service, and print what it keeps of its promises
 chaos *trials:
     uv run python -m tests.chaos {{ trials }}

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
@@ -86,6 +86,7 @@ def _granian(handover: Handover) -> MPServer:
         address=handover.address,
         port=server.port,
         interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
         workers=1,
         respawn_failed_workers=True,
         http=HTTPModes.http1,

@@ -29,6 +29,7 @@ class TextRendering(Rendering):
         self._n = body.n or 1
         self._prompts = (body.prompt,) if isinstance(body.prompt, str) else body.prompt
         self._has_echo = bool(body.echo)
+        self._is_cut = body.truncate_prompt_tokens is not None
         self._has_logprobs = body.logprobs is not None
         self._has_prompt = body.prompt_logprobs is not None
         self._is_silent = body.max_tokens == 0
@@ -93,9 +94,9 @@ class TextRendering(Rendering):
         )
 
     def _prompt(self, index: int, started: Started) -> str:
-        """Find the text of an answer's prompt; of one that came as tokens only the engine knows it."""
+        """Find the text of an answer's prompt; of one that came as tokens, or was cut, only the engine knows it."""
         prompt = self._prompts[index // self._n]
-        return prompt if isinstance(prompt, str) else "".join(token.text for token in started.prompt_logprobs or ())
+        return prompt if isinstance(prompt, str) and not self._is_cut else "".join(token.text for token in started.prompt_logprobs or ())
 
     def _reason(self, finished: Finished) -> TextReason:
         is_cut = self._is_silent or finished.reason in (FinishReason.LENGTH, FinishReason.DEADLINE)

@@ -213,7 +213,7 @@ def _to_prompt_logprobs(body: ChatCompletionBody | CompletionBody, logprobs: int
     asked = [body.prompt_logprobs]
     if isinstance(body, CompletionBody) and body.echo:
         asked.append(logprobs)
-        if not all(isinstance(prompt, str) for prompt in _split(body.prompt)):
+        if body.truncate_prompt_tokens or not all(isinstance(prompt, str) for prompt in _split(body.prompt)):
             asked.append(0)
     return max((number for number in asked if number is not None), default=None)
 

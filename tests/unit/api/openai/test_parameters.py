@@ -18,6 +18,7 @@ from gateway.engine import (
     JsonSchema,
     Regex,
     Started,
+    TokenLogprob,
     Tokens,
     Tool,
     Unsupported,
@@ -212,6 +213,7 @@ def test_a_prompt_is_scored_only_where_that_is_seen():
     assert asked(text(echo=True, logprobs=3)).sampling.prompt_logprobs == 3
     assert asked(text(echo=True, logprobs=3, prompt_logprobs=5)).sampling.prompt_logprobs == 5
     assert asked(text(echo=True, prompt=[1, 2])).sampling.prompt_logprobs == 0
+    assert asked(text(echo=True, truncate_prompt_tokens=1)).sampling.prompt_logprobs == 0
 
 
 def test_tools_and_the_choice_among_them():
@@ -275,6 +277,12 @@ def test_a_stream_has_the_usage_only_where_it_is_asked_for(make):
     events = (STARTED, Delta("a"), finished())
     assert b"usage" not in streamed(make(stream=True), *events)
     assert b'"usage":{' in streamed(make(stream=True, stream_options={"include_usage": True}), *events)
+
+
+def test_of_a_prompt_that_was_cut_the_echo_has_what_was_read():
+    read = Started(1, prompt_logprobs=(TokenLogprob(1, "i", 0.0),))
+    answer = whole(text(echo=True, truncate_prompt_tokens=1), read, Delta("a"), finished())
+    assert answer["choices"][0]["text"] == "ia"
 
 
 def test_an_echo_begins_with_its_prompt():
