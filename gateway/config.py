@@ -187,6 +187,13 @@ def _contradictions(config: Config) -> Iterator[Problem]:
         if not name.isidentifier():
             yield f"engines.{name}", f"{name!r} is no name for an engine; use letters, digits and _"
     yield from _same_keys(config.auth)
+    yield from _no_engines(config)
+
+
+def _no_engines(config: Config) -> Iterator[Problem]:
+    for alias, engines in config.routes.items():
+        for name in set(engines) - config.engines.keys():
+            yield f"routes.{alias}", f"there is no engine {name!r}; there is {', '.join(config.engines)}"
 
 
 def _no_store(section: str, url: str | None) -> Iterator[Problem]:

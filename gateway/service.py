@@ -48,7 +48,7 @@ class Inference:
     ) -> None:
         self.cache = to_cache(live.config.cache)
         self.visits = Visits()
-        self.routing = Routing(hosting)
+        self.routing = Routing(hosting, live)
         self._hosting = hosting
         self._admission = admission
         self._limiter = limiter

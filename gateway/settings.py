@@ -109,7 +109,10 @@ class AdmissionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration. The first engine is the one that answers where a request names no model."""
+    """The whole configuration. The first engine is the one that answers where a request names no model.
+
+    `routes` are further names of models: each means the first of its engines that can serve.
+    """
 
     server: ServerSettings = ServerSettings()
     cors: CorsSettings = CorsSettings()
@@ -120,4 +123,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
+    routes: dict[str, Annotated[tuple[str, ...], Meta(min_length=1)]] = {}
     warnings: tuple[str, ...] = ()

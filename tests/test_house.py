@@ -60,7 +60,7 @@ LAYERS = {
     "gateway.seat": BOTTOM | {"gateway.config", "gateway.deadline", "gateway.isolation", "gateway.recipes"},
     "gateway.hosting": BOTTOM | {"gateway.config", "gateway.deadline", "gateway.isolation", "gateway.seat"},
     "gateway.live": BOTTOM | {"gateway.auth", "gateway.config"},
-    "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting"},
+    "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting", "gateway.live"},
     "gateway.visits": BOTTOM
     | {
         "gateway.admission",
@@ -168,7 +168,7 @@ def settings() -> list[str]:
     """Every setting by its path, the plugins' own too."""
     found = []
     for section in msgspec.structs.fields(config.Config):
-        if section.name in ("engines", "warnings"):
+        if section.name in ("engines", "routes", "warnings"):
             continue
         found += [f"{section.name}.{field.name}" for field in msgspec.structs.fields(section.type)]
     found += [field.name for field in msgspec.structs.fields(config.EngineSettings)]

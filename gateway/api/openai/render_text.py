@@ -96,7 +96,9 @@ class TextRendering(Rendering):
     def _prompt(self, index: int, started: Started) -> str:
         """Find the text of an answer's prompt; of one that came as tokens, or was cut, only the engine knows it."""
         prompt = self._prompts[index // self._n]
-        return prompt if isinstance(prompt, str) and not self._is_cut else "".join(token.text for token in started.prompt_logprobs or ())
+        if isinstance(prompt, str) and not self._is_cut:
+            return prompt
+        return "".join(token.text for token in started.prompt_logprobs or ())
 
     def _reason(self, finished: Finished) -> TextReason:
         is_cut = self._is_silent or finished.reason in (FinishReason.LENGTH, FinishReason.DEADLINE)

@@ -1,0 +1,83 @@
+"""From names to engines: models by their names, and routes by the first engine that can serve."""
+
+import pytest
+from msgspec import structs
+
+from gateway.auth import ANONYMOUS
+from gateway.config import Config, ConfigError, EngineSettings, read
+from gateway.engine import Unavailable, UnknownModel
+from gateway.hosting import Hosting
+from gateway.live import Live, Rules
+from gateway.routing import Routing
+
+ENGINES = {
+    "first": EngineSettings(plugin="echo", settings={"model": "someone/one"}),
+    "second": EngineSettings(plugin="echo", settings={"model": "two"}),
+}
+ROUTES = {"gpt-4o-mini": ("first", "second"), "gpt-4o": ("second",)}
+SECOND = structs.replace(ANONYMOUS, id="k", models=frozenset({"two"}))
+
+
+@pytest.fixture
+async def hosting():
+    async with Hosting(ENGINES, 5.0) as running:
+        await running.settled.wait()
+        yield running
+
+
+@pytest.fixture
+def routing(hosting):
+    return Routing(hosting, Live(Rules.of(Config(engines=ENGINES, routes=ROUTES))))
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        (None, "one"),
+        ("one", "one"),
+        ("someone/one", "one"),
+        ("first", "one"),
+        ("two", "two"),
+        ("gpt-4o-mini", "one"),
+        ("gpt-4o", "two"),
+    ],
+)
+def test_a_model_has_many_names(routing, name, model):
+    assert routing.find(name, ANONYMOUS)[1].name == model
+    assert routing.name(name) == model
+    if name is not None:
+        assert routing.look(name, ANONYMOUS)[1].name == model
+
+
+async def test_a_route_goes_on_to_the_next_engine_while_the_first_cannot_serve(hosting, routing):
+    await hosting.unload("one")
+    assert routing.find("gpt-4o-mini", ANONYMOUS)[0].name == "second"
+    await hosting.unload("two")
+    with pytest.raises(Unavailable):
+        routing.find("gpt-4o-mini", ANONYMOUS)
+    await hosting.load("one")
+    assert routing.find("gpt-4o-mini", ANONYMOUS)[0].name == "first"
+
+
+def test_a_key_is_routed_to_what_it_may_use(routing):
+    assert routing.find("gpt-4o-mini", SECOND)[1].name == "two"
+    assert routing.find(None, SECOND)[1].name == "two"
+    other = structs.replace(SECOND, models=frozenset({"one"}))
+    with pytest.raises(UnknownModel, match=r"'gpt-4o' for this key; there is 'one', 'gpt-4o-mini'$"):
+        routing.find("gpt-4o", other)
+    with pytest.raises(UnknownModel):
+        routing.look("gpt-4o", other)
+
+
+def test_an_unknown_name_is_answered_with_those_that_there_are(routing):
+    with pytest.raises(UnknownModel, match=r"'none'; there is 'one', 'two', 'gpt-4o-mini', 'gpt-4o'$"):
+        routing.find("none", ANONYMOUS)
+    assert routing.aliases(routing.find("two", ANONYMOUS)[0]) == ("gpt-4o-mini", "gpt-4o")
+
+
+@pytest.mark.parametrize("routes", ['"a" = ["nobody"]', '"a" = []', '"a" = "default"'])
+def test_a_route_to_nowhere_is_refused(tmp_path, routes):
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[engines.default]\nplugin = "echo"\n[routes]\n{routes}\n')
+    with pytest.raises(ConfigError, match=r"routes"):
+        read(str(file))
