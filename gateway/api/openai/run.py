@@ -70,6 +70,9 @@ class Run:
     async def whole(self, card: ModelCard, rendering: Rendering) -> bytes:
         """Run all requests side by side, as many as there are places, and encode their answers."""
         asked = self._asked
+        if len(asked.requests) == 1:
+            only = await self._find(asked.requests[0], rendering)
+            return rendering.to_reply(only.answers, only.usage)
         turns = asyncio.Semaphore(max(1, card.places // asked.made))
 
         async def find(request: GenerateRequest) -> Found:
@@ -113,6 +116,8 @@ class Run:
 
     async def _find(self, request: GenerateRequest, rendering: Rendering) -> Found:
         asked = self._asked
+        if asked.made == 1:
+            return await self._find_one(request, rendering)
         folds: dict[int, Fold] = {}
         failed: dict[int, EngineError] = {}
         async with aclosing(fan_out(self._generate, request, self._asked.made)) as told:
@@ -127,6 +132,16 @@ class Run:
             raise next(iter(failed.values()))
         usage = add_up(answer.finished.usage for answer in answers.values())
         return Found(_best(answers, asked.given) if asked.made > asked.given else answers, usage)
+
+    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> Found:
+        """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
+        fold = Fold()
+        async with aclosing(self._generate(request)) as events:
+            async for event in events:
+                rendering.note(event)
+                fold.add(event)
+        answer = fold.answer()
+        return Found({0: answer}, answer.finished.usage)
 
     def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         return self._inference.generate(self._admit(request))
