@@ -16,6 +16,8 @@ from gateway import gauges, lifecycle
 from gateway.admission import Admission, Terms
 from gateway.api import docs
 from gateway.api.access import Access, requires_scope
+from gateway.api.answers import tell
+from gateway.api.anthropic.controller import AnthropicController
 from gateway.api.guard import Guard
 from gateway.api.health import HealthController
 from gateway.api.metrics import MetricsController
@@ -41,6 +43,7 @@ ROUTES = "llm_gateway.routes"
 _CONTROLLERS = (
     NativeController,
     OpenAIController,
+    AnthropicController,
     ModelController,
     TokenController,
     RequestsController,
@@ -114,13 +117,14 @@ def create_app(config: Config) -> Litestar:
     return app
 
 
-def _answer_problem(_: Request[None, None, State], error: Exception) -> Response[bytes]:
-    """Answer every error in the one shape; log what nobody foresaw."""
+def _answer_problem(request: Request[None, None, State], error: Exception) -> Response[bytes]:
+    """Answer every error in the shape that its path has; log what nobody foresaw."""
     problem = to_problem(error)
     if problem.code == "internal_error":
         logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
     current_record().code = problem.code
-    return Response(problem.body(), status_code=problem.status, headers=problem.headers, media_type="application/json")
+    told = tell(problem, request.scope["path"])
+    return Response(told.body, status_code=told.status, headers=problem.headers, media_type="application/json")
 
 
 def _provide(value: object) -> Provide:
@@ -143,7 +147,15 @@ def _cors(settings: CorsSettings) -> CORSConfig | None:
         allow_headers=list(settings.headers),
         allow_credentials=settings.credentials,
         max_age=settings.max_age,
-        expose_headers=["retry-after", "retry-after-ms", "x-cache", "x-ignored-params", "x-request-id", *RATE_HEADERS],
+        expose_headers=[
+            "retry-after",
+            "retry-after-ms",
+            "request-id",
+            "x-cache",
+            "x-ignored-params",
+            "x-request-id",
+            *RATE_HEADERS,
+        ],
     )
 
 

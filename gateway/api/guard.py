@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage,
 from loguru import logger
 from ulid import ULID
 
+from gateway.api.answers import id_headers, tell
 from gateway.api.problems import Problem
 from gateway.config import ServerSettings
 from gateway.live import Live
@@ -39,7 +40,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         is_bare = scope["method"] == HttpMethod.HEAD
-        answer = _Answer(send, is_bare=is_bare)
+        answer = _Answer(send, scope["path"], is_bare=is_bare)
         request_id.set(answer.id)
         config = self._live.config
         body = _Body(scope, receive, config.server)
@@ -66,8 +67,9 @@ class Guard:
 class _Answer:
     """One answer on its way out: gets the request id, and knows whether it has begun."""
 
-    def __init__(self, send: Send, *, is_bare: bool) -> None:
+    def __init__(self, send: Send, path: str, *, is_bare: bool) -> None:
         self._send = send
+        self._path = path
         self._is_bare = is_bare
         self._begun = False
         self.id = str(ULID())
@@ -76,7 +78,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self._begun = True
             headers = [_with_head(name, value) for name, value in message.get("headers", ())]
-            message["headers"] = [*headers, (b"x-request-id", self.id.encode())]
+            ids = [(name, self.id.encode()) for name in id_headers(self._path)]
+            message["headers"] = [*headers, *ids]
         elif self._is_bare and message["type"] == "http.response.body":
             message["body"] = b""
         await self._send(message)
@@ -86,10 +89,11 @@ class _Answer:
         current_record().code = problem.code
         if self._begun:
             raise problem
+        told = tell(problem, self._path)
         headers = {"content-type": "application/json"} | problem.headers
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": problem.status, "headers": pairs})
-        await self.send({"type": "http.response.body", "body": problem.body(), "more_body": False})
+        await self.send({"type": "http.response.start", "status": told.status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": told.body, "more_body": False})
 
     def let_go(self) -> None:
         """Forget the connection."""

@@ -87,6 +87,8 @@ def _unknown(value: Struct, parts: dict[str, Raw]) -> Iterator[str]:
     """Name the keys of an object that its struct does not know, also in the objects inside it, by their paths."""
     fields = dict(zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True))
     for key, part in parts.items():
+        if key == value.__struct_config__.tag_field:
+            continue
         if key not in fields:
             yield key
             continue

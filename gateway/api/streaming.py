@@ -17,8 +17,18 @@ from gateway.telemetry import current_record
 T = TypeVar("T")
 
 DONE = b"data: [DONE]\n\n"
-_PING = b": ping\n\n"
 _CUT_OFF = "the stream ended before it was finished"
+
+
+class Framing(Struct, frozen=True):
+    """What differs between the streams of the dialects: the ping, the frame of an error, and what says it is over."""
+
+    ping: bytes
+    to_error: Callable[[Problem], bytes]
+    done: bytes = b""
+
+
+PLAIN = Framing(ping=b": ping\n\n", to_error=lambda problem: b"data: " + problem.body() + b"\n\n", done=DONE)
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
@@ -82,7 +92,7 @@ async def _first(events: AsyncGenerator[T, None]) -> T:
 
 
 async def frames(
-    first: object, events: AsyncGenerator[object, None], to_frame: Callable[[T], bytes]
+    first: object, events: AsyncGenerator[object, None], to_frame: Callable[[T], bytes], framing: Framing = PLAIN
 ) -> AsyncGenerator[bytes, None]:
     """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame.
 
@@ -101,12 +111,13 @@ async def frames(
                     yield frame
             _check_finished(last)
         except EngineError as error:
-            yield _error_frame(error)
+            yield _error_frame(error, framing)
         except Exception as error:  # noqa: BLE001 - the status is sent: a frame is all that can still be said
             logger.opt(exception=error).error("a stream failed in a way that nothing foresaw")
-            yield _error_frame(error)
+            yield _error_frame(error, framing)
         else:
-            yield DONE
+            if framing.done:
+                yield framing.done
 
 
 def _comment(standing: Standing) -> bytes:
@@ -139,7 +150,9 @@ class EventStream:
         *,
         pace: Pace,
         headers: Mapping[str, str] | None = None,
+        framing: Framing = PLAIN,
     ) -> None:
+        self._ping = framing.ping
         self._frames = frames
         self._events: AsyncGenerator[object, None] = events
         self._pace = pace
@@ -195,9 +208,9 @@ class EventStream:
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, look, seen)
 
     def _look_idle(self, send: Send) -> None:
-        """Send a comment after an interval that saw no frame, so that nothing between takes the line for dead."""
+        """Send a ping after an interval that saw no frame, so that nothing between takes the line for dead."""
         if self._is_idle and not self._sent % 2:
-            self._pinging = asyncio.create_task(_ping(send))
+            self._pinging = asyncio.create_task(_send_ping(send, self._ping))
         self._is_idle = True
         self._set("ping", self._pace.ping_seconds, self._look_idle, send)
 
@@ -210,8 +223,8 @@ class EventStream:
             self._set("stall", self._pace.stall_seconds, self._look_stalled, self._sent)
 
 
-async def _ping(send: Send) -> None:
-    await send({"type": "http.response.body", "body": _PING, "more_body": True})
+async def _send_ping(send: Send, ping: bytes) -> None:
+    await send({"type": "http.response.body", "body": ping, "more_body": True})
 
 
 async def _disconnect(receive: Receive) -> None:
@@ -219,7 +232,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _error_frame(error: Exception) -> bytes:
+def _error_frame(error: Exception, framing: Framing) -> bytes:
     problem = to_problem(error)
     current_record().code = problem.code
-    return b"data: " + problem.body() + b"\n\n"
+    return framing.to_error(problem)

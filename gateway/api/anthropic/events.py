@@ -1,47 +1,59 @@
 """What `/v1/messages` answers: a message, or the events of a stream that makes one."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+Reason = Annotated[
+    StopReason,
+    Meta(description="The model ended, ran out of tokens or time, wrote a stop sequence, or calls a tool."),
+]
+StopFound = Annotated[str | None, Meta(description="The stop sequence that ended it.", examples=[None])]
+Number = Annotated[int, Meta(description="Which block of the message.", examples=[0])]
 
 
-class UsageBody(Struct, frozen=True):
+class DeltaUsage(Struct, frozen=True):
     """Tokens; those of the prompt that were found in the cache are counted apart."""
 
-    input_tokens: int
-    output_tokens: int
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
+    input_tokens: Annotated[int, Meta(description="Tokens of the prompt that were computed.", examples=[5])]
+    output_tokens: Annotated[int, Meta(description="Tokens of the answer.", examples=[3])]
+    cache_read_input_tokens: Annotated[
+        int, Meta(description="Tokens of the prompt that did not have to be computed again.", examples=[0])
+    ] = 0
+    cache_creation_input_tokens: Annotated[
+        int, Meta(description="Always 0: nothing is paid for what is cached.", examples=[0])
+    ] = 0
 
 
-class MessageUsage(UsageBody, frozen=True):
+class MessageUsage(DeltaUsage, frozen=True):
     """The same, of a whole message."""
 
-    service_tier: Literal["standard"] = "standard"
+    service_tier: Annotated[Literal["standard"], Meta(description="Always `standard`.", examples=["standard"])] = (
+        "standard"
+    )
 
 
 class TextContent(Struct, frozen=True, tag="text"):
     """A run of text."""
 
-    text: str = ""
-    citations: None = None
+    text: Annotated[str, Meta(description="The text.", examples=["Paris."])] = ""
+    citations: Annotated[None, Meta(description="Always null.", examples=[None])] = None
 
 
 class ThinkingContent(Struct, frozen=True, tag="thinking"):
     """What the model thought before it answered; nobody signs it here."""
 
-    thinking: str = ""
-    signature: str = ""
+    thinking: Annotated[str, Meta(description="The thought.", examples=["The question is about geography."])] = ""
+    signature: Annotated[str, Meta(description="Always empty.", examples=[""])] = ""
 
 
 class ToolUseContent(Struct, frozen=True, tag="tool_use"):
     """A call of a tool."""
 
-    id: str
-    name: str
-    input: dict[str, Any] = {}
+    id: Annotated[str, Meta(description="The call's id.", examples=["toolu_1"])]
+    name: Annotated[str, Meta(description="The tool's name.", examples=["get_weather"])]
+    input: Annotated[dict[str, Any], Meta(description="What it is called with.", examples=[{"city": "Paris"}])] = {}
 
 
 Content = TextContent | ThinkingContent | ToolUseContent
@@ -50,13 +62,18 @@ Content = TextContent | ThinkingContent | ToolUseContent
 class MessageReply(Struct, frozen=True, tag="message"):
     """An answer, whole or just begun."""
 
-    id: str
-    model: str
-    content: tuple[Content, ...]
-    stop_reason: StopReason | None
-    stop_sequence: str | None
+    id: Annotated[str, Meta(description="The request's id, marked.", examples=["msg_01KDVXK0M4Q2E6S9ZB3H7TJN5R"])]
+    model: Annotated[str, Meta(description="The model's own name.", examples=["smollm2-135m-instruct"])]
+    content: Annotated[
+        tuple[Content, ...], Meta(description="What was said.", examples=[[{"type": "text", "text": "Paris."}]])
+    ]
+    stop_reason: Annotated[
+        StopReason | None,
+        Meta(description="Why it ended; null where it has just begun.", examples=["end_turn"]),
+    ]
+    stop_sequence: StopFound
     usage: MessageUsage
-    role: Literal["assistant"] = "assistant"
+    role: Annotated[Literal["assistant"], Meta(description="Always `assistant`.", examples=["assistant"])] = "assistant"
 
 
 class MessageStart(Struct, frozen=True, tag="message_start"):
@@ -68,53 +85,58 @@ class MessageStart(Struct, frozen=True, tag="message_start"):
 class BlockStart(Struct, frozen=True, tag="content_block_start"):
     """A block begins."""
 
-    index: int
-    content_block: Content
+    index: Number
+    content_block: Annotated[
+        Content, Meta(description="The block, with nothing in it.", examples=[{"type": "text", "text": ""}])
+    ]
 
 
 class TextDelta(Struct, frozen=True, tag="text_delta"):
     """More of a text."""
 
-    text: str
+    text: Annotated[str, Meta(description="The text.", examples=["Paris"])]
 
 
 class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
     """More of a thought."""
 
-    thinking: str
+    thinking: Annotated[str, Meta(description="The thought.", examples=["The question"])]
 
 
 class InputDelta(Struct, frozen=True, tag="input_json_delta"):
     """More of the JSON text of a tool's input."""
 
-    partial_json: str
+    partial_json: Annotated[str, Meta(description="The text.", examples=['{"city":'])]
 
 
 class BlockDelta(Struct, frozen=True, tag="content_block_delta"):
     """More of a block."""
 
-    index: int
-    delta: TextDelta | ThinkingDelta | InputDelta
+    index: Number
+    delta: Annotated[
+        TextDelta | ThinkingDelta | InputDelta,
+        Meta(description="What is added to it.", examples=[{"type": "text_delta", "text": "Paris"}]),
+    ]
 
 
 class BlockStop(Struct, frozen=True, tag="content_block_stop"):
     """A block is complete."""
 
-    index: int
+    index: Number
 
 
 class Ending(Struct, frozen=True):
     """Why the message ends."""
 
-    stop_reason: StopReason
-    stop_sequence: str | None
+    stop_reason: Reason
+    stop_sequence: StopFound
 
 
 class MessageDelta(Struct, frozen=True, tag="message_delta"):
     """The end, and the tokens of all."""
 
     delta: Ending
-    usage: UsageBody
+    usage: DeltaUsage
 
 
 class MessageStop(Struct, frozen=True, tag="message_stop"):
@@ -125,24 +147,34 @@ class Ping(Struct, frozen=True, tag="ping"):
     """Nothing yet."""
 
 
-class ErrorDetail(Struct, frozen=True):
+class MessageErrorDetail(Struct, frozen=True):
     """What went wrong."""
 
-    type: str
-    message: str
+    type: Annotated[str, Meta(description="The family of the error.", examples=["invalid_request_error"])]
+    message: Annotated[
+        str,
+        Meta(
+            description="What went wrong, for people; begins with the field at fault.",
+            examples=["temperature: expected `float` <= 1.0"],
+        ),
+    ]
 
 
-class ErrorBody(Struct, frozen=True, tag="error"):
+class MessageError(Struct, frozen=True, tag="error"):
     """The body of every error, and the last event of a stream that failed."""
 
-    error: ErrorDetail
-    request_id: str | None = None
+    error: MessageErrorDetail
+    request_id: Annotated[
+        str | None,
+        Meta(description="The request's id, also in two headers.", examples=["01KDVXK0M4Q2E6S9ZB3H7TJN5R"]),
+    ] = None
 
 
 class TokenCount(Struct, frozen=True):
     """The tokens of a conversation."""
 
-    input_tokens: int
+    input_tokens: Annotated[int, Meta(description="The tokens.", examples=[12])]
 
 
-StreamEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | ErrorBody
+StreamEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | MessageError
+EVENTS = (MessageStart, BlockStart, BlockDelta, BlockStop, MessageDelta, MessageStop, Ping, MessageError)

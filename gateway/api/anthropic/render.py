@@ -7,11 +7,12 @@ from gateway.api.anthropic.events import (
     BlockStart,
     BlockStop,
     Content,
+    DeltaUsage,
     Ending,
-    ErrorBody,
-    ErrorDetail,
     InputDelta,
     MessageDelta,
+    MessageError,
+    MessageErrorDetail,
     MessageReply,
     MessageStart,
     MessageStop,
@@ -25,7 +26,6 @@ from gateway.api.anthropic.events import (
     ThinkingDelta,
     TokenCount,
     ToolUseContent,
-    UsageBody,
 )
 from gateway.api.problems import Problem
 from gateway.engine import (
@@ -61,9 +61,14 @@ _ERRORS = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    529: "overloaded_error",
     504: "timeout_error",
 }
 _SERVER_ERRORS = 500
+
+# Anthropic's own status for too much to do, which its clients know as an exception of its own.
+_OVERLOADED = 529
+_OVERLOADS = frozenset({"overloaded", "memory_pressure", "queue_timeout"})
 
 
 class Rendering:
@@ -150,20 +155,27 @@ def to_count(tokens: int) -> bytes:
 
 def to_error(problem: Problem, request_id: str | None = None) -> bytes:
     """Encode the body of an error."""
-    return _encode(_error(problem, request_id))
+    return _encode(error_body(problem, request_id))
 
 
 def to_error_frame(problem: Problem, request_id: str | None = None) -> bytes:
     """Encode the event that ends a stream which failed."""
-    return _frame(_error(problem, request_id))
+    return _frame(error_body(problem, request_id))
 
 
-def _error(problem: Problem, request_id: str | None) -> ErrorBody:
+def to_status(problem: Problem) -> int:
+    """Say the HTTP status of an error."""
+    return _OVERLOADED if problem.code in _OVERLOADS else problem.status
+
+
+def error_body(problem: Problem, request_id: str | None) -> MessageError:
+    """Write the body of an error."""
     kind = _ERRORS.get(problem.status)
     if kind is None:
         kind = "api_error" if problem.status >= _SERVER_ERRORS else "invalid_request_error"
-    message = f"{problem.param}: {problem.message}" if problem.param else problem.message
-    return ErrorBody(ErrorDetail(kind, message), request_id)
+    is_said = problem.param is None or problem.param in problem.message
+    message = problem.message if is_said else f"{problem.param}: {problem.message}"
+    return MessageError(MessageErrorDetail(kind, message), request_id)
 
 
 def _ending(finished: Finished) -> Ending:
@@ -172,8 +184,8 @@ def _ending(finished: Finished) -> Ending:
     return Ending(_REASONS[finished.reason], None)
 
 
-def _to_usage(usage: Usage) -> UsageBody:
-    return UsageBody(usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens, usage.cached_tokens)
+def _to_usage(usage: Usage) -> DeltaUsage:
+    return DeltaUsage(usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens, usage.cached_tokens)
 
 
 def _to_message_usage(usage: Usage) -> MessageUsage:

@@ -5,144 +5,171 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.api.anthropic.blocks import CacheControl, MessageParam, TextBlock
+
 Count = Annotated[int, Meta(ge=1, le=2**31)]
-Stop = Annotated[str, Meta(min_length=1, max_length=512)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=512)]
-
-
-class TextBlock(Struct, frozen=True, tag="text"):
-    """A run of text."""
-
-    text: str
-
-
-class Base64Source(Struct, frozen=True, tag="base64"):
-    """A file's bytes, written in base64."""
-
-    media_type: str
-    data: bytes
-
-
-class UrlSource(Struct, frozen=True, tag="url"):
-    """A file somewhere else."""
-
-    url: str
-
-
-class ImageBlock(Struct, frozen=True, tag="image"):
-    """An image."""
-
-    source: Base64Source | UrlSource
-
-
-class ThinkingBlock(Struct, frozen=True, tag="thinking"):
-    """What the model thought in an earlier turn."""
-
-    thinking: str
-    signature: str = ""
-
-
-class RedactedThinkingBlock(Struct, frozen=True, tag="redacted_thinking"):
-    """The same, unreadable."""
-
-    data: str
-
-
-class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
-    """A call that the model made."""
-
-    id: str
-    name: str
-    input: dict[str, Any]
-
-
-class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
-    """What a tool answered."""
-
-    tool_use_id: str
-    content: str | tuple[TextBlock | ImageBlock, ...] = ""
-    is_error: bool = False
-
-
-Block = TextBlock | ImageBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock
-
-
-class MessageParam(Struct, frozen=True):
-    """One turn of the conversation."""
-
-    role: Literal["user", "assistant"]
-    content: str | tuple[Block, ...]
+StopText = Annotated[str, Meta(min_length=1, max_length=512)]
+Elsewhere = Annotated[
+    dict[str, Any] | list[Any] | str | float | int | bool | None,
+    Meta(
+        description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
+        examples=[None],
+    ),
+]
 
 
 class ToolParam(Struct, frozen=True):
     """A function that the model may call."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
-    input_schema: dict[str, Any]
-    description: str = ""
-    type: Literal["custom"] | None = None
-    cache_control: dict[str, Any] | None = None
+    name: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=128)],
+        Meta(description="What it is called.", examples=["get_weather"]),
+    ]
+    input_schema: Annotated[
+        dict[str, Any] | None,
+        Meta(description="The JSON Schema of what it is called with; required.", examples=[{"type": "object"}]),
+    ] = None
+    description: Annotated[str, Meta(description="What it does.", examples=["Tells the weather of a city."])] = ""
+    type: Annotated[
+        str | None,
+        Meta(description="`custom`, or left out; tools that run on a server are refused.", examples=["custom"]),
+    ] = None
+    strict: Annotated[bool, Meta(description="Refused where it is true.")] = False
+    cache_control: CacheControl = None
 
 
-class ToolChoice(Struct, frozen=True):
+class ToolChoiceParam(Struct, frozen=True):
     """Whether to call a tool, and which."""
 
-    type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
-    disable_parallel_tool_use: bool = False
+    type: Annotated[
+        Literal["auto", "any", "tool", "none"],
+        Meta(description="As the model likes, any of them, the named one, or none.", examples=["auto"]),
+    ]
+    name: Annotated[str | None, Meta(description="The tool to call.", examples=["get_weather"])] = None
+    disable_parallel_tool_use: Annotated[bool, Meta(description="Refused where it is true.")] = False
 
 
 class Thinking(Struct, frozen=True):
     """Whether to think first."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: Count | None = None
+    type: Annotated[
+        Literal["enabled", "disabled", "adaptive"],
+        Meta(description="Refused unless it is `disabled`.", examples=["disabled"]),
+    ]
+    budget_tokens: Annotated[Count | None, Meta(description="The tokens to think in.", examples=[1_024])] = None
 
 
 class OutputFormat(Struct, frozen=True):
     """The JSON Schema that the answer keeps to."""
 
-    type: Literal["json_schema"]
-    schema: dict[str, Any]
+    type: Annotated[Literal["json_schema"], Meta(description="Always `json_schema`.", examples=["json_schema"])]
+    schema: Annotated[dict[str, Any], Meta(description="The schema.", examples=[{"type": "object"}])]
 
 
 class OutputConfig(Struct, frozen=True):
     """How the answer is made."""
 
-    format: OutputFormat | None = None
-    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: Annotated[
+        OutputFormat | None,
+        Meta(
+            description="The shape of the answer. Left out: any text.",
+            examples=[{"type": "json_schema", "schema": {"type": "object"}}],
+        ),
+    ] = None
+    effort: Annotated[
+        Literal["low", "medium", "high", "xhigh", "max"] | None,
+        Meta(description="Refused: the effort of a model cannot be set here.", examples=[None]),
+    ] = None
 
 
 class Metadata(Struct, frozen=True):
-    """What the caller says of its own user; nothing here depends on it."""
+    """What the caller says of its own user; nothing here depends on it, and it is not kept."""
 
-    user_id: Annotated[str, Meta(max_length=512)] | None = None
+    user_id: Annotated[
+        Annotated[str, Meta(max_length=512)] | None, Meta(description="The caller's own user.", examples=["u1"])
+    ] = None
 
 
 class CountBody(Struct, frozen=True, kw_only=True):
     """A conversation."""
 
-    model: ModelName
-    messages: Annotated[tuple[MessageParam, ...], Meta(min_length=1, max_length=2_048)]
-    system: str | tuple[TextBlock, ...] = ""
-    tools: Annotated[tuple[ToolParam, ...], Meta(max_length=256)] = ()
-    tool_choice: ToolChoice | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
-    cache_control: dict[str, Any] | None = None
+    model: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=512)],
+        Meta(description="A model's name, its full id or its engine's name.", examples=["smollm2-135m-instruct"]),
+    ]
+    messages: Annotated[
+        Annotated[tuple[MessageParam, ...], Meta(min_length=1, max_length=2_048)],
+        Meta(
+            description="The conversation. Where the last turn is the assistant's, the answer goes on with it.",
+            examples=[[{"role": "user", "content": "What is the capital of France?"}]],
+        ),
+    ]
+    system: Annotated[
+        str | tuple[TextBlock, ...], Meta(description="What goes before the conversation.", examples=["Be brief."])
+    ] = ""
+    tools: Annotated[
+        Annotated[tuple[ToolParam, ...], Meta(max_length=256)] | None,
+        Meta(
+            description="Functions that the model may call. Left out: none.",
+            examples=[[{"name": "get_weather", "input_schema": {"type": "object"}}]],
+        ),
+    ] = None
+    tool_choice: Annotated[
+        ToolChoiceParam | None,
+        Meta(description="Whether to call a tool. Left out: `auto`.", examples=[{"type": "auto"}]),
+    ] = None
+    thinking: Annotated[
+        Thinking | None,
+        Meta(description="Whether to think first. Left out: as the model does.", examples=[{"type": "disabled"}]),
+    ] = None
+    output_config: Annotated[
+        OutputConfig | None,
+        Meta(description="How the answer is made. Left out: as the model likes.", examples=[{"format": None}]),
+    ] = None
+    cache_control: CacheControl = None
+    context_management: Elsewhere = None
+    mcp_servers: Elsewhere = None
+    speed: Elsewhere = None
 
 
 class MessagesBody(CountBody, frozen=True, kw_only=True):
     """A conversation to answer."""
 
-    max_tokens: Count
-    stream: bool = False
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=2**31)] | None = None
-    stop_sequences: Annotated[tuple[Stop, ...], Meta(max_length=64)] = ()
-    metadata: Metadata | None = None
-    service_tier: Literal["auto", "standard_only"] = "auto"
+    max_tokens: Annotated[Count, Meta(description="Tokens of the answer.", examples=[64])]
+    stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None
+    temperature: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="0 always takes the likeliest token; higher is more varied. Left out: 1.", examples=[0]),
+    ] = None
+    top_p: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(
+            description="Draw from the likeliest tokens that have this probability together. Left out: 1, off.",
+            examples=[0.9],
+        ),
+    ] = None
+    top_k: Annotated[
+        Annotated[int, Meta(ge=0, le=2**31)] | None,
+        Meta(description="Draw from this many of the likeliest tokens. Left out: 0, off.", examples=[40]),
+    ] = None
+    stop_sequences: Annotated[
+        Annotated[tuple[StopText, ...], Meta(max_length=64)] | None,
+        Meta(description="Texts that end the answer; they are cut off. Left out: none.", examples=[["\n\n"]]),
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Meta(description="Taken; nothing here depends on it. Left out: nothing.", examples=[{"user_id": "u1"}]),
+    ] = None
+    service_tier: Annotated[
+        Literal["auto", "standard_only"],
+        Meta(description="Taken; there is one tier here, `standard`.", examples=["auto"]),
+    ] = "auto"
+    container: Elsewhere = None
+    diagnostics: Elsewhere = None
+    inference_geo: Elsewhere = None
+    compaction: Elsewhere = None
+    fallbacks: Elsewhere = None
+    thread: Elsewhere = None
 
 
 messages_decoder = msgspec.json.Decoder(MessagesBody)

@@ -1,31 +1,32 @@
 """From a `/v1/messages` body to the engine's request; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import msgspec
 
-from gateway.api.anthropic.schema import (
+from gateway.api.anthropic.blocks import (
     Base64Source,
     Block,
-    CountBody,
     ImageBlock,
     MessageParam,
-    MessagesBody,
     TextBlock,
-    ToolChoice,
     ToolResultBlock,
     ToolUseBlock,
 )
+from gateway.api.anthropic.parameters import NEEDS, refuse
+from gateway.api.anthropic.schema import CountBody, MessagesBody, ToolChoiceParam, ToolParam
 from gateway.engine import (
+    Capability,
     Chat,
     Constraint,
+    ContextTooLong,
+    EngineError,
     GenerateRequest,
     Image,
     InvalidRequest,
     JsonSchema,
     Message,
-    ModelCard,
     Part,
     Sampling,
     Text,
@@ -37,15 +38,18 @@ from gateway.engine import (
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
+# What Anthropic's own messages begin with; clients look for it.
+_TOO_LONG = "prompt is too long"
+
 # A tool's result has no field for it.
 _FAILED = "Error: "
 
 
-def to_request(body: MessagesBody, card: ModelCard, request_id: str, priority: int = 0) -> GenerateRequest:
+def to_request(body: MessagesBody, request_id: str, priority: int = 0) -> GenerateRequest:
     """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what nobody here can do."""
     return GenerateRequest(
         id=request_id,
-        model=body.model or card.name,
+        model=body.model,
         prompt=to_prompt(body),
         sampling=Sampling(
             max_tokens=body.max_tokens,
@@ -60,18 +64,67 @@ def to_request(body: MessagesBody, card: ModelCard, request_id: str, priority: i
 
 
 def to_prompt(body: CountBody) -> Chat:
-    """Make the conversation of a body."""
-    if body.thinking is not None and body.thinking.type != "disabled":
-        raise Unsupported("thinking cannot be turned on here", param="thinking")
-    if body.messages[-1].role == "assistant":
-        raise Unsupported(
-            "the last message must be the user's: an answer cannot be begun for the model", param="messages"
-        )
+    """Make the conversation of a body; where its last turn is the assistant's, the answer goes on with it."""
+    refuse(body)
     turns = [Message("system", _to_texts(body.system))] if body.system else []
     for number, message in enumerate(body.messages):
         turns += _to_messages(message, f"messages[{number}]")
-    tools = tuple(Tool(tool.name, tool.description, tool.input_schema) for tool in body.tools)
-    return Chat(tuple(turns), tools, _to_choice(body.tool_choice, tools))
+    turns = list(_joined(turns))
+    goes_on = body.messages[-1].role == "assistant"
+    if goes_on:
+        _check_beginning(turns[-1:])
+    tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
+    return Chat(tuple(turns), tools, _to_choice(body.tool_choice, tools), continue_final=goes_on)
+
+
+def reword(error: EngineError, body: CountBody) -> None:
+    """Say in this dialect's words, not in the engine's, which field an error is about."""
+    if isinstance(error, ContextTooLong):
+        what = "input length and `max_tokens` exceed context limit" if error.param == "max_tokens" else _TOO_LONG
+        error.message = f"{what}: {error.message}"
+        error.param = error.param or "messages"
+    elif error.param == Capability.VISION:
+        error.param = _image_path(body)
+    elif isinstance(error, Unsupported):
+        path = next((path for path, need in NEEDS.items() if need == error.param), error.param)
+        error.param = "messages" if path in ("messages.prefill", "token_count") else path
+    if error.param in ("prompt", "chat"):
+        error.param = "messages"
+
+
+def _image_path(body: CountBody) -> str:
+    """Find the first image."""
+    for number, message in enumerate(body.messages):
+        for place, block in enumerate(message.content):
+            if isinstance(block, ImageBlock):
+                return f"messages[{number}].content[{place}]"
+    return "messages"
+
+
+def _joined(turns: Iterable[Message]) -> Iterator[Message]:
+    """Make one turn of those of one role in a row."""
+    for _, run in groupby(turns, lambda turn: turn.role):
+        same = list(run)
+        yield Message(same[0].role, tuple(part for turn in same for part in turn.parts))
+
+
+def _check_beginning(last: list[Message]) -> None:
+    """Refuse a beginning of an answer that no model could go on with."""
+    part = last[0].parts[-1] if last and last[0].role == "assistant" and last[0].parts else None
+    if not isinstance(part, Text) or not part.text:
+        raise InvalidRequest("messages: the final assistant content has to end in text", param="messages")
+    if part.text != part.text.rstrip():
+        raise InvalidRequest("messages: final assistant content cannot end with trailing whitespace", param="messages")
+
+
+def _to_tool(tool: ToolParam, path: str) -> Tool:
+    if tool.type not in (None, "custom"):
+        raise Unsupported("there are no tools of the server's own here", param=f"{path}.type")
+    if tool.strict:
+        raise Unsupported("calls are not held to their schema here", param=f"{path}.strict")
+    if tool.input_schema is None:
+        raise InvalidRequest("this field is required", param=f"{path}.input_schema")
+    return Tool(tool.name, tool.description, tool.input_schema)
 
 
 def _to_texts(content: str | tuple[TextBlock, ...]) -> tuple[Part, ...]:
@@ -119,11 +172,9 @@ def _to_result(block: ToolResultBlock, path: str) -> str:
     return _FAILED + text if block.is_error else text
 
 
-def _to_choice(choice: ToolChoice | None, tools: tuple[Tool, ...]) -> str:
+def _to_choice(choice: ToolChoiceParam | None, tools: tuple[Tool, ...]) -> str:
     if choice is None:
         return "auto"
-    if choice.disable_parallel_tool_use:
-        raise Unsupported("parallel calls cannot be turned off", param="tool_choice.disable_parallel_tool_use")
     if choice.type == "tool":
         if choice.name not in {tool.name for tool in tools}:
             raise InvalidRequest(f"there is no tool {choice.name!r} among tools", param="tool_choice.name")
@@ -135,8 +186,4 @@ def _to_choice(choice: ToolChoice | None, tools: tuple[Tool, ...]) -> str:
 
 def _to_constraint(body: MessagesBody) -> Constraint | None:
     config = body.output_config
-    if config is None:
-        return None
-    if config.effort is not None:
-        raise Unsupported("the effort of a model cannot be set here", param="output_config.effort")
-    return None if config.format is None else JsonSchema(config.format.schema)
+    return None if config is None or config.format is None else JsonSchema(config.format.schema)

@@ -13,6 +13,8 @@ from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, S
 from litestar.openapi.spec.enums import OpenAPIType
 
 from gateway import __version__
+from gateway.api.anthropic.events import EVENTS, MessageReply, TokenCount
+from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
 from gateway.api.health import Alive, Readiness, ServiceHealth
 from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
@@ -36,9 +38,11 @@ Tree = dict[str, Any]
 _BODIES = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ErrorBody)
 _OPENAI = (ChatCompletionBody, ChatReply, ChatChunk, CompletionBody, CompletionReply, ModelParameters, Version)
 _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, TemplateBody, TemplateReply)
-STRUCTS = (*_BODIES, *_OPENAI, *_TOKENS, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
+_ANTHROPIC = (MessagesBody, CountBody, MessageReply, TokenCount, *EVENTS)
+_SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
+STRUCTS = (*_BODIES, *_OPENAI, *_ANTHROPIC, *_TOKENS, *_SERVICE)
 HEADERS = {
-    "x-request-id": "The request's id; the log has it too.",
+    "x-request-id": "The request's id; the log has it too. Anthropic's routes say it as `request-id` as well.",
     "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
     "x-should-retry": "`false` where another try would fail in the same way.",
     "retry-after": "Seconds until another try makes sense.",
@@ -52,13 +56,16 @@ _ABOUT = """One dependable HTTP service in front of language models that run on 
 The same document in other clothes: [Scalar](/schema), [Swagger UI](/docs), [ReDoc](/redoc),
 [JSON](/schema/openapi.json).
 
-Every error has the body `ErrorBody`, and every answer the header `x-request-id`. Where the service has keys, send one:
-`Authorization: Bearer KEY`, or `x-api-key: KEY`."""
+Every error has the body `ErrorBody`, on Anthropic's routes `MessageError`, and every answer the header
+`x-request-id`. Where the service has keys, send one: `Authorization: Bearer KEY`, or `x-api-key: KEY`."""
 _TAGS = {
     "generate": "Go on with a text, or answer a conversation. A sampling parameter that is left out is what the service"
     " is configured with, else what the model's own generation config says, else what its description says.",
     "openai": "OpenAI's API, also without `/v1`. What is left out is what the model's own generation config says, else"
     " what OpenAI documents: temperature 1, and no cut-off or penalty.",
+    "anthropic": "Anthropic's API. What is left out is what the model's own generation config says, else what Anthropic"
+    " documents: temperature 1, and no cut-off. Of its headers, `anthropic-version` and `anthropic-beta` are taken and"
+    " change nothing: what a beta adds to the body is honoured, refused or named in `x-ignored-params` by itself.",
     "models": "What is served here; load and unload.",
     "tokens": "What a model reads: tokens, and conversations as their templates write them. In the words of vLLM's and"
     " llama.cpp's servers.",
@@ -66,6 +73,7 @@ _TAGS = {
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",
 }
+_ERRORS = [{"$ref": f"#/components/schemas/{name}"} for name in ("ErrorBody", "MessageError")]
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 # The headers that an error of this status may have beside its id.
 _HINTS = {
@@ -75,6 +83,7 @@ _HINTS = {
     "429": ("retry-after", "retry-after-ms", *RATE_HEADERS),
     "500": ("x-should-retry",),
     "503": ("retry-after", "x-should-retry"),
+    "529": ("retry-after",),
     "504": ("x-should-retry",),
 }
 
@@ -130,7 +139,7 @@ def _complete(answers: Tree) -> None:
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         if status == "400" and "$ref" not in schema:
             answer["content"] = _ERROR
-        hints = _HINTS.get(status, ()) if schema == _ERROR["application/json"]["schema"] else ()
+        hints = _HINTS.get(status, ()) if schema in _ERRORS else ()
         names = ("x-request-id", *hints)
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         answer["headers"] = headers | answer.get("headers", {})

@@ -10,12 +10,13 @@ from msgspec import Meta, Struct
 
 from gateway import __version__
 from gateway.api.access import caller_of
+from gateway.api.anthropic.parameters import sort_out
 from gateway.api.names import Name, Owner, full_name
 from gateway.api.native.schema import ModelList, ModelObject
 from gateway.api.openai.controller import name_operation
 from gateway.api.openai.parameters import KINDS, honoured, refused, taken
 from gateway.api.refusals import KEY, refusals
-from gateway.engine import ModelCard, UnknownModel
+from gateway.engine import ModelCard
 from gateway.hosting import Seat
 from gateway.service import Inference
 
@@ -78,7 +79,7 @@ class ModelController(Controller):
     ) -> ModelList:
         """List the models that the caller may use."""
         cards = inference.routing.cards(caller_of(request.scope))
-        return ModelList("list", [_to_object(seat, card) for seat, card in cards])
+        return ModelList("list", [_to_object(inference, seat, card) for seat, card in cards])
 
     @get(
         [
@@ -97,7 +98,7 @@ class ModelController(Controller):
         self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
     ) -> ModelObject:
         """Show a model that the caller may use."""
-        return _to_object(*_find(request, inference, owner, name))
+        return _to_object(inference, *_find(request, inference, owner, name))
 
     @get(
         ["/v1/models/{name:str}/capabilities", "/v1/models/{owner:str}/{name:str}/capabilities"],
@@ -110,7 +111,7 @@ class ModelController(Controller):
     async def show_capabilities(
         self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
     ) -> ModelParameters:
-        """Show what a model honours of the parameters that OpenAI's routes have; the same table refuses the others."""
+        """Show what a model honours of the parameters that each route has; the same tables refuse the others."""
         return to_parameters(_find(request, inference, owner, name)[1])
 
     @get(
@@ -134,27 +135,22 @@ def to_parameters(card: ModelCard) -> ModelParameters:
         routes={
             route: Parameters(tuple(honoured(kind, card)), tuple(taken(kind)), tuple(refused(kind, card)))
             for route, kind in KINDS.items()
-        },
+        }
+        | {"messages": Parameters(*sort_out(card))},
     )
 
 
 def _find(request: Request[None, None, State], inference: Inference, owner: str, name: str) -> tuple[Seat, ModelCard]:
     """Find a model that the caller may use, loaded or not; raise `UnknownModel`."""
-    wanted = full_name(owner, name)
-    cards = inference.routing.cards(caller_of(request.scope))
-    for seat, card in cards:
-        if seat.answers_to(wanted) is card:
-            return seat, card
-    names = ", ".join(repr(card.name) for _, card in cards) or "none"
-    raise UnknownModel(f"there is no model {wanted!r}; there is {names}", param="model")
+    return inference.routing.look(full_name(owner, name), caller_of(request.scope))
 
 
-def _to_object(seat: Seat, card: ModelCard) -> ModelObject:
+def _to_object(inference: Inference, seat: Seat, card: ModelCard) -> ModelObject:
     return ModelObject(
         id=card.name,
         created=_STARTED,
         owned_by=card.owner,
-        aliases=card.aliases,
+        aliases=(*card.aliases, *inference.routing.aliases(seat)) if card is seat.cards[0] else card.aliases,
         engine=seat.name,
         loaded=seat.engine is not None,
         context_window=card.context_window,

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
+from anthropic.types.shared import ErrorResponse
+from pydantic import TypeAdapter
 
-from gateway.api.anthropic.render import PING, Rendering, to_count, to_error, to_error_frame
+from gateway.api.anthropic.render import PING, Rendering, to_count, to_error, to_error_frame, to_status
 from gateway.api.problems import TABLE, Problem
 from gateway.engine import Delta, Finished, FinishReason, Started, ToolDelta, Usage, collect
 
@@ -16,6 +19,9 @@ KINDS = {
 }  # fmt: skip
 
 
+EVENT = TypeAdapter(RawMessageStreamEvent)
+
+
 def finished(reason=FinishReason.STOP, stop=None):
     return Finished(reason, Usage(7, 3, 2), stop)
 
@@ -23,7 +29,11 @@ def finished(reason=FinishReason.STOP, stop=None):
 def stream(*events):
     rendering = Rendering("m", "1")
     body = b"".join(rendering.to_frame(event) for event in events)
-    return [read(frame) for frame in body.split(b"\n\n")[:-1]]
+    told = [read(frame) for frame in body.split(b"\n\n")[:-1]]
+    for event in told:
+        if event["type"] != "ping":  # the SDK's types do not know it; its reader does
+            EVENT.validate_python(event, strict=True)
+    return told
 
 
 def read(frame):
@@ -38,7 +48,9 @@ async def whole(*events):
         for event in events:
             yield event
 
-    return json.loads(Rendering("m", "1").to_reply(await collect(told())))
+    answer = json.loads(Rendering("m", "1").to_reply(await collect(told())))
+    Message.model_validate(answer, strict=True)
+    return answer
 
 
 def message(**fields):
@@ -159,6 +171,18 @@ def test_every_error_is_of_a_kind_that_clients_know(code):
     assert kind in KINDS
 
 
+def test_an_error_says_its_field_once():
+    body = json.loads(to_error(Problem("invalid_value", "a.b: expected more", param="a.b")))
+    assert body["error"]["message"] == "a.b: expected more"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("overloaded", 529), ("queue_timeout", 529), ("draining", 503), ("invalid_value", 400)]
+)
+def test_too_much_to_do_has_anthropics_own_status(code, status):
+    assert to_status(Problem(code)) == status
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -181,3 +205,5 @@ def test_an_error_is_of_its_status_kind_also_in_a_stream(code, kind):
 def test_a_ping_and_a_count():
     assert PING == b'event: ping\ndata: {"type":"ping"}\n\n'
     assert json.loads(to_count(12)) == {"input_tokens": 12}
+    MessageTokensCount.model_validate_json(to_count(12), strict=True)
+    ErrorResponse.model_validate_json(to_error(Problem("invalid_value")), strict=True)

@@ -13,7 +13,6 @@ from gateway.engine import (
     InvalidRequest,
     JsonSchema,
     Message,
-    ModelCard,
     Sampling,
     Text,
     Tool,
@@ -22,7 +21,6 @@ from gateway.engine import (
     Unsupported,
 )
 
-CARD = ModelCard(name="m", context_window=9, capabilities=frozenset())
 TOOL = {"name": "f", "description": "Does f.", "input_schema": {"type": "object"}}
 USER = {"role": "user", "content": "hi"}
 
@@ -32,7 +30,7 @@ def decode(**fields):
 
 
 def ask(**fields):
-    return to_request(decode(**fields), CARD, "1")
+    return to_request(decode(**fields), "1")
 
 
 def messages(*told):
@@ -109,6 +107,7 @@ def test_thinking_turned_off_is_as_it_is():
     assert ask(thinking={"type": "disabled"}) == ask()
 
 
+CALL = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
 LINK = {"type": "image", "source": {"type": "url", "url": "https://example.com/x.png"}}
 PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
 SEEN = {"type": "tool_result", "tool_use_id": "c", "content": [PIXEL]}
@@ -121,7 +120,8 @@ SEEN = {"type": "tool_result", "tool_use_id": "c", "content": [PIXEL]}
         ({"output_config": {"effort": "low"}}, "output_config.effort"),
         ({"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
          "tool_choice.disable_parallel_tool_use"),
-        ({"messages": [USER, {"role": "assistant", "content": "I"}]}, "messages"),
+        ({"tools": [TOOL | {"type": "web_search_20250305"}]}, "tools[0].type"),
+        ({"tools": [TOOL | {"strict": True}]}, "tools[0].strict"),
         ({"messages": [{"role": "user", "content": [LINK]}]}, "messages[0].content[0].source"),
         (
             {"messages": [{"role": "user", "content": [SEEN]}]},
@@ -140,6 +140,12 @@ def test_what_nobody_here_can_do_is_refused_by_name(fields, param):
     [
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice.name"),
+        ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
+        ({"messages": [USER, {"role": "assistant", "content": "I "}]}, "messages"),
+        ({"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "I\n"}]}]}, "messages"),
+        ({"messages": [USER, {"role": "assistant", "content": ""}]}, "messages"),
+        ({"messages": [USER, {"role": "assistant", "content": []}]}, "messages"),
+        ({"messages": [USER, {"role": "assistant", "content": [CALL]}]}, "messages"),
     ],
 )
 def test_what_contradicts_itself_is_refused_by_name(fields, param):
@@ -153,7 +159,7 @@ def test_what_contradicts_itself_is_refused_by_name(fields, param):
     [
         {"max_tokens": 0},
         {"messages": []},
-        {"messages": [{"role": "system", "content": "x"}]},
+        {"messages": [{"role": "tool", "content": "x"}]},
         {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
         {"temperature": 1.5},
         {"top_k": -1},
@@ -166,6 +172,26 @@ def test_what_contradicts_itself_is_refused_by_name(fields, param):
 def test_what_has_no_meaning_is_refused(fields):
     with pytest.raises(msgspec.ValidationError):
         decode(**fields)
+
+
+def test_an_answer_goes_on_with_the_last_turn_where_that_is_the_assistants():
+    turns = [USER, {"role": "assistant", "content": "I am"}]
+    assert ask(messages=turns).prompt == Chat(
+        (Message("user", (Text("hi"),)), Message("assistant", (Text("I am"),))), continue_final=True
+    )
+    assert not ask().prompt.continue_final
+
+
+def test_turns_of_one_role_in_a_row_are_one():
+    assert messages(USER, {"role": "user", "content": "there"}) == (Message("user", (Text("hi"), Text("there"))),)
+
+
+def test_a_system_turn_may_come_in_the_middle():
+    assert [turn.role for turn in messages(USER, {"role": "system", "content": "x"}, USER)] == [
+        "user",
+        "system",
+        "user",
+    ]
 
 
 def test_tokens_are_counted_of_the_same_conversation():

@@ -10,24 +10,32 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from gateway.api import health, problems
+from gateway.api.anthropic import blocks, events
+from gateway.api.anthropic import schema as anthropic_schema
+from gateway.api.anthropic.render import to_status
 from gateway.api.docs import Description
 from gateway.api.native import schema
 from gateway.api.openai import messages, models, reply
 from gateway.api.openai import schema as openai_schema
-from gateway.api.problems import TABLE, ErrorBody
+from gateway.api.problems import TABLE, ErrorBody, Problem
 from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
 from gateway.config import Config, EngineSettings, ServerSettings
 from gateway.limits import RATE_HEADERS
 
 PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs", "/redoc")
+MESSAGES = ("/v1/messages", "/v1/messages/count_tokens")
 ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
-    for module in (schema, health, problems, openai_schema, messages, models, reply, tokens_schema)
+    for module in (
+        *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema),
+        *(anthropic_schema, blocks, events),
+    )
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 }
+USER = [{"role": "user", "content": "one"}]
 FIELDS = [(struct, field.encode_name) for struct in STRUCTS for field in msgspec.structs.fields(STRUCTS[struct])]
 BODY_FIELDS = [field for struct, field in FIELDS if struct == "GenerateBody"]
 
@@ -58,7 +66,12 @@ def bodies(operations):
 
 
 def is_error(answer) -> bool:
-    return answer["content"].get("application/json", {}).get("schema") == {"$ref": "#/components/schemas/ErrorBody"}
+    schema = answer["content"].get("application/json", {}).get("schema", {})
+    return schema.get("$ref", "").rpartition("/")[2] in ("ErrorBody", "MessageError")
+
+
+def is_anthropics(answer) -> bool:
+    return is_error(answer) and answer["content"]["application/json"]["schema"]["$ref"].endswith("MessageError")
 
 
 def test_the_document_is_openapi_3_1(document):
@@ -119,7 +132,7 @@ def test_every_example_is_what_its_struct_decodes(operations):
     assert checked > len(TABLE)
 
 
-@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions", "/v1/completions", *MESSAGES])
 def test_every_example_of_a_request_is_answered(service, document, path):
     examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
     answers = [service.client.post(path, json=example["value"]) for example in examples.values()]
@@ -150,10 +163,25 @@ def test_the_example_of_a_stream_in_openais_dialect_is_one(operations, name, kin
     assert named == [kind.__name__, "ErrorBody"]
 
 
+def test_the_example_of_a_stream_in_anthropics_dialect_is_one(operations):
+    media = operations["messages"]["responses"]["200"]["content"]["text/event-stream"]
+    *frames, end = media["examples"]["stream"]["value"].split("\n\n")
+    assert end == ""
+    told = [frame.removeprefix("event: ").split("\ndata: ") for frame in frames]
+    assert [name for name, _ in told][-2:] == ["message_delta", "message_stop"]
+    for name, text in told:
+        assert msgspec.json.decode(text, type=events.StreamEvent).__struct_config__.tag == name
+    named = [kind["$ref"].rpartition("/")[2] for kind in media["schema"]["contentSchema"]["anyOf"]]
+    assert named == [kind.__name__ for kind in events.EVENTS]
+
+
 def test_every_code_that_a_client_can_get_has_an_example(operations):
     found = set()
     for status, answer in answers(operations):
         for code, example in answer["content"]["application/json"]["examples"].items() if is_error(answer) else ():
+            if is_anthropics(answer):
+                assert to_status(Problem(code)) == int(status)
+                continue
             body = msgspec.convert(example["value"], ErrorBody)
             assert TABLE[code] == (int(status), body.error.type)
             assert body.error.code == code
@@ -170,7 +198,7 @@ def test_every_answer_names_its_headers(document, operations):
     for status, answer in answers(operations):
         assert "x-request-id" in answer["headers"]
         assert ("allow" in answer["headers"]) == (status == "405")
-        assert ("retry-after" in answer["headers"]) == (status in ("429", "503") and is_error(answer))
+        assert ("retry-after" in answer["headers"]) == (status in ("429", "503", "529") and is_error(answer))
         assert ("www-authenticate" in answer["headers"]) == (status == "401")
         assert (set(RATE_HEADERS) <= answer["headers"].keys()) == (status == "429")
         assert ("x-should-retry" in answer["headers"]) == (status in ("409", "500", "503", "504") and is_error(answer))
@@ -191,6 +219,10 @@ def test_the_documented_headers_are_sent(service):
         ("chatCompletions", "POST", "/v1/chat/completions", {"messages": []}),
         ("completions", "POST", "/v1/completions", {"prompt": ["one", "two"], "n": 2}),
         ("completionsUnversioned", "POST", "/completions", {"prompt": "one", "audio": 1, "suffix": "a"}),
+        ("messages", "POST", "/v1/messages", {"model": "echo", "max_tokens": 9, "messages": USER}),
+        ("messages", "POST", "/v1/messages", {"model": "echo", "messages": USER}),
+        ("messages", "POST", "/v1/messages", {"model": "none", "max_tokens": 9, "messages": USER}),
+        ("countTokens", "POST", "/v1/messages/count_tokens", {"model": "echo", "messages": USER}),
         ("listModels", "GET", "/v1/models", None),
         ("listModelsUnversioned", "GET", "/models", None),
         ("showModel", "GET", "/v1/models/echo", None),

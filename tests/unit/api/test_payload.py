@@ -52,6 +52,17 @@ def test_unknown_keys_further_inside_are_told_by_their_paths():
     assert value.items == (Inner(1), Inner(1))
 
 
+def test_the_tag_of_an_object_is_no_unknown_key():
+    class Tagged(msgspec.Struct, tag="tagged"):
+        text: str
+
+    class Holder(msgspec.Struct):
+        items: tuple[Tagged, ...]
+
+    body = b'{"items":[{"type":"tagged","text":"a"},{"type":"tagged","text":"b","type2":1}]}'
+    assert Payload(body).decode(msgspec.json.Decoder(Holder))[1] == ["items[1].type2"]
+
+
 def test_of_a_list_that_comes_twice_the_last_counts():
     assert decode('{"items":[{"number":1,"a":1},{"number":2}],"items":[{"number":3,"b":1}]}')[1] == ["items[0].b"]
 

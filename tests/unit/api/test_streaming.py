@@ -8,7 +8,7 @@ from loguru import logger
 from opentelemetry.trace import INVALID_SPAN
 
 from gateway.api.problems import Problem
-from gateway.api.streaming import DONE, EventStream, Pace, first_event, frames, while_connected
+from gateway.api.streaming import DONE, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.engine import Delta, EngineError, Finished, FinishReason, Overloaded, Started, Usage
 from gateway.telemetry.context import open_record
 
@@ -98,6 +98,14 @@ async def test_an_error_is_the_last_frame(error, expected):
     assert b"secret" not in last
     assert record.code == expected
     assert engine.closed
+
+
+async def test_a_dialect_frames_an_error_and_the_end_as_it_likes():
+    quiet = Framing(ping=b"p", to_error=lambda problem: problem.code.encode())
+    for engine, last in ((Engine(STARTED, Delta("a"), FINISHED), []), (Engine(STARTED, Delta("a")), [b"engine_error"])):
+        events = engine.generate()
+        told = [frame async for frame in frames(await anext(events), events, to_frame, quiet)]
+        assert told == [b"a", *last]
 
 
 async def test_a_stream_without_finished_is_no_whole_one():

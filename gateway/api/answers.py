@@ -1,0 +1,33 @@
+"""How an error is told on a path: in the words of the dialect that is spoken there."""
+
+from msgspec import Struct
+
+from gateway.api.anthropic.render import to_error, to_status
+from gateway.api.problems import Problem
+from gateway.telemetry import request_id
+
+_MESSAGES = "/v1/messages"
+
+
+class Told(Struct, frozen=True):
+    """The answer that tells of an error."""
+
+    status: int
+    body: bytes
+
+
+def tell(problem: Problem, path: str) -> Told:
+    """Write the answer that tells of `problem`."""
+    if _speaks_anthropic(path):
+        return Told(to_status(problem), to_error(problem, request_id.get()))
+    return Told(problem.status, problem.body())
+
+
+def id_headers(path: str) -> tuple[bytes, ...]:
+    """Name the headers that hold the request's id; Anthropic's clients know one of their own."""
+    return (b"x-request-id", b"request-id") if _speaks_anthropic(path) else (b"x-request-id",)
+
+
+def _speaks_anthropic(path: str) -> bool:
+    """Tell whether a path is one of Anthropic's API."""
+    return path == _MESSAGES or path.startswith(f"{_MESSAGES}/")

@@ -1,0 +1,91 @@
+"""What the messages of a conversation hold in Anthropic's words."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+CacheControl = Annotated[
+    dict[str, Any] | None,
+    Meta(
+        description="Taken, and without effect: what prompts have in common is cached anyway.",
+        examples=[{"type": "ephemeral"}],
+    ),
+]
+
+
+class TextBlock(Struct, frozen=True, tag="text"):
+    """A run of text."""
+
+    text: Annotated[str, Meta(description="The text.", examples=["What is the capital of France?"])]
+    cache_control: CacheControl = None
+
+
+class Base64Source(Struct, frozen=True, tag="base64"):
+    """A file's bytes, written in base64."""
+
+    media_type: Annotated[str, Meta(description="What kind of file.", examples=["image/png"])]
+    data: Annotated[bytes, Meta(description="The bytes.", examples=["iVBORw0KGgo="])]
+
+
+class UrlSource(Struct, frozen=True, tag="url"):
+    """A file somewhere else; refused, for nothing is fetched here."""
+
+    url: Annotated[str, Meta(description="Where it is.", examples=["https://example.com/cat.png"])]
+
+
+class ImageBlock(Struct, frozen=True, tag="image"):
+    """An image."""
+
+    source: Annotated[
+        Base64Source | UrlSource,
+        Meta(
+            description="The file.",
+            examples=[{"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}],
+        ),
+    ]
+    cache_control: CacheControl = None
+
+
+class ThinkingBlock(Struct, frozen=True, tag="thinking"):
+    """What the model thought in an earlier turn; it is not shown to the model again."""
+
+    thinking: Annotated[str, Meta(description="The thought.", examples=["The question is about geography."])]
+    signature: Annotated[str, Meta(description="Not looked at.", examples=[""])] = ""
+
+
+class RedactedThinkingBlock(Struct, frozen=True, tag="redacted_thinking"):
+    """The same, unreadable."""
+
+    data: Annotated[str, Meta(description="Not looked at.", examples=["EmwKAhgB"])]
+
+
+class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
+    """A call that the model made."""
+
+    id: Annotated[str, Meta(description="The call's id.", examples=["toolu_1"])]
+    name: Annotated[str, Meta(description="The tool's name.", examples=["get_weather"])]
+    input: Annotated[dict[str, Any], Meta(description="What it was called with.", examples=[{"city": "Paris"}])]
+    cache_control: CacheControl = None
+
+
+class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
+    """What a tool answered."""
+
+    tool_use_id: Annotated[str, Meta(description="The id of the call.", examples=["toolu_1"])]
+    content: Annotated[
+        str | tuple[TextBlock | ImageBlock, ...], Meta(description="The answer, as text.", examples=["18 degrees"])
+    ] = ""
+    is_error: Annotated[bool, Meta(description="Whether the tool failed.")] = False
+    cache_control: CacheControl = None
+
+
+Block = TextBlock | ImageBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock
+
+
+class MessageParam(Struct, frozen=True):
+    """One turn of the conversation; turns of one role in a row are one turn."""
+
+    role: Annotated[Literal["user", "assistant", "system"], Meta(description="Who said it.", examples=["user"])]
+    content: Annotated[
+        str | tuple[Block, ...], Meta(description="What was said.", examples=["What is the capital of France?"])
+    ]

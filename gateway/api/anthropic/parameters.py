@@ -1,0 +1,69 @@
+"""The table of Anthropic's parameters: what each needs of a model, and what is done with it here.
+
+It is what refuses a parameter, and what `GET /v1/models/{id}/capabilities` shows.
+"""
+
+from gateway.api.anthropic.schema import CountBody, MessagesBody, Thinking
+from gateway.engine import Capability, ModelCard, Unsupported
+
+# Parameter -> what a model must be capable of. A part of a parameter has its path.
+NEEDS = {
+    "messages": Capability.CHAT,
+    "messages.prefill": Capability.CONTINUE_FINAL,
+    "messages.image": Capability.VISION,
+    "max_tokens": Capability.MAX_TOKENS,
+    "temperature": Capability.TEMPERATURE,
+    "top_p": Capability.TOP_P,
+    "top_k": Capability.TOP_K,
+    "stop_sequences": Capability.STOP,
+    "tools": Capability.TOOLS,
+    "tool_choice": Capability.TOOLS,
+    "output_config.format": Capability.JSON_SCHEMA,
+}
+
+# Taken, and without effect: what its description says holds whatever it is.
+TAKEN = frozenset({"cache_control", "metadata", "service_tier"})
+
+# Not done by anybody here, and the values that ask for nothing; `null` never does.
+REFUSED: dict[str, tuple[object, ...]] = {
+    "compaction": (),
+    "container": (),
+    "context_management": ({}, {"edits": []}),
+    "diagnostics": (),
+    "fallbacks": ([],),
+    "inference_geo": (),
+    "mcp_servers": ([],),
+    "output_config.effort": (),
+    "speed": ("standard",),
+    "thinking": (Thinking("disabled"),),
+    "thread": (),
+    "tool_choice.disable_parallel_tool_use": (False,),
+}
+
+
+def refuse(body: CountBody) -> None:
+    """Raise `Unsupported`, naming it, where a body asks for what nobody here does."""
+    for path, neutral in REFUSED.items():
+        value: object = body
+        for name in path.split("."):
+            value = getattr(value, name, None)
+        if value is not None and value not in neutral:
+            raise Unsupported(f"{path} is not supported here", param=path)
+
+
+def sort_out(card: ModelCard) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """List the parameters that a model honours, those that are taken without effect, and those that are refused."""
+    honoured: list[str] = []
+    refused: list[str] = []
+    for name in MessagesBody.__struct_fields__:
+        if name in TAKEN:
+            continue
+        for path in _paths(name):
+            is_able = path not in REFUSED and (path not in NEEDS or NEEDS[path] in card.capabilities)
+            (honoured if is_able else refused).append(path)
+    return tuple(honoured), tuple(name for name in MessagesBody.__struct_fields__ if name in TAKEN), tuple(refused)
+
+
+def _paths(name: str) -> list[str]:
+    """List what the table says of a parameter and its parts."""
+    return [path for path in (*NEEDS, *REFUSED) if path.partition(".")[0] == name] or [name]

@@ -1,0 +1,26 @@
+"""Each path tells of an error in its own dialect, wherever the error comes from."""
+
+import pytest
+
+from gateway.api.answers import id_headers, tell
+from gateway.api.problems import Problem
+
+ANTHROPICS = ("/v1/messages", "/v1/messages/", "/v1/messages/count_tokens", "/v1/messages/none")
+OTHERS = ("/v1/generate", "/v1/chat/completions", "/v1/messagesque", "/messages", "")
+
+
+@pytest.mark.parametrize("path", ANTHROPICS)
+def test_anthropics_paths_tell_in_anthropics_words(path):
+    told = tell(Problem("overloaded", "so it is"), path)
+    assert told.status == 529
+    assert b'"type":"overloaded_error"' in told.body
+    assert told.body.startswith(b'{"type":"error"')
+    assert id_headers(path) == (b"x-request-id", b"request-id")
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_the_others_tell_in_openais(path):
+    problem = Problem("overloaded", "so it is")
+    told = tell(problem, path)
+    assert (told.status, told.body) == (503, problem.body())
+    assert id_headers(path) == (b"x-request-id",)
