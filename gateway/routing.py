@@ -30,13 +30,13 @@ class Routing:
         return [(seat, card) for seat in self._hosting.seats for card in seat.cards if caller.may_use(card)]
 
     def look(self, model: str, caller: Caller) -> tuple[Seat, ModelCard]:
-        """Find a model, loaded or not; raise `UnknownModel`."""
+        """Find a model, loaded or not; raise `UnknownModel`, or `Unavailable` where it may yet appear."""
         cards = self.cards(caller)
         for name in self._engines(model) or (model,):
             for seat, card in cards:
                 if seat.answers_to(name) is card:
                     return seat, card
-        raise UnknownModel(f"there is no model {model!r}; there is {self._names(caller)}", param="model")
+        return self.find(model, caller)
 
     def find(self, model: str | None, caller: Caller) -> tuple[Seat, ModelCard]:
         """Find who serves `model`, or the caller's first where it is `None`; raise `UnknownModel` or `Unavailable`."""

@@ -15,7 +15,7 @@ from gateway.api.names import Name, Owner, full_name
 from gateway.api.native.schema import ModelList, ModelObject
 from gateway.api.openai.controller import name_operation
 from gateway.api.openai.parameters import KINDS, honoured, refused, taken
-from gateway.api.refusals import KEY, refusals
+from gateway.api.refusals import ENGINE, KEY, refusals
 from gateway.engine import ModelCard
 from gateway.hosting import Seat
 from gateway.service import Inference
@@ -92,7 +92,7 @@ class ModelController(Controller):
         tags=["models"],
         summary="Show a model",
         response_description="The model.",
-        responses=refusals(*KEY, "model_not_found"),
+        responses=refusals(*KEY, *ENGINE),
     )
     async def show_model(
         self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
@@ -106,7 +106,7 @@ class ModelController(Controller):
         tags=["models"],
         summary="Show what a model honours",
         response_description="The parameters.",
-        responses=refusals(*KEY, "model_not_found"),
+        responses=refusals(*KEY, *ENGINE),
     )
     async def show_capabilities(
         self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
