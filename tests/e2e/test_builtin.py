@@ -16,6 +16,8 @@ def gateway():
     with Service(ENGINE="", ready=False) as running:
         running.wait_for("/livez")
         running.wait_for("/readyz", seconds=180)
+        # All is made anew: what is kept says that nothing of its prompt was read.
+        running.client.headers["cache-control"] = "no-store"
         yield running
 
 
