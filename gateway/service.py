@@ -137,6 +137,7 @@ class Inference:
                 except DeadlineExceeded:
                     if watch.started is None:
                         raise
+                    visit.headers["x-finish-detail"] = FinishReason.DEADLINE
                     last = Finished(FinishReason.DEADLINE, watch.usage)
                     watch.see(last)
                     yield last

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from gateway.api.streaming import DONE
 
+_HEADERS = ("x-cache", "x-finish-detail", "x-ignored-params")
+
 
 class Asked(Struct, frozen=True):
     """A body, and examples of it."""
@@ -55,7 +57,7 @@ def _answered(answered: Answered, streamed: Streamed) -> OpenAPIResponse:
     )
     return OpenAPIResponse(
         description="The answer: whole, or as a stream of frames.",
-        headers={"x-ignored-params": Reference("#/components/headers/x-ignored-params")},
+        headers={name: Reference(f"#/components/headers/{name}") for name in _HEADERS},
         content={
             "application/json": OpenAPIMediaType(schema=_reference(answered.kind), examples={"whole": whole}),
             "text/event-stream": OpenAPIMediaType(schema=_frames(streamed), examples={"stream": stream}),

@@ -192,9 +192,11 @@ def test_every_code_that_a_client_can_get_has_an_example(operations):
 def test_every_answer_names_its_headers(document, operations):
     assert set(document["components"]["headers"]) == {
         *("x-request-id", "x-ignored-params", "x-should-retry", "retry-after", "retry-after-ms", "allow"),
-        *("www-authenticate", *RATE_HEADERS),
+        *("www-authenticate", "x-cache", "x-finish-detail", *RATE_HEADERS),
     }
-    assert "x-ignored-params" in operations["generate"]["responses"]["200"]["headers"]
+    for name in ("generate", "completions", "chatCompletions", "messages"):
+        told = operations[name]["responses"]["200"]["headers"]
+        assert {"x-ignored-params", "x-cache", "x-finish-detail"} <= told.keys()
     for status, answer in answers(operations):
         assert "x-request-id" in answer["headers"]
         assert ("allow" in answer["headers"]) == (status == "405")
