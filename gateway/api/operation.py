@@ -9,7 +9,10 @@ from msgspec import Struct
 
 from gateway.api.streaming import DONE
 
-_HEADERS = ("x-cache", "x-finish-detail", "x-ignored-params")
+# What the answer of a generation may have in its head.
+HEADERS = {
+    name: Reference(f"#/components/headers/{name}") for name in ("x-cache", "x-finish-detail", "x-ignored-params")
+}
 
 
 class Asked(Struct, frozen=True):
@@ -57,7 +60,7 @@ def _answered(answered: Answered, streamed: Streamed) -> OpenAPIResponse:
     )
     return OpenAPIResponse(
         description="The answer: whole, or as a stream of frames.",
-        headers={name: Reference(f"#/components/headers/{name}") for name in _HEADERS},
+        headers=dict(HEADERS),
         content={
             "application/json": OpenAPIMediaType(schema=_reference(answered.kind), examples={"whole": whole}),
             "text/event-stream": OpenAPIMediaType(schema=_frames(streamed), examples={"stream": stream}),

@@ -10,7 +10,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from gateway.api.anthropic.events import EVENTS, MessageError, MessageReply, MessageUsage, TextContent, TokenCount
 from gateway.api.anthropic.render import Rendering, error_body, to_status
 from gateway.api.anthropic.schema import CountBody, MessagesBody
-from gateway.api.operation import Asked, describe_body
+from gateway.api.operation import HEADERS, Asked, describe_body
 from gateway.api.problems import Problem
 from gateway.api.refusals import ANYWHERE, example
 from gateway.engine import Delta, Finished, FinishReason, Started, Usage
@@ -109,7 +109,7 @@ def _answered() -> OpenAPIResponse:
     )
     return OpenAPIResponse(
         description="The answer: whole, or as a stream of events.",
-        headers={"x-ignored-params": Reference("#/components/headers/x-ignored-params")},
+        headers=dict(HEADERS),
         content={
             "application/json": OpenAPIMediaType(
                 schema=Reference("#/components/schemas/MessageReply"),
