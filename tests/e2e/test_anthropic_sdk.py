@@ -256,12 +256,10 @@ def test_a_client_that_leaves_in_the_middle_frees_its_place(house, client):
 
 
 @pytest.fixture(scope="module")
-def modelled():
+def modelled(builtin):
     """A client of the service with its own small model."""
-    with Service(ENGINE="", ready=False) as service:
-        service.wait_for("/readyz", seconds=180)
-        with connect(service) as made:
-            yield made
+    with connect(builtin) as made:
+        yield made
 
 
 def greedy(**fields):

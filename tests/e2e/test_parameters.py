@@ -2,35 +2,26 @@
 
 import pytest
 
-from tests.support.service import Service
-
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 STORY = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 16}
 
 
-@pytest.fixture(scope="module")
-def gateway():
-    with Service(ENGINE="", ready=False) as running:
-        running.wait_for("/readyz", seconds=180)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def ask(gateway):
+@pytest.fixture(scope="session")
+def ask(builtin):
     def post(path, **body):
-        answer = gateway.client.post(path, json=body)
+        answer = builtin.client.post(path, json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     return post
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def said(ask):
     return lambda **body: ask("/v1/completions", **(STORY | body))["choices"][0]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plain(said):
     return said()["text"]
 
@@ -137,9 +128,9 @@ def test_an_answer_goes_on_with_the_assistants_message(ask):
     assert same["choices"][0]["text"] == answer["choices"][0]["message"]["content"]
 
 
-def test_what_the_template_does_not_have_is_refused_by_its_name(gateway):
+def test_what_the_template_does_not_have_is_refused_by_its_name(builtin):
     body = {"messages": QUESTION, "chat_template_kwargs": {"enable_thinking": False}}
-    refused = gateway.client.post("/v1/chat/completions", json=body).json()["error"]
+    refused = builtin.client.post("/v1/chat/completions", json=body).json()["error"]
     assert (refused["code"], refused["param"]) == ("unsupported_parameter", "chat_template_kwargs")
     assert "enable_thinking" in refused["message"]
 

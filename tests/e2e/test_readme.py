@@ -43,15 +43,8 @@ def test_the_readmes_engine_keeps_the_contract(package):
     assert run.returncode == 0, run.stdout
 
 
-@pytest.fixture(scope="module")
-def gateway():
-    with Service(ENGINE="", ready=False) as running:
-        running.wait_for("/readyz", seconds=180)
-        yield running
-
-
 @pytest.mark.parametrize("client", ["OpenAI", "Anthropic"])
-def test_the_readmes_clients_get_an_answer(gateway, client):
-    code = block("python", f"import {client}").replace("http://127.0.0.1:8000", gateway.url)
+def test_the_readmes_clients_get_an_answer(builtin, client):
+    code = block("python", f"import {client}").replace("http://127.0.0.1:8000", builtin.url)
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert run.stdout == "The capital of France is Paris.\n", run.stderr

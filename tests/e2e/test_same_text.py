@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from tests.support.service import Service
-
 TEXTS = {
     "emoji": "Grüße 🙂👩‍👩‍👧‍👦🇫🇷 and 👍🏽, again: 🙂",
     "cjk": "你好世界。今天天气很好。日本の首都は東京です。",
@@ -16,21 +14,10 @@ DRAWS = {"greedy": {"temperature": 0}, "seeded": {"temperature": 1.8, "seed": 11
 NEW = {"cache-control": "no-store"}
 
 
-@pytest.fixture(scope="module")
-def gateway():
-    """The real model and an echo."""
-    engines = {
-        f"LLM_GATEWAY__ENGINES__{name}__PLUGIN": plugin for name, plugin in (("DEFAULT", "hf"), ("ECHO", "echo"))
-    }
-    with Service(ENGINE="", ready=False, **engines) as running:
-        running.wait_for("/readyz", seconds=180)
-        yield running
-
-
 def asked(path, text, model, **draw):
     messages = [{"role": "user", "content": text}]
     bodies = {
-        "/v1/generate": {"prompt": text, "max_new_tokens": 24, "return_full_text": False},
+        "/v1/generate": {"prompt": text, "max_new_tokens": 12, "return_full_text": False},
         "/v1/completions": {"prompt": text, "max_tokens": 12},
         "/v1/chat/completions": {"messages": messages, "max_tokens": 12},
         "/v1/messages": {"messages": messages, "max_tokens": 12},
@@ -66,9 +53,9 @@ def pieces_of(path, frames):
                 yield frame.get("delta", {}).get("text", "")
 
 
-def streamed(gateway, path, body, headers):
+def streamed(builtin, path, body, headers):
     """Read a stream; its lines end with a line feed and nothing else."""
-    answer = gateway.client.post(path, json=body | {"stream": True}, headers=headers)
+    answer = builtin.client.post(path, json=body | {"stream": True}, headers=headers)
     assert answer.status_code == 200, answer.text
     lines = [line.removeprefix("data: ") for line in answer.content.decode().split("\n") if line.startswith("data: ")]
     frames = [json.loads(line) for line in lines if line != "[DONE]"]
@@ -79,14 +66,14 @@ def streamed(gateway, path, body, headers):
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("model", ["smollm2-135m-instruct", "echo"])
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/completions", "/v1/chat/completions", "/v1/messages"])
-def test_streaming_equals_whole(gateway, path, model, text, draw):
+def test_streaming_equals_whole(builtin, path, model, text, draw):
     body = asked(path, TEXTS[text], model, **DRAWS[draw])
-    whole = gateway.client.post(path, json=body, headers=NEW)
+    whole = builtin.client.post(path, json=body, headers=NEW)
     assert whole.status_code == 200, whole.text
     said = text_of(path, whole.json())
-    assert streamed(gateway, path, body, NEW) == said
-    kept = gateway.client.post(path, json=body)
+    assert streamed(builtin, path, body, NEW) == said
+    kept = builtin.client.post(path, json=body)
     assert text_of(path, kept.json()) == said
-    assert streamed(gateway, path, body, {}) == said
+    assert streamed(builtin, path, body, {}) == said
     if model == "echo":
         assert said == TEXTS[text]
