@@ -58,3 +58,20 @@ def test_where_it_is_wished_a_store_that_is_gone_lets_nobody_in(store, keys):
         answer = ask(service, key)
         assert is_error(answer, 503, "engine_unavailable")
         assert answer.headers["retry-after"]
+
+
+def test_replicas_share_the_answers_of_a_key_and_do_without(store, keys):
+    headers = {"authorization": f"Bearer {keys.pop('key')}"}
+    shared = keys | {"LLM_GATEWAY__CACHE__STORE_URL": store.url}
+    body = {"prompt": "Grüße 🙂 one two", "temperature": 0}
+
+    def status(service):
+        answer = service.client.post("/v1/generate", json=body, headers=headers)
+        assert answer.json()["generated_text"] == body["prompt"] * 2
+        return answer.headers["x-cache"]
+
+    with Service(**shared) as one, Service(**shared) as other:
+        assert [status(service) for service in (one, other, one)] == ["miss", "hit", "hit"]
+        store.stop()
+        assert status(other) == "miss"
+        eventually(lambda: any(line.get("event") == "cache_degraded" for line in other.lines))
