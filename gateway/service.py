@@ -77,7 +77,11 @@ class Inference:
         """Make the visit of a request; raise where nobody could serve it. It holds nothing until it is generated."""
         seat, card = self.routing.find(request.model, caller)
         negotiate(request, card)
-        deadline, patience = self._limit(times or Times(total=request.timeout))
+        times = times or Times(total=request.timeout)
+        deadline, patience = self._limit(times)
+        if times.queue is not None:
+            # Whoever makes an answer waits for all who want it: that cannot end when one has waited enough.
+            wish = Wish.NONE
         if request.priority > caller.priority:
             request = structs.replace(request, priority=caller.priority)
         permit = self._admission.permit(request, card, caller.id, patience)
@@ -132,6 +136,8 @@ class Inference:
                 try:
                     while (event := await deadline.wait(anext(events, None))) is not None:
                         if not isinstance(event, Standing):
+                            if type(event) is Started:
+                                deadline.relax()
                             watch.see(event)
                         yield event
                 except DeadlineExceeded:
@@ -159,7 +165,8 @@ class Inference:
 
     async def _fly(self, visit: Visit) -> AsyncGenerator[GenerateEvent, None]:
         """Make an answer for all who ask for it, by a clock of its own: who asked first may leave."""
-        deadline = Deadline(self.config.server.request_seconds)
+        deadline, patience = self._limit(Times())
+        visit.permit = self._admission.permit(visit.request, visit.card, visit.caller.id, patience)
         async with deadline, aclosing(self._make(visit, deadline)) as events:
             while (event := await deadline.wait(anext(events, None))) is not None:
                 yield cast("GenerateEvent", event)
@@ -183,7 +190,6 @@ class Inference:
             events = await held.enter_async_context(aclosing(engine.generate(self._asked(visit, deadline))))
             async for event in events:
                 if type(event) is Started:
-                    deadline.relax()
                     permit.settle(event)
                     yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
                 else:

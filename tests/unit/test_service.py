@@ -291,6 +291,45 @@ async def test_a_client_whose_time_is_up_does_not_end_the_answer_of_others(infer
     assert len(engine.asked) == 1
 
 
+async def test_the_time_until_the_first_token_ends_with_it_also_where_an_answer_is_shared(inference, engine):
+    events = inference.generate(request(temperature=0.0), first_token=0.05)
+    async with aclosing(events):
+        assert type(await anext(events)) is Started
+        engine.may_speak.clear()
+        rest = asyncio.create_task(anext(events))
+        await asyncio.sleep(0.1)
+        engine.may_speak.set()
+        told = [await rest, *[event async for event in events]]
+    assert "".join(event.text for event in told[:-1]) == "a b c"
+    assert told[-1].reason is FinishReason.STOP
+
+
+async def test_who_asked_first_may_be_in_more_of_a_hurry_than_the_others(inference, engine):
+    engine.may_speak.clear()
+    times = ({"total": 0.05}, {"first_token": 0.05}, {})
+    tasks = [
+        asyncio.create_task(collect(inference.generate(request(name=str(n), temperature=0.0), **each)))
+        for n, each in enumerate(times)
+    ]
+    for hasty in tasks[:2]:
+        with pytest.raises(DeadlineExceeded):
+            await hasty
+    engine.may_speak.set()
+    assert (await tasks[2]).text == "a b c"
+    assert len(engine.asked) == 1
+
+
+async def test_who_will_not_wait_long_in_the_line_is_not_made_to_wait_for_others(inference):
+    async with aclosing(inference.generate(request(model="slow", name="holder"))) as holder:
+        await anext(holder)
+        patient = asyncio.create_task(collect(inference.generate(request(model="slow", name="p", temperature=0.0))))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueTimeout):
+            await collect(inference.generate(request(model="slow", name="q", temperature=0.0), queue=0.05))
+        assert not patient.done()
+        patient.cancel()
+
+
 async def test_an_answer_that_nobody_waits_for_is_not_made(inference, engine):
     engine.may_speak.clear()
     tasks = [asyncio.create_task(collect(inference.generate(request(temperature=0.0)))) for _ in range(2)]
