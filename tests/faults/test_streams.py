@@ -131,7 +131,7 @@ def test_an_error_before_the_first_event_is_a_status(edge, code, status, streame
 
 
 # Time that is up after the first event is an end, not an error.
-@pytest.mark.parametrize("code", BEFORE.keys() - {"deadline_exceeded"})
+@pytest.mark.parametrize("code", sorted(BEFORE.keys() - {"deadline_exceeded"}))
 def test_an_error_after_the_first_event_is_one_frame_and_no_end(edge, code):
     script = play(texts=["a ", "b "], fault="raise", after=1, code=code, message="so it is")
     _, events = stream(edge, model="scripted", prompt=script, return_full_text=False)

@@ -85,7 +85,7 @@ Block = TextBlock | ImageBlock | ThinkingBlock | RedactedThinkingBlock | ToolUse
 class MessageParam(Struct, frozen=True):
     """One turn of the conversation; turns of one role in a row are one turn."""
 
-    role: Annotated[Literal["user", "assistant", "system"], Meta(description="Who said it.", examples=["user"])]
+    role: Annotated[Literal["system", "user", "assistant"], Meta(description="Who said it.", examples=["user"])]
     content: Annotated[
         str | tuple[Block, ...], Meta(description="What was said.", examples=["What is the capital of France?"])
     ]
