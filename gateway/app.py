@@ -152,6 +152,7 @@ def _cors(settings: CorsSettings) -> CORSConfig | None:
             "retry-after-ms",
             "request-id",
             "x-cache",
+            "x-failed-choices",
             "x-finish-detail",
             "x-ignored-params",
             "x-request-id",

@@ -11,7 +11,8 @@ from gateway.api.streaming import DONE
 
 # What the answer of a generation may have in its head.
 HEADERS = {
-    name: Reference(f"#/components/headers/{name}") for name in ("x-cache", "x-finish-detail", "x-ignored-params")
+    name: Reference(f"#/components/headers/{name}")
+    for name in ("x-cache", "x-failed-choices", "x-finish-detail", "x-ignored-params")
 }
 
 

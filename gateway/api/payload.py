@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request
@@ -13,6 +14,9 @@ from gateway.api.problems import Problem
 from gateway.config import ServerSettings
 
 T = TypeVar("T", bound=Struct)
+
+_MOST_NAMED = 16
+_LONGEST_NAME = 128
 
 # Deeper and more than in any body of ours; msgspec's and Python's own limits are far beyond them.
 MAX_DEPTH = 64
@@ -64,8 +68,12 @@ def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:
     if keys and settings.strict:
         refused = f"unknown, which server.strict refuses: {', '.join(keys)}"
         raise Problem("unsupported_parameter", refused, param=keys[0])
-    known = [key for key in keys if key.isascii() and key.isprintable()]
-    return {"x-ignored-params": ",".join(known)[:1_024]} if keys else {}
+    if not keys:
+        return {}
+    # What a header cannot hold is written as in a URL; of very many keys the first are named.
+    named = [quote(key, safe="[]$ ") or '""' for key in keys[:_MOST_NAMED]]
+    more = [f"and {len(keys) - _MOST_NAMED} more"] if len(keys) > _MOST_NAMED else []
+    return {"x-ignored-params": ",".join(name[:_LONGEST_NAME] for name in named + more)}
 
 
 def _check_nesting(raw: bytes) -> None:

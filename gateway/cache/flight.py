@@ -91,7 +91,8 @@ class Flight:
 def _twin(error: Exception) -> Exception:
     """Copy an error for one reader, who may word it anew."""
     if not isinstance(error, EngineError):
-        return error
+        # Each reader's own frames, not those of all that read before.
+        return error.with_traceback(None)
     twin = type(error).__new__(type(error), *error.args)
     twin.__dict__ |= error.__dict__
     twin.__cause__ = error.__cause__

@@ -44,6 +44,7 @@ STRUCTS = (*_BODIES, *_OPENAI, *_ANTHROPIC, *_TOKENS, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too. Anthropic's routes say it as `request-id` as well.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
+    "x-failed-choices": "The choices of a whole answer that failed, each with its error's code: `1=engine_error`.",
     "x-finish-detail": "`deadline` on a whole answer that ran out of time; left out else.",
     "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
     "x-should-retry": "`false` where another try would fail in the same way.",

@@ -35,9 +35,10 @@ Told = tuple[int, GenerateEvent | EngineError] | Finished
 
 
 class Found(Struct, frozen=True):
-    """The answers to one prompt that did not fail, by their numbers, and what all of them used."""
+    """The answers to one prompt by their numbers, the errors of those that failed, and what the others used."""
 
     answers: Mapping[int, Answer]
+    failed: Mapping[int, EngineError]
     usage: Usage
 
 
@@ -52,6 +53,7 @@ class Run:
         self._wish = wish
         self._began = time.monotonic()
         self._visits: list[Visit] = []
+        self._failed: dict[int, EngineError] = {}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -60,7 +62,10 @@ class Run:
         # Of several answers the one that took the most work counts.
         statuses = {visit.headers.get("x-cache") for visit in self._visits}
         most = next((status for status in ("miss", "coalesced", "hit") if status in statuses), None)
-        return headers if most is None else headers | {"x-cache": most}
+        headers |= {} if most is None else {"x-cache": most}
+        if self._failed:
+            headers["x-failed-choices"] = ",".join(f"{index}={self._failed[index].code}" for index in self._failed)
+        return headers
 
     def admit(self) -> Visit | None:
         """Make the visit of the only request with one answer; `None` where there are more of either."""
@@ -68,11 +73,22 @@ class Run:
         return self._admit(asked.requests[0]) if len(asked.requests) == asked.made == 1 else None
 
     async def whole(self, card: ModelCard, rendering: Rendering) -> bytes:
-        """Run all requests side by side, as many as there are places, and encode their answers."""
+        """Run all requests side by side, as many as there are places, and encode their answers.
+
+        A choice that failed leaves the prompt's others; a prompt that has none raises its first error.
+        """
+        found = await self._find_all(card, rendering)
+        given = self._asked.given
+        answers = {n * given + index: answer for n, each in enumerate(found) for index, answer in each.answers.items()}
+        self._failed = {
+            n * given + index: error for n, each in enumerate(found) for index, error in each.failed.items()
+        }
+        return rendering.to_reply(answers, _total([each.usage for each in found]))
+
+    async def _find_all(self, card: ModelCard, rendering: Rendering) -> list[Found]:
         asked = self._asked
         if len(asked.requests) == 1:
-            only = await self._find(asked.requests[0], rendering)
-            return rendering.to_reply(only.answers, only.usage)
+            return [await self._find(asked.requests[0], rendering)]
         turns = asyncio.Semaphore(max(1, card.places // asked.made))
 
         async def find(request: GenerateRequest) -> Found:
@@ -84,13 +100,7 @@ class Run:
                 tasks = [group.create_task(find(request)) for request in asked.requests]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-        found = [task.result() for task in tasks]
-        answers = {
-            number * asked.given + index: answer
-            for number, each in enumerate(found)
-            for index, answer in each.answers.items()
-        }
-        return rendering.to_reply(answers, _total([each.usage for each in found]))
+        return [task.result() for task in tasks]
 
     async def told(self) -> AsyncGenerator[Told, None]:
         """Yield the events of all answers, a prompt after the other, each beside its number; last all that was used.
@@ -131,7 +141,11 @@ class Run:
         if not answers:
             raise next(iter(failed.values()))
         usage = add_up(answer.finished.usage for answer in answers.values())
-        return Found(_best(answers, asked.given) if asked.made > asked.given else answers, usage)
+        if asked.made == asked.given:
+            return Found(answers, failed, usage)
+        best = _best(answers, asked.given)
+        lost = list(failed.values())[: asked.given - len(best)]
+        return Found(best, dict(enumerate(lost, start=len(best))), usage)
 
     async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> Found:
         """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
@@ -141,7 +155,7 @@ class Run:
                 rendering.note(event)
                 fold.add(event)
         answer = fold.answer()
-        return Found({0: answer}, answer.finished.usage)
+        return Found({0: answer}, {}, answer.finished.usage)
 
     def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         return self._inference.generate(self._admit(request))

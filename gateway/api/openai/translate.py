@@ -53,6 +53,11 @@ def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request
     given = body.n or 1
     made = _made(body, given)
     prompts = _to_prompts(body)
+    if len(prompts) * made > MOST_PROMPTS:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts with {made} answers each are too many; {MOST_PROMPTS} answers are the most",
+            param="n" if body.n else "best_of",
+        )
     first = GenerateRequest(
         id=request_id,
         model=body.model or card.name,

@@ -192,7 +192,7 @@ def test_every_code_that_a_client_can_get_has_an_example(operations):
 def test_every_answer_names_its_headers(document, operations):
     assert set(document["components"]["headers"]) == {
         *("x-request-id", "x-ignored-params", "x-should-retry", "retry-after", "retry-after-ms", "allow"),
-        *("www-authenticate", "x-cache", "x-finish-detail", *RATE_HEADERS),
+        *("www-authenticate", "x-cache", "x-failed-choices", "x-finish-detail", *RATE_HEADERS),
     }
     for name in ("generate", "completions", "chatCompletions", "messages"):
         told = operations[name]["responses"]["200"]["headers"]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.payload import MAX_CONTAINERS, MAX_DEPTH, Payload
+from gateway.api.payload import MAX_CONTAINERS, MAX_DEPTH, Payload, name_ignored
 from gateway.api.problems import Problem
+from gateway.config import ServerSettings
 
 
 class Inner(msgspec.Struct):
@@ -156,3 +157,16 @@ def test_the_depth_is_counted_as_python_counts_it(value, wraps):
         assert refusal(json.dumps(body)).code == "invalid_json"
     else:
         assert decode(json.dumps(body))[1] == ["other", "more"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        (["a", "messages[0].b"], "a,messages[0].b"),
+        (["ü", "a,b", "a\nb", ""], '%C3%BC,a%2Cb,a%0Ab,""'),
+        (["x" * 1_000], "x" * 128),
+        ([f"k{number}" for number in range(20)], ",".join([*(f"k{number}" for number in range(16)), "and 4 more"])),
+    ],
+)
+def test_every_key_that_nobody_knows_is_named_in_a_header(keys, named):
+    assert name_ignored(keys, ServerSettings()) == {"x-ignored-params": named}

@@ -93,9 +93,11 @@ async def test_no_more_run_side_by_side_than_there_are_places():
     assert inference.most == ABLE.places
 
 
-async def test_an_answer_that_fails_is_left_out():
-    answer = await whole(Inference(**{"after1-1": EngineError("broken")}), text(n=3))
+async def test_an_answer_that_fails_is_left_out_and_named():
+    run = begin(Inference(**{"after1-1": EngineError("broken")}), text(n=3))
+    answer = msgspec.json.decode(await run.whole(ABLE, rendering(text(n=3))))
     assert texts(answer) == [(0, "1/None"), (2, "1-2/None")]
+    assert run.headers["x-failed-choices"] == "1=engine_error"
 
 
 async def test_where_all_fail_the_first_error_is_the_answer():

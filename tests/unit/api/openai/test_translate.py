@@ -49,6 +49,14 @@ def test_a_prompt_of_another_type_is_not_even_decoded(prompt):
         text(prompt=prompt)
 
 
+@pytest.mark.parametrize("field", ["n", "best_of"])
+def test_more_answers_than_one_request_may_have_are_refused(field):
+    assert len(to_asked(text(prompt=["a"] * 32, **{field: 8}), ABLE, "1").requests) == 32
+    with pytest.raises(InvalidRequest, match="33 prompts with 8 answers") as refused:
+        to_asked(text(prompt=["a"] * 33, **{field: 8}), ABLE, "1")
+    assert refused.value.param == field
+
+
 def test_each_prompt_has_an_id_of_its_own():
     requests = to_asked(text(prompt=["a", "b", "c"]), ABLE, "1").requests
     assert [request.id for request in requests] == ["1", "1.1", "1.2"]
