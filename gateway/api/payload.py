@@ -16,7 +16,7 @@ from gateway.config import ServerSettings
 T = TypeVar("T", bound=Struct)
 
 _MOST_NAMED = 16
-_LONGEST_NAME = 128
+_LONGEST_NAME = 60
 
 # Deeper and more than in any body of ours; msgspec's and Python's own limits are far beyond them.
 MAX_DEPTH = 64
