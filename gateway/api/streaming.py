@@ -16,6 +16,9 @@ from gateway.telemetry import current_record
 
 T = TypeVar("T")
 
+# Seconds that a client which leaves may go unnoticed.
+_SOON = 0.005
+
 DONE = b"data: [DONE]\n\n"
 _CUT_OFF = "the stream ended before it was finished"
 
@@ -34,17 +37,22 @@ PLAIN = Framing(ping=b": ping\n\n", to_error=lambda problem: b"data: " + problem
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
     """Do `work` unless the client leaves first, which cancels it and raises `client_closed_request`.
 
-    The work runs in a task of its own, so that its clean-up is cancelled once, not again at every `await` in it.
+    The work runs in a task of its own, so that its clean-up is cancelled once, not again at every `await` in it. The
+    client is watched when it does not end at once: to ask the server for that costs more than a small answer.
     """
     task = asyncio.create_task(work)
-    left = asyncio.create_task(_disconnect(receive))
+    left: asyncio.Task[None] | None = None
     try:
-        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task}, timeout=_SOON)
+        if not task.done():
+            left = asyncio.create_task(_disconnect(receive))
+            await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise Problem("client_closed_request", "the client left before the answer was finished")
     finally:
-        _drop(left)
+        if left is not None:
+            _drop(left)
         await _end(task)
 
 
