@@ -68,7 +68,7 @@ _LONGEST = 1_000
 
 _MESSAGES = {
     "invalid_url": "the request line or a parameter in it is malformed",
-    "not_found": "there is nothing at this path; /schema lists what there is",
+    "not_found": "there is nothing at this path",
     "method_not_allowed": "this path does not take this method",
     "request_too_large": "the body is too large",
     "unsupported_media_type": "the content type must be application/json",

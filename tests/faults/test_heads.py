@@ -198,7 +198,7 @@ def test_head_tells_what_get_would_and_leaves_the_body_out(edge, path):
 
 def test_a_connection_goes_on_behind_a_head(edge):
     with RawHTTP(edge.port) as connection:
-        connection.send(request("HEAD", "/v1/models"), request("GET", "/livez"))
+        connection.send(request("HEAD", "/v1/models"), request("GET", "/livez", "Connection: close"))
         connection.read_until(b'{"status":"alive"}')
 
 
