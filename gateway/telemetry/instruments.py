@@ -1,13 +1,14 @@
 """The two kinds of instrument: numbers that only count, and distributions.
 
-A `Tally` is plain numbers that OpenTelemetry reads when somebody asks, so adding costs a dictionary's update, not the
-five microseconds of the SDK's counter.
+Both are plain numbers that OpenTelemetry reads when somebody asks: a request adds to a dozen of them, and each call of
+the SDK's own instruments takes 5 to 10 µs, most of it to find the series of the labels again.
 """
 
-from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from bisect import bisect_left
+from collections.abc import Sequence
 
-_NO_CONTEXT = Context()
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics.export import AggregationTemporality, Histogram, HistogramDataPoint, Metric
 
 
 class Tally:
@@ -28,12 +29,48 @@ class Tally:
 
 
 class Distribution:
-    """A histogram of seconds by label values, which come in the order of the labels."""
+    """Measurements in seconds, counted by buckets and label values; written on the event loop's thread, read on any.
 
-    def __init__(self, histogram: Histogram, labels: tuple[str, ...]) -> None:
-        self._histogram = histogram
+    `bounds` are the upper ends of the buckets; one more is above the last.
+    """
+
+    def __init__(self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...]) -> None:
+        self.name = name
+        self._description = description
+        self._bounds = tuple(bounds)
         self._labels = labels
+        # For each series the counts of its buckets, and behind them the sum.
+        self._series: dict[tuple[str, ...], list[float]] = {}
+
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was measured."""
+        return bool(self._series)
 
     def record(self, seconds: float, *values: str) -> None:
-        """Add a measurement."""
-        self._histogram.record(seconds, dict(zip(self._labels, values, strict=True)), _NO_CONTEXT)
+        """Add a measurement; the label values come in the order of the labels."""
+        series = self._series.get(values)
+        if series is None:
+            series = self._series[values] = [0] * (len(self._bounds) + 1) + [0.0]
+        series[bisect_left(self._bounds, seconds)] += 1
+        series[-1] += seconds
+
+    def read(self, begun_ns: int, now_ns: int) -> Metric:
+        """Return all series as OpenTelemetry's data model has them; the times are those of the first and this look."""
+        series = {values: numbers.copy() for values, numbers in self._series.copy().items()}
+        points = [self._point(values, numbers, begun_ns, now_ns) for values, numbers in series.items()]
+        return Metric(self.name, self._description, "s", Histogram(points, AggregationTemporality.CUMULATIVE))
+
+    def _point(self, values: tuple[str, ...], numbers: list[float], begun_ns: int, now_ns: int) -> HistogramDataPoint:
+        *counts, total = numbers
+        return HistogramDataPoint(
+            attributes=dict(zip(self._labels, values, strict=True)),
+            start_time_unix_nano=begun_ns,
+            time_unix_nano=now_ns,
+            count=int(sum(counts)),
+            sum=total,
+            bucket_counts=[int(count) for count in counts],
+            explicit_bounds=self._bounds,
+            min=0.0,  # not kept: the exposition has none
+            max=0.0,
+        )

@@ -6,12 +6,14 @@ Dotted names and units become Prometheus names in the exporter: `llm_gateway.req
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
-from time import monotonic
+from time import monotonic, time_ns
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import CallbackOptions, Histogram, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -22,6 +24,7 @@ from gateway.telemetry.instruments import Distribution, Tally
 
 Readings = Mapping[tuple[str, ...], float]
 
+_SCOPE = "gateway"
 _CACHE_SECONDS = 1.0
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -32,13 +35,10 @@ class Metrics:
     def __init__(self, resource: Resource, dropped: Callable[[], Mapping[str, int]]) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        provider = MeterProvider(
-            metric_readers=[PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)],
-            resource=resource,
-            shutdown_on_exit=False,
-            exemplar_filter=AlwaysOffExemplarFilter(),  # the exposition has none, and they double the cost
-        )
-        self._meter = provider.get_meter("gateway", schema_url=semconv.SCHEMA_URL)
+        self._distributions: list[Distribution] = []
+        reader = _Reader(self._registry, resource, self._distributions)
+        provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self._meter = provider.get_meter(_SCOPE, schema_url=semconv.SCHEMA_URL)
         self._dropped = dropped
         self._models: Callable[[], Iterable[tuple[str, ModelCard]]] = tuple
         self._engines: Callable[[], Mapping[str, bool]] = dict
@@ -87,12 +87,10 @@ class Metrics:
         self.auth_failures = self._counter("auth_failures", "Credentials that were refused, by why.", "reason")
         self.client_disconnects = self._counter("client_disconnects", "Clients that left too early.", "phase")
         self.stream_aborts = self._counter("stream_aborts", "Streams that ended in an error, by its code.", "cause")
-        self.request_duration = Distribution(
-            self._histogram(
-                "llm_gateway.request.duration",
-                "Time from an HTTP request's arrival to the end of its answer.",
-                semconv.HTTP_BUCKETS,
-            ),
+        self.request_duration = self._distribution(
+            "llm_gateway.request.duration",
+            "Time from an HTTP request's arrival to the end of its answer.",
+            semconv.HTTP_BUCKETS,
             ("endpoint", "status"),
         )
 
@@ -102,18 +100,16 @@ class Metrics:
         self.cached_tokens = self._counter("cached_tokens", "Tokens of prompts that were not computed again.", "model")
         self.active_requests = Tally(("model",))
         self._gauge("active_requests", "Generations that run or wait.", self.active_requests.observe)
-        self.queue_wait = Distribution(
-            self._histogram(
-                "llm_gateway.queue.wait", "Time that a generation waited for its place.", semconv.REQUEST_BUCKETS
-            ),
+        self.queue_wait = self._distribution(
+            "llm_gateway.queue.wait",
+            "Time that a generation waited for its place.",
+            semconv.REQUEST_BUCKETS,
             ("model",),
         )
-        self.generation_duration = Distribution(
-            self._histogram(
-                "llm_gateway.generation.duration",
-                "Time of a generation from its request to its last token.",
-                semconv.REQUEST_BUCKETS,
-            ),
+        self.generation_duration = self._distribution(
+            "llm_gateway.generation.duration",
+            "Time of a generation from its request to its last token.",
+            semconv.REQUEST_BUCKETS,
             ("model",),
         )
         self.server_duration = self._gen_ai(
@@ -138,10 +134,11 @@ class Metrics:
         self._meter.create_observable_counter(f"llm_gateway.{name}", [tally.observe], description=description)
         return tally
 
-    def _histogram(self, name: str, description: str, buckets: Sequence[float]) -> Histogram:
-        return self._meter.create_histogram(
-            name, unit="s", description=description, explicit_bucket_boundaries_advisory=buckets
-        )
+    def _distribution(
+        self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...]
+    ) -> Distribution:
+        self._distributions.append(Distribution(name, description, bounds, labels))
+        return self._distributions[-1]
 
     def _gauge(self, name: str, description: str, observe: Callable[[CallbackOptions], Iterable[Observation]]) -> None:
         self._meter.create_observable_gauge(f"llm_gateway.{name}", [observe], description=description)
@@ -149,7 +146,7 @@ class Metrics:
     def _gen_ai(self, name: str, description: str, buckets: Sequence[float]) -> Distribution:
         labels = (semconv.OPERATION, semconv.PROVIDER, semconv.REQUEST_MODEL)
         with_error = (*labels, semconv.ERROR_TYPE) if name == semconv.SERVER_REQUEST_DURATION else labels
-        return Distribution(self._histogram(name, description, buckets), with_error)
+        return self._distribution(name, description, buckets, with_error)
 
     def _observe_models(self, _: CallbackOptions) -> list[Observation]:
         return [
@@ -172,6 +169,23 @@ class Metrics:
 
     def _observe_dropped(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(number, {"signal": signal}) for signal, number in self._dropped().items()]
+
+
+class _Reader(PrometheusMetricReader):
+    """The exporter's reader, which also gets the distributions: the SDK has no instrument that is asked for them."""
+
+    def __init__(self, registry: CollectorRegistry, resource: Resource, distributions: Sequence[Distribution]) -> None:
+        super().__init__(registry=registry, scope_info_enabled=False)
+        self._resource = resource
+        self._distributions = distributions
+        self._begun_ns = time_ns()
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:
+        found = [each.read(self._begun_ns, time_ns()) for each in self._distributions if each.has_any]
+        scope = ScopeMetrics(InstrumentationScope(_SCOPE), found, semconv.SCHEMA_URL)
+        ours = ResourceMetrics(self._resource, [scope], semconv.SCHEMA_URL)
+        both = MetricsData([*metrics_data.resource_metrics, ours])
+        super()._receive_metrics(both, timeout_millis, **kwargs)
 
 
 def _reader(labels: Sequence[str], read: Callable[[], Readings]) -> Callable[[CallbackOptions], list[Observation]]:
