@@ -15,7 +15,7 @@ from loguru import logger
 from gateway import gauges, lifecycle
 from gateway.admission import Admission, Terms
 from gateway.api import docs
-from gateway.api.access import Access, requires_scope
+from gateway.api.access import Access
 from gateway.api.answers import tell
 from gateway.api.anthropic.controller import AnthropicController
 from gateway.api.guard import Guard
@@ -69,6 +69,7 @@ def create_app(config: Config) -> Litestar:
     admission = Admission(_terms(config))
     limiter = _limiter(config)
     inference = Inference(hosting, admission, limiter, telemetry, live)
+    access = Access(live, lambda reason: telemetry.metrics.auth_failures.add(1, reason))
 
     async def reload(changed: Config) -> None:
         """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
@@ -102,14 +103,13 @@ def create_app(config: Config) -> Litestar:
             "telemetry": _provide(telemetry),
         },
         exception_handlers={Exception: _answer_problem},
-        guards=[requires_scope],
+        middleware=[access.guard],
         cors_config=_cors(config.cors),
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=docs.Description() if config.server.docs else None,
         request_max_body_size=None,
     )
-    app.state.access = Access(live, lambda reason: telemetry.metrics.auth_failures.add(1, reason))
     guard = Guard(app.asgi_handler, live)
     app.asgi_handler = telemetry.middleware(guard)
     gauges.show(telemetry.metrics, hosting, admission, limiter, guard)

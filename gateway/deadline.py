@@ -34,6 +34,7 @@ class Deadline:
         self.first = self.ends if first_seconds is None else min(self.ends, now + first_seconds)
         self._seconds = seconds
         self._first_seconds = first_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Task[object] | None = None
         self._error: EngineError | None = None
@@ -74,7 +75,10 @@ class Deadline:
             if asyncio.iscoroutine(work):
                 work.close()
             raise self._error
-        waiter = self._waiter = asyncio.current_task()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        # Told its loop, it need not find that out: a system call, and that for each event.
+        waiter = self._waiter = asyncio.current_task(self._loop)
         try:
             return await work
         except asyncio.CancelledError:

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from hashlib import blake2b
 from typing import TypeVar, cast
 
@@ -174,26 +174,24 @@ class Inference:
     async def _make(self, visit: Visit, deadline: Deadline) -> AsyncGenerator[Standing | GenerateEvent, None]:
         """Wait for a place in the engine, and have it generate."""
         permit = visit.permit
-        async with self._hosting.lease(visit.seat, deadline) as engine, AsyncExitStack() as held:
+        async with self._hosting.lease(visit.seat, deadline) as engine:
             if visit.watch is not None:
                 visit.watch.wait()
             if visit.is_told:
                 async with aclosing(permit.line()) as line:
                     async for standing in line:
                         yield standing
-                held.push_async_exit(permit)
-            else:
-                await held.enter_async_context(permit)
-            if visit.watch is not None:
-                visit.watch.place(permit.waited)
-            deadline.arm()
-            events = await held.enter_async_context(aclosing(engine.generate(self._asked(visit, deadline))))
-            async for event in events:
-                if type(event) is Started:
-                    permit.settle(event)
-                    yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
-                else:
-                    yield event
+            async with permit:
+                if visit.watch is not None:
+                    visit.watch.place(permit.waited)
+                deadline.arm()
+                async with aclosing(engine.generate(self._asked(visit, deadline))) as events:
+                    async for event in events:
+                        if type(event) is Started:
+                            permit.settle(event)
+                            yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
+                        else:
+                            yield event
 
     def _asked(self, visit: Visit, deadline: Deadline) -> GenerateRequest:
         """Write the request as the engine gets it."""

@@ -16,11 +16,15 @@ class Permit:
     def __init__(self, door: Door, request: GenerateRequest, caller: str, patience: Patience) -> None:
         self._door = door
         self._is_over = False
+        self._is_entered = False
         self._ticket = Ticket(
             request=request, caller=caller, priority=request.priority, cost=door.bound(request), patience=patience
         )
 
     async def __aenter__(self) -> Self:
+        if self._is_entered:
+            self._is_entered = False
+            return self
         try:
             await self._enter()
         except BaseException:
@@ -70,13 +74,14 @@ class Permit:
             await moved.wait()
 
     async def line(self) -> AsyncGenerator[Standing, None]:
-        """Enter, and yield where it stands meanwhile; when this has ended by itself, it is entered."""
+        """Wait for the place, and yield where it stands meanwhile; when this has ended by itself, enter the permit."""
         entering = asyncio.create_task(self.__aenter__())
         try:
             async with aclosing(self.updates()) as updates:
                 async for standing in updates:
                     yield standing
             await entering
+            self._is_entered = True
         except BaseException:
             entering.cancel()
             await asyncio.wait({entering})

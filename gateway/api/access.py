@@ -1,4 +1,4 @@
-"""Who is let through to a route: the credential of a request, its caller, and the guard."""
+"""Who is let through to a route: the credential of a request, and its caller."""
 
 import math
 import re
@@ -6,10 +6,7 @@ import time
 from collections.abc import Callable
 from types import MappingProxyType
 
-from litestar.connection import ASGIConnection
-from litestar.datastructures import State
-from litestar.handlers.base import BaseRouteHandler
-from litestar.types import HTTPScope
+from litestar.types import ASGIApp, Receive, Send
 from litestar.types import Scope as AnyScope
 
 from gateway.api.problems import Problem
@@ -17,13 +14,12 @@ from gateway.auth import ANONYMOUS, Caller, Refusal, Scope, Tries
 from gateway.live import Live
 from gateway.telemetry import current_record
 
-Connection = ASGIConnection[BaseRouteHandler, None, None, State]
-
 _IN_URL = re.compile(rb"llmg_|(?:^|&)(?:api[_-]?key|access_token)=", re.IGNORECASE)
 _CHALLENGE = {"www-authenticate": "Bearer"}
 _CALLER = "caller"
 _SCOPE = "scope"
 _PUBLIC = "public"
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 # What a route says of itself in its `opt`; one that says nothing needs a key that may ask models.
 PUBLIC = MappingProxyType({_PUBLIC: True})
 ADMIN = MappingProxyType({_SCOPE: Scope.ADMIN})
@@ -50,7 +46,29 @@ class Access:
         self._count = count
         self._tries = Tries(clock)
 
-    def caller(self, scope: HTTPScope) -> Caller:
+    def guard(self, app: ASGIApp) -> ASGIApp:
+        """Let through to the app of a route who may; what a route does not say of itself needs a key for models.
+
+        A middleware of all routes: for each of Litestar's guards the route's handler is copied, at 9 µs a request.
+        """
+
+        async def check(scope: AnyScope, receive: Receive, send: Send) -> None:
+            self._check(scope)
+            await app(scope, receive, send)
+
+        return check
+
+    def _check(self, scope: AnyScope) -> None:
+        opt = scope["route_handler"].opt
+        if opt.get(_PUBLIC):
+            return
+        needed = opt.get(_SCOPE, Scope.INFER)
+        scope["state"][_CALLER] = caller = self.caller(scope)
+        current_record().key = caller.id
+        if not caller.may(needed):
+            raise Problem("insufficient_scope", f"this key is not for that: it needs the scope {needed.value!r}")
+
+    def caller(self, scope: AnyScope) -> Caller:
         """Say who asks; raise `Problem` where nobody is let in like that."""
         if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
             raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
@@ -65,19 +83,22 @@ class Access:
             raise self._refused(found, self._wrong(scope))
         return found
 
-    def _credential(self, scope: HTTPScope) -> str | None:
+    def _credential(self, scope: AnyScope) -> str | None:
         """Read the one credential of a request; two that differ could mean two callers."""
-        bearer = [value for name, value in scope["headers"] if name == b"authorization"]
-        plain = [value for name, value in scope["headers"] if name == b"x-api-key"]
+        sent = [header for header in scope["headers"] if header[0] in _CREDENTIALS]
+        if not sent:
+            return None
+        bearer = [value for name, value in sent if name == b"authorization"]
+        plain = [value for name, value in sent if name == b"x-api-key"]
         if len(bearer) > 1 or len(plain) > 1:
             raise self._refused("duplicate", Problem("duplicate_header", "Authorization and x-api-key may come once"))
         given = {_bearer(value) for value in bearer} | {value.decode("latin-1").strip() for value in plain}
         if len(given) > 1:
             what = "Authorization and x-api-key name different keys; send one of them"
             raise self._refused("duplicate", Problem("duplicate_header", what))
-        return next(iter(given), None)
+        return given.pop()
 
-    def _wrong(self, scope: HTTPScope) -> Problem:
+    def _wrong(self, scope: AnyScope) -> Problem:
         address = scope["client"][0] if scope["client"] else ""
         wait = self._tries.fail(address)
         if not wait:
@@ -87,18 +108,6 @@ class Access:
     def _refused(self, reason: str, problem: Problem) -> Problem:
         self._count(reason)
         return problem
-
-
-async def requires_scope(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Let through who may: what a route does not say of itself needs a key that may ask models."""
-    if handler.opt.get(_PUBLIC):
-        return
-    scope = handler.opt.get(_SCOPE, Scope.INFER)
-    caller = connection.app.state.access.caller(connection.scope)
-    connection.scope["state"][_CALLER] = caller
-    current_record().key = caller.id
-    if not caller.may(scope):
-        raise Problem("insufficient_scope", f"this key is not for that: it needs the scope {scope.value!r}")
 
 
 def caller_of(scope: AnyScope) -> Caller:

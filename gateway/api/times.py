@@ -1,12 +1,23 @@
-"""What the head of a request says of its time, whatever its dialect."""
+"""What the head of a request says, of its time as a rule, whatever its dialect."""
 
 import math
 from collections.abc import Mapping
+
+from litestar.types import Scope
 
 from gateway.deadline import Times
 from gateway.engine import InvalidRequest
 
 _TIMEOUT = "X-Request-Timeout"
+
+
+def read_head(scope: Scope) -> Mapping[str, str]:
+    """Return the headers of a request by their names in lower case; lines of one name are one list (RFC 9110)."""
+    head: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        head[key] = f"{head[key]}, {text}" if key in head else text
+    return head
 
 
 def read_times(headers: Mapping[str, str], times: Times) -> Times:

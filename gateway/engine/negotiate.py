@@ -33,6 +33,8 @@ _NEUTRAL: dict[str, object] = {
     "ignore_eos": False,
 }
 
+_ASKED = tuple((field, Capability(field), _NEUTRAL.get(field)) for field in Sampling.__struct_fields__)
+
 _KIND = {
     Chat: Capability.CHAT,
     Completion: Capability.COMPLETION,
@@ -86,9 +88,8 @@ def negotiate(request: GenerateRequest, card: ModelCard) -> None:
 
 
 def _asked(sampling: Sampling) -> set[Capability]:
-    values = {field: getattr(sampling, field) for field in sampling.__struct_fields__}
     return {
-        Capability(field)
-        for field, value in values.items()
-        if value is not None and not (field in _NEUTRAL and value == _NEUTRAL[field])
+        capability
+        for field, capability, neutral in _ASKED
+        if (value := getattr(sampling, field)) is not None and value != neutral
     }

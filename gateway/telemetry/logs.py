@@ -16,6 +16,7 @@ from datetime import UTC
 from time import monotonic
 
 import loguru
+import msgspec
 from loguru import logger
 
 from gateway.config import TelemetrySettings
@@ -29,6 +30,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\
 _BARE = re.compile(r"[\w./:{}+-]+")
 _COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 _STDOUT = 1
+_encode = msgspec.json.Encoder().encode
 # Keys of ours, of OpenAI's kind and of the Hub, wherever they may have slipped into a line.
 _STARTS = ("llmg_", "sk-", "hf_")
 _SECRET = re.compile(rf"\b({'|'.join(_STARTS)})[A-Za-z0-9_-]{{8,}}")
@@ -158,7 +160,16 @@ def _as_json(record: "loguru.Record") -> str:
     _add_fields(line, record)
     if trace := _traceback(record):
         line["exception"] = trace
-    return json.dumps(line, ensure_ascii=True) + "\n"  # in ASCII every character that could do harm is escaped
+    return _to_ascii(line) + "\n"
+
+
+def _to_ascii(line: dict[str, Scalar]) -> str:
+    """Write JSON in ASCII, where every character that could do harm is escaped; most lines are that anyway."""
+    try:
+        text = _encode(line)
+    except (ValueError, OverflowError):  # a lone surrogate, a huge number
+        return json.dumps(line)
+    return text.decode() if text.isascii() and b"\x7f" not in text else json.dumps(line)
 
 
 def _as_text(record: "loguru.Record") -> str:

@@ -19,7 +19,7 @@ from gateway.api.anthropic.translate import reword, to_prompt, to_request
 from gateway.api.payload import name_ignored, read_payload
 from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY
 from gateway.api.streaming import EventStream, Framing, Pace, first_event, frames, while_connected
-from gateway.api.times import read_times, wants_updates
+from gateway.api.times import read_head, read_times, wants_updates
 from gateway.cache import read_wish
 from gateway.deadline import Times
 from gateway.engine import EngineError, GenerateEvent, collect
@@ -52,12 +52,13 @@ class AnthropicController(Controller):
         card = inference.card(body.model, caller)
         try:
             asked = to_request(body, request_id.get(), caller.priority)
-            wish = read_wish(request.headers.get("cache-control", ""))
-            visit = inference.admit(asked, caller, read_times(request.headers, Times()), wish)
+            head = read_head(request.scope)
+            wish = read_wish(head.get("cache-control", ""))
+            visit = inference.admit(asked, caller, read_times(head, Times()), wish)
             rendering = Rendering(card.name, asked.id)
             if body.stream:
                 events: AsyncGenerator[Standing | GenerateEvent, None] = (
-                    inference.generate_told(visit) if wants_updates(request.headers) else inference.generate(visit)
+                    inference.generate_told(visit) if wants_updates(head) else inference.generate(visit)
                 )
                 begun = frames(await first_event(request.receive, events), events, rendering.to_frame, _FRAMING)
                 pace = Pace(server.ping_seconds, server.stall_seconds)

@@ -24,7 +24,7 @@ from gateway.api.native.translate import reword, to_request, to_times
 from gateway.api.payload import name_ignored, read_payload
 from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
-from gateway.api.times import read_times, wants_updates
+from gateway.api.times import read_head, read_times, wants_updates
 from gateway.cache import read_wish
 from gateway.engine import EngineError, Fold, GenerateEvent, Started
 from gateway.hosting import Hosting, Seat
@@ -67,12 +67,13 @@ class NativeController(Controller):
         card = inference.card(wanted.model, caller)
         try:
             asked = to_request(wanted, card, config.generate, request_id.get(), caller.priority)
-            times = read_times(request.headers, to_times(wanted))
-            visit = inference.admit(asked, caller, times, read_wish(request.headers.get("cache-control", "")))
+            head = read_head(request.scope)
+            times = read_times(head, to_times(wanted))
+            visit = inference.admit(asked, caller, times, read_wish(head.get("cache-control", "")))
             rendering = Rendering(wanted, card.name, asked.id)
             if wanted.stream:
                 events: AsyncGenerator[Standing | GenerateEvent, None] = (
-                    inference.generate_told(visit) if wants_updates(request.headers) else inference.generate(visit)
+                    inference.generate_told(visit) if wants_updates(head) else inference.generate(visit)
                 )
                 first = await first_event(request.receive, events)
                 pace = Pace(config.server.ping_seconds, config.server.stall_seconds)

@@ -26,12 +26,13 @@ from gateway.api.openai.translate import reword, to_asked
 from gateway.api.payload import name_ignored, read_payload
 from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
-from gateway.api.times import read_times, wants_updates
+from gateway.api.times import read_head, read_times, wants_updates
 from gateway.cache import read_wish
 from gateway.deadline import Times
 from gateway.engine import EngineError, GenerateEvent, ModelCard
 from gateway.service import Inference
 from gateway.telemetry import request_id
+from gateway.visits import Visit
 
 B = TypeVar("B", ChatCompletionBody, CompletionBody)
 HttpRequest = Request[None, None, State]
@@ -90,11 +91,13 @@ async def _answer(
     card = inference.card(body.model, caller)
     try:
         asked = to_asked(body, card, request_id.get(), caller.priority)
-        wish = read_wish(request.headers.get("cache-control", ""))
-        run = Run(inference, caller, asked, read_times(request.headers, Times()), wish)
+        head = read_head(request.scope)
+        run = Run(inference, caller, asked, read_times(head, Times()), read_wish(head.get("cache-control", "")))
         rendering = render(body, card, request_id.get())
         if body.stream:
-            begun, events = await _begin(request, inference, run, rendering)
+            begun, events = await _begin(
+                request, inference.generate_told if wants_updates(head) else inference.generate, run, rendering
+            )
             pace = Pace(inference.config.server.ping_seconds, inference.config.server.stall_seconds)
             return EventStream(begun, events, pace=pace, headers=headers | run.headers)
         reply = await while_connected(request.receive, run.whole(card, rendering))
@@ -105,14 +108,15 @@ async def _answer(
 
 
 async def _begin(
-    request: HttpRequest, inference: Inference, run: Run, rendering: Rendering
+    request: HttpRequest,
+    generate: Callable[[Visit], AsyncGenerator[Standing | GenerateEvent, None]],
+    run: Run,
+    rendering: Rendering,
 ) -> tuple[AsyncGenerator[bytes, None], AsyncGenerator[object, None]]:
     """Read the first event of a stream, and return its frames and its events; one answer has the engine's own."""
     visit = run.admit()
     if visit is None:
         told = run.told()
         return frames(await first_event(request.receive, told), told, partial(to_frame, rendering)), told
-    events: AsyncGenerator[Standing | GenerateEvent, None] = (
-        inference.generate_told(visit) if wants_updates(request.headers) else inference.generate(visit)
-    )
+    events = generate(visit)
     return frames(await first_event(request.receive, events), events, rendering.to_frame), events

@@ -6,7 +6,7 @@ import pytest
 from litestar import Litestar, Request, Response, get
 from litestar.testing import TestClient
 
-from gateway.api.access import ADMIN, METRICS, PUBLIC, Access, caller_of, requires_scope
+from gateway.api.access import ADMIN, METRICS, PUBLIC, Access, caller_of
 from gateway.api.problems import Problem, to_problem
 from gateway.auth import KeyFile, Keyring, Scope, new_key
 from gateway.config import Config
@@ -46,16 +46,16 @@ class Site:
         self.clock = Clock()
         self.file = KeyFile(folder / "keys.db", self.clock)
         self.counted = Counter()
+        keyring = Keyring(file=self.file, clock=self.clock)
+        live = Live(Rules(Config(), keyring))
+        self.access = Access(live, lambda reason: self.counted.update([reason]), self.clock)
         app = Litestar(
             [infer, admin, metrics, public],
-            guards=[requires_scope],
+            middleware=[self.access.guard],
             exception_handlers={Exception: answer},
             openapi_config=None,
             logging_config=None,
         )
-        keyring = Keyring(file=self.file, clock=self.clock)
-        live = Live(Rules(Config(), keyring))
-        self.access = app.state.access = Access(live, lambda reason: self.counted.update([reason]), self.clock)
         self.client = TestClient(app)
 
     def key(self, name, **terms):
