@@ -26,7 +26,7 @@ ADMIN = MappingProxyType({_SCOPE: Scope.ADMIN})
 METRICS = MappingProxyType({_SCOPE: Scope.METRICS})
 
 _MISSING = "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
-_INVALID = "this API key is not valid"
+_INVALID = "this API key is not valid; it is sent as Authorization: Bearer KEY, or as x-api-key: KEY"
 _TOO_MANY = "too many wrong API keys came from this address"
 
 

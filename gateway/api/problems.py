@@ -68,8 +68,8 @@ _LONGEST = 1_000
 
 _MESSAGES = {
     "invalid_url": "the request line or a parameter in it is malformed",
-    "not_found": "there is nothing at this path",
-    "method_not_allowed": "this path does not take this method",
+    "not_found": "there is nothing at this path; GET /schema lists the routes, unless server.docs is off",
+    "method_not_allowed": "this path does not take this method; the header Allow names those that it takes",
     "request_too_large": "the body is too large",
     "unsupported_media_type": "the content type must be application/json",
     "internal_error": "something went wrong here; the log says what",
