@@ -1,8 +1,4 @@
-"""The HTTP server: granian's main process with its one worker, started by the supervisor.
-
-`python -m gateway.serving`; the application is imported here already, so that a worker that takes another's place is
-forked with it.
-"""
+"""The HTTP server, started by the supervisor as `python -m gateway.serving`: granian's main process and its worker."""
 
 import ctypes
 import functools
@@ -17,7 +13,6 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-import gateway.app  # noqa: F401 - for the workers that are forked
 from gateway.config import Handover, hand_on
 
 _KILL_SECONDS = 5
@@ -31,12 +26,21 @@ def main() -> int:
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))
     _spare_no_worker()
-    gc.freeze()
+    _import_application()
     try:
         server.serve(spawn_target=functools.partial(_work, os.getpid()))
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
+
+
+def _import_application() -> None:
+    """Import it here already, so that a worker that takes another's place is forked with it; none of it is garbage."""
+    gc.disable()
+    import gateway.app  # noqa: F401, PLC0415 - for the workers that are forked
+
+    gc.freeze()
+    gc.enable()
 
 
 def _listen(server: MPServer) -> None:

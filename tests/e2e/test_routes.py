@@ -10,6 +10,13 @@ from tests.support.service import Service
 MODULE = '''
 from litestar import Controller, get
 from litestar.params import FromPath
+from pydantic import BaseModel
+
+
+class Greeting(BaseModel):
+    """What those who use pydantic would answer."""
+
+    whom: str
 
 
 class Hello(Controller):
@@ -19,6 +26,11 @@ class Hello(Controller):
     async def hello(self, name: FromPath[str]) -> dict[str, str]:
         """Greet."""
         return {"hello": name}
+
+    @get("/greeting")
+    async def greeting(self) -> Greeting:
+        """Greet in pydantic's way."""
+        return Greeting(whom="you")
 
     @get("/fails")
     async def fails(self) -> None:
@@ -40,6 +52,7 @@ def test_a_custom_endpoint_is_served_documented_and_guarded(package):
         assert answer.headers["x-request-id"]
         assert "/hello/{name}" in service.client.get("/schema/openapi.json").json()["paths"]
         assert service.metric("llm_gateway_requests_total", endpoint="/hello/{name}", status="200") == 1
+        assert service.client.get("/greeting").json() == {"whom": "you"}
         failed = service.client.get("/fails")
         assert failed.status_code == 500
         assert failed.json()["error"]["code"] == "internal_error"
