@@ -1,11 +1,15 @@
 """What all tests share: one echo service for those that only ask, and the skips' reasons in the summary."""
 
 import logging
+import os
 
 import pytest
 from hypothesis import settings
 
 from tests.support.service import Service
+
+# The services and commands that tests start compile the gateway once, not each of them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A busy machine is no counter-example.
 settings.register_profile("unhurried", deadline=None)
