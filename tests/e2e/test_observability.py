@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.otlp import otlp_receiver
-from tests.support.service import Service
+from tests.support.service import Service, total
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SEED_METRICS = {
@@ -60,14 +60,15 @@ def test_the_six_metrics_are_there_and_true():
         text = service.client.get("/v1/metrics").text
         names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
         assert SEED_METRICS - names == set()
-        assert service.metric("llm_gateway_requests_total", status="200", endpoint="/v1/generate", model="echo") == 2
-        assert service.metric("llm_gateway_requests_total", status="400", endpoint="/v1/generate") == 1
-        assert service.metric("llm_gateway_request_duration_seconds_count", endpoint="/v1/generate") == 3
-        assert service.metric("llm_gateway_tokens_generated_total", model="echo") == 5
-        assert service.metric("llm_gateway_generation_duration_seconds_count", model="echo") == 2
-        assert service.metric("llm_gateway_active_requests") == 0
-        assert service.metric("llm_gateway_model_info", model="echo", engine="echo") == 1
-        assert service.metric("gen_ai_server_time_to_first_token_seconds_count") == 2
+        told = service.scrape()
+        assert total(told, "llm_gateway_requests_total", status="200", endpoint="/v1/generate", model="echo") == 2
+        assert total(told, "llm_gateway_requests_total", status="400", endpoint="/v1/generate") == 1
+        assert total(told, "llm_gateway_request_duration_seconds_count", endpoint="/v1/generate") == 3
+        assert total(told, "llm_gateway_tokens_generated_total", model="echo") == 5
+        assert total(told, "llm_gateway_generation_duration_seconds_count", model="echo") == 2
+        assert total(told, "llm_gateway_active_requests") == 0
+        assert total(told, "llm_gateway_model_info", model="echo", engine="echo") == 1
+        assert total(told, "gen_ai_server_time_to_first_token_seconds_count") == 2
 
 
 def test_what_concerns_a_model_that_is_not_loaded_is_counted_under_its_name():
@@ -81,14 +82,15 @@ def test_what_concerns_a_model_that_is_not_loaded_is_counted_under_its_name():
         assert service.generate(prompt="a", model="nope").status_code == 404
         assert service.client.post("/v1/models/org/nope/load").status_code == 404
         assert service.client.get("/readyz").status_code == 503
+        told = service.scrape()
         counted = "llm_gateway_requests_total"
-        assert service.metric(counted, endpoint="/v1/generate", status="503", model="parrot") == 4
-        assert service.metric(counted, endpoint="/v1/generate", status="404", model="unknown") == 1
-        assert service.metric(counted, endpoint="/v1/models/{name}/unload", model="parrot") == 2
-        assert service.metric(counted, endpoint="/v1/models/{owner}/{name}/load", status="200", model="parrot") == 1
-        assert service.metric(counted, endpoint="/v1/models/{owner}/{name}/load", model="unknown") == 1
-        assert service.metric("llm_gateway_rejected_total", code="http_503") == 0
-        assert service.metric("llm_gateway_rejected_total", code="engine_unavailable") == 4
+        assert total(told, counted, endpoint="/v1/generate", status="503", model="parrot") == 4
+        assert total(told, counted, endpoint="/v1/generate", status="404", model="unknown") == 1
+        assert total(told, counted, endpoint="/v1/models/{name}/unload", model="parrot") == 2
+        assert total(told, counted, endpoint="/v1/models/{owner}/{name}/load", status="200", model="parrot") == 1
+        assert total(told, counted, endpoint="/v1/models/{owner}/{name}/load", model="unknown") == 1
+        assert total(told, "llm_gateway_rejected_total", code="http_503") == 0
+        assert total(told, "llm_gateway_rejected_total", code="engine_unavailable") == 4
 
 
 def test_probes_and_scrapes_fill_no_log():

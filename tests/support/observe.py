@@ -47,8 +47,7 @@ def is_error(answer: httpx.Response, status: int, code: str, param: str | None =
 
 def scrape(service: Service) -> dict[str, float]:
     """Return the samples of a rendering that nobody has seen yet, by their names and labels as they are written."""
-    service.metric("llm_gateway_requests_total")
-    lines = [line for line in service.client.get("/metrics").text.split("\n") if line and not line.startswith("#")]
+    lines = [line for line in service.scrape().split("\n") if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 

@@ -22,6 +22,16 @@ _FOREIGN += ("XDG_CACHE_HOME",)
 _SCRAPE_SECONDS = 1.1
 
 
+def total(scrape: str, name: str, **labels: str) -> float:
+    """Add up the samples of `name` in a scrape that have these labels."""
+    found = 0.0
+    for line in scrape.splitlines():
+        key, _, value = line.rpartition(" ")
+        if key.split("{")[0] == name and all(f'{label}="{wanted}"' in key for label, wanted in labels.items()):
+            found += float(value)
+    return found
+
+
 def free_port() -> int:
     """Find a port that nobody listens on."""
     with socket.socket() as probe:
@@ -94,14 +104,13 @@ class Service:
         return self.client.post("/v1/generate", json=body)
 
     def metric(self, name: str, **labels: str) -> float:
-        """Add up the samples of `name` that have these labels, from a scrape that is not an older one's copy."""
+        """Add up the samples of `name` that have these labels, in a scrape of this moment."""
+        return total(self.scrape(), name, **labels)
+
+    def scrape(self) -> str:
+        """Scrape, and see that it is no older scrape's copy."""
         time.sleep(max(0.0, self._scraped + _SCRAPE_SECONDS - time.monotonic()))
-        total = 0.0
-        for line in self.client.get("/metrics").text.splitlines():
-            key, _, value = line.rpartition(" ")
-            if key.split("{")[0] == name and all(f'{label}="{wanted}"' in key for label, wanted in labels.items()):
-                total += float(value)
-        return total
+        return self.client.get("/metrics").text
 
     def _note_scrape(self, request: httpx.Request) -> None:
         if request.url.path.endswith("/metrics"):
