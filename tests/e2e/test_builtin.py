@@ -3,22 +3,19 @@
 import psutil
 import pytest
 
-from tests.support.service import Service
+from tests.support.processes import descendants, engines
 from tests.support.sse import frames
 
 GREEDY = {"max_new_tokens": 16, "temperature": 0}
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-@pytest.fixture(scope="module")
-def gateway():
-    """The service as `llm-gateway` starts it, but for the port."""
-    with Service(ENGINE="", ready=False) as running:
-        running.wait_for("/livez")
-        running.wait_for("/readyz", seconds=180)
-        # All is made anew: what is kept says that nothing of its prompt was read.
-        running.client.headers["cache-control"] = "no-store"
-        yield running
+@pytest.fixture
+def gateway(builtin):
+    """The service, which makes all anew: what is kept says that nothing of its prompt was read."""
+    builtin.client.headers["cache-control"] = "no-store"
+    yield builtin
+    del builtin.client.headers["cache-control"]
 
 
 def streamed(gateway, **body):
@@ -87,6 +84,17 @@ def test_a_prompt_that_does_not_fit_is_refused_with_numbers(gateway):
     error = answer.json()["error"]
     assert error["code"] == "context_length_exceeded"
     assert any(character.isdigit() for character in error["message"])
+
+
+def test_the_engines_process_alone_knows_torch(gateway):
+    main = gateway.process.pid
+    [engine] = engines(main)
+    knowing = {pid for pid in (main, *descendants(main)) if knows_torch(pid)}
+    assert knowing == {engine}
+
+
+def knows_torch(pid) -> bool:
+    return any("torch" in region.path for region in psutil.Process(pid).memory_maps())
 
 
 def resident(gateway) -> int:

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.service import Service
+from tests.support.service import Service, total
 from tests.support.sse import frames
 
 DELAY = "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY"
@@ -82,22 +82,24 @@ def test_a_model_is_unloaded_and_loaded_again():
         assert 1 <= int(refused.headers["retry-after"]) <= 6
         assert service.client.get("/readyz").status_code == 503
         assert service.client.get("/v1/health").json()["status"] == "unloaded"
-        assert service.metric("llm_gateway_engine_up", engine="default") == 0
-        assert service.metric("llm_gateway_model_info") == 0
+        told = service.scrape()
+        assert total(told, "llm_gateway_engine_up", engine="default") == 0
+        assert total(told, "llm_gateway_model_info") == 0
         assert service.client.get("/v1/models").json()["data"][0]["loaded"] is False
         loaded = service.client.post("/v1/models/echo/load")
         assert (loaded.status_code, loaded.json()["loaded"]) == (200, True)
         assert service.generate(prompt="a b c").status_code == 200
         assert service.client.get("/readyz").status_code == 200
-    unknown = {"/v1/models/nope/load", "/v1/models/nope/unload"}
-    with Service() as service:
-        for path in unknown:
-            answer = service.client.post(path)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("change", ["load", "unload"])
+def test_a_model_that_nobody_serves_is_neither_loaded_nor_unloaded(service, change):
+    answer = service.client.post(f"/v1/models/nope/{change}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_sigterm_lets_streams_finish_and_takes_nothing_new():
-    with Service(**{DELAY: "0.05"}) as service:
+    with Service(**{DELAY: "0.02"}) as service:
         reader = Reader(service, max_new_tokens=30).wait()
         service.process.send_signal(signal.SIGTERM)
         reader.join(20)
@@ -137,42 +139,32 @@ def test_a_repeat_within_a_second_is_ignored_and_a_later_one_ends_at_once(number
         assert "[DONE]" not in reader.frames
 
 
-def test_nothing_serves_on_when_the_main_process_is_killed():
-    with Service() as service:
-        children = psutil.Process(service.process.pid).children(recursive=True)
-        assert children
-        service.process.kill()
-        service.process.wait()
-        _, alive = psutil.wait_procs(children, timeout=20)
-        assert not alive
-        with pytest.raises(OSError, match="refused"):
-            socket.create_connection(("127.0.0.1", service.port), 1)
-
-
-def test_an_engine_that_cannot_load_is_not_worth_another_try():
+@pytest.fixture(scope="module")
+def half():
+    """A service with an engine that serves, and one in a process of its own that can never be loaded."""
     broken = {
-        "LLM_GATEWAY__ENGINES__BROKEN__PLUGIN": "hf",
-        "LLM_GATEWAY__ENGINES__BROKEN__SETTINGS__MODEL": "./no-such-folder",
+        "LLM_GATEWAY__ENGINES__BROKEN__PLUGIN": "scripted",
+        "LLM_GATEWAY__ENGINES__BROKEN__ISOLATED": "true",
+        "LLM_GATEWAY__ENGINES__BROKEN__SETTINGS__LOAD_FAILURE": "there is no folder ./no-such-folder",
     }
     with Service(**broken) as service:
-        answer = service.client.post("/v1/models/broken/load")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "load_failed")
-        assert answer.headers["x-should-retry"] == "false"
+        yield service
 
 
-def test_where_another_engine_serves_health_says_which_failed_and_why():
-    broken = {
-        "LLM_GATEWAY__ENGINES__BROKEN__PLUGIN": "hf",
-        "LLM_GATEWAY__ENGINES__BROKEN__SETTINGS__MODEL": "./no-such-folder",
-    }
-    with Service(**broken) as service:
-        health = service.client.get("/v1/health").json()
-        assert health["status"] == "ready"
-        assert "broken" in health["detail"]
-        assert "no-such-folder" in health["detail"]
-        assert [engine["status"] for engine in health["engines"]] == ["ready", "failed"]
-        assert service.generate(prompt="a b c").status_code == 200
-        assert service.generate(prompt="a b c", model="broken").status_code == 503
+def test_an_engine_that_cannot_load_is_not_worth_another_try(half):
+    answer = half.client.post("/v1/models/broken/load")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "load_failed")
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_where_another_engine_serves_health_says_which_failed_and_why(half):
+    health = half.client.get("/v1/health").json()
+    assert health["status"] == "ready"
+    assert "broken" in health["detail"]
+    assert "no-such-folder" in health["detail"]
+    assert [engine["status"] for engine in health["engines"]] == ["ready", "failed"]
+    assert half.generate(prompt="a b c").status_code == 200
+    assert half.generate(prompt="a b c", model="broken").status_code == 503
 
 
 def test_a_port_that_is_taken_is_one_line():
@@ -185,26 +177,30 @@ def test_a_port_that_is_taken_is_one_line():
     assert ended.stderr == f"llm-gateway: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
-def test_metrics_can_be_turned_off():
-    with Service(METRICS_ENABLED="false") as service:
-        for path in ("/metrics", "/v1/metrics"):
-            assert service.client.get(path).status_code == 404
+@pytest.fixture(scope="module")
+def spare():
+    """A service without metrics and documentation, and with a short default; none of the three touches another."""
+    with Service(METRICS_ENABLED="false", LLM_GATEWAY__SERVER__DOCS="false", MAX_LENGTH="5") as service:
+        yield service
 
 
-def test_the_documentation_can_be_turned_off():
-    with Service(LLM_GATEWAY__SERVER__DOCS="false") as service:
-        for path in ("/schema", "/schema/openapi.json", "/docs", "/redoc"):
-            answer = service.client.get(path)
-            assert answer.status_code == 404
-            assert "/schema" not in answer.json()["error"]["message"]
+def test_metrics_can_be_turned_off(spare):
+    for path in ("/metrics", "/v1/metrics"):
+        assert spare.client.get(path).status_code == 404
 
 
-def test_defaults_of_generate_are_defaults_and_no_caps():
-    with Service(MAX_LENGTH="5") as service:
-        assert service.generate(prompt="a b c ", ignore_eos=True).json()["usage"]["total_tokens"] == 5
-        longer = service.generate(prompt="a b c ", ignore_eos=True, max_new_tokens=9)
-        assert longer.json()["usage"]["completion_tokens"] == 9
-        assert service.generate(prompt="a b c ", ignore_eos=True, max_length=7).json()["usage"]["total_tokens"] == 7
+def test_the_documentation_can_be_turned_off(spare):
+    for path in ("/schema", "/schema/openapi.json", "/docs", "/redoc"):
+        answer = spare.client.get(path)
+        assert answer.status_code == 404
+        assert "/schema" not in answer.json()["error"]["message"]
+
+
+def test_defaults_of_generate_are_defaults_and_no_caps(spare):
+    assert spare.generate(prompt="a b c ", ignore_eos=True).json()["usage"]["total_tokens"] == 5
+    longer = spare.generate(prompt="a b c ", ignore_eos=True, max_new_tokens=9)
+    assert longer.json()["usage"]["completion_tokens"] == 9
+    assert spare.generate(prompt="a b c ", ignore_eos=True, max_length=7).json()["usage"]["total_tokens"] == 7
 
 
 def test_the_worker_never_imports_an_engine_that_is_not_configured(service):
@@ -218,7 +214,7 @@ def test_the_greeting_names_the_api_the_docs_and_a_curl(service):
 
 
 def test_the_service_answers_while_the_model_loads():
-    with Service(ready=False, ENGINE="scripted", LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__LOAD="3") as service:
+    with Service(ready=False, ENGINE="scripted", LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__LOAD="2") as service:
         service.wait_for("/livez")
         health = service.client.get("/v1/health")
         assert (health.status_code, health.json()["status"], health.json()["loaded"]) == (503, "starting", False)

@@ -11,6 +11,7 @@ TEXTS = {
     "plain": "Once upon a time there was a",
 }
 DRAWS = {"greedy": {"temperature": 0}, "seeded": {"temperature": 1.8, "seed": 11}}
+SERVED = {"smollm2-135m-instruct": "builtin", "echo": "service"}
 NEW = {"cache-control": "no-store"}
 
 
@@ -53,9 +54,15 @@ def pieces_of(path, frames):
                 yield frame.get("delta", {}).get("text", "")
 
 
-def streamed(builtin, path, body, headers):
+@pytest.fixture
+def gateway(request, model):
+    """The service that serves the model."""
+    return request.getfixturevalue(SERVED[model])
+
+
+def streamed(gateway, path, body, headers):
     """Read a stream; its lines end with a line feed and nothing else."""
-    answer = builtin.client.post(path, json=body | {"stream": True}, headers=headers)
+    answer = gateway.client.post(path, json=body | {"stream": True}, headers=headers)
     assert answer.status_code == 200, answer.text
     lines = [line.removeprefix("data: ") for line in answer.content.decode().split("\n") if line.startswith("data: ")]
     frames = [json.loads(line) for line in lines if line != "[DONE]"]
@@ -64,16 +71,16 @@ def streamed(builtin, path, body, headers):
 
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("model", ["smollm2-135m-instruct", "echo"])
+@pytest.mark.parametrize("model", SERVED)
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/completions", "/v1/chat/completions", "/v1/messages"])
-def test_streaming_equals_whole(builtin, path, model, text, draw):
+def test_streaming_equals_whole(gateway, path, model, text, draw):
     body = asked(path, TEXTS[text], model, **DRAWS[draw])
-    whole = builtin.client.post(path, json=body, headers=NEW)
+    whole = gateway.client.post(path, json=body, headers=NEW)
     assert whole.status_code == 200, whole.text
     said = text_of(path, whole.json())
-    assert streamed(builtin, path, body, NEW) == said
-    kept = builtin.client.post(path, json=body)
+    assert streamed(gateway, path, body, NEW) == said
+    kept = gateway.client.post(path, json=body)
     assert text_of(path, kept.json()) == said
-    assert streamed(builtin, path, body, {}) == said
+    assert streamed(gateway, path, body, {}) == said
     if model == "echo":
         assert said == TEXTS[text]

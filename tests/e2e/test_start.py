@@ -9,7 +9,9 @@ import time
 import psutil
 import pytest
 
-from tests.support.service import Service
+from tests.support.observe import eventually
+from tests.support.processes import is_alive
+from tests.support.service import Service, free_port
 
 LOAD = "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__LOAD"
 NONE = {"ENGINE": "hf", "MODEL_NAME": "./no-such-folder"}
@@ -73,7 +75,7 @@ def test_a_worker_whose_parent_is_killed_while_it_starts_does_not_serve_on():
     with Service(ready=False) as service:
         started = worker(service)
         service.process.kill()
-        assert psutil.wait_procs([started], timeout=20)[1] == []
+        eventually(lambda: not is_alive(started.pid), 20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -106,11 +108,10 @@ def test_where_no_engine_can_load_the_command_ends_and_says_why_once():
 
 
 def test_where_the_log_goes_elsewhere_the_command_says_itself_why_no_engine_could_load():
-    with Service() as other:  # its port is free again when this context is left
-        port = str(other.port)
+    broken = {"ENGINE": "scripted", f"{LOAD}_FAILURE": "there is no folder ./no-such-folder"}
     ended = subprocess.run(
         [sys.executable, "-m", "gateway"],
-        env=os.environ | NONE | {"PORT": port},
+        env=os.environ | broken | {"PORT": str(free_port())},
         capture_output=True,
         text=True,
         timeout=60,

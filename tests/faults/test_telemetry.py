@@ -59,7 +59,7 @@ def test_a_log_that_nobody_reads_holds_up_no_request():
 
 def test_scrapes_without_end_hold_up_no_request():
     with Service() as service, ThreadPoolExecutor(20) as pool:
-        scrapes = [pool.submit(httpx.get, f"{service.url}/metrics") for _ in range(400)]
+        scrapes = [pool.submit(service.client.get, "/metrics") for _ in range(400)]
         for number in range(50):
             assert service.generate(prompt=f"word {number}").status_code == 200
         for scrape in scrapes:
