@@ -8,6 +8,9 @@ from playwright.async_api import Browser, Page
 from tests.support import pages
 from tests.support.chromium import watch
 
+# The browser lives in this loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 GOOD = (
     b"<!doctype html><title>good</title><link rel=icon href=data:,><p id=text></p><script>text.append(6 * 7)</script>"
 )

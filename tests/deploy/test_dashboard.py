@@ -18,7 +18,7 @@ from gateway.engine import Capability, ModelCard
 from gateway.telemetry.instruments import Distribution, Tally
 from gateway.telemetry.metrics import Metrics
 from tests.support.pages import Page, serving
-from tests.support.prometheus import Prometheus, promtool, scraping
+from tests.support.prometheus import Prometheus, job, promtool, scraping
 
 GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
 DASHBOARD = json.loads((GRAFANA / "dashboards/llm-gateway.json").read_text())
@@ -73,7 +73,7 @@ def exposition() -> bytes:
 def prometheus(exposition: bytes) -> Iterator[Prometheus]:
     """A Prometheus that scraped all metrics at least twice, so that it knows rates."""
     page = Page(exposition, content_type="text/plain; version=0.0.4")
-    with serving({"/metrics": page}) as address, scraping(address) as running:
+    with serving({"/metrics": page}) as address, scraping(job(address)) as running:
         running.wait_for("count_over_time(llm_gateway_engine_up[1m]) > 1")
         yield running
 

@@ -60,14 +60,18 @@ def promtool(*arguments: str | Path, text: str = "") -> str:
     return done.stdout
 
 
+def job(target: str, **settings: object) -> dict[str, object]:
+    """Write the job that scrapes `target` (host and port)."""
+    return {"job_name": target, "static_configs": [{"targets": [target]}], **settings}
+
+
 @contextlib.contextmanager
-def scraping(target: str, path: str = "/metrics", **settings: object) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes `target` (host and port) each second; `settings` are others of its job."""
+def scraping(*jobs: dict[str, object]) -> Iterator[Prometheus]:
+    """Run a Prometheus that does its jobs each second; it takes five of them until the first."""
     program = path_of("prometheus")
-    job = {"job_name": "under-test", "metrics_path": path, "static_configs": [{"targets": [target]}], **settings}
     with TemporaryDirectory() as folder:
         config = Path(folder, "prometheus.json")
-        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
+        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
         address = _free_address()
         flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"]
         with Path(folder, "log").open("w") as log, _started([program, *flags], log) as process:
