@@ -1,5 +1,6 @@
 """What all tests share: one echo service for those that only ask, and the skips' reasons in the summary."""
 
+import gc
 import logging
 import os
 
@@ -14,6 +15,17 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A busy machine is no counter-example.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_collection_finish():
+    """Keep the collector off what was imported and collected, which stays: an engine that is left has it look."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let go again: an extension that is taken down looks for what nobody collected."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
