@@ -31,15 +31,21 @@ NUMBERS = "3.14159265 2,718 1e-9 0x1F + 42 = 73; 1234567890 * 17 % 5 -- 2024-02-
 
 
 @pytest.fixture(scope="module")
-def gateway():
+def loading():
     with Service(ENGINE="", LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DTYPE="float32", ready=False) as running:
-        running.wait_for("/readyz", seconds=180)
         yield running
 
 
 @pytest.fixture(scope="module")
-def reference():
+def reference(loading):
+    """The reference, made while the service loads."""
     return Reference()
+
+
+@pytest.fixture(scope="module")
+def gateway(loading, reference):
+    loading.wait_for("/readyz", seconds=180)
+    return loading
 
 
 class Reference:

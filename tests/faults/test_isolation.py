@@ -253,7 +253,7 @@ async def test_neighbours_of_a_poisonous_request_are_answered():
 
 
 async def test_a_request_waits_for_the_next_process_no_longer_than_it_may():
-    async with isolated(care=HASTY, load=2.0) as engine:
+    async with isolated(care=HASTY, load=1.0) as engine:
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: engine._health is Health.STARTING)
         assert (await engine.status()).health is Health.STARTING
