@@ -35,7 +35,6 @@ from gateway.control import Helm
 from gateway.hosting import Hosting
 from gateway.isolation import Process
 from gateway.limits import RATE_HEADERS, Limiter
-from gateway.limits.shared import SharedStore
 from gateway.live import Live, Rules
 from gateway.service import Inference
 from gateway.telemetry import Telemetry, current_record
@@ -189,8 +188,11 @@ def _terms(config: Config) -> Terms:
 
 def _limiter(config: Config) -> Limiter:
     limits = config.limits
-    lease = 2 * config.server.request_seconds
-    store = SharedStore(limits.store_url, seconds=limits.store_seconds, lease=lease) if limits.store_url else None
+    if not limits.store_url:
+        return Limiter(None, when_down=limits.when_down, replicas=limits.replicas)
+    from gateway.limits.shared import SharedStore  # noqa: PLC0415 - redis is for those who share a store
+
+    store = SharedStore(limits.store_url, seconds=limits.store_seconds, lease=2 * config.server.request_seconds)
     return Limiter(store, when_down=limits.when_down, replicas=limits.replicas)
 
 

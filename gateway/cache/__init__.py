@@ -6,7 +6,6 @@ from gateway.cache.key import Wish, key_of, read_wish
 from gateway.cache.memory import MemoryStore
 from gateway.cache.replay import CacheStatus, Replay
 from gateway.cache.settings import CacheSettings
-from gateway.cache.shared import SharedStore
 from gateway.cache.store import Store
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "Generate",
     "MemoryStore",
     "Replay",
-    "SharedStore",
     "Store",
     "Wish",
     "key_of",
@@ -28,5 +26,7 @@ __all__ = [
 def to_cache(settings: CacheSettings) -> Cache:
     """Make the cache that the settings describe."""
     if settings.store_url is not None:
+        from gateway.cache.shared import SharedStore  # noqa: PLC0415 - redis is for those who share a store
+
         return Cache(SharedStore(settings.store_url, settings.ttl_seconds, seconds=settings.store_seconds))
     return Cache(MemoryStore(settings.max_bytes, settings.ttl_seconds))
