@@ -68,7 +68,7 @@ _LONGEST = 1_000
 
 _MESSAGES = {
     "invalid_url": "the request line or a parameter in it is malformed",
-    "not_found": "there is nothing at this path; GET /schema lists the routes, unless server.docs is off",
+    "not_found": "there is nothing at this path; the APIs are under /v1",
     "method_not_allowed": "this path does not take this method; the header Allow names those that it takes",
     "request_too_large": "the body is too large",
     "unsupported_media_type": "the content type must be application/json",
