@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from tests.support.service import Service
@@ -80,10 +81,20 @@ class Terminal:
     def type(self, text):
         os.write(self._fd, text.encode())
 
+    def wait_until_read(self):
+        """Wait until it sleeps over its input: Python sees a Ctrl-C of the moment before only with the next line."""
+        process, until = psutil.Process(self.pid), time.monotonic() + 30
+        while process.status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < until
+
     def end(self):
-        status = os.waitpid(self.pid, 0)[1]
+        ended, until = (0, 0), time.monotonic() + 30
+        while not ended[0]:
+            assert time.monotonic() < until, "the command goes on"
+            ended = os.waitpid(self.pid, os.WNOHANG)
+            time.sleep(0.01)
         os.close(self._fd)
-        return os.waitstatus_to_exitcode(status)
+        return os.waitstatus_to_exitcode(ended[1])
 
 
 CTRL_C, CTRL_D = "\x03", "\x04"
@@ -93,6 +104,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 def test_a_chat_says_who_answers_and_how_to_leave(service, leave):
     terminal = Terminal("chat", "--url", service.url)
     assert terminal.wait_for("> ").strip().startswith("echo; /exit leaves")
+    terminal.wait_until_read()
     terminal.type(leave)
     assert terminal.end() == 0
 
