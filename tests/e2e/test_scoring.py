@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gateway_hf import sources
+from gateway_hf.loading import sources
 from gateway_hf.settings import Settings
 from tests.support.service import Service
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from gateway_hf import sources
+from gateway_hf.loading import sources
 from gateway_hf.settings import Settings
 
 _READ_BYTES = 2**30

@@ -11,10 +11,10 @@ from gateway.engine import (
     GenerateRequest,
     Sampling,
 )
-from gateway_hf.kernels import BLOCK
+from gateway_hf.compute.kernels import BLOCK
 from gateway_hf.runner import Runner
-from gateway_hf.scheduler import Chunk
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.scheduling.sequence import Sequence
 
 LONG = Sampling(max_tokens=240, ignore_eos=True, temperature=0.0)
 SHORT = Sampling(max_tokens=4, ignore_eos=True, temperature=0.0)

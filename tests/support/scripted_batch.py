@@ -8,9 +8,9 @@ from hashlib import blake2b
 
 from gateway.engine import Finished, Mailbox
 from gateway_hf.batch import Generation
-from gateway_hf.sequence import Drawn, Sequence
-from gateway_hf.terms import Terms
-from gateway_hf.writer import Writer
+from gateway_hf.sampling.terms import Terms
+from gateway_hf.scheduling.sequence import Drawn, Sequence
+from gateway_hf.text.writer import Writer
 
 SIZE = 4
 

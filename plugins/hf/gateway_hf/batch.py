@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from gateway.engine import EngineError, Finished, GenerateEvent, Mailbox, Started, Unavailable
-from gateway_hf.draft import Drafter, Guessing
-from gateway_hf.scheduler import Chunk, Scheduler
-from gateway_hf.scored import ScoredPrompt
-from gateway_hf.sequence import Drawn, Sequence
-from gateway_hf.terms import Terms
-from gateway_hf.writer import Writer
+from gateway_hf.sampling.terms import Terms
+from gateway_hf.scheduling.drafter import Drafter, Guessing
+from gateway_hf.scheduling.scheduler import Chunk, Scheduler
+from gateway_hf.scheduling.sequence import Drawn, Sequence
+from gateway_hf.text.prompt_scores import ScoredPrompt
+from gateway_hf.text.writer import Writer
 
 _log = logging.getLogger("gateway_hf")
 

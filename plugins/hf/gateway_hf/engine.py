@@ -24,18 +24,19 @@ from gateway.engine import (
     Status,
     Unavailable,
 )
-from gateway_hf import sequence, weights
 from gateway_hf.batch import Batch, Generation
+from gateway_hf.loading import weights
+from gateway_hf.loading.weights import Loaded
 from gateway_hf.loop import Loop
-from gateway_hf.names import Names
 from gateway_hf.runner import Runner
-from gateway_hf.scheduler import Scheduler
-from gateway_hf.scored import ScoredPrompt
+from gateway_hf.sampling.terms import settle
+from gateway_hf.scheduling import sequence
+from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
-from gateway_hf.terms import settle
-from gateway_hf.text import TextCodec
-from gateway_hf.weights import Loaded
-from gateway_hf.writer import Writer
+from gateway_hf.text.codec import TextCodec
+from gateway_hf.text.prompt_scores import ScoredPrompt
+from gateway_hf.text.token_names import Names
+from gateway_hf.text.writer import Writer
 
 _log = logging.getLogger("gateway_hf")
 

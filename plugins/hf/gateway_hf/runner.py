@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from gateway.engine import EngineError
-from gateway_hf.forward import Forward
-from gateway_hf.sampler import Draws, sample
-from gateway_hf.scheduler import Chunk
-from gateway_hf.scores import score
-from gateway_hf.sequence import Alternative, Drawn, Sequence
-from gateway_hf.terms import Terms
+from gateway_hf.compute.forward import Forward
+from gateway_hf.sampling.sampler import Draws, sample
+from gateway_hf.sampling.score import score
+from gateway_hf.sampling.terms import Terms
+from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.scheduling.sequence import Alternative, Drawn, Sequence
 
 _log = logging.getLogger("gateway_hf")
 

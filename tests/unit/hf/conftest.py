@@ -6,12 +6,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from gateway_hf import sources, weights
-from gateway_hf.kernels import Kernels
-from gateway_hf.native import NotBuiltError
+from gateway_hf.compute.kernels import Kernels
+from gateway_hf.compute.native import NotBuiltError
+from gateway_hf.compute.tuning import Choice
+from gateway_hf.loading import sources, weights
 from gateway_hf.settings import Settings
-from gateway_hf.text import TextCodec
-from gateway_hf.tuning import Choice
+from gateway_hf.text.codec import TextCodec
 from tests.support.tiny_models import make_tiny
 
 

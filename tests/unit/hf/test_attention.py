@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from gateway_hf.attention import NativeAttention, StockAttention, UnsupportedAttention
-from gateway_hf.cache import Cache
-from gateway_hf.kernels import LARGEST_HEAD
-from gateway_hf.rows import Rows
-from gateway_hf.scheduler import Chunk
+from gateway_hf.compute.attention import NativeAttention, StockAttention, UnsupportedAttention
+from gateway_hf.compute.kernels import LARGEST_HEAD
+from gateway_hf.compute.kv_cache import Cache
+from gateway_hf.compute.layout import Rows
+from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, scattered, seated
 
 _CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.engine import Delta, EngineError, Finished, FinishReason, Started, Unavailable, Usage
 from gateway_hf.batch import Batch
-from gateway_hf.blocks import Blocks
-from gateway_hf.draft import Guessing
-from gateway_hf.scheduler import Scheduler
+from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.drafter import Guessing
+from gateway_hf.scheduling.scheduler import Scheduler
 from tests.support.scripted_batch import (
     SIZE,
     ScriptedRunner,

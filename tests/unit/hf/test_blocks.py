@@ -5,8 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from gateway_hf.blocks import Blocks
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.sequence import Sequence
 
 SIZE = 4
 

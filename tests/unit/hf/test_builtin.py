@@ -5,7 +5,7 @@ from importlib import metadata
 import pytest
 
 from gateway.engine import Completion, LoadFailed
-from gateway_hf import builtin
+from gateway_hf.loading import builtin
 
 TEXTS = ["🙂👩‍👩‍👧‍👦", "你好世界", " \t\n  x \r\n", "don't 12345", "\u00a0e\u0301\ufeff"]
 

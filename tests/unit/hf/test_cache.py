@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from gateway_hf.cache import Cache
-from gateway_hf.kernels import BLOCK
+from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.kv_cache import Cache
 
 _CPU = torch.device("cpu")
 

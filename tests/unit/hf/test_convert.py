@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gateway.engine import LoadFailed
-from gateway_hf import convert
+from gateway_hf.loading import convert
 from tests.support.tiny_gguf import make_tiny_gguf
 
 FLOAT = torch.float32

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 
-from gateway_hf.detokenize import Detokenizer
+from gateway_hf.text.detokenizer import Detokenizer
 
 TEXTS = [
     "The capital of France",

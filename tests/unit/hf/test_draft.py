@@ -3,7 +3,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_hf.draft import Drafter
+from gateway_hf.scheduling.drafter import Drafter
 
 _MOST = 8
 

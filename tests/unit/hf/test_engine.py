@@ -21,10 +21,10 @@ from gateway.engine import (
     collect,
 )
 from gateway_hf import plugin
+from gateway_hf.compute.kernels import BLOCK
 from gateway_hf.engine import HfEngine
-from gateway_hf.kernels import BLOCK
 from gateway_hf.settings import Settings
-from gateway_hf.text import TextCodec
+from gateway_hf.text.codec import TextCodec
 from tests.support.hf_engine import ask
 from tests.support.tiny_models import CONTEXT, VOCABULARY, make_tiny
 

@@ -14,10 +14,10 @@ from gateway.engine import (
     Tokens,
     collect,
 )
+from gateway_hf.compute.forward import BatchedForward
 from gateway_hf.engine import HfEngine
-from gateway_hf.forward import BatchedForward
 from gateway_hf.loop import Loop
-from gateway_hf.sampler import Draws
+from gateway_hf.sampling.sampler import Draws
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import LONG, Gate, ask, until
 

@@ -14,8 +14,8 @@ from gateway.engine import (
     Unavailable,
     collect,
 )
-from gateway_hf import weights
 from gateway_hf.engine import HfEngine
+from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import LONG, SHORT, ask
 
@@ -80,7 +80,7 @@ async def test_a_model_that_cannot_load_says_so(tmp_path):
 
 async def test_the_event_loop_is_free_while_the_model_loads(settings, monkeypatch):
     entered, leave = threading.Event(), threading.Event()
-    monkeypatch.setattr("gateway_hf.weights.load", lambda _: (entered.set(), leave.wait(20), 1 / 0))
+    monkeypatch.setattr("gateway_hf.loading.weights.load", lambda _: (entered.set(), leave.wait(20), 1 / 0))
     engine = HfEngine(settings)
     loading = asyncio.create_task(engine.__aenter__())
     await asyncio.to_thread(entered.wait, 20)
@@ -103,7 +103,7 @@ async def test_loading_can_be_given_up(settings, monkeypatch):
         assert leave.wait(20)
         return load(settings)
 
-    monkeypatch.setattr("gateway_hf.weights.load", slow)
+    monkeypatch.setattr("gateway_hf.loading.weights.load", slow)
     engine = HfEngine(settings)
     loading = asyncio.create_task(engine.__aenter__())
     await asyncio.to_thread(entered.wait, 20)

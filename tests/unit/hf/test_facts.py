@@ -6,7 +6,7 @@ import torch
 from transformers import GenerationConfig, GPT2Config, LlamaConfig
 
 from gateway.engine import LoadFailed, Sampling
-from gateway_hf import facts
+from gateway_hf.loading import metadata as facts
 
 
 def model_of(config, **generation):

@@ -24,14 +24,14 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pytorch_utils import Conv1D
 
 from gateway.engine import LoadFailed
-from gateway_hf import fitting
-from gateway_hf.attention import NativeAttention, StockAttention
+from gateway_hf.compute import fitting
+from gateway_hf.compute.attention import NativeAttention, StockAttention
+from gateway_hf.compute.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
+from gateway_hf.compute.forward import SerialForward
+from gateway_hf.compute.fused import FusedLayer
+from gateway_hf.compute.kernels import Format
+from gateway_hf.compute.packed import Packed, PackedLinear
 from gateway_hf.engine import HfEngine
-from gateway_hf.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
-from gateway_hf.forward import SerialForward
-from gateway_hf.fused import FusedLayer
-from gateway_hf.kernels import Format
-from gateway_hf.packed import Packed, PackedLinear
 from gateway_hf.settings import Settings
 
 _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "pad_token_id": 0}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from gateway_hf.formats import Malformed, check_gguf, check_safetensors
+from gateway_hf.loading.formats import Malformed, check_gguf, check_safetensors
 
 
 @pytest.fixture(scope="module")

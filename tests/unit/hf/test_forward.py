@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from gateway_hf.fitting import Means, fit, form_of
-from gateway_hf.forward import SerialForward
-from gateway_hf.kernels import BLOCK
-from gateway_hf.scheduler import Chunk
+from gateway_hf.compute.fitting import Means, fit, form_of
+from gateway_hf.compute.forward import SerialForward
+from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, read, scattered, seated
 from tests.support.tiny_models import ARCHITECTURES, WINDOW
 

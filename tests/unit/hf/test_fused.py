@@ -17,10 +17,10 @@ from transformers import (
     StableLmConfig,
 )
 
-from gateway_hf.fitting import Means, fit
-from gateway_hf.fused import FusedLayer, fusible
-from gateway_hf.kernels import Format
-from gateway_hf.scheduler import Chunk
+from gateway_hf.compute.fitting import Means, fit
+from gateway_hf.compute.fused import FusedLayer, fusible
+from gateway_hf.compute.kernels import Format
+from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, read, scattered, seated
 
 _BLOCKS = 12

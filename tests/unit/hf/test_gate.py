@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from gateway.engine import LoadFailed
-from gateway_hf.gate import check_folder, read_json
+from gateway_hf.loading.checks import check_folder, read_json
 from tests.support.tiny_models import make_tiny
 
 

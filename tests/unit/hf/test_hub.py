@@ -5,7 +5,7 @@ import huggingface_hub
 import pytest
 
 from gateway.engine import LoadFailed
-from gateway_hf import hub
+from gateway_hf.loading import hub
 from tests.support.tiny_hub import TinyHub
 from tests.support.tiny_models import make_tiny
 

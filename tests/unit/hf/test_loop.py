@@ -8,9 +8,9 @@ import pytest
 
 from gateway.engine import Finished, Post, Started, Unavailable
 from gateway_hf.batch import Batch
-from gateway_hf.blocks import Blocks
 from gateway_hf.loop import Loop
-from gateway_hf.scheduler import Scheduler
+from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.scheduler import Scheduler
 from tests.support.scripted_batch import SIZE, ScriptedRunner, make_generation
 
 

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from gateway.engine import Chat, Completion, Message, Text, Tokens
-from gateway_hf.names import Names
+from gateway_hf.text.token_names import Names
 from tests.unit.hf.conftest import codec
 
 _ASCII = (

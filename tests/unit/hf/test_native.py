@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.engine import LoadFailed, collect
-from gateway_hf import native, weights
+from gateway_hf.compute import native
+from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.engine import HfEngine
-from gateway_hf.native import NotBuiltError
+from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import ask
 
@@ -27,7 +28,7 @@ with open(sys.argv[sys.argv.index("-o") + 1], "wb") as out:
 """
 _LOAD = """
 import pathlib, sys
-from gateway_hf import native
+from gateway_hf.compute import native
 native.shutil.which = lambda _: sys.argv[1]
 native.library(pathlib.Path(sys.argv[2])).kernels_free(None)
 """

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from gateway_hf.kernels import Format
-from gateway_hf.packed import Packed, PackedLinear, weight_of
+from gateway_hf.compute.kernels import Format
+from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
 
 _DTYPES = {Format.FLOAT32: torch.float32, Format.BFLOAT16: torch.bfloat16, Format.INT8: torch.float32}
 # Columns that fill their last panel, that do not, and that do not fill one.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gateway.engine import LoadFailed
-from gateway_hf import placement
+from gateway_hf.compute import placement
 from gateway_hf.settings import Settings
 
 CPU = torch.device("cpu")

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_hf.kernels import BLOCK
-from gateway_hf.rows import Rows
-from gateway_hf.scheduler import Chunk
+from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.layout import Rows
+from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, scattered, seated
 
 _CPU = torch.device("cpu")

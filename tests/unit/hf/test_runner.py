@@ -8,9 +8,9 @@ import torch
 
 from gateway.engine import EngineError
 from gateway_hf.runner import Runner
-from gateway_hf.scheduler import Chunk
-from gateway_hf.sequence import Drawn, Sequence
-from gateway_hf.terms import Terms
+from gateway_hf.sampling.terms import Terms
+from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.scheduling.sequence import Drawn, Sequence
 
 _VOCABULARY = 40
 _GREEDY = Terms(limit=99, temperature=0.0)

@@ -10,11 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, Sampling, Tokens, collect
-from gateway_hf import sources, weights
-from gateway_hf.attention import UnsupportedAttention
-from gateway_hf.draft import Guessing
+from gateway_hf.compute.attention import UnsupportedAttention
 from gateway_hf.engine import HfEngine
+from gateway_hf.loading import sources, weights
 from gateway_hf.runner import Runner
+from gateway_hf.scheduling.drafter import Guessing
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import ask, numbers
 from tests.support.tiny_models import ARCHITECTURES, WINDOW
@@ -241,7 +241,7 @@ async def test_a_model_that_cannot_be_batched_says_the_same_one_at_a_time(engine
     def refuse(*_):
         raise UnsupportedAttention("it is a test")
 
-    monkeypatch.setattr("gateway_hf.fitting._adopt", refuse)
+    monkeypatch.setattr("gateway_hf.compute.fitting._adopt", refuse)
     async with engine_of("mistral", places=4, step_tokens=16) as engine:
         assert "one answer at a time" in engine.models()[0].note
         await _together(engine, reference_of("mistral"))

@@ -17,9 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from gateway_hf import sampler
-from gateway_hf.sampler import Draws, probabilities, sample
-from gateway_hf.terms import Terms
+from gateway_hf.sampling import sampler
+from gateway_hf.sampling.sampler import Draws, probabilities, sample
+from gateway_hf.sampling.terms import Terms
 
 _VOCABULARY = 3000
 _CPU = torch.device("cpu")

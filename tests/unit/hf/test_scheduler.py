@@ -3,9 +3,9 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_hf.blocks import Blocks
-from gateway_hf.scheduler import Chunk, Scheduler
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.scheduler import Chunk, Scheduler
+from gateway_hf.scheduling.sequence import Sequence
 
 SIZE = 4
 

@@ -1,9 +1,9 @@
 import math
 
 from gateway.engine import TokenLogprob
-from gateway_hf.scored import ScoredPrompt
-from gateway_hf.sequence import Alternative
-from gateway_hf.writer import LEAST_LOGPROB
+from gateway_hf.scheduling.sequence import Alternative
+from gateway_hf.text.prompt_scores import ScoredPrompt
+from gateway_hf.text.writer import LEAST_LOGPROB
 
 
 def _prompt(*texts):

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gateway.engine import Completion, Sampling, Tokens, collect
-from gateway_hf.attention import UnsupportedAttention
+from gateway_hf.compute.attention import UnsupportedAttention
 from gateway_hf.engine import HfEngine
 from gateway_hf.runner import Runner
 from gateway_hf.settings import Settings
@@ -130,7 +130,7 @@ async def test_a_model_that_cannot_be_batched_scores_the_same(engine_of, natural
     def refuse(*_):
         raise UnsupportedAttention("it is a test")
 
-    monkeypatch.setattr("gateway_hf.fitting._adopt", refuse)
+    monkeypatch.setattr("gateway_hf.compute.fitting._adopt", refuse)
     async with engine_of(name, step_tokens=16) as engine:
         assert "one answer at a time" in engine.models()[0].note
         await _together(engine, lambda ids, answer: _check(natural_of(name, ids), ids, answer))

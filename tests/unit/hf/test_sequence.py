@@ -1,4 +1,4 @@
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduling.sequence import Sequence
 
 
 def test_a_new_sequence_has_its_whole_prompt_pending():

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from gateway.engine import EngineError, InvalidRequest
-from gateway_hf.template import OutOfTime, render, time_limit, variables
+from gateway_hf.text.template import OutOfTime, render, time_limit, variables
 from tests.support.tiny_models import make_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.engine import ContextTooLong, InvalidRequest, ModelCard, Sampling
-from gateway_hf.terms import settle
+from gateway_hf.sampling.terms import settle
 
 _CARD = ModelCard(name="m", context_window=100, capabilities=frozenset(), vocabulary=50)
 _EOS = frozenset({2})

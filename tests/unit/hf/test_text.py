@@ -14,7 +14,7 @@ from gateway.engine import (
     Tokens,
     Unsupported,
 )
-from gateway_hf.text import backend
+from gateway_hf.text.codec import backend
 from tests.support.tiny_models import make_tokenizer
 from tests.unit.hf.conftest import codec
 

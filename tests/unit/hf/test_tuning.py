@@ -4,8 +4,8 @@ import msgspec
 import pytest
 import torch
 
-from gateway_hf import tuning
-from gateway_hf.tuning import Candidates, Choice, tune
+from gateway_hf.compute import tuning
+from gateway_hf.compute.tuning import Candidates, Choice, tune
 
 _OPEN = Candidates(("bfloat16", "float32"), (2, 1), (True, False))
 

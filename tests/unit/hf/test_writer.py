@@ -1,9 +1,9 @@
 import math
 
 from gateway.engine import Delta, Finished, FinishReason, Usage
-from gateway_hf.sequence import Alternative, Drawn
-from gateway_hf.terms import Terms
-from gateway_hf.writer import LEAST_LOGPROB, Writer
+from gateway_hf.sampling.terms import Terms
+from gateway_hf.scheduling.sequence import Alternative, Drawn
+from gateway_hf.text.writer import LEAST_LOGPROB, Writer
 
 _ALPHABET = "abcdefghij"
 _EOS = 99

@@ -18,10 +18,10 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from gateway_hf.kernels import FORMATS, Kernels
-from gateway_hf.native import NotBuiltError
-from gateway_hf.packed import Packed
-from gateway_hf.placement import processor_flags
+from gateway_hf.compute.kernels import FORMATS, Kernels
+from gateway_hf.compute.native import NotBuiltError
+from gateway_hf.compute.packed import Packed
+from gateway_hf.compute.placement import processor_flags
 
 _log = logging.getLogger("gateway_hf")
 

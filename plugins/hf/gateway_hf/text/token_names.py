@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gateway.engine import Completion, Prompt
-from gateway_hf.text import TextCodec
+from gateway_hf.text.codec import TextCodec
 
 
 class _Usual(NamedTuple):

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from gateway_hf.placement import processor_flags
+from gateway_hf.compute.placement import processor_flags
 
 _FOLDER = Path(__file__).parent
 _FLAGS = (

@@ -17,9 +17,9 @@ from gateway.engine import (
     Tokens,
     Unsupported,
 )
-from gateway_hf.detokenize import Detokenizer
-from gateway_hf.markers import Markers
-from gateway_hf.template import render, variables
+from gateway_hf.text.detokenizer import Detokenizer
+from gateway_hf.text.markers import Markers
+from gateway_hf.text.template import render, variables
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8

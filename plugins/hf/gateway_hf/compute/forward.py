@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from gateway_hf.attention import Attention
-from gateway_hf.kernels import Kernels
-from gateway_hf.rows import Rows
-from gateway_hf.scheduler import Chunk
-from gateway_hf.sequence import Sequence
+from gateway_hf.compute.attention import Attention
+from gateway_hf.compute.kernels import Kernels
+from gateway_hf.compute.layout import Rows
+from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.scheduling.sequence import Sequence
 
 
 class Forward(Protocol):

@@ -19,8 +19,8 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
 
 from gateway.engine import LoadFailed
-from gateway_hf import gate
-from gateway_hf.text import backend
+from gateway_hf.loading import checks as gate
+from gateway_hf.text.codec import backend
 
 _LOG = logging.getLogger(__name__)
 _MARKER = "converted.json"

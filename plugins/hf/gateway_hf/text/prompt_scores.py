@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from gateway.engine import TokenLogprob
-from gateway_hf.sequence import Alternative
-from gateway_hf.writer import LEAST_LOGPROB
+from gateway_hf.scheduling.sequence import Alternative
+from gateway_hf.text.writer import LEAST_LOGPROB
 
 
 class ScoredPrompt:

@@ -13,17 +13,20 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.logging import disable_progress_bar
 
 from gateway.engine import LoadFailed, Sampling
-from gateway_hf import facts, gate, native, sources
-from gateway_hf.blocks import Blocks
-from gateway_hf.draft import Guessing
-from gateway_hf.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
-from gateway_hf.forward import Forward
-from gateway_hf.kernels import BLOCK, FORMATS, Kernels
-from gateway_hf.placement import choose_device, choose_dtype, choose_threads
+from gateway_hf.compute import native
+from gateway_hf.compute.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
+from gateway_hf.compute.forward import Forward
+from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
+from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
+from gateway_hf.compute.tuning import Candidates, Choice, tune
+from gateway_hf.loading import checks as gate
+from gateway_hf.loading import metadata as facts
+from gateway_hf.loading import sources
+from gateway_hf.loading.sources import Source
+from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.drafter import Guessing
 from gateway_hf.settings import Settings
-from gateway_hf.sources import Source
-from gateway_hf.text import TextCodec
-from gateway_hf.tuning import Candidates, Choice, tune
+from gateway_hf.text.codec import TextCodec
 
 _log = logging.getLogger("gateway_hf")
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gateway_hf.attention import Attention
-from gateway_hf.kernels import FORMATS, Format, Heads, Kernels, Layer
-from gateway_hf.packed import Packed, weight_of
+from gateway_hf.compute.attention import Attention
+from gateway_hf.compute.kernels import FORMATS, Format, Heads, Kernels, Layer
+from gateway_hf.compute.packed import Packed, weight_of
 
 _NORMS = ("input_layernorm", "post_attention_layernorm")
 _LAYER = {"self_attn", "mlp", *_NORMS}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gateway_hf.kernels import BLOCK, Kernels
+from gateway_hf.compute.kernels import BLOCK, Kernels
 
 
 class Cache:

@@ -16,14 +16,14 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pytorch_utils import Conv1D
 
 from gateway.engine import LoadFailed
-from gateway_hf.attention import Attention, NativeAttention, StockAttention, UnsupportedAttention
-from gateway_hf.cache import Cache
-from gateway_hf.forward import BatchedForward, Forward, SerialForward
-from gateway_hf.fused import FusedLayer, fusible
-from gateway_hf.kernels import BLOCK, FORMATS, Format, Kernels
-from gateway_hf.packed import Packed, PackedLinear, weight_of
-from gateway_hf.scheduler import Chunk
-from gateway_hf.sequence import Sequence
+from gateway_hf.compute.attention import Attention, NativeAttention, StockAttention, UnsupportedAttention
+from gateway_hf.compute.forward import BatchedForward, Forward, SerialForward
+from gateway_hf.compute.fused import FusedLayer, fusible
+from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
+from gateway_hf.compute.kv_cache import Cache
+from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
+from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.scheduling.sequence import Sequence
 
 _log = logging.getLogger("gateway_hf")
 _names = count()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.engine import LoadFailed
-from gateway_hf.formats import Malformed, check_gguf, check_safetensors
+from gateway_hf.loading.formats import Malformed, check_gguf, check_safetensors
 
 _PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 _CONFIGS = (

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from gateway_hf.kernels import Format, Kernels, Linear
+from gateway_hf.compute.kernels import Format, Kernels, Linear
 
 _LANES = 16
 _PER_WORD = {Format.FLOAT32: 1, Format.BFLOAT16: 2, Format.INT8: 4}

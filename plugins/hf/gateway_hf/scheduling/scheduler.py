@@ -8,8 +8,8 @@ one is preempted, which goes back to the front of its line and is computed again
 import bisect
 from typing import NamedTuple
 
-from gateway_hf.blocks import Blocks
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.sequence import Sequence
 
 # Rows of prompts that a step keeps logits of: 128 MiB where the vocabulary has 256 Ki tokens.
 _SCORED = 128

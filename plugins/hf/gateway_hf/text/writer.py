@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.engine import Delta, Finished, FinishReason, StopStrings, TokenLogprob, Usage
-from gateway_hf.sequence import Alternative, Drawn
-from gateway_hf.terms import Terms
+from gateway_hf.sampling.terms import Terms
+from gateway_hf.scheduling.sequence import Alternative, Drawn
 
 # What JSON has a number for; the log probability of the impossible is minus infinity.
 LEAST_LOGPROB = -9999.0

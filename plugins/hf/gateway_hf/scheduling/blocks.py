@@ -9,7 +9,7 @@ from array import array
 from collections import OrderedDict
 from hashlib import blake2b
 
-from gateway_hf.sequence import Sequence
+from gateway_hf.scheduling.sequence import Sequence
 
 _HASH_BYTES = 16
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from gateway.engine import LoadFailed
-from gateway_hf import gate
+from gateway_hf.loading import checks as gate
 
 _LOG = logging.getLogger(__name__)
 _SECONDS = 5.0

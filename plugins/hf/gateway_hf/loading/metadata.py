@@ -10,7 +10,7 @@ import msgspec
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gateway.engine import LoadFailed, Sampling
-from gateway_hf import gate
+from gateway_hf.loading import checks as gate
 
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 # A tokenizer without a limit says so by a number beyond any context.

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gateway_hf import native
+from gateway_hf.compute import native
 
 # The tokens in a block of the cache, in the kernels and in everything else that counts blocks.
 BLOCK = 16

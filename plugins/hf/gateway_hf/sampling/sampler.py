@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gateway_hf.terms import Terms
+from gateway_hf.sampling.terms import Terms
 
 _log = logging.getLogger("gateway_hf")
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from gateway_hf.cache import Cache
-from gateway_hf.kernels import FORMATS, LARGEST_HEAD, Heads, Kernels
-from gateway_hf.rows import Rows
+from gateway_hf.compute.kernels import FORMATS, LARGEST_HEAD, Heads, Kernels
+from gateway_hf.compute.kv_cache import Cache
+from gateway_hf.compute.layout import Rows
 
 # What a model may tell its attention besides, and that changes nothing here.
 _NEUTRAL = frozenset(

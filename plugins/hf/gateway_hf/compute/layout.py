@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gateway_hf.kernels import BLOCK, Batch
-from gateway_hf.scheduler import Chunk
+from gateway_hf.compute.kernels import BLOCK, Batch
+from gateway_hf.scheduling.scheduler import Chunk
 
 
 class Group(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gateway.engine import EngineError
-from gateway_hf.sequence import Alternative, Sequence
+from gateway_hf.scheduling.sequence import Alternative, Sequence
 
 # Rows that are turned into probabilities at once: their copies stay small beside the logits.
 _ROWS = 32

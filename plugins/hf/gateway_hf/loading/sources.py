@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from gateway.engine import LoadFailed
-from gateway_hf import builtin, gate
+from gateway_hf.loading import builtin
+from gateway_hf.loading import checks as gate
 from gateway_hf.settings import Settings
 
 _CACHE = Path(".cache", "llm-gateway")
@@ -49,7 +50,7 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
         return Source(path, path.resolve().name)
     if model.startswith(("/", ".", "~")):
         raise LoadFailed(f"there is no folder {model if model.startswith('.') else path.name}")
-    from gateway_hf import hub  # noqa: PLC0415 - a local model starts without the HTTP libraries
+    from gateway_hf.loading import hub  # noqa: PLC0415 - a local model starts without the HTTP libraries
 
     return Source(hub.fetch(model, settings.revision), model.rpartition("/")[2], (model,))
 
@@ -57,7 +58,7 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
 def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype) -> Path:
     if not file.is_file():
         raise LoadFailed(f"the GGUF file '{file.name}' does not exist")
-    from gateway_hf import convert  # noqa: PLC0415 - only these need the libraries that read GGUF
+    from gateway_hf.loading import convert  # noqa: PLC0415 - only these need the libraries that read GGUF
 
     complete = builtin.complete if settings.model == _BUILTIN else convert.leave
     return convert.converted(file, dtype, cache_folder(settings), complete)

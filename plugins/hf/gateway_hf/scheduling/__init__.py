@@ -1,0 +1,1 @@
+"""Who runs, and what is computed in a step: ints only, no tensors."""

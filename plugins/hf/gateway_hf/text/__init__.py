@@ -1,0 +1,1 @@
+"""Between prompts and tokens, tokens and text."""
