@@ -9,7 +9,6 @@ from typing import Self
 from loguru import logger
 
 from gateway.config import EngineSettings
-from gateway.deadline import Deadline
 from gateway.engine import (
     Draining,
     Engine,
@@ -21,6 +20,7 @@ from gateway.engine import (
     Unavailable,
     UnknownModel,
 )
+from gateway.flow.deadline import Deadline
 from gateway.isolation import Process, Starter
 from gateway.seat import Seat
 

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config import EngineSettings
-from gateway.deadline import Deadline
 from gateway.engine import Engine, Health, ModelCard, Status, load
+from gateway.flow.deadline import Deadline
 from gateway.isolation import Isolated, Starter
 from gateway.recipes import recipe
 

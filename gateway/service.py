@@ -13,7 +13,6 @@ from gateway.admission import Admission, Patience, Standing
 from gateway.auth import Caller
 from gateway.cache import Wish, key_of, to_cache
 from gateway.config import Config
-from gateway.deadline import Deadline, Times
 from gateway.engine import (
     Capability,
     Chat,
@@ -30,6 +29,7 @@ from gateway.engine import (
     prompt_needs,
     require,
 )
+from gateway.flow.deadline import Deadline, Times
 from gateway.hosting import Hosting, Seat
 from gateway.limits import Limiter, Quota
 from gateway.live import Live

@@ -10,8 +10,8 @@ from msgspec import Struct, field
 from gateway.admission import Permit, Standing
 from gateway.auth import Caller, Scope
 from gateway.cache import Wish
-from gateway.deadline import Deadline
 from gateway.engine import EngineError, GenerateRequest, ModelCard
+from gateway.flow.deadline import Deadline
 from gateway.hosting import Seat
 from gateway.telemetry import Generation
 

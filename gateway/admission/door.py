@@ -9,11 +9,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from gateway.admission import cost
-from gateway.admission.breaker import Attempt, Breaker
 from gateway.admission.line import Line
 from gateway.admission.rates import Rates
 from gateway.admission.ticket import QueueTimeout, Standing, Ticket
 from gateway.engine import EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
+from gateway.flow.breaker import Attempt, Breaker
 
 # Seconds; clients give up on longer waits rather than keep them.
 _LONGEST_RETRY = 60.0

@@ -5,8 +5,8 @@ import math
 
 from msgspec import Struct
 
-from gateway.admission.breaker import Attempt
 from gateway.engine import EngineError, GenerateRequest, Overloaded
+from gateway.flow.breaker import Attempt
 
 
 class QueueTimeout(Overloaded):

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from litestar.types import Scope
 
-from gateway.deadline import Times
 from gateway.engine import InvalidRequest
+from gateway.flow.deadline import Times
 
 _TIMEOUT = "X-Request-Timeout"
 

@@ -9,7 +9,7 @@ from gateway.cache.key import Wish
 from gateway.cache.replay import CacheStatus, Replay
 from gateway.cache.store import Store, read, write
 from gateway.engine import GenerateEvent
-from gateway.tasks import end_all
+from gateway.flow.tasks import end_all
 
 
 class Counts(Struct):

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from gateway.engine import Draining, EngineError, Finished, GenerateEvent
-from gateway.tasks import is_cancelled
+from gateway.flow.tasks import is_cancelled
 
 Generate = Callable[[], AsyncGenerator[GenerateEvent, None]]
 Find = Callable[[], Awaitable[Sequence[GenerateEvent] | None]]

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.deadline import Deadline
 from gateway.engine import DeadlineExceeded, Delta, Draining
+from gateway.flow.deadline import Deadline
 
 FOREVER = 3_600
 

@@ -22,7 +22,7 @@ from gateway.engine import (
     Started,
     Usage,
 )
-from gateway.fanout import add_up, fan_out
+from gateway.flow.fanout import add_up, fan_out
 from gateway.testing.fakes import ScriptedEngine, Settings
 from gateway.testing.script import Fault, Script
 from tests.support.steps import cancelled_at

@@ -7,7 +7,6 @@ import pytest
 from msgspec import Struct
 
 from gateway.config import EngineSettings
-from gateway.deadline import Deadline
 from gateway.engine import (
     Capability,
     Draining,
@@ -20,6 +19,7 @@ from gateway.engine import (
     Unavailable,
     UnknownModel,
 )
+from gateway.flow.deadline import Deadline
 from gateway.hosting import Hosting
 
 

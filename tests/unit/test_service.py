@@ -10,7 +10,6 @@ from gateway.admission import Admission, QueueTimeout, Standing
 from gateway.auth import ANONYMOUS, Caller, Scope
 from gateway.cache import Wish
 from gateway.config import Config, EngineSettings, TelemetrySettings
-from gateway.deadline import Times
 from gateway.engine import (
     Completion,
     DeadlineExceeded,
@@ -22,6 +21,7 @@ from gateway.engine import (
     Unsupported,
     collect,
 )
+from gateway.flow.deadline import Times
 from gateway.hosting import Hosting
 from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
 from gateway.live import Live, Rules

@@ -6,7 +6,7 @@ import pytest
 from loguru import logger
 
 from gateway.engine import EngineError
-from gateway.tasks import end_all
+from gateway.flow.tasks import end_all
 
 
 class Work:

@@ -4,7 +4,6 @@ import re
 
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
-from gateway.deadline import Times
 from gateway.engine import (
     Chat,
     Completion,
@@ -18,6 +17,7 @@ from gateway.engine import (
     Sampling,
     Text,
 )
+from gateway.flow.deadline import Times
 
 # The engine's words for what this dialect calls otherwise.
 _FIELDS = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}

@@ -28,8 +28,8 @@ from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.times import read_head, read_times, wants_updates
 from gateway.cache import read_wish
-from gateway.deadline import Times
 from gateway.engine import EngineError, GenerateEvent, ModelCard
+from gateway.flow.deadline import Times
 from gateway.service import Inference
 from gateway.telemetry import request_id
 from gateway.visits import Visit

@@ -12,7 +12,6 @@ from gateway.api.openai.render import Rendering
 from gateway.api.openai.translate import Asked
 from gateway.auth import Caller
 from gateway.cache import Wish
-from gateway.deadline import Times
 from gateway.engine import (
     Answer,
     EngineError,
@@ -24,7 +23,8 @@ from gateway.engine import (
     ModelCard,
     Usage,
 )
-from gateway.fanout import add_up, fan_out
+from gateway.flow.deadline import Times
+from gateway.flow.fanout import add_up, fan_out
 from gateway.service import Inference
 from gateway.visits import Visit
 

@@ -1,8 +1,8 @@
 import pytest
 
 from gateway.api.times import read_times, wants_updates
-from gateway.deadline import Times
 from gateway.engine import InvalidRequest
+from gateway.flow.deadline import Times
 
 
 def test_the_header_goes_before_the_body():

@@ -4,7 +4,6 @@ from msgspec import structs
 from gateway.api.native.schema import ChatMessage, GenerateBody
 from gateway.api.native.translate import reword, to_request, to_times
 from gateway.config import GenerateSettings
-from gateway.deadline import Times
 from gateway.engine import (
     Capability,
     Chat,
@@ -20,6 +19,7 @@ from gateway.engine import (
     answer_limit,
     needs,
 )
+from gateway.flow.deadline import Times
 
 CARD = ModelCard(name="echo", context_window=100, capabilities=frozenset())
 NONE = GenerateSettings()

@@ -10,7 +10,6 @@ from gateway.api.openai.run import Run, to_frame
 from gateway.api.openai.translate import to_asked
 from gateway.auth import ANONYMOUS
 from gateway.config import Config
-from gateway.deadline import Times
 from gateway.engine import (
     DeadlineExceeded,
     Delta,
@@ -23,6 +22,7 @@ from gateway.engine import (
     TokenLogprob,
     Usage,
 )
+from gateway.flow.deadline import Times
 from tests.support.openai_dialect import ABLE, chat, rendering, text
 
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from msgspec import structs
 
 from gateway.engine import EngineError, Finished, GenerateEvent, GenerateRequest, Usage
-from gateway.tasks import end_all, is_cancelled
+from gateway.flow.tasks import end_all, is_cancelled
 
 Generate = Callable[[GenerateRequest], AsyncGenerator[GenerateEvent, None]]
 Told = tuple[int, GenerateEvent | EngineError]

@@ -1,0 +1,1 @@
+"""What bounds, times, merges and ends streams; it knows no request."""
