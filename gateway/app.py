@@ -30,12 +30,12 @@ from gateway.api.openai.models import ModelController
 from gateway.api.problems import to_problem
 from gateway.api.requests import RequestsController
 from gateway.api.tokens.controller import TokenController
-from gateway.config import Config, CorsSettings, handed_over, take_over
+from gateway.config.load import Config, CorsSettings, handed_over, take_over
+from gateway.config.snapshot import Live, Rules
 from gateway.control import Helm
 from gateway.hosting import Hosting
 from gateway.isolation import Process
 from gateway.limits import RATE_HEADERS, Limiter
-from gateway.live import Live, Rules
 from gateway.service import Inference
 from gateway.telemetry import Telemetry, current_record
 

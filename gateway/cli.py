@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from gateway import __version__, config, keys
+from gateway import __version__, keys
 from gateway.bench import flags
+from gateway.config import load as config
 from gateway.engine import PluginError, installed, load
 
 _HELP = {

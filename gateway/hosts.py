@@ -16,7 +16,7 @@ import loguru
 import msgspec
 from msgspec import Struct
 
-from gateway.config import Config
+from gateway.config.load import Config
 from gateway.control import End, Hopeless, Over, Refused, Reload, Running, Said, Start, Wish, read_wish
 from gateway.isolation import Process, Recipe
 from gateway.isolation.wire import Frames, Malformed, pack

@@ -1,9 +1,9 @@
 """From a model's name to who serves it, as far as the caller may know."""
 
 from gateway.auth import Caller
+from gateway.config.snapshot import Live
 from gateway.engine import ModelCard, Unavailable, UnknownModel
 from gateway.hosting import Hosting, Seat
-from gateway.live import Live
 
 
 class Routing:

@@ -12,7 +12,8 @@ from msgspec import structs
 from gateway.admission import Admission, Patience, Standing
 from gateway.auth import Caller
 from gateway.cache import Wish, key_of, to_cache
-from gateway.config import Config
+from gateway.config.load import Config
+from gateway.config.snapshot import Live
 from gateway.engine import (
     Capability,
     Chat,
@@ -32,7 +33,6 @@ from gateway.engine import (
 from gateway.flow.deadline import Deadline, Times
 from gateway.hosting import Hosting, Seat
 from gateway.limits import Limiter, Quota
-from gateway.live import Live
 from gateway.routing import Routing
 from gateway.telemetry import Telemetry, current_record
 from gateway.visits import Visit, Visits

@@ -13,7 +13,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from gateway.config import Handover, hand_on
+from gateway.config.load import Handover, hand_on
 
 _KILL_SECONDS = 5
 _PR_SET_PDEATHSIG = 1

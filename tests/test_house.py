@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway import config, engine
+from gateway import engine
 from gateway.app import create_app
+from gateway.config import load as config
 from tests.support.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,12 +26,12 @@ SERVICES = {
     "gateway.admission",
     "gateway.auth",
     "gateway.cache",
-    "gateway.config",
+    "gateway.config.load",
     "gateway.flow.deadline",
     "gateway.flow.fanout",
     "gateway.hosting",
     "gateway.limits",
-    "gateway.live",
+    "gateway.config.snapshot",
     "gateway.routing",
     "gateway.service",
     "gateway.telemetry",
@@ -47,20 +48,20 @@ LAYERS = {
     "gateway.flow.tasks": BOTTOM,
     "gateway.flow.fanout": BOTTOM | {"gateway.flow.tasks"},
     "gateway.cache": BOTTOM | {"gateway.admission", "gateway.flow.tasks"},
-    "gateway.layers": BOTTOM,
-    "gateway.settings": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.layers", "gateway.limits"},
-    "gateway.config": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.layers", "gateway.settings"},
-    "gateway.keys": BOTTOM | {"gateway.auth", "gateway.config", "gateway.limits"},
+    "gateway.config.layers": BOTTOM,
+    "gateway.config.schema": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.config.layers", "gateway.limits"},
+    "gateway.config.load": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.config.layers", "gateway.config.schema"},
+    "gateway.keys": BOTTOM | {"gateway.auth", "gateway.config.load", "gateway.limits"},
     "gateway.flow.deadline": BOTTOM,
-    "gateway.telemetry": BOTTOM | {"gateway.config"},
-    "gateway.recipes": BOTTOM | {"gateway.config", "gateway.isolation"},
-    "gateway.control": BOTTOM | {"gateway.config", "gateway.isolation"},
-    "gateway.hosts": BOTTOM | {"gateway.config", "gateway.control", "gateway.isolation"},
-    "gateway.supervisor": BOTTOM | {"gateway.config", "gateway.hosts", "gateway.recipes"},
-    "gateway.seat": BOTTOM | {"gateway.config", "gateway.flow.deadline", "gateway.isolation", "gateway.recipes"},
-    "gateway.hosting": BOTTOM | {"gateway.config", "gateway.flow.deadline", "gateway.isolation", "gateway.seat"},
-    "gateway.live": BOTTOM | {"gateway.auth", "gateway.config"},
-    "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting", "gateway.live"},
+    "gateway.telemetry": BOTTOM | {"gateway.config.load"},
+    "gateway.recipes": BOTTOM | {"gateway.config.load", "gateway.isolation"},
+    "gateway.control": BOTTOM | {"gateway.config.load", "gateway.isolation"},
+    "gateway.hosts": BOTTOM | {"gateway.config.load", "gateway.control", "gateway.isolation"},
+    "gateway.supervisor": BOTTOM | {"gateway.config.load", "gateway.hosts", "gateway.recipes"},
+    "gateway.seat": BOTTOM | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.recipes"},
+    "gateway.hosting": BOTTOM | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.seat"},
+    "gateway.config.snapshot": BOTTOM | {"gateway.auth", "gateway.config.load"},
+    "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting", "gateway.config.snapshot"},
     "gateway.visits": BOTTOM
     | {
         "gateway.admission",
@@ -77,10 +78,11 @@ LAYERS = {
     "gateway.app": BOTTOM
     | SERVICES
     | {"gateway.api", "gateway.control", "gateway.gauges", "gateway.isolation", "gateway.lifecycle"},
-    "gateway.serving": BOTTOM | {"gateway.app", "gateway.config"},
+    "gateway.serving": BOTTOM | {"gateway.app", "gateway.config.load"},
     "gateway.chat": BOTTOM,
     "gateway.bench": {"gateway"},
-    "gateway.cli": BOTTOM | {"gateway.config", "gateway.supervisor", "gateway.chat", "gateway.bench", "gateway.keys"},
+    "gateway.cli": BOTTOM
+    | {"gateway.config.load", "gateway.supervisor", "gateway.chat", "gateway.bench", "gateway.keys"},
     "gateway.__main__": {"gateway.cli"},
     "gateway": set(),
 }
@@ -152,7 +154,7 @@ def test_tests_outweigh_the_source():
 
 def test_only_config_reads_the_environment():
     for path in SOURCES:
-        if path != ROOT / "gateway" / "config.py":
+        if path != ROOT / "gateway" / "config" / "load.py":
             assert not re.search(r"os\.(environ|getenv)", path.read_text()), path
 
 

@@ -11,7 +11,7 @@ from litestar.types import Scope as AnyScope
 
 from gateway.api.problems import Problem
 from gateway.auth import ANONYMOUS, Caller, Refusal, Scope, Tries
-from gateway.live import Live
+from gateway.config.snapshot import Live
 from gateway.telemetry import current_record
 
 _IN_URL = re.compile(rb"llmg_|(?:^|&)(?:api[_-]?key|access_token)=", re.IGNORECASE)

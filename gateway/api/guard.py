@@ -15,8 +15,8 @@ from ulid import ULID
 
 from gateway.api.answers import id_headers, tell
 from gateway.api.problems import Problem
-from gateway.config import ServerSettings
-from gateway.live import Live
+from gateway.config.load import ServerSettings
+from gateway.config.snapshot import Live
 from gateway.telemetry import current_record, request_id
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

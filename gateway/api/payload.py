@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 
 from gateway.api.faults import invalid_value
 from gateway.api.problems import Problem
-from gateway.config import ServerSettings
+from gateway.config.load import ServerSettings
 
 T = TypeVar("T", bound=Struct)
 

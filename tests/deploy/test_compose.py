@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from gateway.auth import KeyFile, Keyring, Scope
-from gateway.config import ServerSettings
-from gateway.layers import PLAIN, PREFIX
+from gateway.config.layers import PLAIN, PREFIX
+from gateway.config.load import ServerSettings
 from tests.support.dockerfile import environment, said
 from tests.support.prometheus import promtool
 

@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 
-from gateway import __version__, cli, config
+from gateway import __version__, cli
+from gateway.config import load as config
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from gateway import config
 from gateway.auth import KeyFile
-from gateway.config import ConfigError
+from gateway.config import load as config
+from gateway.config.load import ConfigError
 
 ECHO = {config.PLAIN["ENGINE"]: "echo"}
 EVERYWHERE = ECHO | {"server.host": "0.0.0.0"}  # noqa: S104 - read, not bound

@@ -9,7 +9,7 @@ import pytest
 from loguru import logger
 from msgspec import structs
 
-from gateway.config import Config, EngineSettings
+from gateway.config.load import Config, EngineSettings
 from gateway.control import Helm
 from gateway.hosts import Hosts
 from gateway.isolation import scrubbed

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from gateway import cli, config
+from gateway import cli
 from gateway.auth import KeyFile, Keyring, Refusal, Scope
+from gateway.config import load as config
 from gateway.limits import Quota
 
 FILE = "kept/keys.db"

@@ -4,8 +4,8 @@ import pytest
 from msgspec import structs
 
 from gateway.auth import KeyFile, KeyFileError
-from gateway.config import AuthSettings, Config, EngineSettings, LimitsSettings, ServerSettings
-from gateway.live import Live, Rules
+from gateway.config.load import AuthSettings, Config, EngineSettings, LimitsSettings, ServerSettings
+from gateway.config.snapshot import Live, Rules
 
 ECHO = {"default": EngineSettings(plugin="echo")}
 

@@ -4,10 +4,10 @@ import pytest
 from msgspec import structs
 
 from gateway.auth import ANONYMOUS
-from gateway.config import Config, ConfigError, EngineSettings, read
+from gateway.config.load import Config, ConfigError, EngineSettings, read
+from gateway.config.snapshot import Live, Rules
 from gateway.engine import Unavailable, UnknownModel
 from gateway.hosting import Hosting
-from gateway.live import Live, Rules
 from gateway.routing import Routing
 
 ENGINES = {

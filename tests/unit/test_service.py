@@ -9,7 +9,8 @@ from msgspec import structs
 from gateway.admission import Admission, QueueTimeout, Standing
 from gateway.auth import ANONYMOUS, Caller, Scope
 from gateway.cache import Wish
-from gateway.config import Config, EngineSettings, TelemetrySettings
+from gateway.config.load import Config, EngineSettings, TelemetrySettings
+from gateway.config.snapshot import Live, Rules
 from gateway.engine import (
     Completion,
     DeadlineExceeded,
@@ -24,7 +25,6 @@ from gateway.engine import (
 from gateway.flow.deadline import Times
 from gateway.hosting import Hosting
 from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
-from gateway.live import Live, Rules
 from gateway.service import Inference
 from gateway.telemetry import Telemetry
 from gateway.visits import Cancelled

@@ -9,8 +9,8 @@ from litestar.testing import TestClient
 from gateway.api.access import ADMIN, METRICS, PUBLIC, Access, caller_of
 from gateway.api.problems import Problem, to_problem
 from gateway.auth import KeyFile, Keyring, Scope, new_key
-from gateway.config import Config
-from gateway.live import Live, Rules
+from gateway.config.load import Config
+from gateway.config.snapshot import Live, Rules
 from tests.support.clock import Clock
 
 

@@ -20,7 +20,7 @@ from gateway.api.openai import schema as openai_schema
 from gateway.api.problems import TABLE, ErrorBody, Problem
 from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
-from gateway.config import Config, EngineSettings, ServerSettings
+from gateway.config.load import Config, EngineSettings, ServerSettings
 from gateway.limits import RATE_HEADERS
 
 PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs", "/redoc")

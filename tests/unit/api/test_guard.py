@@ -7,8 +7,8 @@ import pytest
 
 from gateway.api.guard import Guard
 from gateway.api.problems import Problem
-from gateway.config import Config, CorsSettings, ServerSettings
-from gateway.live import Live, Rules
+from gateway.config.load import Config, CorsSettings, ServerSettings
+from gateway.config.snapshot import Live, Rules
 from gateway.telemetry import request_id
 
 SETTINGS = ServerSettings(max_body_bytes=1_024, body_seconds=0.05)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.api.payload import MAX_CONTAINERS, MAX_DEPTH, Payload, name_ignored
 from gateway.api.problems import Problem
-from gateway.config import ServerSettings
+from gateway.config.load import ServerSettings
 
 
 class Inner(msgspec.Struct):

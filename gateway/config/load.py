@@ -1,4 +1,4 @@
-"""The configuration: the structs of `gateway.settings`, read from the layers of `gateway.layers`, complete and checked.
+"""The configuration, read: the structs of `gateway.config.schema` from the layers of `gateway.config.layers`.
 
 Within the environment `LLM_GATEWAY__SERVER__PORT` wins over the plain name `PORT`. Unknown keys are refused, and every
 error names the layer and the path at fault. Nothing else in the gateway reads the environment.
@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from gateway import layers
 from gateway.auth import KeyFile, KeyFileError
 from gateway.cache import CacheSettings
-from gateway.engine import PluginError, load
-from gateway.layers import API_KEY, DEFAULT_ENGINE, FLAGS, HANDOVER, PLAIN, SWITCHES, ConfigError, Layers, Tree
-from gateway.settings import (
+from gateway.config import layers
+from gateway.config.layers import API_KEY, DEFAULT_ENGINE, FLAGS, HANDOVER, PLAIN, SWITCHES, ConfigError, Layers, Tree
+from gateway.config.schema import (
     AdmissionSettings,
     AuthSettings,
     Config,
@@ -30,6 +29,7 @@ from gateway.settings import (
     ServerSettings,
     TelemetrySettings,
 )
+from gateway.engine import PluginError, load
 
 __all__ = [
     "FLAGS",
