@@ -32,11 +32,11 @@ from gateway.api.requests import RequestsController
 from gateway.api.tokens.controller import TokenController
 from gateway.config.load import Config, CorsSettings, handed_over, take_over
 from gateway.config.snapshot import Live, Rules
-from gateway.control import Helm
 from gateway.hosting import Hosting
 from gateway.isolation import Process
 from gateway.limits import RATE_HEADERS, Limiter
 from gateway.service import Inference
+from gateway.supervisor.client import Helm
 from gateway.telemetry import Telemetry, current_record
 
 ROUTES = "llm_gateway.routes"

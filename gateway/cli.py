@@ -91,7 +91,7 @@ def _layers(options: argparse.Namespace) -> tuple[str | None, dict[str, str | No
 def _serve(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # nothing runs yet
-    from gateway.supervisor import serve  # noqa: PLC0415 - for this command only
+    from gateway.supervisor.supervisor import serve  # noqa: PLC0415 - for this command only
 
     layers = _layers(options)
     return serve(config.read(*layers), lambda: config.read(*layers))

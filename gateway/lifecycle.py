@@ -10,9 +10,9 @@ from types import FrameType
 
 from loguru import logger
 
-from gateway.control import Helm
 from gateway.engine import Health
 from gateway.hosting import Hosting
+from gateway.supervisor.client import Helm
 from gateway.telemetry import logs
 
 _STDOUT, _STDERR = 1, 2

@@ -12,7 +12,7 @@ from gateway.config.load import EngineSettings
 from gateway.engine import Engine, Health, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
 from gateway.isolation import Isolated, Starter
-from gateway.recipes import recipe
+from gateway.supervisor.recipe import recipe
 
 
 def _set_event() -> asyncio.Event:

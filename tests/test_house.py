@@ -54,11 +54,13 @@ LAYERS = {
     "gateway.keys": BOTTOM | {"gateway.auth", "gateway.config.load", "gateway.limits"},
     "gateway.flow.deadline": BOTTOM,
     "gateway.telemetry": BOTTOM | {"gateway.config.load"},
-    "gateway.recipes": BOTTOM | {"gateway.config.load", "gateway.isolation"},
-    "gateway.control": BOTTOM | {"gateway.config.load", "gateway.isolation"},
-    "gateway.hosts": BOTTOM | {"gateway.config.load", "gateway.control", "gateway.isolation"},
-    "gateway.supervisor": BOTTOM | {"gateway.config.load", "gateway.hosts", "gateway.recipes"},
-    "gateway.seat": BOTTOM | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.recipes"},
+    "gateway.supervisor.recipe": BOTTOM | {"gateway.config.load", "gateway.isolation"},
+    "gateway.supervisor.client": BOTTOM | {"gateway.config.load", "gateway.isolation"},
+    "gateway.supervisor.engines": BOTTOM | {"gateway.config.load", "gateway.supervisor.client", "gateway.isolation"},
+    "gateway.supervisor.supervisor": BOTTOM
+    | {"gateway.config.load", "gateway.supervisor.engines", "gateway.supervisor.recipe"},
+    "gateway.seat": BOTTOM
+    | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.supervisor.recipe"},
     "gateway.hosting": BOTTOM | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.seat"},
     "gateway.config.snapshot": BOTTOM | {"gateway.auth", "gateway.config.load"},
     "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting", "gateway.config.snapshot"},
@@ -72,17 +74,17 @@ LAYERS = {
         "gateway.telemetry",
     },
     "gateway.service": BOTTOM | SERVICES,
-    "gateway.lifecycle": BOTTOM | SERVICES | {"gateway.control"},
+    "gateway.lifecycle": BOTTOM | SERVICES | {"gateway.supervisor.client"},
     "gateway.api": BOTTOM | SERVICES,
     "gateway.gauges": BOTTOM | SERVICES | {"gateway.api"},
     "gateway.app": BOTTOM
     | SERVICES
-    | {"gateway.api", "gateway.control", "gateway.gauges", "gateway.isolation", "gateway.lifecycle"},
+    | {"gateway.api", "gateway.supervisor.client", "gateway.gauges", "gateway.isolation", "gateway.lifecycle"},
     "gateway.serving": BOTTOM | {"gateway.app", "gateway.config.load"},
     "gateway.chat": BOTTOM,
     "gateway.bench": {"gateway"},
     "gateway.cli": BOTTOM
-    | {"gateway.config.load", "gateway.supervisor", "gateway.chat", "gateway.bench", "gateway.keys"},
+    | {"gateway.config.load", "gateway.supervisor.supervisor", "gateway.chat", "gateway.bench", "gateway.keys"},
     "gateway.__main__": {"gateway.cli"},
     "gateway": set(),
 }

@@ -10,9 +10,9 @@ from loguru import logger
 from msgspec import structs
 
 from gateway.config.load import Config, EngineSettings
-from gateway.control import Helm
-from gateway.hosts import Hosts
 from gateway.isolation import scrubbed
+from gateway.supervisor.client import Helm
+from gateway.supervisor.engines import Hosts
 from tests.support.border import recipe
 
 PATIENCE = 20
@@ -93,7 +93,9 @@ async def test_a_process_that_died_alone_is_not_handed_out(house):
 
 async def test_lines_wait_for_a_worker_and_keep_what_is_bound_to_them(house):
     lines = []
-    sink = logger.add(lambda message: lines.append(message.record), format="{message}", filter="gateway.control")
+    sink = logger.add(
+        lambda message: lines.append(message.record), format="{message}", filter="gateway.supervisor.client"
+    )
     forwarding = logger.add(house.hosts.say, format="", filter=__name__)
     try:
         logger.bind(event="told", engine="x").warning("before")

@@ -16,8 +16,8 @@ from loguru import logger
 
 from gateway import __version__
 from gateway.config.load import Config, ConfigError, ServerSettings, command, hand_over
-from gateway.hosts import Hosts
-from gateway.recipes import recipe
+from gateway.supervisor.engines import Hosts
+from gateway.supervisor.recipe import recipe
 
 NO_ENGINE = 3
 

@@ -17,9 +17,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.load import Config
-from gateway.control import End, Hopeless, Over, Refused, Reload, Running, Said, Start, Wish, read_wish
 from gateway.isolation import Process, Recipe
 from gateway.isolation.wire import Frames, Malformed, pack
+from gateway.supervisor.client import End, Hopeless, Over, Refused, Reload, Running, Said, Start, Wish, read_wish
 
 _PIECE = 2**16
 _LINES = 1_000

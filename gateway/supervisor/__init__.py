@@ -1,0 +1,1 @@
+"""The main process, and what the worker says to it."""
