@@ -15,7 +15,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ControllerRouterHandler
 from loguru import logger
 
-from gateway import gauges, lifecycle
+from gateway import gauges
 from gateway.admission import Admission, Terms
 from gateway.api import docs
 from gateway.api.access import Access
@@ -32,7 +32,8 @@ from gateway.api.requests import RequestsController
 from gateway.api.tokens.controller import TokenController
 from gateway.config.load import Config, CorsSettings, handed_over, take_over
 from gateway.config.snapshot import Live, Rules
-from gateway.hosting import Hosting
+from gateway.hosting import shutdown as lifecycle
+from gateway.hosting.hosting import Hosting
 from gateway.isolation import Process
 from gateway.limits import RATE_HEADERS, Limiter
 from gateway.service import Inference

@@ -3,7 +3,7 @@
 from gateway.admission import Admission
 from gateway.api.guard import Guard
 from gateway.cache import Cache
-from gateway.hosting import Hosting
+from gateway.hosting.hosting import Hosting
 from gateway.limits import Limiter
 from gateway.telemetry import Metrics
 

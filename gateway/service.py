@@ -31,9 +31,9 @@ from gateway.engine import (
     require,
 )
 from gateway.flow.deadline import Deadline, Times
-from gateway.hosting import Hosting, Seat
+from gateway.hosting.hosting import Hosting, Seat
+from gateway.hosting.routing import Routing
 from gateway.limits import Limiter, Quota
-from gateway.routing import Routing
 from gateway.telemetry import Telemetry, current_record
 from gateway.visits import Visit, Visits
 

@@ -12,7 +12,7 @@ from gateway.auth import Caller, Scope
 from gateway.cache import Wish
 from gateway.engine import EngineError, GenerateRequest, ModelCard
 from gateway.flow.deadline import Deadline
-from gateway.hosting import Seat
+from gateway.hosting.hosting import Seat
 from gateway.telemetry import Generation
 
 Phase = Literal["queued", "prefill", "decode"]

@@ -29,10 +29,10 @@ SERVICES = {
     "gateway.config.load",
     "gateway.flow.deadline",
     "gateway.flow.fanout",
-    "gateway.hosting",
+    "gateway.hosting.hosting",
     "gateway.limits",
     "gateway.config.snapshot",
-    "gateway.routing",
+    "gateway.hosting.routing",
     "gateway.service",
     "gateway.telemetry",
     "gateway.visits",
@@ -59,27 +59,28 @@ LAYERS = {
     "gateway.supervisor.engines": BOTTOM | {"gateway.config.load", "gateway.supervisor.client", "gateway.isolation"},
     "gateway.supervisor.supervisor": BOTTOM
     | {"gateway.config.load", "gateway.supervisor.engines", "gateway.supervisor.recipe"},
-    "gateway.seat": BOTTOM
+    "gateway.hosting.hosted": BOTTOM
     | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.supervisor.recipe"},
-    "gateway.hosting": BOTTOM | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.seat"},
+    "gateway.hosting.hosting": BOTTOM
+    | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.hosting.hosted"},
     "gateway.config.snapshot": BOTTOM | {"gateway.auth", "gateway.config.load"},
-    "gateway.routing": BOTTOM | {"gateway.auth", "gateway.hosting", "gateway.config.snapshot"},
+    "gateway.hosting.routing": BOTTOM | {"gateway.auth", "gateway.hosting.hosting", "gateway.config.snapshot"},
     "gateway.visits": BOTTOM
     | {
         "gateway.admission",
         "gateway.auth",
         "gateway.cache",
         "gateway.flow.deadline",
-        "gateway.hosting",
+        "gateway.hosting.hosting",
         "gateway.telemetry",
     },
     "gateway.service": BOTTOM | SERVICES,
-    "gateway.lifecycle": BOTTOM | SERVICES | {"gateway.supervisor.client"},
+    "gateway.hosting.shutdown": BOTTOM | SERVICES | {"gateway.supervisor.client"},
     "gateway.api": BOTTOM | SERVICES,
     "gateway.gauges": BOTTOM | SERVICES | {"gateway.api"},
     "gateway.app": BOTTOM
     | SERVICES
-    | {"gateway.api", "gateway.supervisor.client", "gateway.gauges", "gateway.isolation", "gateway.lifecycle"},
+    | {"gateway.api", "gateway.supervisor.client", "gateway.gauges", "gateway.isolation", "gateway.hosting.shutdown"},
     "gateway.serving": BOTTOM | {"gateway.app", "gateway.config.load"},
     "gateway.chat": BOTTOM,
     "gateway.bench": {"gateway"},

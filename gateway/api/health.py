@@ -14,7 +14,7 @@ from gateway import __version__
 from gateway.api.access import PUBLIC
 from gateway.api.refusals import refusals
 from gateway.engine import Health, Status
-from gateway.hosting import Hosting, Seat
+from gateway.hosting.hosting import Hosting, Seat
 from gateway.service import Inference
 from gateway.telemetry import ROUTINE
 

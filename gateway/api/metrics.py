@@ -18,7 +18,7 @@ from gateway.api.access import METRICS
 from gateway.api.problems import Problem
 from gateway.api.refusals import KEY, refusals
 from gateway.config.snapshot import Live
-from gateway.hosting import Hosting
+from gateway.hosting.hosting import Hosting
 from gateway.telemetry import ROUTINE, Telemetry
 
 _LINES = """# HELP llm_gateway_requests_total HTTP requests answered.

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.config.load import Config, EngineSettings, LimitsSettings, TelemetrySettings
-from gateway.hosting import Hosting
+from gateway.hosting.hosting import Hosting
 from gateway.limits import Quota
 from gateway.service import Inference
 

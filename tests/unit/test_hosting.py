@@ -20,7 +20,7 @@ from gateway.engine import (
     UnknownModel,
 )
 from gateway.flow.deadline import Deadline
-from gateway.hosting import Hosting
+from gateway.hosting.hosting import Hosting
 
 
 class Settings(Struct, frozen=True):
@@ -288,7 +288,7 @@ async def test_an_engine_that_broke_is_seen_and_can_be_loaded_again():
 
 @pytest.mark.parametrize("fault", ["late", "bug"])
 async def test_an_engine_that_cannot_say_how_it_is_does_not_count_until_it_can(monkeypatch, fault):
-    monkeypatch.setattr("gateway.hosting._STATUS_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.hosting.hosting._STATUS_SECONDS", 0.01)
     async with hosting(a={"model": "m"}, b={"model": "n"}) as found:
         await settled(found)
         engine = found.seats[0].engine

@@ -7,8 +7,8 @@ from gateway.auth import ANONYMOUS
 from gateway.config.load import Config, ConfigError, EngineSettings, read
 from gateway.config.snapshot import Live, Rules
 from gateway.engine import Unavailable, UnknownModel
-from gateway.hosting import Hosting
-from gateway.routing import Routing
+from gateway.hosting.hosting import Hosting
+from gateway.hosting.routing import Routing
 
 ENGINES = {
     "first": EngineSettings(plugin="echo", settings={"model": "someone/one"}),

@@ -23,7 +23,7 @@ from gateway.engine import (
     collect,
 )
 from gateway.flow.deadline import Times
-from gateway.hosting import Hosting
+from gateway.hosting.hosting import Hosting
 from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
 from gateway.service import Inference
 from gateway.telemetry import Telemetry

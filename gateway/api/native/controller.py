@@ -27,7 +27,7 @@ from gateway.api.streaming import EventStream, Pace, first_event, frames, while_
 from gateway.api.times import read_head, read_times, wants_updates
 from gateway.cache import read_wish
 from gateway.engine import EngineError, Fold, GenerateEvent, Started
-from gateway.hosting import Hosting, Seat
+from gateway.hosting.hosting import Hosting, Seat
 from gateway.service import Inference
 from gateway.telemetry import current_record, request_id
 

@@ -17,7 +17,7 @@ from gateway.api.openai.controller import name_operation
 from gateway.api.openai.parameters import KINDS, honoured, refused, taken
 from gateway.api.refusals import ENGINE, KEY, refusals
 from gateway.engine import ModelCard
-from gateway.hosting import Seat
+from gateway.hosting.hosting import Seat
 from gateway.service import Inference
 
 _STARTED = int(time.time())

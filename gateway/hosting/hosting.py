@@ -21,8 +21,8 @@ from gateway.engine import (
     UnknownModel,
 )
 from gateway.flow.deadline import Deadline
+from gateway.hosting.hosted import Seat
 from gateway.isolation import Process, Starter
-from gateway.seat import Seat
 
 __all__ = ["Hosting", "Seat"]
 

@@ -3,7 +3,7 @@
 from gateway.auth import Caller
 from gateway.config.snapshot import Live
 from gateway.engine import ModelCard, Unavailable, UnknownModel
-from gateway.hosting import Hosting, Seat
+from gateway.hosting.hosting import Hosting, Seat
 
 
 class Routing:

@@ -11,7 +11,7 @@ from types import FrameType
 from loguru import logger
 
 from gateway.engine import Health
-from gateway.hosting import Hosting
+from gateway.hosting.hosting import Hosting
 from gateway.supervisor.client import Helm
 from gateway.telemetry import logs
 
