@@ -51,7 +51,7 @@ LAYERS = {
     "gateway.config.layers": BOTTOM,
     "gateway.config.schema": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.config.layers", "gateway.limits"},
     "gateway.config.load": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.config.layers", "gateway.config.schema"},
-    "gateway.keys": BOTTOM | {"gateway.auth", "gateway.config.load", "gateway.limits"},
+    "gateway.cli.keys": BOTTOM | {"gateway.auth", "gateway.config.load", "gateway.limits"},
     "gateway.flow.deadline": BOTTOM,
     "gateway.telemetry": BOTTOM | {"gateway.config.load"},
     "gateway.supervisor.recipe": BOTTOM | {"gateway.config.load", "gateway.isolation"},
@@ -82,11 +82,17 @@ LAYERS = {
     | SERVICES
     | {"gateway.api", "gateway.supervisor.client", "gateway.gauges", "gateway.isolation", "gateway.hosting.shutdown"},
     "gateway.serving": BOTTOM | {"gateway.app", "gateway.config.load"},
-    "gateway.chat": BOTTOM,
-    "gateway.bench": {"gateway"},
-    "gateway.cli": BOTTOM
-    | {"gateway.config.load", "gateway.supervisor.supervisor", "gateway.chat", "gateway.bench", "gateway.keys"},
-    "gateway.__main__": {"gateway.cli"},
+    "gateway.cli.chat": BOTTOM,
+    "gateway.cli.bench": {"gateway"},
+    "gateway.cli.main": BOTTOM
+    | {
+        "gateway.config.load",
+        "gateway.supervisor.supervisor",
+        "gateway.cli.chat",
+        "gateway.cli.bench",
+        "gateway.cli.keys",
+    },
+    "gateway.__main__": {"gateway.cli.main"},
     "gateway": set(),
 }
 

@@ -181,7 +181,7 @@ async def test_what_cannot_be_done_is_one_line(arguments, code, message):
 
 
 async def test_a_plot_without_matplotlib_is_one_line_before_the_run():
-    code = "import sys; sys.modules['matplotlib'] = None\nfrom gateway.cli import main\n"
+    code = "import sys; sys.modules['matplotlib'] = None\nfrom gateway.cli.main import main\n"
     code += "sys.exit(main(['bench', '--url', 'http://127.0.0.1:9', '--plot', 'x.png']))"
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=pipe, stderr=pipe)

@@ -22,12 +22,12 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from gateway.bench.client import Client
-from gateway.bench.plan import Level, Plan
-from gateway.bench.prompts import Prompts
-from gateway.bench.report import LevelReport
-from gateway.bench.sample import Sample
-from gateway.bench.sweep import Silence, sweep
+from gateway.cli.bench.client import Client
+from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.prompts import Prompts
+from gateway.cli.bench.report import LevelReport
+from gateway.cli.bench.sample import Sample
+from gateway.cli.bench.sweep import Silence, sweep
 from gateway.engine import (
     Completion,
     Delta,

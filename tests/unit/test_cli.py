@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 
-from gateway import __version__, cli
+from gateway import __version__
+from gateway.cli import main as cli
 from gateway.config import load as config
 
 

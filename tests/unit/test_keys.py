@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from gateway import cli
 from gateway.auth import KeyFile, Keyring, Refusal, Scope
+from gateway.cli import main as cli
 from gateway.config import load as config
 from gateway.limits import Quota
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gateway.bench.client import Client
-from gateway.bench.plan import Plan
-from gateway.bench.target import TargetError
+from gateway.cli.bench.client import Client
+from gateway.cli.bench.plan import Plan
+from gateway.cli.bench.target import TargetError
 from tests.support.upstream import Upstream
 
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from gateway.bench.flags import FlagError, add_flags, to_plan
-from gateway.bench.plan import Level
+from gateway.cli.bench.flags import FlagError, add_flags, to_plan
+from gateway.cli.bench.plan import Level
 
 URL = "http://127.0.0.1:8000"
 
@@ -82,7 +82,7 @@ def test_what_makes_no_sense_is_wrong_usage(words):
 
 
 def test_help_imports_no_client():
-    code = "import sys\nfrom gateway.cli import main\n"
+    code = "import sys\nfrom gateway.cli.main import main\n"
     code += "try: main(['bench', '--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'aiohttp', 'rich', 'httpx', 'matplotlib'} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,9 +4,9 @@ import asyncio
 import time
 from itertools import count
 
-from gateway.bench.load import offer
-from gateway.bench.plan import Level
-from gateway.bench.sample import Sample
+from gateway.cli.bench.load import offer
+from gateway.cli.bench.plan import Level
+from gateway.cli.bench.sample import Sample
 
 
 class Server:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from gateway.bench.plan import Level, Plan
-from gateway.bench.plot import draw
-from gateway.bench.progress import Display
-from gateway.bench.report import Effort, sum_up
-from gateway.bench.sample import Sample
-from gateway.bench.table import show
-from gateway.bench.target import Target
+from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.plot import draw
+from gateway.cli.bench.progress import Display
+from gateway.cli.bench.report import Effort, sum_up
+from gateway.cli.bench.sample import Sample
+from gateway.cli.bench.table import show
+from gateway.cli.bench.target import Target
 
 TARGET = Target(url="http://127.0.0.1:8000/v1/generate", api="native", model="echo")
 GOOD = {"first": 0.1, "last": 0.9, "ended": 1.0, "gaps": [0.25], "frames": 2, "output_tokens": 64, "prompt_tokens": 8}

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.bench.plan import Level
+from gateway.cli.bench.plan import Level
 
 
 def test_a_client_sends_four_requests_where_nothing_else_ends_the_level():

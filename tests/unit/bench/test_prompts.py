@@ -5,7 +5,7 @@ from itertools import takewhile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bench.prompts import Prompts
+from gateway.cli.bench.prompts import Prompts
 
 
 def common_words(first, second):

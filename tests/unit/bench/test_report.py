@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bench.plan import Level
-from gateway.bench.report import Effort, Spread, quantile, sum_up
-from gateway.bench.sample import Sample
+from gateway.cli.bench.plan import Level
+from gateway.cli.bench.report import Effort, Spread, quantile, sum_up
+from gateway.cli.bench.sample import Sample
 
 EFFORT = Effort(client_cpu=0.5, peak=2)
 

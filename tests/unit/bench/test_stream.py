@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bench.sample import Sample
-from gateway.bench.stream import Transcript, refused
+from gateway.cli.bench.sample import Sample
+from gateway.cli.bench.stream import Transcript, refused
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 NATIVE = [{"text": "a"}, {"text": " b"}, {"text": "", "finish_reason": "length", "stop": None, "usage": USAGE}]

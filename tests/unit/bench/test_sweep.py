@@ -2,9 +2,9 @@
 
 import asyncio
 
-from gateway.bench.plan import Level, Plan
-from gateway.bench.sample import Sample
-from gateway.bench.sweep import Silence, sweep
+from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.sample import Sample
+from gateway.cli.bench.sweep import Silence, sweep
 
 
 class Watch:

@@ -6,8 +6,8 @@ import socket
 import aiohttp
 import pytest
 
-from gateway.bench.plan import Plan
-from gateway.bench.target import PATHS, Target, TargetError, find
+from gateway.cli.bench.plan import Plan
+from gateway.cli.bench.target import PATHS, Target, TargetError, find
 from tests.support.upstream import MODEL, Upstream
 
 

@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from gateway.bench.sample import Sample
+from gateway.cli.bench.sample import Sample
 
 
 class PromptDetails(Struct):

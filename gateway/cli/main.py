@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from gateway import __version__, keys
-from gateway.bench import flags
+from gateway import __version__
+from gateway.cli import keys
+from gateway.cli.bench import flags
 from gateway.config import load as config
 from gateway.engine import PluginError, installed, load
 
@@ -130,13 +131,13 @@ def _state(plugin: str, used: str) -> str:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from gateway.chat import show_models  # noqa: PLC0415 - httpx and rich are for the clients only
+    from gateway.cli.chat import show_models  # noqa: PLC0415 - httpx and rich are for the clients only
 
     return show_models(_url(options), _key(options))
 
 
 def _chat(options: argparse.Namespace) -> int:
-    from gateway.chat import Conversation  # noqa: PLC0415 - httpx and rich are for the clients only
+    from gateway.cli.chat import Conversation  # noqa: PLC0415 - httpx and rich are for the clients only
 
     asked = {
         "model": options.model,
@@ -158,7 +159,7 @@ def _key(options: argparse.Namespace) -> str | None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from gateway.bench.command import run  # noqa: PLC0415 - aiohttp and rich are for the clients only
+    from gateway.cli.bench.command import run  # noqa: PLC0415 - aiohttp and rich are for the clients only
 
     options.api_key = _key(options)
     return run(options, _url(options))

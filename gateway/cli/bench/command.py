@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 
 from gateway import __version__
-from gateway.bench.client import Client
-from gateway.bench.flags import FlagError, to_plan
-from gateway.bench.plan import Plan
-from gateway.bench.progress import Display
-from gateway.bench.report import LevelReport
-from gateway.bench.sweep import sweep
-from gateway.bench.table import show
-from gateway.bench.target import Target, TargetError
+from gateway.cli.bench.client import Client
+from gateway.cli.bench.flags import FlagError, to_plan
+from gateway.cli.bench.plan import Plan
+from gateway.cli.bench.progress import Display
+from gateway.cli.bench.report import LevelReport
+from gateway.cli.bench.sweep import sweep
+from gateway.cli.bench.table import show
+from gateway.cli.bench.target import Target, TargetError
 
 _WRONG_USAGE = 2
 
@@ -62,7 +62,7 @@ def _write(options: argparse.Namespace, plan: Plan, target: Target, reports: lis
     if options.json:
         Path(options.json).write_bytes(msgspec.json.format(_as_json(plan, target, reports)) + b"\n")
     if options.plot and reports:
-        from gateway.bench.plot import draw  # noqa: PLC0415 - matplotlib is an extra
+        from gateway.cli.bench.plot import draw  # noqa: PLC0415 - matplotlib is an extra
 
         draw(reports, f"{target.model or 'default model'} at {target.url}", options.plot)
 

@@ -5,8 +5,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway.bench.plan import Level
-from gateway.bench.sample import Sample
+from gateway.cli.bench.plan import Level
+from gateway.cli.bench.sample import Sample
 
 # Drawing takes processor time from what is measured.
 _REFRESHES_PER_SECOND = 2

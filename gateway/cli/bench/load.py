@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 
-from gateway.bench.plan import Level
-from gateway.bench.sample import Sample
+from gateway.cli.bench.plan import Level
+from gateway.cli.bench.sample import Sample
 
 # Sends the request of a number; the time is when it was due, where it has one.
 Ask = Callable[[int, float | None], Awaitable[Sample]]

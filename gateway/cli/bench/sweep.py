@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Iterator
 from itertools import count
 from typing import Protocol
 
-from gateway.bench.load import Ask, offer
-from gateway.bench.plan import Level, Plan
-from gateway.bench.report import Effort, LevelReport, sum_up
-from gateway.bench.sample import Sample
+from gateway.cli.bench.load import Ask, offer
+from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.report import Effort, LevelReport, sum_up
+from gateway.cli.bench.sample import Sample
 
 
 class Watcher(Protocol):

@@ -4,7 +4,7 @@ import argparse
 import secrets
 from collections.abc import Callable
 
-from gateway.bench.plan import Level, Plan
+from gateway.cli.bench.plan import Level, Plan
 
 
 class FlagError(Exception):

@@ -6,9 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gateway.bench.plan import Plan
-from gateway.bench.report import LevelReport, Spread
-from gateway.bench.target import Target
+from gateway.cli.bench.plan import Plan
+from gateway.cli.bench.report import LevelReport, Spread
+from gateway.cli.bench.target import Target
 
 _LATENCIES = {
     "ttft": "time to first token",

@@ -10,11 +10,11 @@ from typing import Self
 import aiohttp
 
 from gateway import __version__
-from gateway.bench.plan import Plan
-from gateway.bench.prompts import Prompts
-from gateway.bench.sample import Sample
-from gateway.bench.stream import listen, refused
-from gateway.bench.target import Target, find
+from gateway.cli.bench.plan import Plan
+from gateway.cli.bench.prompts import Prompts
+from gateway.cli.bench.sample import Sample
+from gateway.cli.bench.stream import listen, refused
+from gateway.cli.bench.target import Target, find
 
 # Shorter than any server's own, so that no request meets a connection that is just being closed.
 _KEPT_SECONDS = 4.0

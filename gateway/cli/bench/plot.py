@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gateway.bench.report import LevelReport, Spread
+from gateway.cli.bench.report import LevelReport, Spread
 
 _LATENCIES = {"ttft": "time to first token", "tpot": "time per output token", "e2e": "whole answer"}
 

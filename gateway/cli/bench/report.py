@@ -7,8 +7,8 @@ from typing import Self
 
 from msgspec import Struct
 
-from gateway.bench.plan import Level
-from gateway.bench.sample import Sample
+from gateway.cli.bench.plan import Level
+from gateway.cli.bench.sample import Sample
 
 
 class Spread(Struct, frozen=True):

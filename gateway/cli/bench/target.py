@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from gateway.bench.plan import Api, Plan
+from gateway.cli.bench.plan import Api, Plan
 
 PATHS: dict[Api, str] = {
     "native": "/v1/generate",
