@@ -33,9 +33,9 @@ from gateway.engine import (
 from gateway.flow.deadline import Deadline, Times
 from gateway.hosting.hosting import Hosting, Seat
 from gateway.hosting.routing import Routing
+from gateway.inflight import Visit, Visits
 from gateway.limits import Limiter, Quota
 from gateway.telemetry import Telemetry, current_record
-from gateway.visits import Visit, Visits
 
 T = TypeVar("T")
 

@@ -35,16 +35,16 @@ SERVICES = {
     "gateway.hosting.routing",
     "gateway.service",
     "gateway.telemetry",
-    "gateway.visits",
+    "gateway.inflight",
 }
 LAYERS = {
     "gateway.engine": set(),
     "gateway.testing": BOTTOM,
-    "gateway.memory": {"gateway"},
-    "gateway.admission": BOTTOM | {"gateway.memory"},
+    "gateway.linux": {"gateway"},
+    "gateway.admission": BOTTOM | {"gateway.linux"},
     "gateway.limits": BOTTOM | {"gateway.admission"},
     "gateway.auth": BOTTOM | {"gateway.admission", "gateway.limits"},
-    "gateway.isolation": BOTTOM | {"gateway.memory"},
+    "gateway.isolation": BOTTOM | {"gateway.linux"},
     "gateway.flow.tasks": BOTTOM,
     "gateway.flow.fanout": BOTTOM | {"gateway.flow.tasks"},
     "gateway.cache": BOTTOM | {"gateway.admission", "gateway.flow.tasks"},
@@ -65,7 +65,7 @@ LAYERS = {
     | {"gateway.config.load", "gateway.flow.deadline", "gateway.isolation", "gateway.hosting.hosted"},
     "gateway.config.snapshot": BOTTOM | {"gateway.auth", "gateway.config.load"},
     "gateway.hosting.routing": BOTTOM | {"gateway.auth", "gateway.hosting.hosting", "gateway.config.snapshot"},
-    "gateway.visits": BOTTOM
+    "gateway.inflight": BOTTOM
     | {
         "gateway.admission",
         "gateway.auth",
@@ -81,7 +81,7 @@ LAYERS = {
     "gateway.app": BOTTOM
     | SERVICES
     | {"gateway.api", "gateway.supervisor.client", "gateway.gauges", "gateway.isolation", "gateway.hosting.shutdown"},
-    "gateway.serving": BOTTOM | {"gateway.app", "gateway.config.load"},
+    "gateway.server": BOTTOM | {"gateway.app", "gateway.config.load"},
     "gateway.cli.chat": BOTTOM,
     "gateway.cli.bench": {"gateway"},
     "gateway.cli.main": BOTTOM

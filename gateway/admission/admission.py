@@ -8,7 +8,7 @@ from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
 from gateway.admission.ticket import Patience
 from gateway.engine import EngineError, GenerateRequest, ModelCard
-from gateway.memory import used_share
+from gateway.linux import used_share
 
 
 class Admission:

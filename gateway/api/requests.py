@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 from gateway.api.access import caller_of
 from gateway.api.problems import Problem
 from gateway.api.refusals import KEY, refusals
+from gateway.inflight import Visit
 from gateway.service import Inference
-from gateway.visits import Visit
 
 _ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
 Id = Annotated[str, PathParameter(description="The request's id, its `x-request-id`.", examples=[Example(value=_ID)])]

@@ -31,7 +31,7 @@ from gateway.engine import (
 from gateway.isolation.client import LineLost, RemoteEngine
 from gateway.isolation.process import Process, Recipe, Running, Starter
 from gateway.isolation.suspects import Run, Suspects
-from gateway.memory import oom_kills
+from gateway.linux import oom_kills
 
 T = TypeVar("T")
 _TICKS = 20

@@ -68,7 +68,7 @@ class Supervisor:
     async def _run_server(self) -> None:
         """Run the HTTP server until it ends; where nobody wanted that, say so, and wait before the next."""
         self._server = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.serving", stdin=asyncio.subprocess.DEVNULL, preexec_fn=_spare
+            sys.executable, "-m", "gateway.server", stdin=asyncio.subprocess.DEVNULL, preexec_fn=_spare
         )
         if self._ended is not None:
             self._server.terminate()

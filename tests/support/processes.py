@@ -18,7 +18,7 @@ def engines(pid: int) -> list[int]:
 
 def worker(pid: int) -> int:
     """Find the HTTP worker, what granian's main process forked; 0 while there is none."""
-    servers = [child for child in descendants(pid) if "gateway.serving" in _command(child)]
+    servers = [child for child in descendants(pid) if "gateway.server" in _command(child)]
     return next((child for server in servers for child in _children(server)), 0)
 
 

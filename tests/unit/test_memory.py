@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.memory import oom_kills, used_share
+from gateway.linux import oom_kills, used_share
 
 
 def write(root, **files):

@@ -24,10 +24,10 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Times
 from gateway.hosting.hosting import Hosting
+from gateway.inflight import Cancelled
 from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
 from gateway.service import Inference
 from gateway.telemetry import Telemetry
-from gateway.visits import Cancelled
 
 
 class House:

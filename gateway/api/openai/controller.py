@@ -30,9 +30,9 @@ from gateway.api.times import read_head, read_times, wants_updates
 from gateway.cache import read_wish
 from gateway.engine import EngineError, GenerateEvent, ModelCard
 from gateway.flow.deadline import Times
+from gateway.inflight import Visit
 from gateway.service import Inference
 from gateway.telemetry import request_id
-from gateway.visits import Visit
 
 B = TypeVar("B", ChatCompletionBody, CompletionBody)
 HttpRequest = Request[None, None, State]

@@ -25,8 +25,8 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Times
 from gateway.flow.fanout import add_up, fan_out
+from gateway.inflight import Visit
 from gateway.service import Inference
-from gateway.visits import Visit
 
 # Seconds; what comes later than its time gets this, and so the error that says so.
 _SHORTEST = 0.001

@@ -1,4 +1,4 @@
-"""The HTTP server, started by the supervisor as `python -m gateway.serving`: granian's main process and its worker."""
+"""The HTTP server, started by the supervisor as `python -m gateway.server`: granian's main process and its worker."""
 
 import ctypes
 import functools
