@@ -2,10 +2,10 @@
 
 from gateway.admission.admission import Admission
 from gateway.admission.cost import prompt_bound
-from gateway.admission.door import Door, Terms
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import MemoryPressure
-from gateway.admission.ticket import Patience, QueueTimeout, Standing
+from gateway.admission.queue import Door, Terms
+from gateway.admission.waiter import Patience, QueueTimeout, Standing
 from gateway.flow.breaker import Attempt, Breaker
 from gateway.flow.bucket import Bucket
 

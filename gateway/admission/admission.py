@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
-from gateway.admission.door import Door, Terms
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
-from gateway.admission.ticket import Patience
+from gateway.admission.queue import Door, Terms
+from gateway.admission.waiter import Patience
 from gateway.engine import EngineError, GenerateRequest, ModelCard
 from gateway.linux import used_share
 

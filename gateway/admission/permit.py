@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Self
 
-from gateway.admission.door import Door
-from gateway.admission.ticket import Patience, Standing, Ticket
+from gateway.admission.queue import Door
+from gateway.admission.waiter import Patience, Standing, Ticket
 from gateway.engine import GenerateRequest, Started, UpstreamFailed
 
 

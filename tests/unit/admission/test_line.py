@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.admission.crowd import Crowd
-from gateway.admission.line import Line
+from gateway.admission.caller_counts import Crowd
+from gateway.admission.fair_queue import Line
 
 
 @dataclass(eq=False)

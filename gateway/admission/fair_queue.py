@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-from gateway.admission.crowd import Crowd
+from gateway.admission.caller_counts import Crowd
 
 # Callers whose queue is empty are forgotten beyond this many, as soon as they are owed no patience.
 _REMEMBERED = 64

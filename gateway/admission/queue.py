@@ -9,9 +9,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from gateway.admission import cost
-from gateway.admission.line import Line
-from gateway.admission.rates import Rates
-from gateway.admission.ticket import QueueTimeout, Standing, Ticket
+from gateway.admission.estimator import Rates
+from gateway.admission.fair_queue import Line
+from gateway.admission.waiter import QueueTimeout, Standing, Ticket
 from gateway.engine import EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
 from gateway.flow.breaker import Attempt, Breaker
 
