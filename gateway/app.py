@@ -191,7 +191,7 @@ def _limiter(config: Config) -> Limiter:
     limits = config.limits
     if not limits.store_url:
         return Limiter(None, when_down=limits.when_down, replicas=limits.replicas)
-    from gateway.limits.shared import SharedStore  # noqa: PLC0415 - redis is for those who share a store
+    from gateway.limits.redis_store import SharedStore  # noqa: PLC0415 - redis is for those who share a store
 
     store = SharedStore(limits.store_url, seconds=limits.store_seconds, lease=2 * config.server.request_seconds)
     return Limiter(store, when_down=limits.when_down, replicas=limits.replicas)

@@ -1,10 +1,10 @@
 """Who may call? API keys, and what each of them is allowed."""
 
 from gateway.auth.caller import ANONYMOUS, Caller, Scope
+from gateway.auth.key_file import KeyFile, KeyFileError
 from gateway.auth.keyring import KeyEntry, Keyring, Refusal
 from gateway.auth.keys import Key, digest_of, new_key
-from gateway.auth.store import KeyFile, KeyFileError
-from gateway.auth.tries import Tries
+from gateway.auth.throttle import Tries
 
 __all__ = [
     "ANONYMOUS",

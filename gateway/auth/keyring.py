@@ -11,8 +11,8 @@ from loguru import logger
 from msgspec import Meta, Struct
 
 from gateway.auth.caller import Caller, Scope
+from gateway.auth.key_file import KeyFile, KeyFileError, Stamp
 from gateway.auth.keys import Key, digest_of
-from gateway.auth.store import KeyFile, KeyFileError, Stamp
 from gateway.limits.quota import Quota
 
 _CREDENTIAL = re.compile(r"[A-Za-z0-9._~+/=-]{8,256}", re.ASCII)

@@ -4,9 +4,9 @@ import asyncio
 
 from msgspec import Struct
 
-from gateway.cache.flight import Flight, Generate
 from gateway.cache.key import Wish
 from gateway.cache.replay import CacheStatus, Replay
+from gateway.cache.single_flight import Flight, Generate
 from gateway.cache.store import Store, read, write
 from gateway.engine import GenerateEvent
 from gateway.flow.tasks import end_all

@@ -2,7 +2,7 @@
 
 from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded, TooManyConcurrent
 from gateway.limits.limiter import Allowance, Limiter
-from gateway.limits.memory import MemoryStore
+from gateway.limits.memory_store import MemoryStore
 from gateway.limits.quota import RATE_HEADERS, Grant, Level, Quota
 from gateway.limits.store import Store, StoreDown
 

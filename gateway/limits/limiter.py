@@ -10,7 +10,7 @@ from ulid import ULID
 from gateway.admission import Attempt, Breaker
 from gateway.engine import Unavailable
 from gateway.limits.errors import LimitReached
-from gateway.limits.memory import MemoryStore
+from gateway.limits.memory_store import MemoryStore
 from gateway.limits.quota import Grant, Quota
 from gateway.limits.store import Store, StoreDown
 

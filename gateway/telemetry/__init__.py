@@ -12,7 +12,7 @@ from gateway.engine import GenerateRequest, ModelCard
 from gateway.telemetry import logs
 from gateway.telemetry.context import Outcome, RequestRecord, current_record, request_id
 from gateway.telemetry.generation import Generation
-from gateway.telemetry.lines import Lines
+from gateway.telemetry.log_writer import Lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.middleware import ROUTINE, TelemetryMiddleware
 from gateway.telemetry.tracing import Tracing, otlp_exporter, resource

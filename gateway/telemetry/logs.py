@@ -21,7 +21,7 @@ from loguru import logger
 
 from gateway.config.load import TelemetrySettings
 from gateway.telemetry.context import current_record, request_id
-from gateway.telemetry.lines import Lines
+from gateway.telemetry.log_writer import Lines
 
 Scalar = str | int | float | bool
 

@@ -7,8 +7,8 @@ import pytest
 
 from gateway.engine import Completion
 from gateway.testing.contract import EngineContract
-from gateway.testing.fakes import ScriptedEngine, Settings
 from gateway.testing.script import Script
+from gateway.testing.scripted import ScriptedEngine, Settings
 
 
 class TestScripted(EngineContract):

@@ -37,7 +37,7 @@ PLUGINS = {
     "exits": "import os\nos._exit(3)",
     "raises": "raise RuntimeError('broken on purpose')",
     "hangs": "import time\ntime.sleep(60)",
-    "prints": "print('a word of its own')\nfrom gateway.testing.fakes import plugin",
+    "prints": "print('a word of its own')\nfrom gateway.testing.scripted import plugin",
 }
 PARENT = """
 import asyncio

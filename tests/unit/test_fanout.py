@@ -23,8 +23,8 @@ from gateway.engine import (
     Usage,
 )
 from gateway.flow.fanout import add_up, fan_out
-from gateway.testing.fakes import ScriptedEngine, Settings
 from gateway.testing.script import Fault, Script
+from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.steps import cancelled_at
 
 FINISHED = Finished(FinishReason.STOP, Usage(1, 2))

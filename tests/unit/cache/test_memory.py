@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache import MemoryStore
-from gateway.cache.memory import ENTRY
+from gateway.cache.memory_store import ENTRY
 from tests.support.clock import Clock
 
 keys = st.sampled_from([bytes([number]) * 32 for number in range(6)])

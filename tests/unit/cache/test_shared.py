@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from gateway.cache import Cache, CacheStatus
-from gateway.cache.shared import SharedStore
+from gateway.cache.redis_store import SharedStore
 from tests.support.service import free_port
 from tests.support.store import StoreServer
 from tests.unit.cache.conftest import ANSWER, KEY, Source, read, turns

@@ -59,10 +59,10 @@ def test_the_interface_brings_only_msgspec_and_what_that_brings():
 
 
 def test_the_fakes_bring_no_test_library():
-    names = loaded_by("gateway.testing.fakes")
+    names = loaded_by("gateway.testing.scripted")
     assert not names & {"pytest", "_pytest", "pytest_asyncio"}
     assert {name for name in names if name.startswith("gateway.") and not name.startswith("gateway.engine")} == {
         "gateway.testing",
-        "gateway.testing.fakes",
+        "gateway.testing.scripted",
         "gateway.testing.script",
     }

@@ -29,8 +29,8 @@ from gateway.engine import (
 )
 from gateway.isolation import LineLost, RemoteEngine
 from gateway.isolation.wire import Ask, Beat, Cancel, Frames, Generate, pack, read_report
-from gateway.testing.fakes import ScriptedEngine, Settings
 from gateway.testing.script import Fault
+from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.border import across, scripted, served
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from gateway.engine import EngineError
-from gateway.isolation.suspects import Run, Suspects
+from gateway.isolation.quarantine import Run, Suspects
 from tests.support.border import scripted
 
 

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from gateway.limits import Limiter, MemoryStore
-from gateway.limits.shared import SharedStore
+from gateway.limits.redis_store import SharedStore
 from tests.support.clock import Clock
 from tests.support.store import StoreServer
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.engine import Unavailable
 from gateway.limits import Limiter, Quota, RequestsExceeded, StoreDown, TooManyConcurrent
-from gateway.limits.shared import SharedStore
+from gateway.limits.redis_store import SharedStore
 from tests.support.service import free_port
 from tests.support.store import StoreServer
 

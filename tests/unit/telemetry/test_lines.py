@@ -1,7 +1,7 @@
 import os
 import time
 
-from gateway.telemetry.lines import Lines
+from gateway.telemetry.log_writer import Lines
 
 
 def test_lines_arrive_whole_and_in_order(tmp_path):

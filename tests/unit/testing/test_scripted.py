@@ -29,8 +29,8 @@ from gateway.engine import (
     collect,
     load,
 )
-from gateway.testing.fakes import ScriptedEngine, Settings
 from gateway.testing.script import EXIT_STATUS, Fault, Script
+from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.asking import request
 
 TEXTS = ("a ", "b ", "c ")
@@ -131,7 +131,7 @@ def test_exit_takes_the_process_along():
     code = (
         "import asyncio, msgspec\n"
         "from gateway.engine import Completion, GenerateRequest, collect\n"
-        "from gateway.testing.fakes import plugin\n"
+        "from gateway.testing.scripted import plugin\n"
         "async def main():\n"
         "    async with plugin.build(plugin.settings()) as engine:\n"
         f"        prompt = Completion({envelope(script)!r})\n"

@@ -30,7 +30,7 @@ from gateway.engine import (
 )
 from gateway.isolation.client import LineLost, RemoteEngine
 from gateway.isolation.process import Process, Recipe, Running, Starter
-from gateway.isolation.suspects import Run, Suspects
+from gateway.isolation.quarantine import Run, Suspects
 from gateway.linux import oom_kills
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.limits.quota import Grant, Level
-from gateway.limits.scripts import SETTLE, TAKE
+from gateway.limits.redis_scripts import SETTLE, TAKE
 from gateway.limits.store import Store, StoreDown, refuse
 
 _CONNECTIONS = 32
