@@ -15,20 +15,20 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ControllerRouterHandler
 from loguru import logger
 
-from gateway import gauges
 from gateway.admission import Admission, Terms
 from gateway.api import docs
-from gateway.api.access import Access
-from gateway.api.answers import tell
+from gateway.api.admin import gauges
+from gateway.api.admin.health import HealthController
+from gateway.api.admin.metrics import MetricsController
+from gateway.api.admin.requests import RequestsController
 from gateway.api.anthropic.controller import AnthropicController
-from gateway.api.guard import Guard
-from gateway.api.health import HealthController
-from gateway.api.metrics import MetricsController
+from gateway.api.edge import Guard
+from gateway.api.errors import tell
+from gateway.api.http.access import Access
+from gateway.api.http.problems import to_problem
+from gateway.api.models.controller import ModelController
 from gateway.api.native.controller import NativeController
 from gateway.api.openai.controller import OpenAIController
-from gateway.api.openai.models import ModelController
-from gateway.api.problems import to_problem
-from gateway.api.requests import RequestsController
 from gateway.api.tokens.controller import TokenController
 from gateway.config.load import Config, CorsSettings, handed_over, take_over
 from gateway.config.snapshot import Live, Rules

@@ -77,10 +77,16 @@ LAYERS = {
     "gateway.service": BOTTOM | SERVICES,
     "gateway.hosting.shutdown": BOTTOM | SERVICES | {"gateway.supervisor.client"},
     "gateway.api": BOTTOM | SERVICES,
-    "gateway.gauges": BOTTOM | SERVICES | {"gateway.api"},
+    "gateway.api.admin.gauges": BOTTOM | SERVICES | {"gateway.api"},
     "gateway.app": BOTTOM
     | SERVICES
-    | {"gateway.api", "gateway.supervisor.client", "gateway.gauges", "gateway.isolation", "gateway.hosting.shutdown"},
+    | {
+        "gateway.api",
+        "gateway.supervisor.client",
+        "gateway.api.admin.gauges",
+        "gateway.isolation",
+        "gateway.hosting.shutdown",
+    },
     "gateway.server": BOTTOM | {"gateway.app", "gateway.config.load"},
     "gateway.cli.chat": BOTTOM,
     "gateway.cli.bench": {"gateway"},

@@ -12,7 +12,7 @@ import yaml
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway import gauges
+from gateway.api.admin import gauges
 from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
 from gateway.telemetry.instruments import Distribution, Tally

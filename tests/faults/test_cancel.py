@@ -111,7 +111,7 @@ async def test_a_request_that_is_given_up_at_any_step_leaves_nothing(how, stream
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_request_that_is_given_up_in_the_line_leaves_nothing(monkeypatch, how, stream):
     # Who leaves is seen at once: else whoever holds the place would be done before all have left.
-    monkeypatch.setattr("gateway.api.streaming._SOON", 0.0)
+    monkeypatch.setattr("gateway.api.http.sse._SOON", 0.0)
     async with house() as (app, held):
         holder = Exchange(app, {"prompt": "word " * 20_000})
         holding = asyncio.create_task(holder.run())

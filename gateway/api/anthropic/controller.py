@@ -11,15 +11,15 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
 from gateway.admission import Standing
-from gateway.api.access import caller_of
 from gateway.api.anthropic.operation import CountOperation, MessagesOperation, told_refusals
 from gateway.api.anthropic.render import PING, Rendering, to_count, to_error_frame
 from gateway.api.anthropic.schema import count_decoder, messages_decoder
 from gateway.api.anthropic.translate import reword, to_prompt, to_request
-from gateway.api.payload import name_ignored, read_payload
-from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY
-from gateway.api.streaming import EventStream, Framing, Pace, first_event, frames, while_connected
-from gateway.api.times import read_head, read_times, wants_updates
+from gateway.api.http.access import caller_of
+from gateway.api.http.body import name_ignored, read_payload
+from gateway.api.http.headers import read_head, read_times, wants_updates
+from gateway.api.http.sse import EventStream, Framing, Pace, first_event, frames, while_connected
+from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY
 from gateway.cache import read_wish
 from gateway.engine import EngineError, GenerateEvent, collect
 from gateway.flow.deadline import Times

@@ -10,9 +10,9 @@ from litestar.openapi.spec.enums import OpenAPIType
 from gateway.api.anthropic.events import EVENTS, MessageError, MessageReply, MessageUsage, TextContent, TokenCount
 from gateway.api.anthropic.render import Rendering, error_body, to_status
 from gateway.api.anthropic.schema import CountBody, MessagesBody
-from gateway.api.operation import HEADERS, Asked, describe_body
-from gateway.api.problems import Problem
-from gateway.api.refusals import ANYWHERE, example
+from gateway.api.http.problems import Problem
+from gateway.api.reference.errors import ANYWHERE, example
+from gateway.api.reference.operation import HEADERS, Asked, describe_body
 from gateway.engine import Delta, Finished, FinishReason, Started, Usage
 
 _MODEL = "smollm2-135m-instruct"

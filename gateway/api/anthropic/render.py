@@ -27,7 +27,7 @@ from gateway.api.anthropic.events import (
     TokenCount,
     ToolUseContent,
 )
-from gateway.api.problems import Problem
+from gateway.api.http.problems import Problem
 from gateway.engine import (
     Answer,
     Delta,

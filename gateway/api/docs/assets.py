@@ -11,7 +11,7 @@ from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from gateway.api.access import PUBLIC
+from gateway.api.http.access import PUBLIC
 
 _PACKAGE = distribution("offapi")
 _TYPES = {

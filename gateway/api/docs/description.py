@@ -13,16 +13,16 @@ from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, S
 from litestar.openapi.spec.enums import OpenAPIType
 
 from gateway import __version__
+from gateway.api.admin.health import Alive, Readiness, ServiceHealth
+from gateway.api.admin.requests import CancelledRequest, LiveRequest, RequestList
 from gateway.api.anthropic.events import EVENTS, MessageReply, TokenCount
 from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
-from gateway.api.health import Alive, Readiness, ServiceHealth
+from gateway.api.http.problems import ErrorBody
+from gateway.api.models.controller import ModelParameters, Version
 from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
-from gateway.api.openai.models import ModelParameters, Version
 from gateway.api.openai.reply import ChatChunk, ChatReply, CompletionReply
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
-from gateway.api.problems import ErrorBody
-from gateway.api.requests import CancelledRequest, LiveRequest, RequestList
 from gateway.api.tokens.schema import (
     DetokenizeBody,
     DetokenizeReply,

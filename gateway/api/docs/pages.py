@@ -10,8 +10,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.response import Redirect
 
-from gateway.api.access import PUBLIC
 from gateway.api.docs.assets import asset, url
+from gateway.api.http.access import PUBLIC
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -15,16 +15,16 @@ from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
 from gateway.admission import Standing
-from gateway.api.access import ADMIN, caller_of
-from gateway.api.names import Name, Owner, full_name
+from gateway.api.http.access import ADMIN, caller_of
+from gateway.api.http.body import name_ignored, read_payload
+from gateway.api.http.headers import read_head, read_times, wants_updates
+from gateway.api.http.sse import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.native.operation import GenerateOperation
 from gateway.api.native.render import Rendering
 from gateway.api.native.schema import GenerateBody, ModelState
 from gateway.api.native.translate import reword, to_request, to_times
-from gateway.api.payload import name_ignored, read_payload
-from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
-from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
-from gateway.api.times import read_head, read_times, wants_updates
+from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, refusals
+from gateway.api.reference.paths import Name, Owner, full_name
 from gateway.cache import read_wish
 from gateway.engine import EngineError, Fold, GenerateEvent, Started
 from gateway.hosting.hosting import Hosting, Seat

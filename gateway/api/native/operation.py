@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from litestar.openapi.spec import Operation
 
+from gateway.api.http.problems import ErrorBody
 from gateway.api.native.schema import (
     GenerateBody,
     GenerateReply,
@@ -13,8 +14,7 @@ from gateway.api.native.schema import (
     Timings,
     UsageBody,
 )
-from gateway.api.operation import Answered, Asked, Streamed, describe
-from gateway.api.problems import ErrorBody
+from gateway.api.reference.operation import Answered, Asked, Streamed, describe
 from gateway.engine import FinishReason
 
 _PROMPT = "The capital of France is"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway.api.sampling import (
+from gateway.api.reference.fields import (
     FrequencyPenalty,
     IgnoreEos,
     LogitBias,

@@ -15,7 +15,10 @@ from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
 from gateway.admission import Standing
-from gateway.api.access import caller_of
+from gateway.api.http.access import caller_of
+from gateway.api.http.body import name_ignored, read_payload
+from gateway.api.http.headers import read_head, read_times, wants_updates
+from gateway.api.http.sse import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.openai.operation import ChatOperation, CompletionOperation
 from gateway.api.openai.render import Rendering
 from gateway.api.openai.render_chat import ChatRendering
@@ -23,10 +26,7 @@ from gateway.api.openai.render_text import TextRendering
 from gateway.api.openai.run import Run, to_frame
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, chat_decoder, completion_decoder
 from gateway.api.openai.translate import reword, to_asked
-from gateway.api.payload import name_ignored, read_payload
-from gateway.api.refusals import BODY, ENGINE, GENERATION, KEY, refusals
-from gateway.api.streaming import EventStream, Pace, first_event, frames, while_connected
-from gateway.api.times import read_head, read_times, wants_updates
+from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, refusals
 from gateway.cache import read_wish
 from gateway.engine import EngineError, GenerateEvent, ModelCard
 from gateway.flow.deadline import Times

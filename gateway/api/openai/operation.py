@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from litestar.openapi.spec import Operation
 from msgspec import structs
 
+from gateway.api.http.problems import ErrorBody
 from gateway.api.openai.reply import (
     AnswerTokens,
     CachedTokens,
@@ -19,8 +20,7 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
-from gateway.api.operation import Answered, Asked, Streamed, describe
-from gateway.api.problems import ErrorBody
+from gateway.api.reference.operation import Answered, Asked, Streamed, describe
 
 _PROMPT = "The capital of France is"
 _QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

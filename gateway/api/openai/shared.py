@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from gateway.api.openai.messages import StructuredOutputs
-from gateway.api.sampling import (
+from gateway.api.reference.fields import (
     FrequencyPenalty,
     IgnoreEos,
     LogitBias,

@@ -10,13 +10,13 @@ from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Struct
 
-from gateway.api.access import caller_of
+from gateway.api.http.access import caller_of
+from gateway.api.http.body import name_ignored, read_payload
 from gateway.api.openai.controller import HttpRequest, name_operation
 from gateway.api.openai.conversation import to_chat
 from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.schema import ChatCompletionBody
-from gateway.api.payload import name_ignored, read_payload
-from gateway.api.refusals import BODY, ENGINE, KEY, refusals
+from gateway.api.reference.errors import BODY, ENGINE, KEY, refusals
 from gateway.api.tokens.operation import DetokenizeOperation, TemplateOperation, TokenizeOperation
 from gateway.api.tokens.schema import (
     DetokenizeBody,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from litestar.openapi.spec import Operation
 
-from gateway.api.operation import Asked, describe_body
+from gateway.api.reference.operation import Asked, describe_body
 from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
 
 _TEXT = "The capital of France is"

@@ -8,7 +8,7 @@ from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
 from gateway.api.anthropic.render import PING, Rendering, to_count, to_error, to_error_frame, to_status
-from gateway.api.problems import TABLE, Problem
+from gateway.api.http.problems import TABLE, Problem
 from gateway.engine import Delta, Finished, FinishReason, Started, ToolDelta, Usage, collect
 
 STARTED = Started(7, cached_tokens=2)

@@ -6,8 +6,8 @@ import pytest
 from litestar import Litestar, Request, Response, get
 from litestar.testing import TestClient
 
-from gateway.api.access import ADMIN, METRICS, PUBLIC, Access, caller_of
-from gateway.api.problems import Problem, to_problem
+from gateway.api.http.access import ADMIN, METRICS, PUBLIC, Access, caller_of
+from gateway.api.http.problems import Problem, to_problem
 from gateway.auth import KeyFile, Keyring, Scope, new_key
 from gateway.config.load import Config
 from gateway.config.snapshot import Live, Rules

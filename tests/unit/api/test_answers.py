@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.api.answers import id_headers, tell
-from gateway.api.problems import Problem
+from gateway.api.errors import id_headers, tell
+from gateway.api.http.problems import Problem
 
 ANTHROPICS = ("/v1/messages", "/v1/messages/", "/v1/messages/count_tokens", "/v1/messages/none")
 OTHERS = ("/v1/generate", "/v1/chat/completions", "/v1/messagesque", "/messages", "")

@@ -9,15 +9,17 @@ from litestar.params import FromPath
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from gateway.api import health, problems
+from gateway.api.admin import health
 from gateway.api.anthropic import blocks, events
 from gateway.api.anthropic import schema as anthropic_schema
 from gateway.api.anthropic.render import to_status
 from gateway.api.docs import Description
+from gateway.api.http import problems
+from gateway.api.http.problems import TABLE, ErrorBody, Problem
+from gateway.api.models import controller as models
 from gateway.api.native import schema
-from gateway.api.openai import messages, models, reply
+from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
-from gateway.api.problems import TABLE, ErrorBody, Problem
 from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
 from gateway.config.load import Config, EngineSettings, ServerSettings

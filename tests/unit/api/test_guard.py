@@ -5,8 +5,8 @@ import weakref
 
 import pytest
 
-from gateway.api.guard import Guard
-from gateway.api.problems import Problem
+from gateway.api.edge import Guard
+from gateway.api.http.problems import Problem
 from gateway.config.load import Config, CorsSettings, ServerSettings
 from gateway.config.snapshot import Live, Rules
 from gateway.telemetry import request_id

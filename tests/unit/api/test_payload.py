@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.payload import MAX_CONTAINERS, MAX_DEPTH, Payload, name_ignored
-from gateway.api.problems import Problem
+from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, Payload, name_ignored
+from gateway.api.http.problems import Problem
 from gateway.config.load import ServerSettings
 
 

@@ -9,7 +9,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from gateway.api.problems import TABLE, Problem, to_problem
+from gateway.api.http.problems import TABLE, Problem, to_problem
 from gateway.engine import (
     ContextTooLong,
     DeadlineExceeded,

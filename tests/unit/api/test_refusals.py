@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.api.problems import to_problem
-from gateway.api.refusals import example
+from gateway.api.http.problems import to_problem
+from gateway.api.reference.errors import example
 from gateway.engine import (
     Capability,
     Completion,

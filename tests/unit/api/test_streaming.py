@@ -7,8 +7,8 @@ import pytest
 from loguru import logger
 from opentelemetry.trace import INVALID_SPAN
 
-from gateway.api.problems import Problem
-from gateway.api.streaming import DONE, EventStream, Framing, Pace, first_event, frames, while_connected
+from gateway.api.http.problems import Problem
+from gateway.api.http.sse import DONE, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.engine import Delta, EngineError, Finished, FinishReason, Overloaded, Started, Usage
 from gateway.telemetry.context import open_record
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.api.times import read_times, wants_updates
+from gateway.api.http.headers import read_times, wants_updates
 from gateway.engine import InvalidRequest
 from gateway.flow.deadline import Times
 

@@ -7,7 +7,7 @@ from msgspec import structs
 from gateway.api.anthropic.parameters import NEEDS, REFUSED, TAKEN, sort_out
 from gateway.api.anthropic.schema import CountBody, MessagesBody, count_decoder, messages_decoder
 from gateway.api.anthropic.translate import reword, to_prompt, to_request
-from gateway.api.openai.models import to_parameters
+from gateway.api.models.controller import to_parameters
 from gateway.engine import Capability, ContextTooLong, JsonSchema, Message, ModelCard, Text, Unsupported, negotiate
 
 ABLE = ModelCard(name="m", context_window=100, capabilities=frozenset(Capability))

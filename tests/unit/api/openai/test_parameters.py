@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from gateway.api.openai.models import to_parameters
+from gateway.api.models.controller import to_parameters
 from gateway.api.openai.parameters import KINDS, NEEDS, REFUSED, TAKEN
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
 from gateway.api.openai.translate import reword, to_asked

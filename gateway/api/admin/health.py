@@ -11,8 +11,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import Meta, Struct
 
 from gateway import __version__
-from gateway.api.access import PUBLIC
-from gateway.api.refusals import refusals
+from gateway.api.http.access import PUBLIC
+from gateway.api.reference.errors import refusals
 from gateway.engine import Health, Status
 from gateway.hosting.hosting import Hosting, Seat
 from gateway.service import Inference

@@ -1,7 +1,7 @@
 """The metrics that are read off when somebody looks, not counted: how things stand."""
 
 from gateway.admission import Admission
-from gateway.api.guard import Guard
+from gateway.api.edge import Guard
 from gateway.cache import Cache
 from gateway.hosting.hosting import Hosting
 from gateway.limits import Limiter

@@ -10,8 +10,8 @@ from litestar import Request
 from litestar.datastructures import State
 from msgspec import Raw, Struct, structs
 
-from gateway.api.faults import invalid_value
-from gateway.api.problems import Problem
+from gateway.api.http.problems import Problem
+from gateway.api.http.validation import invalid_value
 from gateway.config.load import ServerSettings
 
 T = TypeVar("T", bound=Struct)

@@ -9,13 +9,13 @@ from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
 from gateway import __version__
-from gateway.api.access import caller_of
 from gateway.api.anthropic.parameters import sort_out
-from gateway.api.names import Name, Owner, full_name
+from gateway.api.http.access import caller_of
 from gateway.api.native.schema import ModelList, ModelObject
 from gateway.api.openai.controller import name_operation
 from gateway.api.openai.parameters import KINDS, honoured, refused, taken
-from gateway.api.refusals import ENGINE, KEY, refusals
+from gateway.api.reference.errors import ENGINE, KEY, refusals
+from gateway.api.reference.paths import Name, Owner, full_name
 from gateway.engine import ModelCard
 from gateway.hosting.hosting import Seat
 from gateway.service import Inference

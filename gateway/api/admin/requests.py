@@ -10,9 +10,9 @@ from litestar.params import PathParameter
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 
-from gateway.api.access import caller_of
-from gateway.api.problems import Problem
-from gateway.api.refusals import KEY, refusals
+from gateway.api.http.access import caller_of
+from gateway.api.http.problems import Problem
+from gateway.api.reference.errors import KEY, refusals
 from gateway.inflight import Visit
 from gateway.service import Inference
 

@@ -13,8 +13,8 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage,
 from loguru import logger
 from ulid import ULID
 
-from gateway.api.answers import id_headers, tell
-from gateway.api.problems import Problem
+from gateway.api.errors import id_headers, tell
+from gateway.api.http.problems import Problem
 from gateway.config.load import ServerSettings
 from gateway.config.snapshot import Live
 from gateway.telemetry import current_record, request_id

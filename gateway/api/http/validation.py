@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.api.problems import Problem
+from gateway.api.http.problems import Problem
 
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
 _PLACE = re.compile(r"(.*) - at (`key` in )?`\$\.?(.*)`", re.DOTALL)

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
-from gateway.api.problems import TABLE, ErrorBody, ErrorDetail, Problem
+from gateway.api.http.problems import TABLE, ErrorBody, ErrorDetail, Problem
 
 # The codes that any route can answer with; one that is not public; one with a body; one that needs an engine; one that
 # lets it generate.

@@ -10,7 +10,7 @@ from loguru import logger
 from msgspec import Struct
 
 from gateway.admission import Standing
-from gateway.api.problems import Problem, to_problem
+from gateway.api.http.problems import Problem, to_problem
 from gateway.engine import EngineError, Finished
 from gateway.telemetry import current_record
 

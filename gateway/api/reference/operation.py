@@ -7,7 +7,7 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Op
 from litestar.openapi.spec.enums import OpenAPIType
 from msgspec import Struct
 
-from gateway.api.streaming import DONE
+from gateway.api.http.sse import DONE
 
 # What the answer of a generation may have in its head.
 HEADERS = {

@@ -14,9 +14,9 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
-from gateway.api.access import METRICS
-from gateway.api.problems import Problem
-from gateway.api.refusals import KEY, refusals
+from gateway.api.http.access import METRICS
+from gateway.api.http.problems import Problem
+from gateway.api.reference.errors import KEY, refusals
 from gateway.config.snapshot import Live
 from gateway.hosting.hosting import Hosting
 from gateway.telemetry import ROUTINE, Telemetry

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from litestar.types import ASGIApp, Receive, Send
 from litestar.types import Scope as AnyScope
 
-from gateway.api.problems import Problem
+from gateway.api.http.problems import Problem
 from gateway.auth import ANONYMOUS, Caller, Refusal, Scope, Tries
 from gateway.config.snapshot import Live
 from gateway.telemetry import current_record

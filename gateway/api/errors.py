@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from gateway.api.anthropic.render import to_error, to_status
-from gateway.api.problems import Problem
+from gateway.api.http.problems import Problem
 from gateway.telemetry import request_id
 
 _MESSAGES = "/v1/messages"

@@ -1,0 +1,1 @@
+"""Health, metrics and the requests under way."""

@@ -1,0 +1,1 @@
+"""Bytes and headers: what every route needs, whatever its dialect."""

@@ -1,0 +1,1 @@
+"""The models: list, show, load, unload."""

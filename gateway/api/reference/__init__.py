@@ -1,0 +1,1 @@
+"""How the documentation describes the routes."""
