@@ -16,7 +16,7 @@ from gateway_hf.text.writer import Writer
 
 _log = logging.getLogger("gateway_hf")
 
-Letter = tuple[Mailbox, GenerateEvent | BaseException]
+MailboxEvent = tuple[Mailbox, GenerateEvent | BaseException]
 
 _NO_GUESSING = Guessing(crowd=0, most=0)
 
@@ -84,7 +84,7 @@ class Batch:
         self._scheduler.remove(generation.sequence)
         self._runner.forget(generation.sequence)
 
-    def step(self) -> Iterator[Letter]:
+    def step(self) -> Iterator[MailboxEvent]:
         """Run one step; yields what it said, so that what was said is known even if the step breaks."""
         self._admit()
         self._guess()
@@ -93,9 +93,9 @@ class Batch:
             yield self._fail(self._generations[sequence], EngineError("the cache is too small for this answer"))
         outcomes = self._runner.run(chunks) if chunks else []
         for chunk, outcome in zip(chunks, outcomes, strict=True):
-            yield from self._hear(self._generations[chunk.sequence], outcome)
+            yield from self._deliver(self._generations[chunk.sequence], outcome)
 
-    def fail(self, message: str) -> list[Letter]:
+    def fail(self, message: str) -> list[MailboxEvent]:
         """End every generation with an `Unavailable`."""
         return [self._fail(generation, Unavailable(message)) for generation in list(self._generations.values())]
 
@@ -116,40 +116,40 @@ class Batch:
             left = generation.terms.limit - (len(sequence.tokens) - sequence.prompt_tokens)
             sequence.draft = generation.drafter.propose(sequence.tokens, min(self._guessing.most, left - 1))
 
-    def _hear(self, generation: Generation, outcome: list[Drawn] | Exception) -> Iterator[Letter]:
+    def _deliver(self, generation: Generation, outcome: list[Drawn] | Exception) -> Iterator[MailboxEvent]:
         """Say what came of one chunk; whatever goes wrong is the end of its generation and of nobody else's."""
         try:
-            events = self._settle(generation, outcome)
+            events = self._events_of(generation, outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and typed
-            yield self._break(generation, error)
+            yield self._fail_logged(generation, error)
             return
         for event in events:
             yield generation.mailbox, event
         if events and isinstance(events[-1], Finished):
             self.leave(generation)
 
-    def _settle(self, generation: Generation, outcome: list[Drawn] | Exception) -> list[GenerateEvent]:
+    def _events_of(self, generation: Generation, outcome: list[Drawn] | Exception) -> list[GenerateEvent]:
         if isinstance(outcome, Exception):
             raise outcome
         self._scheduler.seal(generation.sequence)
         if generation.prompt is not None:
             generation.prompt.hear(generation.sequence.scores)
-        _learn(generation, outcome)
+        _train_drafter(generation, outcome)
         return _write(generation, outcome)
 
-    def _break(self, generation: Generation, error: Exception) -> Letter:
+    def _fail_logged(self, generation: Generation, error: Exception) -> MailboxEvent:
         """Log what broke a generation and end it; the caller hears only what was meant for callers."""
         _log.error("generation %s failed", generation.id, exc_info=error)
         told = EngineError("the model failed while it computed this answer")
         return self._fail(generation, error if isinstance(error, EngineError) else told)
 
-    def _fail(self, generation: Generation, error: EngineError) -> Letter:
+    def _fail(self, generation: Generation, error: EngineError) -> MailboxEvent:
         self._scheduler.scrap(generation.sequence)
         self.leave(generation)
         return (generation.mailbox, error)
 
 
-def _learn(generation: Generation, drawn: list[Drawn]) -> None:
+def _train_drafter(generation: Generation, drawn: list[Drawn]) -> None:
     sequence = generation.sequence
     if sequence.draft:
         generation.drafter.learn(sequence.tokens, len(sequence.draft), len(drawn) - 1)

@@ -26,7 +26,7 @@ from gateway.engine import (
 )
 from gateway_hf.batch import Batch, Generation
 from gateway_hf.loading import weights
-from gateway_hf.loading.weights import Loaded
+from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
 from gateway_hf.runner import Runner
 from gateway_hf.sampling.terms import settle
@@ -35,7 +35,7 @@ from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
-from gateway_hf.text.token_names import Names
+from gateway_hf.text.token_names import TokenNames
 from gateway_hf.text.writer import Writer
 
 _log = logging.getLogger("gateway_hf")
@@ -71,7 +71,7 @@ _CAPABILITIES = frozenset(
 _CHAT = {Capability.CHAT, Capability.CONTINUE_FINAL, Capability.TEMPLATE_ARGUMENTS}
 
 
-class Served(NamedTuple):
+class ServedModel(NamedTuple):
     """What the event loop's side needs of a loaded model: no weights."""
 
     card: ModelCard
@@ -80,11 +80,11 @@ class Served(NamedTuple):
     scheduler: Scheduler
 
 
-class Running(NamedTuple):
+class LoadedEngine(NamedTuple):
     """A loaded engine: the loop that owns the model, and the one thread that reads prompts."""
 
-    loop: Loop[Served]
-    served: Served
+    loop: Loop[ServedModel]
+    served: ServedModel
     reader: ThreadPoolExecutor
 
     async def read(self, job: Callable[[], T]) -> T:
@@ -99,7 +99,7 @@ class HfEngine(Engine):
         self._settings = settings
         self._health = Health.UNLOADED
         self._detail = ""
-        self._running: Running | None = None
+        self._running: LoadedEngine | None = None
 
     async def __aenter__(self) -> Self:
         """Load the model; raise `LoadFailed` when it cannot be loaded."""
@@ -114,7 +114,7 @@ class HfEngine(Engine):
             loop.end()
             self._health, self._detail = Health.UNLOADED, ""
             raise
-        self._running = Running(loop, served, ThreadPoolExecutor(1, "hf-reader"))
+        self._running = LoadedEngine(loop, served, ThreadPoolExecutor(1, "hf-reader"))
         self._health, self._detail = Health.READY, ""
         return self
 
@@ -188,13 +188,13 @@ class HfEngine(Engine):
             cache_used=scheduler.cached,
         )
 
-    def _ready(self) -> Running:
+    def _ready(self) -> LoadedEngine:
         if self._running is None:
             raise Unavailable(self._detail or "the model is not loaded")
         return self._running
 
 
-def _load(settings: Settings) -> tuple[Batch, Served]:
+def _load(settings: Settings) -> tuple[Batch, ServedModel]:
     """Load the model, in the thread that will own it; raise `LoadFailed`, whatever went wrong."""
     try:
         loaded = weights.load(settings)
@@ -204,21 +204,21 @@ def _load(settings: Settings) -> tuple[Batch, Served]:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
-    served = Served(_card(settings, loaded), loaded.text, loaded.eos_ids, scheduler)
+    served = ServedModel(_card(settings, loaded), loaded.text, loaded.eos_ids, scheduler)
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
 
 
-def _unload(running: Running) -> None:
+def _unload(running: LoadedEngine) -> None:
     """End both threads, and wait for them."""
     running.loop.end()
     running.loop.join()
     running.reader.shutdown()
 
 
-def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Generation:
+def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> Generation:
     ids = served.text.encode(request.prompt, request.truncate)
     terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
-    names, ranks = Names(served.text), request.sampling.prompt_logprobs
+    names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
     return Generation(
         id=request.id,
         sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks),
@@ -230,7 +230,7 @@ def _prepare(served: Served, request: GenerateRequest, arrived: float) -> Genera
     )
 
 
-def _card(settings: Settings, loaded: Loaded) -> ModelCard:
+def _card(settings: Settings, loaded: LoadedModel) -> ModelCard:
     return ModelCard(
         name=loaded.name,
         aliases=loaded.aliases,

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Generic, TypeVar
 
 from gateway.engine import Post, Unavailable
-from gateway_hf.batch import Batch, Generation, Letter
+from gateway_hf.batch import Batch, Generation, MailboxEvent
 
 _log = logging.getLogger("gateway_hf")
 
@@ -90,7 +90,7 @@ class Loop(Generic[M]):
 
     def _serve(self, batch: Batch) -> None:
         while not self._ending:
-            letters: list[Letter] = []
+            letters: list[MailboxEvent] = []
             try:
                 self._step(batch, letters)
             except Exception:  # noqa: BLE001 - one bad step must not end the thread
@@ -98,7 +98,7 @@ class Loop(Generic[M]):
                 letters += batch.fail("the engine had to start over")
             self._post.send(letters)
 
-    def _step(self, batch: Batch, letters: list[Letter]) -> None:
+    def _step(self, batch: Batch, letters: list[MailboxEvent]) -> None:
         """Obey the orders, then run one step; what it says until it breaks is kept."""
         if not batch:
             self._orders.get()(batch)

@@ -17,7 +17,7 @@ from gateway_hf.scheduling.sequence import Alternative, Drawn, Sequence
 
 _log = logging.getLogger("gateway_hf")
 
-Outcome = list[Drawn] | Exception
+StepOutcome = list[Drawn] | Exception
 
 
 class Runner:
@@ -39,7 +39,7 @@ class Runner:
         self._draws.pop(sequence, None)
 
     @torch.inference_mode()
-    def run(self, chunks: Some[Chunk]) -> list[Outcome]:
+    def run(self, chunks: Some[Chunk]) -> list[StepOutcome]:
         """Compute chunks; append what is drawn to each sequence that has no more pending, and say it.
 
         An outcome is the tokens drawn (none while a prompt is being read, several where a draft proved right) or what
@@ -54,7 +54,7 @@ class Runner:
             return [outcome for chunk in chunks for outcome in self.run([chunk])]
         return self._draw(chunks, logits, list(itertools.accumulate(counts)))
 
-    def _draw(self, chunks: Some[Chunk], logits: Tensor, ends: list[int]) -> list[Outcome]:
+    def _draw(self, chunks: Some[Chunk], logits: Tensor, ends: list[int]) -> list[StepOutcome]:
         """Draw row after row of each chunk, all chunks at once, for as long as its draft proves right.
 
         The rows of each chunk end where `ends` says; those before the ones to draw from score the prompt.
@@ -108,7 +108,7 @@ class Runner:
         return self._draws[sequence]
 
 
-def _score(chunk: Chunk, logits: Tensor, end: int) -> Outcome:
+def _score(chunk: Chunk, logits: Tensor, end: int) -> StepOutcome:
     """Score what a chunk read of its prompt, where that is wanted, by the rows that end at `end`."""
     if not chunk.sequence.scoring:
         return []

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.native import NotBuiltError
-from gateway_hf.compute.tuning import Choice
+from gateway_hf.compute.tuning import ComputeChoice
 from gateway_hf.loading import sources, weights
 from gateway_hf.settings import Settings
 from gateway_hf.text.codec import TextCodec
@@ -24,7 +24,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _choice(monkeypatch):
     """Choose the likeliest way to compute: to measure each tiny model takes long, and finds another each time."""
-    monkeypatch.setattr(weights, "tune", lambda _, candidates, __: Choice(*(kind[0] for kind in candidates)))
+    monkeypatch.setattr(weights, "tune", lambda _, candidates, __: ComputeChoice(*(kind[0] for kind in candidates)))
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gateway_hf.compute.attention import NativeAttention, StockAttention, UnsupportedAttention
 from gateway_hf.compute.kernels import LARGEST_HEAD
-from gateway_hf.compute.kv_cache import Cache
-from gateway_hf.compute.layout import Rows
+from gateway_hf.compute.kv_cache import KvCache
+from gateway_hf.compute.layout import BatchLayout
 from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, scattered, seated
 
@@ -54,7 +54,7 @@ class _Layer(nn.Module):
 
 
 def _attention(kernels, blocks, dtype):
-    cache = Cache(blocks, dtype, _CPU, kernels)
+    cache = KvCache(blocks, dtype, _CPU, kernels)
     return StockAttention(cache) if kernels is None else NativeAttention(cache, kernels)
 
 
@@ -75,7 +75,7 @@ def _run(attention, shape, drawn, tables, parts):
         for table, (start, to) in zip(tables, parts, strict=True)
         if to > start
     ]
-    attention.rows = Rows(chunks)
+    attention.rows = BatchLayout(chunks)
     if isinstance(attention, NativeAttention):
         attention._kernels.begin(attention.rows.batch)
     query, key, value = (
@@ -180,7 +180,7 @@ def test_a_row_gets_the_same_bits_whatever_its_company(kernels, name, dtype):
 )
 def test_what_is_not_built_here_is_refused(strange):
     attention = _attention(None, 4, torch.float32)
-    attention.rows = Rows([Chunk(seated(numbers(3), [0]), 3)])
+    attention.rows = BatchLayout([Chunk(seated(numbers(3), [0]), 3)])
     states = torch.zeros(1, 2, 3, 8)
     given = {"attention_mask": None} | strange
     with pytest.raises(UnsupportedAttention):
@@ -189,14 +189,14 @@ def test_what_is_not_built_here_is_refused(strange):
 
 def test_values_of_another_size_than_keys_are_refused():
     attention = _attention(None, 4, torch.float32)
-    attention.rows = Rows([Chunk(seated(numbers(3), [0]), 3)])
+    attention.rows = BatchLayout([Chunk(seated(numbers(3), [0]), 3)])
     with pytest.raises(UnsupportedAttention):
         attention(_Layer(), torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 8), torch.zeros(1, 2, 3, 4), None)
 
 
 def test_heads_larger_than_the_kernels_room_are_refused(kernels):
     attention = _attention(kernels, 4, torch.float32)
-    attention.rows = Rows([Chunk(seated(numbers(3), [0]), 3)])
+    attention.rows = BatchLayout([Chunk(seated(numbers(3), [0]), 3)])
     states = torch.zeros(1, 1, 3, LARGEST_HEAD + 16)
     with pytest.raises(UnsupportedAttention, match=str(LARGEST_HEAD + 16)):
         attention(_Layer(), states, states, states, None)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from gateway_hf.loading.formats import Malformed, check_gguf, check_safetensors
+from gateway_hf.loading.formats import MalformedFile, check_gguf, check_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,13 @@ def test_what_the_libraries_write_is_sound(folder, tensors, quantized):
     ],
 )
 def test_a_safetensors_header_that_lies_is_found(folder, content):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFile):
         check_safetensors(written(folder, content))
 
 
 @pytest.mark.parametrize("cut", [0, 3, 23, 24, 60, 200, -100])
 def test_a_gguf_file_cut_short_is_found(folder, quantized, cut):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFile):
         check_gguf(written(folder, quantized[:cut]))
 
 
@@ -107,7 +107,7 @@ def test_a_gguf_file_cut_short_is_found(folder, quantized, cut):
     ],
 )
 def test_a_gguf_header_that_lies_is_found(folder, quantized, at, value):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedFile):
         check_gguf(written(folder, quantized[:at] + value + quantized[at + len(value) :]))
 
 
@@ -119,7 +119,7 @@ def test_a_safetensors_file_that_passes_is_one_that_the_library_reads(folder, te
     file = written(folder, bytes(mutated))
     try:
         check_safetensors(file)
-    except Malformed:
+    except MalformedFile:
         return
     load_file(file)
 
@@ -129,5 +129,5 @@ def test_a_changed_gguf_header_is_sound_or_malformed_and_nothing_else(folder, qu
     at = data.draw(st.integers(0, 400))
     mutated = bytearray(quantized)
     mutated[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedFile):
         check_gguf(written(folder, bytes(mutated)))

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from gateway.engine import Chat, Completion, Message, Text, Tokens
-from gateway_hf.text.token_names import Names
+from gateway_hf.text.token_names import TokenNames
 from tests.unit.hf.conftest import codec
 
 _ASCII = (
@@ -46,33 +46,33 @@ def text(request):
 def test_the_texts_of_a_prompts_tokens_are_the_prompt(text, said, add_special):
     prompt = Completion(said, add_special=add_special)
     ids = text.tokenize(prompt)
-    texts = Names(text).of_prompt(prompt, ids)
+    texts = TokenNames(text).of_prompt(prompt, ids)
     assert len(texts) == len(ids)
     assert "".join(texts) == said
 
 
 def test_what_the_tokenizer_puts_in_is_no_text_and_what_a_person_wrote_is(codec_of):
     text, prompt = codec_of("llama"), Completion("a<|im_end|>b")
-    assert Names(text).of_prompt(prompt, text.tokenize(prompt)) == ("", "a", "<|im_end|>", "b")
+    assert TokenNames(text).of_prompt(prompt, text.tokenize(prompt)) == ("", "a", "<|im_end|>", "b")
 
 
 def test_the_end_of_a_prompt_that_was_cut_has_its_texts(codec_of):
     text, prompt = codec_of("llama"), Completion("a b c d")
     ids = text.encode(prompt, 3)
-    texts = Names(text).of_prompt(prompt, ids)
+    texts = TokenNames(text).of_prompt(prompt, ids)
     assert len(texts) == 3
     assert "a b c d".endswith("".join(texts))
 
 
 def test_tokens_and_chats_show_their_special_tokens(codec_of):
     text, chat = codec_of("llama"), Chat((Message("user", (Text("Hello"),)),))
-    names = Names(text)
+    names = TokenNames(text)
     assert names.of_prompt(Tokens((1,)), [1]) == ("<|begin|>",)
     assert "".join(names.of_prompt(chat, text.tokenize(chat))).startswith("<|im_start|>user\nHello<|im_end|>")
 
 
 def test_a_token_by_itself_keeps_its_first_space():
-    names = Names(_spaced(begins=True))
+    names = TokenNames(_spaced(begins=True))
     first = 3 + 256  # behind the special tokens and the bytes
     assert [names(token) for token in range(first, first + 6)] == [" ", " the", " a", "cat", "s", "."]
 
@@ -80,16 +80,16 @@ def test_a_token_by_itself_keeps_its_first_space():
 def test_a_part_of_a_character_is_no_character(codec_of):
     text = codec_of("gpt2")
     first, *_ = text.tokenize(Completion("🦜"))
-    assert Names(text)(first) == "\N{REPLACEMENT CHARACTER}"
+    assert TokenNames(text)(first) == "\N{REPLACEMENT CHARACTER}"
 
 
 def test_special_tokens_have_names(codec_of):
-    assert Names(codec_of("llama"))(4) == "<|im_end|>"
+    assert TokenNames(codec_of("llama"))(4) == "<|im_end|>"
 
 
 def test_a_name_is_looked_up_once(codec_of, monkeypatch):
     text = codec_of("llama")
-    names, asked = Names(text), []
+    names, asked = TokenNames(text), []
     detokenize = text.detokenize
     monkeypatch.setattr(text, "detokenize", lambda ids: asked.append(ids) or detokenize(ids))
     assert names(70) == names(70)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gateway_hf.compute import tuning
-from gateway_hf.compute.tuning import Candidates, Choice, tune
+from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 
 _OPEN = Candidates(("bfloat16", "float32"), (2, 1), (True, False))
 
@@ -60,12 +60,12 @@ def test_a_broken_memory_is_measured_anew(timed, tmp_path, content):
     (tmp_path / "tuned.json").write_bytes(content)
     tune("m", _OPEN, tmp_path)
     assert clock.asked
-    assert msgspec.json.decode((tmp_path / "tuned.json").read_bytes(), type=dict[str, Choice])
+    assert msgspec.json.decode((tmp_path / "tuned.json").read_bytes(), type=dict[str, ComputeChoice])
 
 
 def test_what_the_settings_leave_no_choice_of_is_not_measured(timed, tmp_path):
     clock = timed()
-    assert tune("m", Candidates(("float32",), (3,), (False,)), tmp_path) == Choice("float32", 3, kernels=False)
+    assert tune("m", Candidates(("float32",), (3,), (False,)), tmp_path) == ComputeChoice("float32", 3, kernels=False)
     assert clock.asked == 0
     assert not list(tmp_path.iterdir())
 

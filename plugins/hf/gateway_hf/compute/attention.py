@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from gateway_hf.compute.kernels import FORMATS, LARGEST_HEAD, Heads, Kernels
-from gateway_hf.compute.kv_cache import Cache
-from gateway_hf.compute.layout import Rows
+from gateway_hf.compute.kv_cache import KvCache
+from gateway_hf.compute.layout import BatchLayout
 
 # What a model may tell its attention besides, and that changes nothing here.
 _NEUTRAL = frozenset(
@@ -27,9 +27,9 @@ class Attention:
     `rows` says which sequences they are of; `heads` is what each layer was found to ask for.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: KvCache) -> None:
         self.cache = cache
-        self.rows: Rows | None = None
+        self.rows: BatchLayout | None = None
         self.heads: dict[int, Heads] = {}
 
     def __call__(  # noqa: PLR0913 - transformers' interface
@@ -60,18 +60,18 @@ class Attention:
             self.heads[index].cache = self.cache.layer(index, key.shape[1], size).data_ptr()
         return self._attend(index, self.rows, query, key, value), None
 
-    def _attend(self, index: int, rows: Rows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 class NativeAttention(Attention):
     """Attention by the kernels."""
 
-    def __init__(self, cache: Cache, kernels: Kernels) -> None:
+    def __init__(self, cache: KvCache, kernels: Kernels) -> None:
         super().__init__(cache)
         self._kernels = kernels
 
-    def _attend(self, index: int, rows: Rows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self.heads[index].size > LARGEST_HEAD:
             raise UnsupportedAttention(f"heads of {self.heads[index].size} numbers")
         q, k, v = (each[0].transpose(0, 1).float().contiguous() for each in (query, key, value))
@@ -82,7 +82,7 @@ class NativeAttention(Attention):
 class StockAttention(Attention):
     """Attention by torch alone, on any device: decoding sequences together, prompts one by one."""
 
-    def _attend(self, index: int, rows: Rows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         heads, layer = self.heads[index], self.cache.layer(index, key.shape[1], key.shape[-1])
         slots = rows.slots(layer.device)
         layer[0, slots.new] = key[0].transpose(0, 1)

@@ -20,7 +20,7 @@ from gateway_hf.compute.attention import Attention, NativeAttention, StockAttent
 from gateway_hf.compute.forward import BatchedForward, Forward, SerialForward
 from gateway_hf.compute.fused import FusedLayer, fusible
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
-from gateway_hf.compute.kv_cache import Cache
+from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
@@ -53,7 +53,7 @@ class Fitted(NamedTuple):
     """A model that is ready to run; `note` says what it could not be given."""
 
     forward: Forward
-    cache: Cache | None
+    cache: KvCache | None
     note: str = ""
 
     @property
@@ -100,7 +100,7 @@ def _changes(means: Means) -> tuple[Change, ...]:
 
 def _batched(model: PreTrainedModel, means: Means, change: Change) -> Fitted:
     trial = _Trial(model)
-    cache = Cache(means.blocks, model.dtype, model.device, means.kernels)
+    cache = KvCache(means.blocks, model.dtype, model.device, means.kernels)
     attention = StockAttention(cache) if means.kernels is None else NativeAttention(cache, means.kernels)
     _adopt(model, attention)
     forward = BatchedForward(model, attention, means.kernels)

@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.kernels import Kernels
-from gateway_hf.compute.layout import Rows
+from gateway_hf.compute.layout import BatchLayout
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
 
@@ -42,7 +42,7 @@ class BatchedForward:
 
     def logits(self, chunks: Some[Chunk]) -> tuple[Tensor, list[int]]:
         """Compute all chunks in one pass."""
-        rows = Rows(chunks)
+        rows = BatchLayout(chunks)
         self._attention.rows = rows
         if self._kernels is not None:
             self._kernels.begin(rows.batch)

@@ -39,7 +39,7 @@ class Linear(Structure):
     )
 
 
-class Batch(Structure):
+class BatchStruct(Structure):
     """Which rows of a forward pass belong to which sequence, and where that one's cache lies."""
 
     _fields_ = (
@@ -82,11 +82,11 @@ class Kernels:
         if hasattr(self, "_self"):
             self._library.kernels_free(self._self)
 
-    def begin(self, batch: Batch) -> None:
+    def begin(self, batch: BatchStruct) -> None:
         """Cut a batch into parts, before the layers of a forward pass; it must live as long as they run."""
         self._library.kernels_begin(self._self, ctypes.byref(batch))
 
-    def run_layer(self, layer: Layer, batch: Batch, form: Format, rows: tuple[Tensor, Tensor, Tensor]) -> None:
+    def run_layer(self, layer: Layer, batch: BatchStruct, form: Format, rows: tuple[Tensor, Tensor, Tensor]) -> None:
         """Run a decoder layer in place; `form` is the cache's.
 
         `rows` are float32: the states `[rows, hidden]`, and the cosines and sines `[rows, rotary]` of their positions.
@@ -105,7 +105,7 @@ class Kernels:
         )
         return out
 
-    def attend(self, heads: Heads, batch: Batch, form: Format, qkv: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def attend(self, heads: Heads, batch: BatchStruct, form: Format, qkv: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Remember keys and values and attend: float32 `[rows, heads, size]` in and out; `form` is the cache's."""
         q, k, v = qkv
         out = torch.empty_like(q)

@@ -6,7 +6,7 @@ from torch import Tensor
 from gateway_hf.compute.kernels import BLOCK, Kernels
 
 
-class Cache:
+class KvCache:
     """Room for `blocks` blocks in every layer.
 
     With kernels a layer is `[blocks, heads, 2, size rounded up to 16, 16]` as they want it; without, it is

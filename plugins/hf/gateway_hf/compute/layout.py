@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gateway_hf.compute.kernels import BLOCK, Batch
+from gateway_hf.compute.kernels import BLOCK, BatchStruct
 from gateway_hf.scheduling.scheduler import Chunk
 
 
@@ -22,7 +22,7 @@ class Group(NamedTuple):
 class Slots:
     """The places in the cache, one a token, where attention by torch alone finds what it needs."""
 
-    def __init__(self, rows: "Rows", device: torch.device) -> None:
+    def __init__(self, rows: "BatchLayout", device: torch.device) -> None:
         tables = rows.tables.to(device, torch.long)
         # [sequences, width * 16]: the slot of every token of every sequence, in order
         self._all = (tables[:, :, None] * BLOCK + torch.arange(BLOCK, device=device)).flatten(1)
@@ -73,7 +73,7 @@ def _spans(sizes: list[int], past: list[int]) -> list[Span]:
     return spans
 
 
-class Rows:
+class BatchLayout:
     """The chunks of a step, laid end to end.
 
     rows      [starts[0] .. starts[1])[starts[1] .. starts[2]) ...    one run for each chunk
@@ -105,7 +105,7 @@ class Rows:
         self.starts = torch.tensor(starts, dtype=torch.int32)
         self.past = torch.tensor(past, dtype=torch.int32)
         self.tables = torch.tensor([table + [0] * (width - len(table)) for table in blocks], dtype=torch.int32)
-        self.batch = Batch(
+        self.batch = BatchStruct(
             sequences=len(past),
             rows=starts[-1],
             starts=self.starts.data_ptr(),

@@ -36,7 +36,7 @@ _SHAPE = (2048, 768)
 _BYTES = 64 << 20
 
 
-class Choice(Struct, frozen=True):
+class ComputeChoice(Struct, frozen=True):
     """How to compute: `kernels` of our own or torch's operations.
 
     `micros` is what a multiplication took with each of the candidates, in microseconds.
@@ -57,10 +57,10 @@ class Candidates(NamedTuple):
     kernels: tuple[bool, ...]
 
 
-def tune(model: str, candidates: Candidates, cache: Path) -> Choice:
+def tune(model: str, candidates: Candidates, cache: Path) -> ComputeChoice:
     """Choose for a model: as remembered, or by measuring now."""
     if all(len(kind) == 1 for kind in candidates):
-        return Choice(candidates.dtypes[0], candidates.threads[0], candidates.kernels[0])
+        return ComputeChoice(candidates.dtypes[0], candidates.threads[0], candidates.kernels[0])
     file, key = cache / _FILE, _key(model, candidates)
     known = _remembered(file)
     if key not in known:
@@ -73,19 +73,19 @@ def tune(model: str, candidates: Candidates, cache: Path) -> Choice:
     return chosen
 
 
-def _measure(candidates: Candidates, cache: Path) -> Choice:
+def _measure(candidates: Candidates, cache: Path) -> ComputeChoice:
     """Take the least geometric mean over the numbers of rows, in doubt the candidate that comes first."""
     micros: dict[str, float] = {}
-    best: tuple[float, Choice] | None = None
+    best: tuple[float, ComputeChoice] | None = None
     for dtype, threads, kernels in product(*candidates):
         with contextlib.suppress(NotBuiltError), _torch_threads(1 if kernels else threads):
             times = _times(getattr(torch, dtype), Kernels(cache, threads) if kernels else None)
             mean = prod(times) ** (1 / len(times))
             micros[f"{dtype}/{threads}/{'kernels' if kernels else 'torch'}"] = round(mean, 1)
             if best is None or mean < _GAIN * best[0]:
-                best = mean, Choice(dtype, threads, kernels)
+                best = mean, ComputeChoice(dtype, threads, kernels)
     if best is None:
-        return Choice(candidates.dtypes[0], candidates.threads[0], kernels=False)
+        return ComputeChoice(candidates.dtypes[0], candidates.threads[0], kernels=False)
     return msgspec.structs.replace(best[1], micros=micros)
 
 
@@ -132,15 +132,15 @@ def _key(model: str, candidates: Candidates) -> str:
     return f"{model} {hashlib.sha256(' '.join(machine).encode()).hexdigest()[:16]}"
 
 
-def _remembered(file: Path) -> dict[str, Choice]:
+def _remembered(file: Path) -> dict[str, ComputeChoice]:
     """Return what the file holds; one that is broken holds nothing."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Choice])
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, ComputeChoice])
     except (OSError, msgspec.DecodeError):
         return {}
 
 
-def _remember(file: Path, known: dict[str, Choice]) -> None:
+def _remember(file: Path, known: dict[str, ComputeChoice]) -> None:
     """Write beside the file and move there; a folder that cannot be written to means to measure again."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

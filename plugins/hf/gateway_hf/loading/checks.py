@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.engine import LoadFailed
-from gateway_hf.loading.formats import Malformed, check_gguf, check_safetensors
+from gateway_hf.loading.formats import MalformedFile, check_gguf, check_safetensors
 
 _PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 _CONFIGS = (
@@ -32,7 +32,7 @@ def check_folder(folder: Path, name: str) -> None:
     for file in weight_files(folder, name):
         try:
             check_safetensors(folder / file)
-        except (Malformed, OSError) as error:
+        except (MalformedFile, OSError) as error:
             raise LoadFailed(f"the weights file '{file}' of the model '{name}' is damaged: {_why(error)}") from error
 
 
@@ -40,7 +40,7 @@ def check_gguf_file(file: Path) -> None:
     """Raise `LoadFailed` unless the file is a whole GGUF file."""
     try:
         check_gguf(file)
-    except (Malformed, OSError) as error:
+    except (MalformedFile, OSError) as error:
         raise LoadFailed(f"the GGUF file '{file.name}' is damaged: {_why(error)}") from error
 
 
@@ -106,5 +106,5 @@ def _keys(value: object) -> Iterator[tuple[str, object]]:
                 pending.extend(items)
 
 
-def _why(error: Malformed | OSError) -> str:
-    return str(error) if isinstance(error, Malformed) else error.strerror or "it cannot be read"
+def _why(error: MalformedFile | OSError) -> str:
+    return str(error) if isinstance(error, MalformedFile) else error.strerror or "it cannot be read"

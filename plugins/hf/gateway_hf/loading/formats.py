@@ -16,12 +16,12 @@ _BITS = {
 }  # fmt: skip
 
 
-class Malformed(ValueError):
+class MalformedFile(ValueError):
     """A weights file is not what its header says; the message is one line."""
 
 
 def check_safetensors(path: Path) -> None:
-    """Raise `Malformed` unless the header is sound and its tensors fill the file exactly.
+    """Raise `MalformedFile` unless the header is sound and its tensors fill the file exactly.
 
     Layout: [0, 8) the header's length N, little-endian; [8, 8 + N) JSON; [8 + N, end) the tensors.
     """
@@ -29,25 +29,25 @@ def check_safetensors(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH), "little")
         if size < _LENGTH or length > min(size - _LENGTH, _MAX_HEADER):
-            raise Malformed(f"its header says {length} bytes, the file has {size}")
+            raise MalformedFile(f"its header says {length} bytes, the file has {size}")
         header = _json(file.read(length))
     header.pop("__metadata__", None)
     end = 0
     for begin, stop in sorted(_extent(name, entry) for name, entry in header.items()):
         if begin != end:
-            raise Malformed(f"its tensors overlap or leave a gap at byte {end}")
+            raise MalformedFile(f"its tensors overlap or leave a gap at byte {end}")
         end = stop
     if end != size - _LENGTH - length:
-        raise Malformed(f"its tensors take {end} bytes, the file holds {size - _LENGTH - length}")
+        raise MalformedFile(f"its tensors take {end} bytes, the file holds {size - _LENGTH - length}")
 
 
 def _json(raw: bytes) -> dict[str, Any]:
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise Malformed("its header is not JSON") from error
+        raise MalformedFile("its header is not JSON") from error
     if not isinstance(header, dict):
-        raise Malformed("its header is not a JSON object")
+        raise MalformedFile("its header is not a JSON object")
     return header
 
 
@@ -57,10 +57,10 @@ def _extent(name: str, entry: Any) -> tuple[int, int]:  # noqa: ANN401 - a piece
             dtype in _BITS and 0 <= begin <= end and all(type(size) is int and size >= 0 for size in shape)
         ):
             if (end - begin) * 8 != math.prod(shape) * _BITS[dtype]:
-                raise Malformed(f"the tensor {name[:80]!r} is not as long as its shape says")
+                raise MalformedFile(f"the tensor {name[:80]!r} is not as long as its shape says")
             return begin, end
         case _:
-            raise Malformed(f"its header's entry {name[:80]!r} makes no sense")
+            raise MalformedFile(f"its header's entry {name[:80]!r} makes no sense")
 
 
 # GGUF value types; 8 is a string and 9 an array.
@@ -72,7 +72,7 @@ _SHORTEST = 24
 _ALIGNMENT = b"general.alignment"
 
 
-class _Reader:
+class _GgufReader:
     """Walks a GGUF header; every read is checked against the end of the file."""
 
     def __init__(self, file: mmap.mmap) -> None:
@@ -87,7 +87,7 @@ class _Reader:
         """Read how many things follow; each takes a byte at least."""
         count = self.number("<Q")
         if count > len(self._file):
-            raise Malformed("it ends inside its header")
+            raise MalformedFile("it ends inside its header")
         return count
 
     def text(self) -> bytes:
@@ -97,7 +97,7 @@ class _Reader:
     def skip(self, count: int) -> int:
         start = self._at
         if count > len(self._file) - start:
-            raise Malformed("it ends inside its header")
+            raise MalformedFile("it ends inside its header")
         self._at += count
         return start
 
@@ -114,7 +114,7 @@ class _Reader:
             for _ in itertools.repeat(None, count):
                 self.skip_value(item, depth + 1)
         else:
-            raise Malformed(f"its header has a value of the unknown type {kind}")
+            raise MalformedFile(f"its header has a value of the unknown type {kind}")
 
     @property
     def at(self) -> int:
@@ -122,28 +122,28 @@ class _Reader:
 
 
 def check_gguf(path: Path) -> None:
-    """Raise `Malformed` unless magic and version are known and every tensor lies inside the file.
+    """Raise `MalformedFile` unless magic and version are known and every tensor lies inside the file.
 
     Layout: magic, version, number of tensors, number of values; the values; the tensors' names, shapes, types and
     offsets; then, aligned, the tensors.
     """
     if path.stat().st_size < _SHORTEST:
-        raise Malformed("it is too short for a GGUF file")
+        raise MalformedFile("it is too short for a GGUF file")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        reader = _Reader(mapped)
+        reader = _GgufReader(mapped)
         if mapped[reader.skip(4) : 4] != b"GGUF":
-            raise Malformed("it does not begin with the GGUF magic")
+            raise MalformedFile("it does not begin with the GGUF magic")
         if (version := reader.number("<I")) not in (2, 3):
-            raise Malformed(f"its GGUF version {version} is none of 2 and 3")
+            raise MalformedFile(f"its GGUF version {version} is none of 2 and 3")
         tensors, values = reader.count(), reader.count()
         alignment = _walk_values(reader, values)
         ends = [_tensor_end(reader) for _ in itertools.repeat(None, tensors)]
         begin = -(-reader.at // alignment) * alignment
         if not ends or begin + max(ends) > len(mapped):
-            raise Malformed(f"its tensors need {begin + max(ends, default=0)} bytes, the file has {len(mapped)}")
+            raise MalformedFile(f"its tensors need {begin + max(ends, default=0)} bytes, the file has {len(mapped)}")
 
 
-def _walk_values(reader: _Reader, count: int) -> int:
+def _walk_values(reader: _GgufReader, count: int) -> int:
     """Skip the values and return the alignment they ask for."""
     alignment = 32
     for _ in itertools.repeat(None, count):
@@ -153,23 +153,23 @@ def _walk_values(reader: _Reader, count: int) -> int:
         else:
             reader.skip_value(kind)
     if alignment < 1 or alignment & (alignment - 1):
-        raise Malformed(f"its alignment {alignment} is no power of two")
+        raise MalformedFile(f"its alignment {alignment} is no power of two")
     return alignment
 
 
-def _tensor_end(reader: _Reader) -> int:
+def _tensor_end(reader: _GgufReader) -> int:
     """Return where a tensor ends, counted from the first one."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415 - only GGUF files need it
 
     reader.text()
     dimensions = reader.number("<I")
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
-        raise Malformed(f"a tensor has {dimensions} dimensions")
+        raise MalformedFile(f"a tensor has {dimensions} dimensions")
     count = math.prod(reader.number("<Q") for _ in range(dimensions))
     kind, offset = reader.number("<I"), reader.number("<Q")
     if kind not in GGMLQuantizationType.__members__.values():
-        raise Malformed(f"a tensor has the unknown type {kind}")
+        raise MalformedFile(f"a tensor has the unknown type {kind}")
     block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     if count % block:
-        raise Malformed(f"a tensor of {count} numbers is not made of blocks of {block}")
+        raise MalformedFile(f"a tensor of {count} numbers is not made of blocks of {block}")
     return offset + count // block * size

@@ -18,7 +18,7 @@ from gateway_hf.compute.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, for
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
-from gateway_hf.compute.tuning import Candidates, Choice, tune
+from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
 from gateway_hf.loading import sources
@@ -35,7 +35,7 @@ _GUESSING = Guessing(crowd=2, most=4)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model that is ready to run, its text side, and what its card says; `blocks` are its cache's."""
 
     forward: Forward
@@ -54,7 +54,7 @@ class Loaded:
     note: str
 
 
-def load(settings: Settings) -> Loaded:
+def load(settings: Settings) -> LoadedModel:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
     disable_progress_bar()  # type: ignore[no-untyped-call] # so is the library
     device = choose_device(settings)
@@ -85,7 +85,7 @@ def load(settings: Settings) -> Loaded:
     if fitted.cache:
         size = fitted.cache.nbytes / (1 << 20)
         _log.info("the cache of keys and values holds %d tokens in at most %.0f MiB", blocks.count * BLOCK, size)
-    return Loaded(
+    return LoadedModel(
         forward=fitted.forward,
         text=TextCodec(tokenizer, vocabulary=vocabulary, context_window=window),
         blocks=blocks,
@@ -103,13 +103,13 @@ def load(settings: Settings) -> Loaded:
     )
 
 
-def _choose(settings: Settings, device: torch.device) -> Choice:
+def _choose(settings: Settings, device: torch.device) -> ComputeChoice:
     """Choose how to compute; what the settings leave open on a processor is measured."""
     cores = choose_threads(settings)
     if device.type != "cpu":
         if settings.quantize == "int8":
             raise LoadFailed("quantize = int8 is for the processor, not for a GPU")
-        return Choice(settings.dtype, cores, kernels=False)
+        return ComputeChoice(settings.dtype, cores, kernels=False)
     first = str(choose_dtype(settings, device)).removeprefix("torch.")
     dtypes = [first, *({"bfloat16", "float32"} - {first})] if settings.dtype == "auto" else [first]
     threads = [settings.threads] if settings.threads else sorted({cores, max(1, cores // 2)}, reverse=True)
@@ -135,7 +135,7 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
     return False
 
 
-def _kernels(settings: Settings, choice: Choice) -> Kernels | None:
+def _kernels(settings: Settings, choice: ComputeChoice) -> Kernels | None:
     """Return the kernels, where they were chosen."""
     return Kernels(sources.cache_folder(settings), choice.threads) if choice.kernels else None
 

@@ -15,7 +15,7 @@ class _Usual(NamedTuple):
     behind: list[int]
 
 
-class Names:
+class TokenNames:
     """Names tokens for one request; used by one thread at a time."""
 
     def __init__(self, text: TextCodec) -> None:

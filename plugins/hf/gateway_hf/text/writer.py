@@ -11,7 +11,7 @@ from gateway_hf.scheduling.sequence import Alternative, Drawn
 LEAST_LOGPROB = -9999.0
 
 
-class Detokenizer(Protocol):
+class TokenDecoder(Protocol):
     """Tokens in, text out; holds back bytes that are not yet a character."""
 
     def feed(self, token: int, /) -> str:
@@ -29,7 +29,7 @@ class Writer:
     `cached_tokens` is the part of the prompt that was found in the cache, once that is known.
     """
 
-    def __init__(self, prompt_tokens: int, terms: Terms, text: Detokenizer, name: Callable[[int], str]) -> None:
+    def __init__(self, prompt_tokens: int, terms: Terms, text: TokenDecoder, name: Callable[[int], str]) -> None:
         self.cached_tokens = 0
         self._prompt_tokens = prompt_tokens
         self._terms = terms
