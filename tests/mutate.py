@@ -34,7 +34,7 @@ class Subject:
 
 
 ECHO = Subject("plugins/echo/gateway_echo/__init__.py", "tests/contract/test_echo.py")
-FAKE = Subject("gateway/testing/fakes.py", "tests/contract/test_scripted.py")
+FAKE = Subject("gateway/testing/scripted.py", "tests/contract/test_scripted.py")
 
 
 @dataclass(frozen=True)

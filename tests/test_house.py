@@ -102,6 +102,13 @@ LAYERS = {
     "gateway": set(),
 }
 
+# Tests in tests/unit that are named for no module, and why.
+OF_NO_MODULE = {
+    "cli/bench/test_output.py": "a table, its notes, its progress and its plot show the same results",
+    "isolation/test_border.py": "client and server, at both ends of one socket",
+    "test_clients.py": "the table of tests/clients",
+}
+
 
 def imports(path: Path) -> set[str]:
     found = set()
@@ -165,6 +172,25 @@ def test_tests_outweigh_the_source():
     tests = sum(len(path.read_text().splitlines()) for path in TESTS)
     shipped = sum(len(path.read_text().splitlines()) for path in ROOT.glob("gateway/testing/**/*.py"))
     assert tests + shipped >= 1.2 * (source - shipped)
+
+
+def mirrored(test: Path) -> Path:
+    """The folder of the source that a file of tests/unit is about."""
+    first, *rest = test.parent.relative_to(ROOT / "tests" / "unit").parts or ("",)
+    plugin = ROOT / "plugins" / first / f"gateway_{first}"
+    return Path(plugin, *rest) if first and plugin.is_dir() else Path(ROOT / "gateway", first, *rest)
+
+
+def test_unit_tests_mirror_the_tree():
+    """A test is named for a module of the folder that it mirrors, or for the folder; `_` and an aspect may follow."""
+    unit = ROOT / "tests" / "unit"
+    strangers = set()
+    for test in unit.rglob("test_*.py"):
+        folder, name = mirrored(test), test.stem.removeprefix("test_")
+        modules = {path.stem for path in folder.glob("*") if path.suffix == ".py" or (path / "__init__.py").exists()}
+        if name not in {*modules, test.parent.name} and not name.startswith(tuple(f"{module}_" for module in modules)):
+            strangers.add(test.relative_to(unit).as_posix())
+    assert strangers == set(OF_NO_MODULE)
 
 
 def test_only_config_reads_the_environment():

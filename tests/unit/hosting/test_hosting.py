@@ -71,7 +71,7 @@ class Obedient(Engine):
 @pytest.fixture(autouse=True)
 def plugin(monkeypatch):
     Obedient.made, Obedient.gate = [], None
-    for module in ("seat", "recipes"):
+    for module in ("hosting.hosted", "supervisor.recipe"):
         monkeypatch.setattr(f"gateway.{module}.load", lambda _: Plugin(Settings, Obedient))
 
 
