@@ -15,15 +15,15 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ControllerRouterHandler
 from loguru import logger
 
-from gateway.admission import Admission, Terms
+from gateway.admission import Admission, QueueSettings
 from gateway.api import docs
 from gateway.api.admin import gauges
 from gateway.api.admin.health import HealthController
 from gateway.api.admin.metrics import MetricsController
 from gateway.api.admin.requests import RequestsController
 from gateway.api.anthropic.controller import AnthropicController
-from gateway.api.edge import Guard
-from gateway.api.errors import tell
+from gateway.api.edge import Edge
+from gateway.api.errors import error_response
 from gateway.api.http.access import Access
 from gateway.api.http.problems import to_problem
 from gateway.api.models.controller import ModelController
@@ -31,13 +31,13 @@ from gateway.api.native.controller import NativeController
 from gateway.api.openai.controller import OpenAIController
 from gateway.api.tokens.controller import TokenController
 from gateway.config.load import Config, CorsSettings, handed_over, take_over
-from gateway.config.snapshot import Live, Rules
+from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.hosting import shutdown as lifecycle
 from gateway.hosting.hosting import Hosting
-from gateway.isolation import Process
+from gateway.isolation import EngineProcess
 from gateway.limits import RATE_HEADERS, Limiter
 from gateway.service import Inference
-from gateway.supervisor.client import Helm
+from gateway.supervisor.client import SupervisorClient
 from gateway.telemetry import Telemetry, current_record
 
 ROUTES = "llm_gateway.routes"
@@ -80,9 +80,9 @@ def serve() -> Litestar:
 def create_app(config: Config) -> Litestar:
     """Make the application."""
     telemetry = Telemetry.start(config.telemetry)
-    live = Live(Rules.of(config))
-    helm = Helm(found.control) if (found := handed_over()) else None
-    hosting = Hosting(config.engines, config.server.drain_seconds, helm.start if helm else Process.start)
+    live = CurrentConfig(Snapshot.of(config))
+    helm = SupervisorClient(found.control) if (found := handed_over()) else None
+    hosting = Hosting(config.engines, config.server.drain_seconds, helm.start if helm else EngineProcess.start)
     admission = Admission(_terms(config))
     limiter = _limiter(config)
     inference = Inference(hosting, admission, limiter, telemetry, live)
@@ -90,7 +90,7 @@ def create_app(config: Config) -> Litestar:
 
     async def reload(changed: Config) -> None:
         """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
-        fixed = live.swap(Rules.of(changed))
+        fixed = live.swap(Snapshot.of(changed))
         admission.keep(_terms(changed))
         if fixed:
             logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
@@ -102,7 +102,13 @@ def create_app(config: Config) -> Litestar:
             logger.warning("{}", warning)
         try:
             heard = helm.listen(reload) if helm else nullcontext()
-            async with aclosing(limiter), aclosing(inference.cache), heard, hosting, lifecycle.watch(hosting, helm):
+            async with (
+                aclosing(limiter),
+                aclosing(inference.cache),
+                heard,
+                hosting,
+                lifecycle.drain_on_signal(hosting, helm),
+            ):
                 yield
         finally:
             await telemetry.stop()
@@ -127,7 +133,7 @@ def create_app(config: Config) -> Litestar:
         openapi_config=docs.Description() if config.server.docs else None,
         request_max_body_size=None,
     )
-    guard = Guard(app.asgi_handler, live)
+    guard = Edge(app.asgi_handler, live)
     app.asgi_handler = telemetry.middleware(guard)
     gauges.show(telemetry.metrics, hosting, admission, limiter, guard)
     gauges.show_cache(telemetry.metrics, inference.cache)
@@ -140,7 +146,7 @@ def _answer_problem(request: Request[None, None, State], error: Exception) -> Re
     if problem.code == "internal_error":
         logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
     current_record().code = problem.code
-    told = tell(problem, request.scope["path"])
+    told = error_response(problem, request.scope["path"])
     return Response(told.body, status_code=told.status, headers=problem.headers, media_type="application/json")
 
 
@@ -178,9 +184,9 @@ def _cors(settings: CorsSettings) -> CORSConfig | None:
     )
 
 
-def _terms(config: Config) -> Terms:
+def _terms(config: Config) -> QueueSettings:
     settings = config.admission
-    return Terms(
+    return QueueSettings(
         waiters_per_place=settings.waiters_per_place,
         unstated_tokens=settings.unstated_tokens,
         spare_places=settings.spare_places,
@@ -191,9 +197,9 @@ def _limiter(config: Config) -> Limiter:
     limits = config.limits
     if not limits.store_url:
         return Limiter(None, when_down=limits.when_down, replicas=limits.replicas)
-    from gateway.limits.redis_store import SharedStore  # noqa: PLC0415 - redis is for those who share a store
+    from gateway.limits.redis_store import RedisLimitStore  # noqa: PLC0415 - redis is for those who share a store
 
-    store = SharedStore(limits.store_url, seconds=limits.store_seconds, lease=2 * config.server.request_seconds)
+    store = RedisLimitStore(limits.store_url, seconds=limits.store_seconds, lease=2 * config.server.request_seconds)
     return Limiter(store, when_down=limits.when_down, replicas=limits.replicas)
 
 

@@ -7,13 +7,13 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from gateway.admission import Permit, Standing
+from gateway.admission import Permit, QueuePosition
 from gateway.auth import Caller, Scope
-from gateway.cache import Wish
+from gateway.cache import CachePolicy
 from gateway.engine import EngineError, GenerateRequest, ModelCard
 from gateway.flow.deadline import Deadline
-from gateway.hosting.hosting import Seat
-from gateway.telemetry import Generation
+from gateway.hosting.hosting import HostedEngine
+from gateway.telemetry import GenerationTelemetry
 
 Phase = Literal["queued", "prefill", "decode"]
 
@@ -24,7 +24,7 @@ class Cancelled(EngineError):
     code = "cancelled"
 
 
-class Visit(Struct, eq=False, kw_only=True):
+class InFlightRequest(Struct, eq=False, kw_only=True):
     """One request, from before it waits until it is answered; `wish` is what it lets the cache of answers do.
 
     `headers` are for the head of its answer, and complete when the first event is there. With `is_told`, where it
@@ -33,25 +33,25 @@ class Visit(Struct, eq=False, kw_only=True):
 
     request: GenerateRequest
     caller: Caller
-    seat: Seat
+    hosted: HostedEngine
     card: ModelCard
     permit: Permit
     deadline: Deadline
-    wish: Wish = Wish.ANY
-    is_told: bool = False
-    watch: Generation | None = None
+    cache_policy: CachePolicy = CachePolicy.ANY
+    wants_queue_updates: bool = False
+    telemetry: GenerationTelemetry | None = None
     headers: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     @property
     def phase(self) -> Phase:
         """What it is at."""
-        if self.watch is not None and self.watch.started is not None:
+        if self.telemetry is not None and self.telemetry.started is not None:
             return "decode"
         return "prefill" if self.permit.is_held else "queued"
 
     @property
-    def standing(self) -> Standing | None:
+    def position(self) -> QueuePosition | None:
         """Where it stands in the line."""
         return self.permit.standing
 
@@ -61,15 +61,15 @@ class Visit(Struct, eq=False, kw_only=True):
         return time.monotonic() - self.began
 
 
-class Visits:
+class InFlight:
     """The requests that wait or run."""
 
     def __init__(self) -> None:
         # By themselves, in their order: an id that a client chose may be there twice.
-        self._visits: dict[Visit, None] = {}
+        self._visits: dict[InFlightRequest, None] = {}
 
     @contextmanager
-    def enter(self, visit: Visit) -> Generator[None, None, None]:
+    def enter(self, visit: InFlightRequest) -> Generator[None, None, None]:
         """Count a request in while the block runs."""
         self._visits[visit] = None
         try:
@@ -77,7 +77,7 @@ class Visits:
         finally:
             del self._visits[visit]
 
-    def seen_by(self, caller: Caller) -> list[Visit]:
+    def seen_by(self, caller: Caller) -> list[InFlightRequest]:
         """List the requests that `caller` may know of, the oldest first: its own; an admin sees all."""
         return [visit for visit in self._visits if _may_see(caller, visit)]
 
@@ -85,7 +85,7 @@ class Visits:
         """End a request that `caller` may know of, with all its answers; tell whether there is one."""
         found = [visit for visit in self.seen_by(caller) if _is_of(visit.request.id, request_id)]
         for visit in found:
-            visit.deadline.cut(Cancelled("the request was cancelled"))
+            visit.deadline.abort(Cancelled("the request was cancelled"))
         return bool(found)
 
 
@@ -94,5 +94,5 @@ def _is_of(own: str, request_id: str) -> bool:
     return own == request_id or own.startswith((f"{request_id}.", f"{request_id}-"))
 
 
-def _may_see(caller: Caller, visit: Visit) -> bool:
+def _may_see(caller: Caller, visit: InFlightRequest) -> bool:
     return caller.may(Scope.ADMIN) or caller.id == visit.caller.id

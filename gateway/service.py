@@ -9,11 +9,11 @@ from typing import TypeVar, cast
 
 from msgspec import structs
 
-from gateway.admission import Admission, Patience, Standing
+from gateway.admission import Admission, QueuePosition, WaitLimits
 from gateway.auth import Caller
-from gateway.cache import Wish, key_of, to_cache
+from gateway.cache import CachePolicy, key_of, to_cache
 from gateway.config.load import Config
-from gateway.config.snapshot import Live
+from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
     Capability,
     Chat,
@@ -30,10 +30,10 @@ from gateway.engine import (
     prompt_needs,
     require,
 )
-from gateway.flow.deadline import Deadline, Times
-from gateway.hosting.hosting import Hosting, Seat
-from gateway.hosting.routing import Routing
-from gateway.inflight import Visit, Visits
+from gateway.flow.deadline import Deadline, Timeouts
+from gateway.hosting.hosting import HostedEngine, Hosting
+from gateway.hosting.routing import Router
+from gateway.inflight import InFlight, InFlightRequest
 from gateway.limits import Limiter, Quota
 from gateway.telemetry import Telemetry, current_record
 
@@ -44,11 +44,11 @@ class Inference:
     """What the dialects call: finds the engine, waits for a place in it, watches the clock and tells telemetry."""
 
     def __init__(
-        self, hosting: Hosting, admission: Admission, limiter: Limiter, telemetry: Telemetry, live: Live
+        self, hosting: Hosting, admission: Admission, limiter: Limiter, telemetry: Telemetry, live: CurrentConfig
     ) -> None:
         self.cache = to_cache(live.config.cache)
-        self.visits = Visits()
-        self.routing = Routing(hosting, live)
+        self.in_flight = InFlight()
+        self.routing = Router(hosting, live)
         self._hosting = hosting
         self._admission = admission
         self._limiter = limiter
@@ -64,28 +64,34 @@ class Inference:
     def card(self, model: str | None, caller: Caller) -> ModelCard:
         """Find the card of `model`, or of the default one; raise `UnknownModel` or `Unavailable`."""
         current_record().model = self.routing.name(model)
-        return self.routing.find(model, caller)[1]
+        return self.routing.find_ready(model, caller)[1]
 
-    def waiting(self, seat: Seat) -> int:
+    def waiting(self, seat: HostedEngine) -> int:
         """Count who waits for a place in the engine's models."""
         doors = (self._admission.doors.get(card.name) for card in seat.cards)
         return sum(door.waiting for door in doors if door is not None)
 
     def admit(
-        self, request: GenerateRequest, caller: Caller, times: Times | None = None, wish: Wish = Wish.ANY
-    ) -> Visit:
+        self,
+        request: GenerateRequest,
+        caller: Caller,
+        times: Timeouts | None = None,
+        wish: CachePolicy = CachePolicy.ANY,
+    ) -> InFlightRequest:
         """Make the visit of a request; raise where nobody could serve it. It holds nothing until it is generated."""
-        seat, card = self.routing.find(request.model, caller)
+        seat, card = self.routing.find_ready(request.model, caller)
         negotiate(request, card)
-        times = times or Times(total=request.timeout)
+        times = times or Timeouts(total=request.timeout)
         deadline, patience = self._limit(times)
         if times.queue is not None:
             # Whoever makes an answer waits for all who want it: that cannot end when one has waited enough.
-            wish = Wish.NONE
+            wish = CachePolicy.NO_STORE
         if request.priority > caller.priority:
             request = structs.replace(request, priority=caller.priority)
         permit = self._admission.permit(request, card, caller.id, patience)
-        return Visit(request=request, caller=caller, seat=seat, card=card, permit=permit, deadline=deadline, wish=wish)
+        return InFlightRequest(
+            request=request, caller=caller, hosted=seat, card=card, permit=permit, deadline=deadline, cache_policy=wish
+        )
 
     async def count_tokens(self, model: str | None, prompt: Prompt, caller: Caller) -> int:
         """Count the tokens of a prompt."""
@@ -107,26 +113,26 @@ class Inference:
         needed = prompt_needs(chat) | {Capability.TOKENIZE}
         return await self._ask(model, needed, caller, lambda engine, name: engine.render(name, chat))
 
-    def generate(self, visit: Visit) -> AsyncGenerator[GenerateEvent, None]:
+    def generate(self, visit: InFlightRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Yield the events of one generation; an `EngineError` before `Started` is an HTTP status.
 
         Time that runs out after `Started` is an end like any other: what was said stands, the reason is `deadline`.
         """
         return cast("AsyncGenerator[GenerateEvent, None]", self._run(visit))
 
-    def generate_told(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
+    def generate_told(self, visit: InFlightRequest) -> AsyncGenerator[QueuePosition | GenerateEvent, None]:
         """Yield where the request stands in the line, as long as it waits there, and then its events."""
-        visit.is_told = True
+        visit.wants_queue_updates = True
         return self._run(visit)
 
-    async def _run(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
+    async def _run(self, visit: InFlightRequest) -> AsyncGenerator[QueuePosition | GenerateEvent, None]:
         """Give one client its answer, whoever makes it."""
         deadline = visit.deadline
         with (
-            self._telemetry.generation(visit.request, visit.card, visit.seat.plugin) as watch,
-            self.visits.enter(visit),
+            self._telemetry.generation(visit.request, visit.card, visit.hosted.plugin) as watch,
+            self.in_flight.enter(visit),
         ):
-            visit.watch = watch
+            visit.telemetry = watch
             async with (
                 deadline,
                 self._limiter.hold(visit.caller.id, self._quota(visit.caller), visit.permit.cost) as allowance,
@@ -135,7 +141,7 @@ class Inference:
                 visit.headers |= allowance.headers
                 try:
                     while (event := await deadline.wait(anext(events, None))) is not None:
-                        if not isinstance(event, Standing):
+                        if not isinstance(event, QueuePosition):
                             if type(event) is Started:
                                 deadline.relax()
                             watch.see(event)
@@ -150,40 +156,42 @@ class Inference:
                 finally:
                     allowance.used = watch.usage.prompt_tokens + watch.usage.completion_tokens if watch.is_made else 0
 
-    async def _source(self, visit: Visit) -> AsyncGenerator[Standing | GenerateEvent, None]:
+    async def _source(self, visit: InFlightRequest) -> AsyncGenerator[QueuePosition | GenerateEvent, None]:
         """Find who makes the answer: the engine for this client alone, or the cache for all who ask the same."""
         key = key_of(visit.request, visit.card, visit.caller.id) if self.config.cache.enabled else None
-        if key is None or visit.wish is Wish.NONE or visit.is_told:
+        if key is None or visit.cache_policy is CachePolicy.NO_STORE or visit.wants_queue_updates:
             self.cache.counts.bypassed += 1
             return self._make(visit, visit.deadline)
         visit.deadline.arm()
-        replay = await self.cache.stream(key, lambda: self._fly(visit), visit.wish)
+        replay = await self.cache.stream(key, lambda: self._fly(visit), visit.cache_policy)
         visit.headers["x-cache"] = replay.status
-        if visit.watch is not None:
-            visit.watch.cache = replay.status
-        return cast("AsyncGenerator[Standing | GenerateEvent, None]", replay)
+        if visit.telemetry is not None:
+            visit.telemetry.cache = replay.status
+        return cast("AsyncGenerator[QueuePosition | GenerateEvent, None]", replay)
 
-    async def _fly(self, visit: Visit) -> AsyncGenerator[GenerateEvent, None]:
+    async def _fly(self, visit: InFlightRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Make an answer for all who ask for it, by a clock of its own: who asked first may leave."""
-        deadline, patience = self._limit(Times())
+        deadline, patience = self._limit(Timeouts())
         visit.permit = self._admission.permit(visit.request, visit.card, visit.caller.id, patience)
         async with deadline, aclosing(self._make(visit, deadline)) as events:
             while (event := await deadline.wait(anext(events, None))) is not None:
                 yield cast("GenerateEvent", event)
 
-    async def _make(self, visit: Visit, deadline: Deadline) -> AsyncGenerator[Standing | GenerateEvent, None]:
+    async def _make(
+        self, visit: InFlightRequest, deadline: Deadline
+    ) -> AsyncGenerator[QueuePosition | GenerateEvent, None]:
         """Wait for a place in the engine, and have it generate."""
         permit = visit.permit
-        async with self._hosting.lease(visit.seat, deadline) as engine:
-            if visit.watch is not None:
-                visit.watch.wait()
-            if visit.is_told:
+        async with self._hosting.lease(visit.hosted, deadline) as engine:
+            if visit.telemetry is not None:
+                visit.telemetry.wait()
+            if visit.wants_queue_updates:
                 async with aclosing(permit.line()) as line:
                     async for standing in line:
                         yield standing
             async with permit:
-                if visit.watch is not None:
-                    visit.watch.place(permit.waited)
+                if visit.telemetry is not None:
+                    visit.telemetry.place(permit.waited)
                 deadline.arm()
                 async with aclosing(engine.generate(self._asked(visit, deadline))) as events:
                     async for event in events:
@@ -193,13 +201,13 @@ class Inference:
                         else:
                             yield event
 
-    def _asked(self, visit: Visit, deadline: Deadline) -> GenerateRequest:
+    def _asked(self, visit: InFlightRequest, deadline: Deadline) -> GenerateRequest:
         """Write the request as the engine gets it."""
         return structs.replace(
             visit.request,
             model=visit.card.name,
             timeout=deadline.left,
-            trace=visit.watch.traceparent if visit.watch is not None else None,
+            trace=visit.telemetry.traceparent if visit.telemetry is not None else None,
             salt=self._salt(visit),
         )
 
@@ -211,7 +219,7 @@ class Inference:
         question: Callable[[Engine, str], Awaitable[T]],
     ) -> T:
         """Ask the engine of a model what takes no place in it; to the caller's limits it is a request all the same."""
-        seat, card = self.routing.find(model, caller)
+        seat, card = self.routing.find_ready(model, caller)
         require(needed, card)
         deadline = Deadline(self.config.server.request_seconds)
         async with (
@@ -222,7 +230,7 @@ class Inference:
             deadline.arm()
             return await deadline.wait(question(engine, card.name))
 
-    def _limit(self, times: Times) -> tuple[Deadline, Patience]:
+    def _limit(self, times: Timeouts) -> tuple[Deadline, WaitLimits]:
         """Set the clocks of a request: what it asks for, and no more than the configuration allows."""
         config = self.config
         deadline = Deadline(
@@ -230,9 +238,9 @@ class Inference:
             _least_known(times.first_token, config.admission.first_token_seconds),
         )
         line = time.monotonic() + _least(times.queue, config.admission.queue_seconds)
-        return deadline, Patience(place=min(line, deadline.first), first_token=deadline.first)
+        return deadline, WaitLimits(place=min(line, deadline.first), first_token=deadline.first)
 
-    def _salt(self, visit: Visit) -> str:
+    def _salt(self, visit: InFlightRequest) -> str:
         """Keep one caller's prefixes from another's: who shares a cache can find out by the clock what is in it.
 
         A salt that came with the request is mixed in, and never used alone; without keys all share.

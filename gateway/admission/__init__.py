@@ -4,22 +4,22 @@ from gateway.admission.admission import Admission
 from gateway.admission.cost import prompt_bound
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import MemoryPressure
-from gateway.admission.queue import Door, Terms
-from gateway.admission.waiter import Patience, QueueTimeout, Standing
+from gateway.admission.queue import ModelQueue, QueueSettings
+from gateway.admission.waiter import QueuePosition, QueueTimeout, WaitLimits
 from gateway.flow.breaker import Attempt, Breaker
-from gateway.flow.bucket import Bucket
+from gateway.flow.bucket import TokenBucket
 
 __all__ = [
     "Admission",
     "Attempt",
     "Breaker",
-    "Bucket",
-    "Door",
     "MemoryPressure",
-    "Patience",
+    "ModelQueue",
     "Permit",
+    "QueuePosition",
+    "QueueSettings",
     "QueueTimeout",
-    "Standing",
-    "Terms",
+    "TokenBucket",
+    "WaitLimits",
     "prompt_bound",
 ]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
-from gateway.admission.queue import Door, Terms
-from gateway.admission.waiter import Patience
+from gateway.admission.queue import ModelQueue, QueueSettings
+from gateway.admission.waiter import WaitLimits
 from gateway.engine import EngineError, GenerateRequest, ModelCard
 from gateway.linux import used_share
 
@@ -16,16 +16,16 @@ class Admission:
 
     def __init__(
         self,
-        terms: Terms | None = None,
+        terms: QueueSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         memory: Callable[[], float | None] = used_share,
     ) -> None:
         self.clock = clock
         self._pressure = Pressure(memory, clock)
-        self.doors: dict[str, Door] = {}
-        self._terms = terms or Terms()
+        self.doors: dict[str, ModelQueue] = {}
+        self._terms = terms or QueueSettings()
 
-    def permit(self, request: GenerateRequest, card: ModelCard, caller: str, patience: Patience) -> Permit:
+    def permit(self, request: GenerateRequest, card: ModelCard, caller: str, patience: WaitLimits) -> Permit:
         """Make the permit of one request of `caller`: enter it to wait for a place and to hold it.
 
         Raises `MemoryPressure` where there is too little memory left for it.
@@ -37,16 +37,16 @@ class Admission:
         self._pressure.check(permit.cost)
         return permit
 
-    def door(self, card: ModelCard) -> Door:
+    def door(self, card: ModelCard) -> ModelQueue:
         """Find the door of a model, as its card is now."""
         door = self.doors.get(card.name)
         if door is None:
-            door = self.doors[card.name] = Door(card, self.clock, self._terms)
+            door = self.doors[card.name] = ModelQueue(card, self.clock, self._terms)
         else:
             door.keep(card)
         return door
 
-    def keep(self, terms: Terms) -> None:
+    def keep(self, terms: QueueSettings) -> None:
         """Keep all doors on other terms from now on; who waits or runs stays."""
         self._terms = terms
         for door in self.doors.values():
@@ -55,4 +55,4 @@ class Admission:
     def turn_away(self, error: EngineError) -> None:
         """Send away all who wait at any door, with `error`."""
         for door in self.doors.values():
-            door.turn_away(error)
+            door.refuse_all(error)

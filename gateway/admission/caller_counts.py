@@ -1,7 +1,7 @@
 """How many of each caller wait, and who has the most: constant time, for a number moves by one."""
 
 
-class Crowd:
+class CallerCounts:
     """Callers grouped by how many of their requests wait."""
 
     def __init__(self) -> None:

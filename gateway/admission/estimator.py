@@ -3,7 +3,7 @@
 _WEIGHT = 1 / 16
 
 
-class Rates:
+class WaitEstimator:
     """What the requests that finished took, and what those that started waited for their first token."""
 
     def __init__(self) -> None:

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-from gateway.admission.caller_counts import Crowd
+from gateway.admission.caller_counts import CallerCounts
 
 # Callers whose queue is empty are forgotten beyond this many, as soon as they are owed no patience.
 _REMEMBERED = 64
 
 
-class Waiter(Protocol):
+class Queued(Protocol):
     """Who can wait: `cost` is in tokens, and 1 at least; a higher `priority` is sooner."""
 
     caller: str
@@ -25,7 +25,7 @@ class Waiter(Protocol):
     cost: int
 
 
-W = TypeVar("W", bound=Waiter)
+W = TypeVar("W", bound=Queued)
 
 
 class _Queue(Generic[W]):
@@ -116,14 +116,14 @@ class _Rank(Generic[W]):
             self._sweep_at = 2 * len(kept) + _REMEMBERED
 
 
-class Line(Generic[W]):
+class FairQueue(Generic[W]):
     """Holds at most `capacity` waiters; everything but `order` takes logarithmic time at most."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._ranks: dict[int, _Rank[W]] = {}
         self._priorities: list[int] = []  # ascending
-        self._crowd = Crowd()
+        self._crowd = CallerCounts()
         self._length = 0
 
     def __len__(self) -> int:

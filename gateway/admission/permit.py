@@ -5,19 +5,19 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Self
 
-from gateway.admission.queue import Door
-from gateway.admission.waiter import Patience, Standing, Ticket
+from gateway.admission.queue import ModelQueue
+from gateway.admission.waiter import QueuePosition, Waiter, WaitLimits
 from gateway.engine import GenerateRequest, Started, UpstreamFailed
 
 
 class Permit:
     """A place and its tokens, while it is entered, once."""
 
-    def __init__(self, door: Door, request: GenerateRequest, caller: str, patience: Patience) -> None:
+    def __init__(self, door: ModelQueue, request: GenerateRequest, caller: str, patience: WaitLimits) -> None:
         self._door = door
         self._is_over = False
         self._is_entered = False
-        self._ticket = Ticket(
+        self._ticket = Waiter(
             request=request, caller=caller, priority=request.priority, cost=door.bound(request), patience=patience
         )
 
@@ -54,15 +54,15 @@ class Permit:
         return self._ticket.granted - self._ticket.joined
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> QueuePosition | None:
         """Where it stands in the line; `None` when it does not wait."""
-        return self._door.standing(self._ticket) if self._ticket.is_waiting else None
+        return self._door.position(self._ticket) if self._ticket.is_waiting else None
 
     def settle(self, started: Started) -> None:
         """Give back what was reserved beyond the prompt's true length; call it at `Started`."""
         self._door.settle(self._ticket, started.prompt_tokens)
 
-    async def updates(self) -> AsyncGenerator[Standing, None]:
+    async def updates(self) -> AsyncGenerator[QueuePosition, None]:
         """Yield where it stands, now and whenever that changes, until it has a place or has left."""
         told: int | None = None
         while not self._is_over and not self.is_held:
@@ -73,7 +73,7 @@ class Permit:
                 yield standing
             await moved.wait()
 
-    async def line(self) -> AsyncGenerator[Standing, None]:
+    async def line(self) -> AsyncGenerator[QueuePosition, None]:
         """Wait for the place, and yield where it stands meanwhile; when this has ended by itself, enter the permit."""
         entering = asyncio.create_task(self.__aenter__())
         try:

@@ -15,28 +15,28 @@ class QueueTimeout(Overloaded):
     code = "queue_timeout"
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class WaitLimits(Struct, frozen=True, kw_only=True):
     """Until when a caller waits for a place, and for the first token, on the clock of the admission."""
 
     place: float = math.inf
     first_token: float = math.inf
 
 
-class Standing(Struct, frozen=True):
+class QueuePosition(Struct, frozen=True):
     """Where a waiter stands: 1 is next; `eta` is the seconds until its place, `None` before anything was measured."""
 
     position: int
     eta: float | None
 
 
-class Ticket(Struct, eq=False, kw_only=True):
+class Waiter(Struct, eq=False, kw_only=True):
     """One request before a door: `cost` bounds its tokens, `held` is what is set aside for it inside."""
 
     request: GenerateRequest
     caller: str
     priority: int
     cost: int
-    patience: Patience
+    patience: WaitLimits
     held: int = 0
     joined: float = math.nan
     granted: float = math.nan

@@ -13,10 +13,10 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage,
 from loguru import logger
 from ulid import ULID
 
-from gateway.api.errors import id_headers, tell
+from gateway.api.errors import error_response, id_headers
 from gateway.api.http.problems import Problem
 from gateway.config.load import ServerSettings
-from gateway.config.snapshot import Live
+from gateway.config.snapshot import CurrentConfig
 from gateway.telemetry import current_record, request_id
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,10 +26,10 @@ _SINGLE = frozenset({b"content-length", b"content-type", b"origin", b"prefer", b
 _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECASE)
 
 
-class Guard:
+class Edge:
     """Wraps the application; what it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, live: Live) -> None:
+    def __init__(self, app: ASGIApp, live: CurrentConfig) -> None:
         self.in_flight = 0
         self._app = app
         self._live = live
@@ -89,7 +89,7 @@ class _Answer:
         current_record().code = problem.code
         if self._begun:
             raise problem
-        told = tell(problem, self._path)
+        told = error_response(problem, self._path)
         headers = {"content-type": "application/json"} | problem.headers
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": told.status, "headers": pairs})

@@ -9,18 +9,18 @@ from gateway.telemetry import request_id
 _MESSAGES = "/v1/messages"
 
 
-class Told(Struct, frozen=True):
+class ErrorResponse(Struct, frozen=True):
     """The answer that tells of an error."""
 
     status: int
     body: bytes
 
 
-def tell(problem: Problem, path: str) -> Told:
+def error_response(problem: Problem, path: str) -> ErrorResponse:
     """Write the answer that tells of `problem`."""
     if _speaks_anthropic(path):
-        return Told(to_status(problem), to_error(problem, request_id.get()))
-    return Told(problem.status, problem.body())
+        return ErrorResponse(to_status(problem), to_error(problem, request_id.get()))
+    return ErrorResponse(problem.status, problem.body())
 
 
 def id_headers(path: str) -> tuple[bytes, ...]:

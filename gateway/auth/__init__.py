@@ -4,11 +4,12 @@ from gateway.auth.caller import ANONYMOUS, Caller, Scope
 from gateway.auth.key_file import KeyFile, KeyFileError
 from gateway.auth.keyring import KeyEntry, Keyring, Refusal
 from gateway.auth.keys import Key, digest_of, new_key
-from gateway.auth.throttle import Tries
+from gateway.auth.throttle import FailureThrottle
 
 __all__ = [
     "ANONYMOUS",
     "Caller",
+    "FailureThrottle",
     "Key",
     "KeyEntry",
     "KeyFile",
@@ -16,7 +17,6 @@ __all__ = [
     "Keyring",
     "Refusal",
     "Scope",
-    "Tries",
     "digest_of",
     "new_key",
 ]

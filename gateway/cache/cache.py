@@ -4,10 +4,10 @@ import asyncio
 
 from msgspec import Struct
 
-from gateway.cache.key import Wish
+from gateway.cache.key import CachePolicy
 from gateway.cache.replay import CacheStatus, Replay
-from gateway.cache.single_flight import Flight, Generate
-from gateway.cache.store import Store, read, write
+from gateway.cache.single_flight import Flight, StartAnswer
+from gateway.cache.store import AnswerStore, read, write
 from gateway.engine import GenerateEvent
 from gateway.flow.tasks import end_all
 
@@ -25,7 +25,7 @@ class Counts(Struct):
 class Cache:
     """Finds or makes the answer of each key. The generations are its own: a client that leaves disturbs no other."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: AnswerStore) -> None:
         self.counts = Counts()
         self._store = store
         self._flights: dict[bytes, Flight] = {}
@@ -46,13 +46,13 @@ class Cache:
         """The generations under way."""
         return len(self._tasks)
 
-    async def stream(self, key: bytes | None, generate: Generate, wish: Wish = Wish.ANY) -> Replay:
+    async def stream(self, key: bytes | None, generate: StartAnswer, wish: CachePolicy = CachePolicy.ANY) -> Replay:
         """Find who makes the answer of `key`, or have `generate` make it; close what is returned."""
-        if key is None or wish is Wish.NONE:
+        if key is None or wish is CachePolicy.NO_STORE:
             self.counts.bypassed += 1
             return Replay(CacheStatus.BYPASS, generate())
         flight = self._flights.get(key)
-        if flight is not None and wish is Wish.ANY:
+        if flight is not None and wish is CachePolicy.ANY:
             self.counts.coalesced += 1
             return self._follow(CacheStatus.COALESCED, key, flight)
         return await self._begin(key, generate, wish)
@@ -62,7 +62,7 @@ class Cache:
         await end_all(list(self._tasks.values()))
         await self._store.aclose()
 
-    async def _begin(self, key: bytes, generate: Generate, wish: Wish) -> Replay:
+    async def _begin(self, key: bytes, generate: StartAnswer, wish: CachePolicy) -> Replay:
         """Begin a flight. To look into the store is a part of it, so that all who ask meanwhile wait for one look."""
         flight = Flight()
         self._flights.setdefault(key, flight)
@@ -90,9 +90,9 @@ class Cache:
 
         return Replay(status, flight.follow(), leave)
 
-    async def _make(self, key: bytes, flight: Flight, generate: Generate, wish: Wish) -> None:
+    async def _make(self, key: bytes, flight: Flight, generate: StartAnswer, wish: CachePolicy) -> None:
         async def find() -> list[GenerateEvent] | None:
-            kept = await self._store.get(key) if wish is Wish.ANY else None
+            kept = await self._store.get(key) if wish is CachePolicy.ANY else None
             return None if kept is None else read(kept)
 
         try:

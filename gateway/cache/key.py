@@ -14,12 +14,12 @@ _VERSION = 1
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Wish(Enum):
+class CachePolicy(Enum):
     """What a request lets the cache do."""
 
     ANY = auto()
-    FRESH = auto()  # keep the answer, but make it anew
-    NONE = auto()  # neither read nor keep
+    REFRESH = auto()  # keep the answer, but make it anew
+    NO_STORE = auto()  # neither read nor keep
 
 
 def key_of(request: GenerateRequest, card: ModelCard, caller: str) -> bytes | None:
@@ -35,9 +35,9 @@ def key_of(request: GenerateRequest, card: ModelCard, caller: str) -> bytes | No
     return hashlib.sha256(_encode(parts)).digest()
 
 
-def read_wish(cache_control: str) -> Wish:
+def cache_policy(cache_control: str) -> CachePolicy:
     """Read a request's `Cache-Control` header."""
     words = {word.strip().lower() for word in cache_control.split(",")}
     if "no-store" in words:
-        return Wish.NONE
-    return Wish.FRESH if words & {"no-cache", "max-age=0"} else Wish.ANY
+        return CachePolicy.NO_STORE
+    return CachePolicy.REFRESH if words & {"no-cache", "max-age=0"} else CachePolicy.ANY

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.cache.store import Store
+from gateway.cache.store import AnswerStore
 
 # What an entry costs beside its answer: its key, its place in the table and the objects themselves.
 ENTRY = 300
@@ -16,7 +16,7 @@ class _Kept(NamedTuple):
     until: float
 
 
-class MemoryStore(Store):
+class MemoryAnswerStore(AnswerStore):
     """Keeps `max_bytes` of answers for `ttl_seconds` each; the one that was read longest ago goes first."""
 
     def __init__(self, max_bytes: int, ttl_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

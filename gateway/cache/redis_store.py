@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.admission import Breaker
-from gateway.cache.store import Store
+from gateway.cache.store import AnswerStore
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ _CONNECTIONS = 32
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-class SharedStore(Store):
+class RedisAnswerStore(AnswerStore):
     """Keeps the answers in the server at `url` for `ttl_seconds` each; how many it keeps is the server's to say.
 
     Whatever takes longer than `seconds` counts as down. After a few failures in a row the server is left alone for

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from gateway.engine import Draining, EngineError, Finished, GenerateEvent
 from gateway.flow.tasks import is_cancelled
 
-Generate = Callable[[], AsyncGenerator[GenerateEvent, None]]
+StartAnswer = Callable[[], AsyncGenerator[GenerateEvent, None]]
 Find = Callable[[], Awaitable[Sequence[GenerateEvent] | None]]
 
 
@@ -26,7 +26,7 @@ class Flight:
         self.followers = 0
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def fly(self, find: Find, generate: Generate) -> None:
+    async def fly(self, find: Find, generate: StartAnswer) -> None:
         """Find the events, or read the generation to its end; an error is for the followers."""
         try:
             kept = await find()
@@ -66,7 +66,7 @@ class Flight:
         if self.error is not None:
             raise _twin(self.error)
 
-    async def _read(self, generate: Generate) -> None:
+    async def _read(self, generate: StartAnswer) -> None:
         async with aclosing(generate()) as events:
             async for event in events:
                 self.log.append(event)

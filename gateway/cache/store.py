@@ -16,7 +16,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(list[GenerateEvent])
 
 
-class Store(ABC):
+class AnswerStore(ABC):
     """Keeps answers by their keys. It forgets when it likes, and what fails in it is as if nothing were kept.
 
     `size` is the memory of this process that it uses, in bytes; `evictions` counts what went since others came.

@@ -72,7 +72,7 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message says what is wrong, and where."""
 
 
-class Text(str):
+class TextValue(str):
     """A value that came as text and whose type is yet to be found."""
 
     __slots__ = ()
@@ -216,7 +216,7 @@ def _silence(layers: Layers, variables: Mapping[str, str]) -> None:
 
 def _nest(path: str, value: str) -> Tree:
     """Make `{"server": {"port": "1"}}` of `server.port` and `1`; lists and tables are written as JSON."""
-    tree: Any = Text(value.upper() if path == PLAIN["LOG_LEVEL"] else value)
+    tree: Any = TextValue(value.upper() if path == PLAIN["LOG_LEVEL"] else value)
     if value.startswith(("[", "{")):
         with contextlib.suppress(msgspec.DecodeError):
             tree = msgspec.json.decode(value)
@@ -229,7 +229,7 @@ def _typed(value: object, kind: object, path: str) -> object:
     """Convert the texts in `value` to what `kind` says of them; where it says nothing they stay."""
     if isinstance(value, dict):
         return {key: _typed(item, _inside(kind, key), f"{path}.{key}") for key, item in value.items()}
-    if not isinstance(value, Text) or kind is Any:
+    if not isinstance(value, TextValue) or kind is Any:
         return value
     try:
         return msgspec.to_builtins(msgspec.convert(str(value), kind, strict=False))

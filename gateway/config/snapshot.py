@@ -29,22 +29,22 @@ _FIXED = (
 )
 
 
-class Rules(Struct, frozen=True, eq=False):
+class Snapshot(Struct, frozen=True, eq=False):
     """One configuration, and what was made of it."""
 
     config: Config
     keyring: Keyring
 
     @classmethod
-    def of(cls, config: Config) -> "Rules":
+    def of(cls, config: Config) -> "Snapshot":
         """Make the rules of a configuration; raise `KeyFileError` where its keys cannot be read."""
         return cls(config, _keyring(config.auth))
 
 
-class Live:
+class CurrentConfig:
     """Holds the rules in force. Who needs two parts of it that fit takes `rules` once."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Snapshot) -> None:
         self.rules = rules
 
     @property
@@ -52,7 +52,7 @@ class Live:
         """The configuration in force."""
         return self.rules.config
 
-    def swap(self, rules: Rules) -> list[str]:
+    def swap(self, rules: Snapshot) -> list[str]:
         """Put other rules in force; return the settings that only a restart can change, where they differ."""
         fixed = list(_differing(self.rules.config, rules.config))
         self.rules = rules

@@ -10,7 +10,7 @@ _SLACK = 1e-12
 _SLACK_SECONDS = 1e-8
 
 
-class Bucket:
+class TokenBucket:
     """Holds `capacity` tokens and gets `rate` of them back a second; `clock` is in seconds."""
 
     def __init__(self, capacity: float, rate: float, clock: Callable[[], float]) -> None:

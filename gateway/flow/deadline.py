@@ -12,7 +12,7 @@ from gateway.engine import DeadlineExceeded, EngineError
 T = TypeVar("T")
 
 
-class Times(Struct, frozen=True, kw_only=True):
+class Timeouts(Struct, frozen=True, kw_only=True):
     """What a request says of its time, in seconds: for all of it, in the line, and until the first token."""
 
     total: float | None = None
@@ -62,7 +62,7 @@ class Deadline:
         if self._timer is None or self.first < self.ends:
             self._set(self.ends, f"the answer was not finished within {self._seconds:g} s")
 
-    def cut(self, error: EngineError) -> None:
+    def abort(self, error: EngineError) -> None:
         """End the generation: the wait in flight, or else the next one, raises `error`."""
         if self._error is None:
             self._error = error
@@ -94,7 +94,7 @@ class Deadline:
         loop = asyncio.get_running_loop()
         # The loop may have a clock of its own.
         delay = moment - time.monotonic()
-        self._timer = loop.call_later(delay, self.cut, DeadlineExceeded(message))
+        self._timer = loop.call_later(delay, self.abort, DeadlineExceeded(message))
 
     def _disarm(self) -> None:
         if self._timer is not None:

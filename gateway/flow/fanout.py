@@ -9,8 +9,8 @@ from msgspec import structs
 from gateway.engine import EngineError, Finished, GenerateEvent, GenerateRequest, Usage
 from gateway.flow.tasks import end_all, is_cancelled
 
-Generate = Callable[[GenerateRequest], AsyncGenerator[GenerateEvent, None]]
-Told = tuple[int, GenerateEvent | EngineError]
+StartChoice = Callable[[GenerateRequest], AsyncGenerator[GenerateEvent, None]]
+ChoiceEvent = tuple[int, GenerateEvent | EngineError]
 
 # Events that may wait for a reader that lags; behind them the engine joins what comes.
 _AHEAD = 16
@@ -18,7 +18,7 @@ _CUT_OFF = "the stream ended before it was finished"
 _SEEDS = 2**64
 
 
-def fan_out(generate: Generate, request: GenerateRequest, n: int) -> AsyncGenerator[Told, None]:
+def fan_out(generate: StartChoice, request: GenerateRequest, n: int) -> AsyncGenerator[ChoiceEvent, None]:
     """Yield the events of `n` choices beside their numbers; the last of each is `Finished` or its own `EngineError`.
 
     Choice 0 is the request as it is and pays for the prefill: the others are asked for when it has started, each with
@@ -38,7 +38,7 @@ def add_up(usages: Iterable[Usage]) -> Usage:
     )
 
 
-async def _one(generate: Generate, request: GenerateRequest) -> AsyncGenerator[Told, None]:
+async def _one(generate: StartChoice, request: GenerateRequest) -> AsyncGenerator[ChoiceEvent, None]:
     event: GenerateEvent | None = None
     try:
         async with aclosing(generate(request)) as events:
@@ -53,7 +53,7 @@ async def _one(generate: Generate, request: GenerateRequest) -> AsyncGenerator[T
         yield 0, EngineError(_CUT_OFF)
 
 
-async def _many(generate: Generate, request: GenerateRequest, n: int) -> AsyncGenerator[Told, None]:
+async def _many(generate: StartChoice, request: GenerateRequest, n: int) -> AsyncGenerator[ChoiceEvent, None]:
     merge = _Merge(generate)
     try:
         merge.add(0, request)
@@ -81,7 +81,7 @@ def _choice(request: GenerateRequest, number: int) -> GenerateRequest:
 class _Merge:
     """Runs each choice in a task of its own, and has their events read in the order of their coming."""
 
-    def __init__(self, generate: Generate) -> None:
+    def __init__(self, generate: StartChoice) -> None:
         self._generate = generate
         self._tasks: list[asyncio.Task[None]] = []
         self._events: asyncio.Queue[tuple[int, GenerateEvent | Exception]] = asyncio.Queue(_AHEAD)
@@ -97,7 +97,7 @@ class _Merge:
         self._running += 1
         self._tasks.append(asyncio.create_task(self._run(number, request)))
 
-    async def next(self) -> Told:
+    async def next(self) -> ChoiceEvent:
         """Return the next event of any choice; raise what is no `EngineError`."""
         number, event = await self._events.get()
         if isinstance(event, Finished | Exception):

@@ -11,8 +11,8 @@ from msgspec import Struct
 from gateway.config.load import EngineSettings
 from gateway.engine import Engine, Health, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
-from gateway.isolation import Isolated, Starter
-from gateway.supervisor.recipe import recipe
+from gateway.isolation import IsolatedEngine, Starter
+from gateway.supervisor.recipe import spec_of
 
 
 def _set_event() -> asyncio.Event:
@@ -21,11 +21,11 @@ def _set_event() -> asyncio.Event:
     return event
 
 
-class Seat(Struct, kw_only=True, eq=False):
+class HostedEngine(Struct, kw_only=True, eq=False):
     """One configured engine, loaded or not; `cards` are remembered while it is unloaded."""
 
     name: str
-    origin: EngineSettings
+    config: EngineSettings
     settings: Struct
     build: Callable[[Struct], Engine]
     engine: Engine | None = None
@@ -44,16 +44,16 @@ class Seat(Struct, kw_only=True, eq=False):
         """Make the seat of an engine; one with a process of its own has it started by `start`."""
         plugin = load(origin.plugin)
         build = plugin.build
-        if (found := recipe(name, origin)) is not None:
-            build = lambda _: Isolated(found, start)  # noqa: E731 - what `build` is
-        return cls(name=name, origin=origin, settings=msgspec.convert(origin.settings, plugin.settings), build=build)
+        if (found := spec_of(name, origin)) is not None:
+            build = lambda _: IsolatedEngine(found, start)  # noqa: E731 - what `build` is
+        return cls(name=name, config=origin, settings=msgspec.convert(origin.settings, plugin.settings), build=build)
 
     def answers_to(self, name: str) -> ModelCard | None:
         """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
         named = (card for card in self.cards if name == card.name or name in card.aliases)
         return next(named, self.cards[0] if name == self.name and self.cards else None)
 
-    def hear(self, status: Status | None) -> None:
+    def update(self, status: Status | None) -> None:
         """Take what its engine says of itself; `None` where it says nothing."""
         self.is_silent = status is None
         self.is_replaced = status is not None and status.health is Health.STARTING
@@ -63,10 +63,10 @@ class Seat(Struct, kw_only=True, eq=False):
     @property
     def plugin(self) -> str:
         """The name of the plugin."""
-        return self.origin.plugin
+        return self.config.plugin
 
     @property
-    def standing(self) -> Health:
+    def effective_health(self) -> Health:
         """Its health, as far as was heard of it: an engine that does not answer for itself has failed, for now."""
         if self.health is not Health.READY:
             return self.health
@@ -77,9 +77,9 @@ class Seat(Struct, kw_only=True, eq=False):
     @property
     def restarts(self) -> Counter[str]:
         """How often its process was replaced, by why."""
-        return self.past_restarts + (self.engine.restarts if isinstance(self.engine, Isolated) else Counter())
+        return self.past_restarts + (self.engine.restarts if isinstance(self.engine, IsolatedEngine) else Counter())
 
-    def vacate(self) -> Engine | None:
+    def detach(self) -> Engine | None:
         """Give up the engine; return it, to be left."""
         self.past_restarts = self.restarts
         engine, self.engine, self.is_silent, self.is_replaced = self.engine, None, False, False

@@ -12,14 +12,14 @@ from loguru import logger
 
 from gateway.engine import Health
 from gateway.hosting.hosting import Hosting
-from gateway.supervisor.client import Helm
+from gateway.supervisor.client import SupervisorClient
 from gateway.telemetry import logs
 
 _STDOUT, _STDERR = 1, 2
 
 
 @asynccontextmanager
-async def watch(hosting: Hosting, helm: Helm | None) -> AsyncGenerator[None, None]:
+async def drain_on_signal(hosting: Hosting, helm: SupervisorClient | None) -> AsyncGenerator[None, None]:
     """Watch over the service while it runs; under a foreign server, or in a test, signals are not ours to take."""
     if helm is not None:
         _drain_on_signal(hosting)
@@ -40,11 +40,11 @@ def _drain_on_signal(hosting: Hosting) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
-async def _settle(hosting: Hosting, helm: Helm | None) -> None:
+async def _settle(hosting: Hosting, helm: SupervisorClient | None) -> None:
     """When all engines were tried: end the service if none could be loaded, for nothing will mend that."""
     await hosting.settled.wait()
     logs.capture()  # a library may have set up its own log when the engine imported it
-    if helm is not None and all(seat.health is Health.FAILED for seat in hosting.seats):
+    if helm is not None and all(seat.health is Health.FAILED for seat in hosting.engines):
         await logger.complete()  # the line below must not come between the two halves of a log line
         print(_reason(hosting), end="", file=sys.stderr, flush=True)
         helm.give_up()
@@ -54,4 +54,4 @@ def _reason(hosting: Hosting) -> str:
     """Say why no engine could be loaded; on one screen with the log, which has just said it, only that."""
     if os.path.sameopenfile(_STDOUT, _STDERR):
         return "llm-gateway: no engine could be loaded; the log says why\n"
-    return "".join(f"llm-gateway: engine {seat.name!r}: {seat.detail}\n" for seat in hosting.seats)
+    return "".join(f"llm-gateway: engine {seat.name!r}: {seat.detail}\n" for seat in hosting.engines)

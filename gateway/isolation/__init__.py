@@ -1,8 +1,17 @@
-"""Any engine in a process of its own: `Isolated` is an `Engine` that starts, watches and replaces it."""
+"""Any engine in a process of its own: `IsolatedEngine` is an `Engine` that starts, watches and replaces it."""
 
-from gateway.isolation.client import LineLost, RemoteEngine
-from gateway.isolation.isolated import Isolated
-from gateway.isolation.launch import Care, scrubbed
-from gateway.isolation.process import Process, Recipe, Starter
+from gateway.isolation.client import ConnectionLost, RemoteEngine
+from gateway.isolation.isolated import IsolatedEngine
+from gateway.isolation.launch import RestartPolicy, scrubbed_environment
+from gateway.isolation.process import EngineProcess, ProcessSpec, Starter
 
-__all__ = ["Care", "Isolated", "LineLost", "Process", "Recipe", "RemoteEngine", "Starter", "scrubbed"]
+__all__ = [
+    "ConnectionLost",
+    "EngineProcess",
+    "IsolatedEngine",
+    "ProcessSpec",
+    "RemoteEngine",
+    "RestartPolicy",
+    "Starter",
+    "scrubbed_environment",
+]

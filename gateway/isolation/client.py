@@ -25,43 +25,43 @@ from gateway.engine import (
     UpstreamFailed,
 )
 from gateway.isolation.wire import (
-    Ask,
-    Batch,
-    Beat,
-    Broken,
+    AskStatus,
+    Call,
     Cancel,
-    Count,
-    Counted,
-    Demand,
+    CountReply,
+    CountTokens,
     Detokenize,
     Embed,
     Embedded,
     Ended,
+    EngineLoaded,
     Failure,
     Frames,
     Generate,
-    Letter,
-    Loaded,
-    Malformed,
+    Heartbeat,
+    LoadError,
+    MalformedFrame,
+    Message,
     Question,
     Render,
-    Report,
+    Reply,
+    ReplyBatch,
+    StatusReply,
+    TextReply,
     Tokenize,
     Tokenized,
-    Told,
     Unsendable,
-    Written,
     pack,
-    read_report,
+    read_message,
     to_error,
 )
 
-R = TypeVar("R", Embedded, Counted, Tokenized, Written, Told)
+R = TypeVar("R", Embedded, CountReply, Tokenized, TextReply, StatusReply)
 _BUFFER_BYTES = 2**16
 _LOST = "the engine's process has ended"
 
 
-class LineLost(Unavailable):
+class ConnectionLost(Unavailable):
     """The connection was lost before the call had an answer; another process may serve it."""
 
 
@@ -74,7 +74,7 @@ class RemoteEngine(Engine):
 
     def __init__(self, path: str, on_lost: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._line = _Line(on_lost)
+        self._line = _ClientConnection(on_lost)
         self._numbers = itertools.count(1)
 
     @property
@@ -106,17 +106,17 @@ class RemoteEngine(Engine):
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: self._line, self._path)
         except OSError as error:
-            raise LineLost(_LOST) from error
+            raise ConnectionLost(_LOST) from error
 
     async def __aenter__(self) -> Self:
-        """Wait until the engine behind is entered; raise what it raised, or `LineLost` when its process ended."""
+        """Wait until the engine behind is entered; raise what it raised, or `ConnectionLost` when its process ended."""
         if self.is_lost:
             await self.connect()
         await self._line.settled.wait()
         if self._line.broken is not None:
             raise to_error(self._line.broken)
         if self._line.cards is None:
-            raise LineLost(_LOST)
+            raise ConnectionLost(_LOST)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -129,7 +129,7 @@ class RemoteEngine(Engine):
         return self._line.cards or ()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
-        """Ask the other process; raise `LineLost` when it ends before `Started`, `EngineRestarted` after that."""
+        """Ask the other process; raise `ConnectionLost` when it ends before `Started`, `EngineRestarted` after that."""
         line, call, mailbox = self._line, next(self._numbers), Mailbox()
         line.begin(Generate(call, request), mailbox)
         has_started = has_finished = False
@@ -141,7 +141,7 @@ class RemoteEngine(Engine):
                 yield event
         except _StreamEnd:
             return
-        except LineLost as error:
+        except ConnectionLost as error:
             if has_finished:
                 return
             if has_started:
@@ -156,7 +156,7 @@ class RemoteEngine(Engine):
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Ask the other process."""
-        return (await self._ask(Count(next(self._numbers), model, prompt), Counted)).tokens
+        return (await self._ask(CountTokens(next(self._numbers), model, prompt), CountReply)).tokens
 
     async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
         """Ask the other process."""
@@ -164,21 +164,21 @@ class RemoteEngine(Engine):
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
         """Ask the other process."""
-        return (await self._ask(Detokenize(next(self._numbers), model, tuple(ids)), Written)).pieces
+        return (await self._ask(Detokenize(next(self._numbers), model, tuple(ids)), TextReply)).pieces
 
     async def render(self, model: str, chat: Chat) -> str:
         """Ask the other process."""
-        return "".join((await self._ask(Render(next(self._numbers), model, chat), Written)).pieces)
+        return "".join((await self._ask(Render(next(self._numbers), model, chat), TextReply)).pieces)
 
     async def status(self) -> Status:
         """Ask the other process; it may not answer while it hangs."""
         try:
-            return (await self._ask(Ask(next(self._numbers)), Told)).status
+            return (await self._ask(AskStatus(next(self._numbers)), StatusReply)).status
         except EngineError as error:
             return Status(health=Health.FAILED, detail=error.message)
 
     async def _ask(self, demand: Question, kind: type[R]) -> R:
-        answer: asyncio.Future[Letter] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._line.begin(demand, answer)
         try:
             letter = await answer
@@ -189,7 +189,7 @@ class RemoteEngine(Engine):
         return letter
 
 
-class _Line(asyncio.BufferedProtocol):
+class _ClientConnection(asyncio.BufferedProtocol):
     """The connection: writes demands, and hands each letter to its call. It never waits for a reader.
 
     It reads into one buffer of its own: a plain `Protocol` gets a new one of 256 KiB each time, at some 50 µs a frame.
@@ -208,7 +208,7 @@ class _Line(asyncio.BufferedProtocol):
         self._frames = Frames()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._moved = (0, 0)
-        self._readers: dict[int, Mailbox | asyncio.Future[Letter]] = {}
+        self._readers: dict[int, Mailbox | asyncio.Future[Reply]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -220,8 +220,8 @@ class _Line(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             for body in self._frames.feed(self._buffer[:nbytes]):
-                self._take(read_report(body))
-        except Malformed:
+                self._take(read_message(body))
+        except MalformedFrame:
             if self.transport is not None:
                 self.transport.abort()
 
@@ -232,10 +232,10 @@ class _Line(asyncio.BufferedProtocol):
         self.gone.set()
         self._on_lost()
         for reader in self._readers.values():
-            _fail(reader, LineLost(_LOST))
+            _fail(reader, ConnectionLost(_LOST))
 
-    def begin(self, demand: Generate | Question, reader: Mailbox | asyncio.Future[Letter]) -> None:
-        """Send a demand whose letters go to `reader`; raise `LineLost` or `InvalidRequest`."""
+    def begin(self, demand: Generate | Question, reader: Mailbox | asyncio.Future[Reply]) -> None:
+        """Send a demand whose letters go to `reader`; raise `ConnectionLost` or `InvalidRequest`."""
         self._send(demand)
         self._readers[demand.call] = reader
 
@@ -244,33 +244,33 @@ class _Line(asyncio.BufferedProtocol):
         if self._readers.pop(call, None) is not None and self.transport is not None:
             self._send(Cancel(call))
 
-    def _send(self, demand: Demand) -> None:
+    def _send(self, demand: Call) -> None:
         if self.transport is None:
-            raise LineLost(_LOST)
+            raise ConnectionLost(_LOST)
         try:
             self.transport.write(pack(demand))
         except Unsendable as error:
             raise InvalidRequest(f"the request cannot be handed to the engine: {error}") from error
 
-    def _take(self, report: Report) -> None:
+    def _take(self, report: Message) -> None:
         match report:
-            case Batch(letters):
+            case ReplyBatch(letters):
                 for call, letter in letters:
                     if (reader := self._readers.get(call)) is not None:
                         self._deliver(call, reader, letter)
-            case Beat():
+            case Heartbeat():
                 # Who comes and goes is no progress: a line grows before an engine that hangs, too.
                 moved = (report.letters, report.status.cache_used)
                 self.progress += report.calls == 0 or moved != self._moved
                 self._moved, self.health = moved, report.status.health
-            case Loaded(cards):
+            case EngineLoaded(cards):
                 self.cards = cards
                 self.settled.set()
-            case Broken(failure):
+            case LoadError(failure):
                 self.broken = failure
                 self.settled.set()
 
-    def _deliver(self, call: int, reader: Mailbox | asyncio.Future[Letter], letter: Letter) -> None:
+    def _deliver(self, call: int, reader: Mailbox | asyncio.Future[Reply], letter: Reply) -> None:
         match letter:
             case Failure():
                 del self._readers[call]
@@ -279,7 +279,7 @@ class _Line(asyncio.BufferedProtocol):
                 del self._readers[call]
                 self.served += 1
                 _fail(reader, _StreamEnd())
-            case Embedded() | Counted() | Tokenized() | Written() | Told():
+            case Embedded() | CountReply() | Tokenized() | TextReply() | StatusReply():
                 del self._readers[call]
                 if isinstance(reader, asyncio.Future) and not reader.done():
                     reader.set_result(letter)
@@ -287,7 +287,7 @@ class _Line(asyncio.BufferedProtocol):
                 reader.put(letter)
 
 
-def _fail(reader: Mailbox | asyncio.Future[Letter], error: Exception) -> None:
+def _fail(reader: Mailbox | asyncio.Future[Reply], error: Exception) -> None:
     if isinstance(reader, Mailbox):
         reader.put(error)
     elif not reader.done():

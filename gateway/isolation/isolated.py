@@ -28,19 +28,19 @@ from gateway.engine import (
     Status,
     Unavailable,
 )
-from gateway.isolation.client import LineLost, RemoteEngine
-from gateway.isolation.process import Process, Recipe, Running, Starter
-from gateway.isolation.quarantine import Run, Suspects
+from gateway.isolation.client import ConnectionLost, RemoteEngine
+from gateway.isolation.process import EngineProcess, ProcessSpec, RunningProcess, Starter
+from gateway.isolation.quarantine import Quarantine, RunningRequest
 from gateway.linux import oom_kills
 
 T = TypeVar("T")
 _TICKS = 20
 
 
-class Isolated(Engine):
+class IsolatedEngine(Engine):
     """Any plugin's engine in a process of its own; `restarts` counts by reason: exit, oom, hang, failed, load."""
 
-    def __init__(self, recipe: Recipe, start: Starter = Process.start) -> None:
+    def __init__(self, recipe: ProcessSpec, start: Starter = EngineProcess.start) -> None:
         self.restarts: Counter[str] = Counter()
         self._recipe = recipe
         self._start = start
@@ -51,7 +51,7 @@ class Isolated(Engine):
         self._settled = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._deaths: deque[float] = deque(maxlen=self._recipe.care.deaths)
-        self._suspects = Suspects()
+        self._suspects = Quarantine()
         self._trial = asyncio.Lock()
         self.pid: int | None = None
 
@@ -69,7 +69,7 @@ class Isolated(Engine):
 
     async def __aexit__(self, *_: object) -> None:
         """End the process within its time."""
-        self._turn(Health.UNLOADED, "the engine was left")
+        self._set_health(Health.UNLOADED, "the engine was left")
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -83,7 +83,7 @@ class Isolated(Engine):
         """Ask the process; when it dies before `Started`, wait for the next one, unless it died of this twice."""
         ends = _after(request.timeout)
         while True:
-            run = Run(request, on_trial=self._suspects.check(request))
+            run = RunningRequest(request, on_trial=self._suspects.check(request))
             try:
                 async with self._place(run, ends) as (remote, asked):
                     async with aclosing(remote.generate(asked)) as events:
@@ -94,7 +94,7 @@ class Isolated(Engine):
                             yield event
                     self._suspects.clear(request)
                     return
-            except LineLost:
+            except ConnectionLost:
                 continue
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -130,17 +130,19 @@ class Isolated(Engine):
     async def _ask(self, question: Callable[[RemoteEngine], Awaitable[T]], seconds: float | None) -> T:
         ends = _after(seconds)
         try:
-            return await question(await self._up(ends))
-        except LineLost:
-            return await question(await self._up(ends))
+            return await question(await self._ready(ends))
+        except ConnectionLost:
+            return await question(await self._ready(ends))
 
     @asynccontextmanager
-    async def _place(self, run: Run, ends: float | None) -> AsyncGenerator[tuple[RemoteEngine, GenerateRequest], None]:
+    async def _place(
+        self, run: RunningRequest, ends: float | None
+    ) -> AsyncGenerator[tuple[RemoteEngine, GenerateRequest], None]:
         """Count a request as running. Suspects begin one after another, so that the next death tells who it was."""
         if run.on_trial:
             await _by(ends, self._trial.acquire())
         try:
-            remote = await self._up(ends)
+            remote = await self._ready(ends)
             left = None if ends is None else max(0.0, ends - _now())
             self._suspects.runs.append(run)
             try:
@@ -150,37 +152,37 @@ class Isolated(Engine):
         finally:
             self._acquit(run)
 
-    def _acquit(self, run: Run) -> None:
+    def _acquit(self, run: RunningRequest) -> None:
         """End the trial of a suspect: it has begun, or is gone."""
         if run.on_trial:
             run.on_trial = False
             self._trial.release()
 
-    async def _up(self, ends: float | None) -> RemoteEngine:
+    async def _ready(self, ends: float | None) -> RemoteEngine:
         """Wait until a process serves; raise `DeadlineExceeded`, or `Unavailable` when there will be none."""
         await _by(ends, self._settled.wait())
         if self._health is not Health.READY or self._remote is None:
             raise Unavailable(self._detail, retry_after=self._recipe.care.longest_delay)
         return self._remote
 
-    def _turn(self, health: Health, detail: str) -> None:
+    def _set_health(self, health: Health, detail: str) -> None:
         self._health, self._detail = health, detail
         if health is Health.STARTING:
             self._settled.clear()
         else:
             self._settled.set()
 
-    def _lost(self) -> None:
+    def _on_lost(self) -> None:
         """Take down who was running, before any of them hears that the process is gone."""
         if self._health is Health.READY:
-            self._turn(Health.STARTING, "the engine's process has ended; it is being replaced")
+            self._set_health(Health.STARTING, "the engine's process has ended; it is being replaced")
             self._suspects.blame(sum(card.places for card in self._cards))
 
     async def _keep(self) -> None:
         """Run one process after another, until one cannot load, they die too fast, or the engine is left."""
         try:
             while True:
-                reason, how, served = await self._live()
+                reason, how, served = await self._run_once()
                 if served:
                     self._deaths.clear()
                 self._deaths.append(_now())
@@ -192,22 +194,22 @@ class Isolated(Engine):
                 )
                 await asyncio.sleep(delay)
         except EngineError as error:
-            self._turn(Health.FAILED, error.message)
+            self._set_health(Health.FAILED, error.message)
             if self._cards:  # else whoever entered it is told, and says so
                 self._log.bind(event="engine_failed").error("{}", error.message)
         except Exception as error:  # noqa: BLE001 - no descriptor, no memory, no program: say so, and serve no one
-            self._turn(Health.FAILED, "the engine's process could not be started; the log says why")
+            self._set_health(Health.FAILED, "the engine's process could not be started; the log says why")
             self._log.opt(exception=error).bind(event="engine_failed").error("the engine's process did not start")
 
-    async def _live(self) -> tuple[str, str, int]:
+    async def _run_once(self) -> tuple[str, str, int]:
         """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
         kills = oom_kills()
         process = await self._start(self._recipe)
-        remote = RemoteEngine(process.path, self._lost)
+        remote = RemoteEngine(process.path, self._on_lost)
         reason = "load"
         try:
             try:
-                with contextlib.suppress(LineLost):
+                with contextlib.suppress(ConnectionLost):
                     await self._enter(process, remote)
                     reason = await self._watch(remote)
                 if reason in ("hang", "failed"):
@@ -223,7 +225,7 @@ class Isolated(Engine):
             reason = "oom"
         return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served
 
-    async def _enter(self, process: Running, remote: RemoteEngine) -> None:
+    async def _enter(self, process: RunningProcess, remote: RemoteEngine) -> None:
         self.pid = process.pid
         await remote.connect()
         process.hide()
@@ -233,7 +235,7 @@ class Isolated(Engine):
         except TimeoutError as error:
             raise LoadFailed(f"the engine did not load within {self._recipe.care.load:g} s") from error
         self._remote, self._cards = remote, remote.models()
-        self._turn(Health.READY, "")
+        self._set_health(Health.READY, "")
 
     async def _watch(self, remote: RemoteEngine) -> str:
         """Wait for the end of the process, or of its progress."""
@@ -246,10 +248,10 @@ class Isolated(Engine):
                     await remote.lost()
                     return "exit"
             if remote.health is Health.FAILED:
-                self._lost()
+                self._on_lost()
                 return "failed"
             seen, still = (seen, still + 1) if remote.progress == seen else (remote.progress, 0)
-        self._lost()
+        self._on_lost()
         return "hang"
 
     def _check_loop(self, how: str) -> None:

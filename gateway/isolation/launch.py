@@ -18,7 +18,7 @@ _KNOWN_STARTS = ("LC_", "OMP_", "MKL_", "KMP_", "OPENBLAS_")
 _ONLINE = "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy HF_ENDPOINT"
 
 
-class Care(Struct, frozen=True, kw_only=True):
+class RestartPolicy(Struct, frozen=True, kw_only=True):
     """How a process is watched and replaced; all times in seconds.
 
     It may load for `load`, and be silent, or busy without getting on, for `hang`. After it died once it is started at
@@ -61,7 +61,7 @@ def read(pipe: BinaryIO) -> Launch:
     raise EOFError("the parent is gone")
 
 
-def scrubbed(environment: Mapping[str, str], *, is_offline: bool) -> dict[str, str]:
+def scrubbed_environment(environment: Mapping[str, str], *, is_offline: bool) -> dict[str, str]:
     """Keep what an engine may know of the environment; it has no network libraries' settings where it is offline."""
     known = set((_KNOWN if is_offline else f"{_KNOWN} {_ONLINE}").split())
     kept = {name: value for name, value in environment.items() if name in known or name.startswith(_KNOWN_STARTS)}

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from msgspec import Struct
 
 from gateway.isolation import launch
-from gateway.isolation.launch import Care, Launch
+from gateway.isolation.launch import Launch, RestartPolicy
 from gateway.isolation.output import Output
 
 _MODULE = "gateway.isolation.child"
@@ -23,35 +23,35 @@ _BACKLOG = 8
 _DUMP_SECONDS = 0.25
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class ProcessSpec(Struct, frozen=True, kw_only=True):
     """What to run: the engine's name in the logs, its plugin with encoded settings, its environment, and the care."""
 
     name: str
     plugin: str
     settings: bytes
     environment: dict[str, str]
-    care: Care
+    care: RestartPolicy
 
 
-class Running(Protocol):
-    """A process that runs somewhere, as `Process` does."""
+class RunningProcess(Protocol):
+    """A process that runs somewhere, as `EngineProcess` does."""
 
     path: str
     pid: int
 
-    def hide(self) -> None: ...  # noqa: D102 - as `Process` says
+    def hide(self) -> None: ...  # noqa: D102 - as `EngineProcess` says
     async def dump(self) -> None: ...  # noqa: D102
     async def leave(self) -> None: ...  # noqa: D102
     async def kill(self) -> str: ...  # noqa: D102
 
 
-Starter = Callable[[Recipe], Awaitable[Running]]
+Starter = Callable[[ProcessSpec], Awaitable[RunningProcess]]
 
 
-class Process:
+class EngineProcess:
     """A running process, and the socket in a private folder at which it serves."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: str, recipe: Recipe) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, folder: str, recipe: ProcessSpec) -> None:
         self._process = process
         self._folder = folder
         self._leave = recipe.care.leave
@@ -60,7 +60,7 @@ class Process:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, recipe: Recipe) -> Self:
+    async def start(cls, recipe: ProcessSpec) -> Self:
         """Start the process, and tell it what to do. Whoever connects to its socket is answered when it is up."""
         folder = tempfile.mkdtemp(prefix="llm-gateway-")
         try:
@@ -140,7 +140,7 @@ def _path(folder: str) -> str:
     return str(Path(folder, "engine"))
 
 
-def _launch(recipe: Recipe, listener: socket.socket) -> Launch:
+def _launch(recipe: ProcessSpec, listener: socket.socket) -> Launch:
     return Launch(
         parent=os.getpid(),
         listener=listener.fileno(),

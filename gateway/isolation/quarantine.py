@@ -13,7 +13,7 @@ from gateway.engine import GenerateRequest, Quarantined
 _STRIKES = 2
 
 
-class Run(Struct, eq=False):
+class RunningRequest(Struct, eq=False):
     """A request that was handed to the process; on trial, it is a suspect that begins while no other suspect does."""
 
     request: GenerateRequest
@@ -21,11 +21,11 @@ class Run(Struct, eq=False):
     has_started: bool = False
 
 
-class Suspects:
+class Quarantine:
     """Remembers the last `most` of them for `seconds`, by what they ask, whoever asks it; texts are not kept."""
 
     def __init__(self, most: int = 1000, seconds: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[RunningRequest] = []
         self._most = most
         self._seconds = seconds
         self._clock = clock

@@ -12,34 +12,34 @@ from msgspec import Struct
 
 from gateway.engine import Engine, EngineError, GenerateRequest, Health, Status, Unavailable
 from gateway.isolation.wire import (
-    Ask,
-    Batch,
-    Beat,
-    Broken,
+    AnyReply,
+    AskStatus,
+    Call,
     Cancel,
-    Count,
-    Counted,
-    Demand,
+    CountReply,
+    CountTokens,
     Detokenize,
     Embed,
     Embedded,
     Ended,
+    EngineLoaded,
     Failure,
     Frames,
     Generate,
-    Letter,
-    Loaded,
-    Malformed,
+    Heartbeat,
+    LoadError,
+    MalformedFrame,
     Question,
     Render,
     Reply,
+    ReplyBatch,
+    StatusReply,
+    TextReply,
     Tokenize,
     Tokenized,
-    Told,
     Unsendable,
-    Written,
     pack,
-    read_demand,
+    read_call,
     to_failure,
 )
 
@@ -54,14 +54,16 @@ class EngineServer:
     def __init__(self, beat_seconds: float, uid: int | None = None) -> None:
         self.beat_seconds = beat_seconds
         self.engine: Engine | None = None
-        self.lines: set[_Line] = set()
-        self.word: Loaded | Broken | None = None
+        self.lines: set[_ServerConnection] = set()
+        self.word: EngineLoaded | LoadError | None = None
         self._uid = os.geteuid() if uid is None else uid
         self._listener: asyncio.AbstractServer | None = None
 
     async def listen(self, listener: socket.socket) -> None:
         """Take connections from a Unix socket that is bound and listening."""
-        self._listener = await asyncio.get_running_loop().create_unix_server(lambda: _Line(self), sock=listener)
+        self._listener = await asyncio.get_running_loop().create_unix_server(
+            lambda: _ServerConnection(self), sock=listener
+        )
 
     def entered(self) -> Engine:
         """Return the engine; raise `Unavailable` while there is none."""
@@ -72,11 +74,11 @@ class EngineServer:
     def open(self, engine: Engine) -> None:
         """Serve `engine`, which is entered, and say so."""
         self.engine = engine
-        self._say(Loaded(tuple(engine.models())))
+        self._say(EngineLoaded(tuple(engine.models())))
 
     def refuse(self, error: EngineError) -> None:
         """Say that the engine can never be entered."""
-        self._say(Broken(to_failure(error)))
+        self._say(LoadError(to_failure(error)))
 
     def admits(self, peer: socket.socket) -> bool:
         """Tell whether the peer is this user's."""
@@ -89,20 +91,20 @@ class EngineServer:
             self._listener.close()
         await asyncio.gather(*[line.close() for line in self.lines])
 
-    def _say(self, word: Loaded | Broken) -> None:
+    def _say(self, word: EngineLoaded | LoadError) -> None:
         self.word = word
         for line in self.lines:
             line.send(word)
 
 
-class _Line(asyncio.Protocol):
+class _ServerConnection(asyncio.Protocol):
     """One connection: reads demands, runs each call as a task, writes what they post once a turn of the loop."""
 
     def __init__(self, server: EngineServer) -> None:
         self._server = server
         self._frames = Frames()
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._outbox: list[tuple[int, Letter]] = []
+        self._outbox: list[tuple[int, Reply]] = []
         self._letters = 0
         self._writable = asyncio.Event()
         self._transport: asyncio.Transport | None = None
@@ -126,8 +128,8 @@ class _Line(asyncio.Protocol):
             return
         try:
             for body in self._frames.feed(data):
-                self._take(read_demand(body))
-        except Malformed as error:
+                self._take(read_call(body))
+        except MalformedFrame as error:
             _log.error("a connection was closed, for it sent what is no demand: %s", error)
             self._transport.abort()
 
@@ -161,13 +163,13 @@ class _Line(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _take(self, demand: Demand) -> None:
+    def _take(self, demand: Call) -> None:
         if isinstance(demand, Cancel):
             if task := self._calls.get(demand.call):
                 task.cancel()
             return
         if demand.call in self._calls:
-            raise Malformed(f"the call {demand.call} runs already")
+            raise MalformedFrame(f"the call {demand.call} runs already")
         self._calls[demand.call] = asyncio.create_task(self._run(demand))
 
     async def _run(self, demand: Generate | Question) -> None:
@@ -195,7 +197,7 @@ class _Line(asyncio.Protocol):
                     await self._writable.wait()
         self._post(call, Ended())
 
-    def _post(self, call: int, letter: Letter) -> None:
+    def _post(self, call: int, letter: Reply) -> None:
         """Write the letter with all others of this turn: the tasks that one step of the engine woke run before it."""
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -205,22 +207,22 @@ class _Line(asyncio.Protocol):
         letters, self._outbox = self._outbox, []
         if not letters or self._transport is None:
             return
-        self._letters += sum(type(letter) is not Told for _, letter in letters)
+        self._letters += sum(type(letter) is not StatusReply for _, letter in letters)
         try:
-            frame = pack(Batch(letters))
+            frame = pack(ReplyBatch(letters))
         except Unsendable:
             frame = b"".join([self._pack_alone(call, letter) for call, letter in letters])
         self._transport.write(frame)
 
-    def _pack_alone(self, call: int, letter: Letter) -> bytes:
+    def _pack_alone(self, call: int, letter: Reply) -> bytes:
         """Make a frame of one letter; one that cannot be sent ends its call, and no other."""
         try:
-            return pack(Batch([(call, letter)]))
+            return pack(ReplyBatch([(call, letter)]))
         except Unsendable as error:
             _log.error("the engine said what cannot be sent: %s", error)
             if task := self._calls.get(call):
                 task.cancel()
-            return pack(Batch([(call, _BUG)]))
+            return pack(ReplyBatch([(call, _BUG)]))
 
     async def _beat(self) -> None:
         """Say over and over that the process lives, and whether it gets on."""
@@ -229,23 +231,23 @@ class _Line(asyncio.Protocol):
             engine = self._server.engine
             if engine is not None and self._writable.is_set():
                 status = await _status(engine)
-                self.send(Beat(len(self._calls), self._letters, status))
+                self.send(Heartbeat(len(self._calls), self._letters, status))
 
 
-async def _reply(engine: Engine, question: Question) -> Reply:
+async def _reply(engine: Engine, question: Question) -> AnyReply:
     match question:
         case Embed(request=request):
             return Embedded(await engine.embed(request))
-        case Count(model=model, prompt=prompt):
-            return Counted(await engine.count_tokens(model, prompt))
+        case CountTokens(model=model, prompt=prompt):
+            return CountReply(await engine.count_tokens(model, prompt))
         case Tokenize(model=model, prompt=prompt):
             return Tokenized(await engine.tokenize(model, prompt))
         case Detokenize(model=model, ids=ids):
-            return Written(await engine.detokenize(model, ids))
+            return TextReply(await engine.detokenize(model, ids))
         case Render(model=model, chat=chat):
-            return Written((await engine.render(model, chat),))
-        case Ask():
-            return Told(await _status(engine))
+            return TextReply((await engine.render(model, chat),))
+        case AskStatus():
+            return StatusReply(await _status(engine))
 
 
 async def _status(engine: Engine) -> Status:

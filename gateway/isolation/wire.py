@@ -1,6 +1,6 @@
 """What two processes say to each other: length-prefixed MessagePack of the structs of `gateway.engine`.
 
-    a frame is   [0, 4) length of the rest, big-endian   [4, 4 + length) one `Demand` or one `Report`
+    a frame is   [0, 4) length of the rest, big-endian   [4, 4 + length) one `Call` or one `Message`
 
 A call is a number that the client chose. What an engine says to its calls are letters; the letters of one turn of the
 event loop, whosever they are, travel in one frame.
@@ -33,7 +33,7 @@ MOST_BYTES = 64 * 2**20
 _PREFIX = 4
 
 
-class Malformed(Exception):
+class MalformedFrame(Exception):
     """The peer sent what is no frame; there is nothing to do but to hang up."""
 
 
@@ -55,7 +55,7 @@ class Embed(Struct, frozen=True, array_like=True, tag="embed", forbid_unknown_fi
     request: EmbedRequest
 
 
-class Count(Struct, frozen=True, array_like=True, tag="count", forbid_unknown_fields=True):
+class CountTokens(Struct, frozen=True, array_like=True, tag="count", forbid_unknown_fields=True):
     """Count the tokens of a prompt."""
 
     call: int
@@ -87,7 +87,7 @@ class Render(Struct, frozen=True, array_like=True, tag="render", forbid_unknown_
     chat: Chat
 
 
-class Ask(Struct, frozen=True, array_like=True, tag="ask", forbid_unknown_fields=True):
+class AskStatus(Struct, frozen=True, array_like=True, tag="ask", forbid_unknown_fields=True):
     """Say how the engine is."""
 
     call: int
@@ -118,8 +118,8 @@ class Embedded(Struct, frozen=True, array_like=True, tag="embedded", forbid_unkn
     embeddings: Embeddings
 
 
-class Counted(Struct, frozen=True, array_like=True, gc=False, tag="counted", forbid_unknown_fields=True):
-    """The answer to `Count`."""
+class CountReply(Struct, frozen=True, array_like=True, gc=False, tag="counted", forbid_unknown_fields=True):
+    """The answer to `CountTokens`."""
 
     tokens: int
 
@@ -130,41 +130,41 @@ class Tokenized(Struct, frozen=True, array_like=True, gc=False, tag="tokenized",
     ids: tuple[int, ...]
 
 
-class Written(Struct, frozen=True, array_like=True, gc=False, tag="written", forbid_unknown_fields=True):
+class TextReply(Struct, frozen=True, array_like=True, gc=False, tag="written", forbid_unknown_fields=True):
     """The answer to `Detokenize` and to `Render`, which has one piece."""
 
     pieces: tuple[str, ...]
 
 
-class Told(Struct, frozen=True, array_like=True, tag="told", forbid_unknown_fields=True):
-    """The answer to `Ask`."""
+class StatusReply(Struct, frozen=True, array_like=True, tag="told", forbid_unknown_fields=True):
+    """The answer to `AskStatus`."""
 
     status: Status
 
 
-Reply = Embedded | Counted | Tokenized | Written | Told
-Letter = Started | Delta | ToolDelta | Finished | Ended | Failure | Reply
+AnyReply = Embedded | CountReply | Tokenized | TextReply | StatusReply
+Reply = Started | Delta | ToolDelta | Finished | Ended | Failure | AnyReply
 
 
-class Batch(Struct, frozen=True, array_like=True, tag="batch", forbid_unknown_fields=True):
+class ReplyBatch(Struct, frozen=True, array_like=True, tag="batch", forbid_unknown_fields=True):
     """The letters of one turn of the event loop, each with its call."""
 
-    letters: list[tuple[int, Letter]]
+    letters: list[tuple[int, Reply]]
 
 
-class Loaded(Struct, frozen=True, array_like=True, tag="loaded", forbid_unknown_fields=True):
+class EngineLoaded(Struct, frozen=True, array_like=True, tag="loaded", forbid_unknown_fields=True):
     """The engine is entered and serves these models."""
 
     cards: tuple[ModelCard, ...]
 
 
-class Broken(Struct, frozen=True, array_like=True, tag="broken", forbid_unknown_fields=True):
+class LoadError(Struct, frozen=True, array_like=True, tag="broken", forbid_unknown_fields=True):
     """The engine can never be entered as it is configured."""
 
     failure: Failure
 
 
-class Beat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fields=True):
+class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fields=True):
     """The process lives; it hangs where there are calls, and neither the letters written so far nor the cache move."""
 
     calls: int
@@ -172,13 +172,13 @@ class Beat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fiel
     status: Status
 
 
-Question = Embed | Count | Tokenize | Detokenize | Render | Ask
-Demand = Generate | Question | Cancel
-Report = Batch | Loaded | Broken | Beat
+Question = Embed | CountTokens | Tokenize | Detokenize | Render | AskStatus
+Call = Generate | Question | Cancel
+Message = ReplyBatch | EngineLoaded | LoadError | Heartbeat
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DEMANDS: msgspec.msgpack.Decoder[Demand] = msgspec.msgpack.Decoder(Demand)
-_REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+_DEMANDS: msgspec.msgpack.Decoder[Call] = msgspec.msgpack.Decoder(Call)
+_REPORTS: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _BAD = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 
 
@@ -193,20 +193,20 @@ def pack(frame: Struct, most: int = MOST_BYTES) -> bytes:
     return len(body).to_bytes(_PREFIX, "big") + body
 
 
-def read_demand(body: bytes) -> Demand:
-    """Read what a client sent; raise `Malformed`."""
+def read_call(body: bytes) -> Call:
+    """Read what a client sent; raise `MalformedFrame`."""
     try:
         return _DEMANDS.decode(body)
     except _BAD as error:
-        raise Malformed(str(error)) from error
+        raise MalformedFrame(str(error)) from error
 
 
-def read_report(body: bytes) -> Report:
-    """Read what a server sent; raise `Malformed`."""
+def read_message(body: bytes) -> Message:
+    """Read what a server sent; raise `MalformedFrame`."""
     try:
         return _REPORTS.decode(body)
     except _BAD as error:
-        raise Malformed(str(error)) from error
+        raise MalformedFrame(str(error)) from error
 
 
 class Frames:
@@ -217,7 +217,7 @@ class Frames:
         self._rest = bytearray()
 
     def feed(self, piece: bytes | memoryview) -> Iterator[bytes]:
-        """Take the next piece, yield the bodies that are complete; raise `Malformed` for a frame that is too long."""
+        """Take the next piece, yield the bodies that are complete; raise `MalformedFrame` for one that is too long."""
         rest = self._rest
         rest += piece
         at = 0
@@ -225,7 +225,7 @@ class Frames:
             while len(rest) - at >= _PREFIX:
                 end = at + _PREFIX + int.from_bytes(rest[at : at + _PREFIX], "big")
                 if end - at - _PREFIX > self._most:
-                    raise Malformed(f"a frame of {end - at - _PREFIX} bytes; {self._most} are the most")
+                    raise MalformedFrame(f"a frame of {end - at - _PREFIX} bytes; {self._most} are the most")
                 if end > len(rest):
                     return
                 yield bytes(rest[at + _PREFIX : end])

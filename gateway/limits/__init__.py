@@ -2,21 +2,21 @@
 
 from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded, TooManyConcurrent
 from gateway.limits.limiter import Allowance, Limiter
-from gateway.limits.memory_store import MemoryStore
-from gateway.limits.quota import RATE_HEADERS, Grant, Level, Quota
-from gateway.limits.store import Store, StoreDown
+from gateway.limits.memory_store import MemoryLimitStore
+from gateway.limits.quota import RATE_HEADERS, Grant, Quota, Remaining
+from gateway.limits.store import LimitStore, StoreDown
 
 __all__ = [
     "RATE_HEADERS",
     "Allowance",
     "Grant",
-    "Level",
     "LimitReached",
+    "LimitStore",
     "Limiter",
-    "MemoryStore",
+    "MemoryLimitStore",
     "Quota",
+    "Remaining",
     "RequestsExceeded",
-    "Store",
     "StoreDown",
     "TokensExceeded",
     "TooManyConcurrent",

@@ -10,9 +10,9 @@ from ulid import ULID
 from gateway.admission import Attempt, Breaker
 from gateway.engine import Unavailable
 from gateway.limits.errors import LimitReached
-from gateway.limits.memory_store import MemoryStore
+from gateway.limits.memory_store import MemoryLimitStore
 from gateway.limits.quota import Grant, Quota
-from gateway.limits.store import Store, StoreDown
+from gateway.limits.store import LimitStore, StoreDown
 
 
 class Limiter:
@@ -23,13 +23,13 @@ class Limiter:
 
     def __init__(
         self,
-        store: Store | None = None,
+        store: LimitStore | None = None,
         *,
         when_down: Literal["local", "refuse"] = "local",
         replicas: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._local = MemoryStore(clock)
+        self._local = MemoryLimitStore(clock)
         self._store = store or self._local
         self._when_down = when_down
         self._replicas = replicas
@@ -40,7 +40,7 @@ class Limiter:
         """Make the allowance of one request that may use `tokens`; enter it to have it."""
         return Allowance(self, Grant(id="" if quota.is_open else str(ULID()), caller=caller, quota=quota), tokens)
 
-    async def take(self, grant: Grant, tokens: int) -> Store:
+    async def take(self, grant: Grant, tokens: int) -> LimitStore:
         """Take `grant` from the store, or in its place; return where to settle it."""
         if self._store is self._local:
             await self._local.take(grant, tokens)
@@ -67,7 +67,7 @@ class Limiter:
         """Let go of the store."""
         await self._store.aclose()
 
-    async def _do_without(self, grant: Grant, tokens: int) -> Store:
+    async def _do_without(self, grant: Grant, tokens: int) -> LimitStore:
         if self._when_down == "refuse":
             raise Unavailable("the limits of this key cannot be checked now", retry_after=self._breaker.wait or 1.0)
         grant.quota = grant.quota.share(self._replicas)
@@ -97,7 +97,7 @@ class Allowance:
         self._limiter = limiter
         self._grant = grant
         self._tokens = tokens
-        self._store: Store | None = None
+        self._store: LimitStore | None = None
 
     @property
     def headers(self) -> dict[str, str]:

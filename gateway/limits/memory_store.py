@@ -3,23 +3,23 @@
 import time
 from collections.abc import Callable
 
-from gateway.admission import Bucket
-from gateway.limits.quota import Grant, Level
-from gateway.limits.store import DAY, MINUTE, Store, refuse
+from gateway.admission import TokenBucket
+from gateway.limits.quota import Grant, Remaining
+from gateway.limits.store import DAY, MINUTE, LimitStore, refuse
 
 
 class _Account:
     """What one caller has used."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.requests = Bucket(0, 0, clock)
-        self.tokens = Bucket(0, 0, clock)
+        self.requests = TokenBucket(0, 0, clock)
+        self.tokens = TokenBucket(0, 0, clock)
         self.running: set[str] = set()
         self.day = clock()
         self.day_used = 0.0
 
 
-class MemoryStore(Store):
+class MemoryLimitStore(LimitStore):
     """Keeps an account a caller; callers are keys, so there are as many as keys."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,5 +91,5 @@ def _tell(grant: Grant, account: _Account) -> None:
         grant.tokens_level = _level(account.tokens, quota.tokens_per_minute)
 
 
-def _level(bucket: Bucket, limit: int) -> Level:
-    return Level(limit, int(bucket.level + 1e-6), bucket.until_full())
+def _level(bucket: TokenBucket, limit: int) -> Remaining:
+    return Remaining(limit, int(bucket.level + 1e-6), bucket.until_full())

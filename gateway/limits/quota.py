@@ -33,7 +33,7 @@ _SAID = ("limit", "remaining", "reset")
 RATE_HEADERS = tuple(f"x-ratelimit-{said}-{rate}" for said in _SAID for rate in _RATES)
 
 
-class Level(Struct, frozen=True):
+class Remaining(Struct, frozen=True):
     """How one limit stands; `reset` is the seconds until all of it is there again."""
 
     limit: int
@@ -50,8 +50,8 @@ class Grant(Struct, kw_only=True, eq=False):
     tokens: float = 0.0
     day_tokens: float = 0.0
     day: float = 0.0
-    requests_level: Level | None = None
-    tokens_level: Level | None = None
+    requests_level: Remaining | None = None
+    tokens_level: Remaining | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -64,5 +64,5 @@ class Grant(Struct, kw_only=True, eq=False):
         }
 
 
-def _told(level: Level) -> tuple[str, str, str]:
+def _told(level: Remaining) -> tuple[str, str, str]:
     return str(level.limit), str(max(level.remaining, 0)), f"{math.ceil(level.reset * 1_000) / 1_000:g}s"

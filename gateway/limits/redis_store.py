@@ -12,9 +12,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.limits.quota import Grant, Level
+from gateway.limits.quota import Grant, Remaining
 from gateway.limits.redis_scripts import SETTLE, TAKE
-from gateway.limits.store import Store, StoreDown, refuse
+from gateway.limits.store import LimitStore, StoreDown, refuse
 
 _CONNECTIONS = 32
 _OWED = 10_000
@@ -28,7 +28,7 @@ class _Due(NamedTuple):
     used: int
 
 
-class SharedStore(Store):
+class RedisLimitStore(LimitStore):
     """Keeps the accounts in the server at `url`; whatever takes longer than `seconds` counts as down.
 
     A grant that nobody settles, since its process died, is given up after `lease` seconds: more than any request takes.
@@ -141,7 +141,7 @@ def _read(grant: Grant, answer: Sequence[str]) -> tuple[str, float]:
     requests_left, requests_reset, tokens_left, tokens_reset = levels
     quota = grant.quota
     if quota.requests_per_minute:
-        grant.requests_level = Level(quota.requests_per_minute, int(requests_left + 1e-6), requests_reset)
+        grant.requests_level = Remaining(quota.requests_per_minute, int(requests_left + 1e-6), requests_reset)
     if quota.tokens_per_minute:
-        grant.tokens_level = Level(quota.tokens_per_minute, int(tokens_left + 1e-6), tokens_reset)
+        grant.tokens_level = Remaining(quota.tokens_per_minute, int(tokens_left + 1e-6), tokens_reset)
     return reached, wait

@@ -16,7 +16,7 @@ class StoreDown(Exception):
     """The store did not answer in time, or not sensibly."""
 
 
-class Store(ABC):
+class LimitStore(ABC):
     """Keeps what callers have used. A day is 24 hours that begin with a caller's first request."""
 
     @abstractmethod

@@ -14,20 +14,20 @@ from loguru import logger
 from msgspec import Struct
 
 from gateway.config.load import Config
-from gateway.isolation import Recipe
+from gateway.isolation import ProcessSpec
 from gateway.isolation.wire import Frames, pack
 
 _PIECE = 2**16
 
 
-class Start(Struct, frozen=True, array_like=True, tag="start"):
+class StartProcess(Struct, frozen=True, array_like=True, tag="start"):
     """Run an engine's process, or say where it runs already."""
 
     call: int
-    recipe: Recipe
+    recipe: ProcessSpec
 
 
-class End(Struct, frozen=True, array_like=True, tag="end"):
+class StopProcess(Struct, frozen=True, array_like=True, tag="end"):
     """End a process in one of three ways."""
 
     call: int
@@ -35,11 +35,11 @@ class End(Struct, frozen=True, array_like=True, tag="end"):
     how: Literal["dump", "leave", "kill"]
 
 
-class Hopeless(Struct, frozen=True, array_like=True, tag="hopeless"):
+class NoEngineLoads(Struct, frozen=True, array_like=True, tag="hopeless"):
     """No engine can ever be loaded."""
 
 
-class Running(Struct, frozen=True, array_like=True, tag="running"):
+class ProcessStarted(Struct, frozen=True, array_like=True, tag="running"):
     """The process runs, and serves at `path`."""
 
     call: int
@@ -47,21 +47,21 @@ class Running(Struct, frozen=True, array_like=True, tag="running"):
     path: str
 
 
-class Over(Struct, frozen=True, array_like=True, tag="over"):
+class ProcessStopped(Struct, frozen=True, array_like=True, tag="over"):
     """The process was dumped, or has ended, and how."""
 
     call: int
     how: str
 
 
-class Refused(Struct, frozen=True, array_like=True, tag="refused"):
+class StartFailed(Struct, frozen=True, array_like=True, tag="refused"):
     """The process could not be started."""
 
     call: int
     why: str
 
 
-class Said(Struct, frozen=True, array_like=True, tag="said"):
+class LogLine(Struct, frozen=True, array_like=True, tag="said"):
     """A line for the log, of an engine's process or of the supervisor."""
 
     level: str
@@ -75,25 +75,25 @@ class Reload(Struct, frozen=True, array_like=True, tag="reload"):
     config: Config
 
 
-Wish = Start | End | Hopeless
-Word = Running | Over | Refused | Said | Reload
+Command = StartProcess | StopProcess | NoEngineLoads
+SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload
 
-_WISHES: msgspec.msgpack.Decoder[Wish] = msgspec.msgpack.Decoder(Wish)
-_WORDS: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
+_WISHES: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_WORDS: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(SupervisorReply)
 
 
-def read_wish(body: bytes) -> Wish:
+def read_command(body: bytes) -> Command:
     """Read what the worker sent; raise `msgspec.MsgspecError`."""
     return _WISHES.decode(body)
 
 
-class Helm:
+class SupervisorClient:
     """The worker's end: has the supervisor run processes, and does as it says."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._calls = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Running | Over | Refused]] = {}
+        self._asked: dict[int, asyncio.Future[ProcessStarted | ProcessStopped | StartFailed]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -110,24 +110,26 @@ class Helm:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._writer.close()
 
-    async def start(self, recipe: Recipe) -> "Hosted":
+    async def start(self, recipe: ProcessSpec) -> "SupervisedProcess":
         """Have a process run by `recipe`; one that does so already is taken over. Raise `OSError`."""
-        word = await self._ask(Start(next(self._calls), recipe))
-        if isinstance(word, Running):
-            return Hosted(self, word)
-        raise OSError(word.why if isinstance(word, Refused) else "the supervisor said something else")
+        word = await self._ask(StartProcess(next(self._calls), recipe))
+        if isinstance(word, ProcessStarted):
+            return SupervisedProcess(self, word)
+        raise OSError(word.why if isinstance(word, StartFailed) else "the supervisor said something else")
 
     async def end(self, pid: int, how: Literal["dump", "leave", "kill"]) -> str:
         """Have a process ended; say how it ended."""
-        word = await self._ask(End(next(self._calls), pid, how))
-        return word.how if isinstance(word, Over) else "is gone"
+        word = await self._ask(StopProcess(next(self._calls), pid, how))
+        return word.how if isinstance(word, ProcessStopped) else "is gone"
 
     def give_up(self) -> None:
         """Say that no engine can ever be loaded."""
-        self._send(Hopeless())
+        self._send(NoEngineLoads())
 
-    async def _ask(self, wish: Start | End) -> Running | Over | Refused:
-        answer: asyncio.Future[Running | Over | Refused] = asyncio.get_running_loop().create_future()
+    async def _ask(self, wish: StartProcess | StopProcess) -> ProcessStarted | ProcessStopped | StartFailed:
+        answer: asyncio.Future[ProcessStarted | ProcessStopped | StartFailed] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._asked[wish.call] = answer
         self._send(wish)
         try:
@@ -135,7 +137,7 @@ class Helm:
         finally:
             del self._asked[wish.call]
 
-    def _send(self, wish: Wish) -> None:
+    def _send(self, wish: Command) -> None:
         if self._writer is not None:
             self._writer.write(pack(wish))
 
@@ -149,11 +151,11 @@ class Helm:
                 else:
                     self._take(word)
 
-    def _take(self, word: Running | Over | Refused | Said) -> None:
+    def _take(self, word: ProcessStarted | ProcessStopped | StartFailed | LogLine) -> None:
         match word:
-            case Said(level, text, extra):
+            case LogLine(level, text, extra):
                 logger.bind(**extra).log(level, "{}", text)
-            case Running() | Over() | Refused():
+            case ProcessStarted() | ProcessStopped() | StartFailed():
                 answer = self._asked.get(word.call)
                 if answer is not None and not answer.done():
                     answer.set_result(word)
@@ -164,10 +166,10 @@ class Helm:
         task.add_done_callback(self._tasks.discard)
 
 
-class Hosted:
+class SupervisedProcess:
     """A process that the supervisor runs."""
 
-    def __init__(self, helm: Helm, running: Running) -> None:
+    def __init__(self, helm: SupervisorClient, running: ProcessStarted) -> None:
         self._helm = helm
         self.pid = running.pid
         self.path = running.path

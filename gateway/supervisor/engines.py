@@ -17,24 +17,35 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.load import Config
-from gateway.isolation import Process, Recipe
-from gateway.isolation.wire import Frames, Malformed, pack
-from gateway.supervisor.client import End, Hopeless, Over, Refused, Reload, Running, Said, Start, Wish, read_wish
+from gateway.isolation import EngineProcess, ProcessSpec
+from gateway.isolation.wire import Frames, MalformedFrame, pack
+from gateway.supervisor.client import (
+    Command,
+    LogLine,
+    NoEngineLoads,
+    ProcessStarted,
+    ProcessStopped,
+    Reload,
+    StartFailed,
+    StartProcess,
+    StopProcess,
+    read_command,
+)
 
 _PIECE = 2**16
 _LINES = 1_000
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
-class Hosts:
+class EngineProcesses:
     """Runs processes for one worker after another, each by its recipe; what they say goes to the worker's log."""
 
     def __init__(self, on_hopeless: Callable[[], None]) -> None:
         self._on_hopeless = on_hopeless
-        self._processes: dict[str, tuple[Recipe, Process]] = {}
+        self._processes: dict[str, tuple[ProcessSpec, EngineProcess]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._worker: asyncio.StreamWriter | None = None
-        self._backlog: deque[Said] = deque(maxlen=_LINES)
+        self._backlog: deque[LogLine] = deque(maxlen=_LINES)
         self._reload: Reload | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._folder = tempfile.mkdtemp(prefix="llm-gateway-")
@@ -53,7 +64,7 @@ class Hosts:
         for line in self._backlog:
             print(f"llm-gateway: {line.text}", file=sys.stderr)
 
-    def prepare(self, recipes: Iterable[Recipe]) -> None:
+    def prepare(self, recipes: Iterable[ProcessSpec]) -> None:
         """Start processes that the worker will ask for, while it starts itself."""
         for recipe in recipes:
             self._begin(self._prepare(recipe))
@@ -70,7 +81,7 @@ class Hosts:
     def say(self, message: "loguru.Message") -> None:
         """Put a line into the worker's log, or keep it until there is one."""
         record = message.record
-        said = Said(
+        said = LogLine(
             record["level"].name, record["message"], {key: str(value) for key, value in record["extra"].items()}
         )
         if self._worker is None:
@@ -92,38 +103,38 @@ class Hosts:
         try:
             while piece := await reader.read(_PIECE):
                 for body in frames.feed(piece):
-                    self._take(read_wish(body))
-        except (OSError, Malformed, msgspec.MsgspecError):
+                    self._take(read_command(body))
+        except (OSError, MalformedFrame, msgspec.MsgspecError):
             pass
         finally:
             if self._worker is writer:
                 self._worker = None
             writer.close()
 
-    def _take(self, wish: Wish) -> None:
+    def _take(self, wish: Command) -> None:
         match wish:
-            case Start(call, recipe):
+            case StartProcess(call, recipe):
                 self._begin(self._answer_start(call, recipe))
-            case End():
+            case StopProcess():
                 self._begin(self._answer_end(wish))
-            case Hopeless():
+            case NoEngineLoads():
                 self._on_hopeless()
 
-    async def _prepare(self, recipe: Recipe) -> None:
+    async def _prepare(self, recipe: ProcessSpec) -> None:
         try:
             await self._start(recipe)
         except OSError:
             return  # the worker will ask, and be told
 
-    async def _answer_start(self, call: int, recipe: Recipe) -> None:
+    async def _answer_start(self, call: int, recipe: ProcessSpec) -> None:
         try:
             process = await self._start(recipe)
         except OSError as error:
-            self._send(Refused(call, str(error)))
+            self._send(StartFailed(call, str(error)))
         else:
-            self._send(Running(call, process.pid, process.path))
+            self._send(ProcessStarted(call, process.pid, process.path))
 
-    async def _start(self, recipe: Recipe) -> Process:
+    async def _start(self, recipe: ProcessSpec) -> EngineProcess:
         async with self._locks[recipe.name]:
             known, process = self._processes.get(recipe.name, (None, None))
             if process is not None:
@@ -131,24 +142,24 @@ class Hosts:
                     return process
                 del self._processes[recipe.name]
                 await process.kill()
-            process = await Process.start(recipe)
+            process = await EngineProcess.start(recipe)
             self._processes[recipe.name] = recipe, process
             return process
 
-    async def _answer_end(self, wish: End) -> None:
+    async def _answer_end(self, wish: StopProcess) -> None:
         found = next((item for item in self._processes.items() if item[1][1].pid == wish.pid), None)
         if found is None:
-            self._send(Over(wish.call, "is gone"))
+            self._send(ProcessStopped(wish.call, "is gone"))
             return
         name, (_, process) = found
         if wish.how == "dump":
             await process.dump()
-            self._send(Over(wish.call, ""))
+            self._send(ProcessStopped(wish.call, ""))
             return
         del self._processes[name]
         if wish.how == "leave":
             await process.leave()
-        self._send(Over(wish.call, await process.kill()))
+        self._send(ProcessStopped(wish.call, await process.kill()))
 
     def _send(self, word: Struct) -> None:
         if self._worker is not None:

@@ -16,8 +16,8 @@ from loguru import logger
 
 from gateway import __version__
 from gateway.config.load import Config, ConfigError, ServerSettings, command, hand_over
-from gateway.supervisor.engines import Hosts
-from gateway.supervisor.recipe import recipe
+from gateway.supervisor.engines import EngineProcesses
+from gateway.supervisor.recipe import spec_of
 
 NO_ENGINE = 3
 
@@ -43,7 +43,7 @@ class Supervisor:
         self._config = config
         self._address = address
         self._reread = reread
-        self._hosts = Hosts(self._fail)
+        self._hosts = EngineProcesses(self._fail)
         self._server: asyncio.subprocess.Process | None = None
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._ended: float | None = None
@@ -60,7 +60,9 @@ class Supervisor:
         async with self._hosts as hosts:
             hand_over(self._config, address=self._address, control=hosts.path)
             if self._ended is None:
-                hosts.prepare(found for name, engine in self._config.engines.items() if (found := recipe(name, engine)))
+                hosts.prepare(
+                    found for name, engine in self._config.engines.items() if (found := spec_of(name, engine))
+                )
             while self._ended is None:
                 await self._run_server()
         return self._code

@@ -11,15 +11,15 @@ from gateway.config.load import TelemetrySettings
 from gateway.engine import GenerateRequest, ModelCard
 from gateway.telemetry import logs
 from gateway.telemetry.context import Outcome, RequestRecord, current_record, request_id
-from gateway.telemetry.generation import Generation
-from gateway.telemetry.log_writer import Lines
+from gateway.telemetry.generation import GenerationTelemetry
+from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.middleware import ROUTINE, TelemetryMiddleware
 from gateway.telemetry.tracing import Tracing, otlp_exporter, resource
 
 __all__ = [
     "ROUTINE",
-    "Generation",
+    "GenerationTelemetry",
     "Metrics",
     "Outcome",
     "RequestRecord",
@@ -33,7 +33,7 @@ __all__ = [
 class Telemetry:
     """Everything that watches; one for a process, made in the process that serves, for its threads are its own."""
 
-    def __init__(self, settings: TelemetrySettings, lines: Lines, exporter: SpanExporter | None) -> None:
+    def __init__(self, settings: TelemetrySettings, lines: LogWriter, exporter: SpanExporter | None) -> None:
         sender = resource(settings)
         self._lines = lines
         self.tracing = Tracing(exporter, sender)
@@ -53,9 +53,9 @@ class Telemetry:
         """Wrap the app, so that each HTTP request is seen."""
         return TelemetryMiddleware(app, self.tracing, self.metrics)
 
-    def generation(self, request: GenerateRequest, card: ModelCard, engine: str) -> Generation:
+    def generation(self, request: GenerateRequest, card: ModelCard, engine: str) -> GenerationTelemetry:
         """Watch a generation; enter it before the engine is asked."""
-        return Generation(self.tracing, self.metrics, request, card, engine)
+        return GenerationTelemetry(self.tracing, self.metrics, request, card, engine)
 
     def _dropped(self) -> Mapping[str, int]:
         return {"logs": self._lines.dropped, "spans": self.tracing.dropped}

@@ -33,7 +33,7 @@ _WRITTEN = (Delta, ToolDelta)
 _MADE = frozenset({"", "miss"})
 
 
-class Generation:
+class GenerationTelemetry:
     """Watches one generation from request to end: enter it, show it each event, leave it however the generation ends.
 
     The span is never attached and its phases are written when it ends, so an abort at any point leaves nothing open.

@@ -12,7 +12,7 @@ _BATCH = 256
 _GATHER_SECONDS = 0.02
 
 
-class Lines:
+class LogWriter:
     """A file descriptor with a bounded queue before it; what does not fit, or cannot be written, is counted.
 
     It writes to the descriptor itself: a thread stuck in a buffered stream would take the interpreter's exit along.

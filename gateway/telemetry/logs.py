@@ -21,7 +21,7 @@ from loguru import logger
 
 from gateway.config.load import TelemetrySettings
 from gateway.telemetry.context import current_record, request_id
-from gateway.telemetry.log_writer import Lines
+from gateway.telemetry.log_writer import LogWriter
 
 Scalar = str | int | float | bool
 
@@ -37,9 +37,9 @@ _SECRET = re.compile(rf"\b({'|'.join(_STARTS)})[A-Za-z0-9_-]{{8,}}")
 _REPEAT_SECONDS = 60.0
 
 
-def configure(settings: TelemetrySettings, fd: int = _STDOUT) -> Lines:
+def configure(settings: TelemetrySettings, fd: int = _STDOUT) -> LogWriter:
     """Send every log of this process to `fd`; call it in the process that logs, for the writer's thread is its own."""
-    lines = Lines(fd)
+    lines = LogWriter(fd)
     logger.remove()
     logger.add(
         _Sink(lines, _renderer(settings.log_format, is_terminal=os.isatty(fd))),
@@ -67,7 +67,7 @@ def capture() -> None:
 class _Sink:
     """Renders a record where it happens, for the context is there, and leaves the writing to `lines`."""
 
-    def __init__(self, lines: Lines, render: "Callable[[loguru.Record], str]") -> None:
+    def __init__(self, lines: LogWriter, render: "Callable[[loguru.Record], str]") -> None:
         self._lines = lines
         self._render = render
 

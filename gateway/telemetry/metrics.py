@@ -36,7 +36,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._distributions: list[Distribution] = []
-        reader = _Reader(self._registry, resource, self._distributions)
+        reader = _InstrumentReader(self._registry, resource, self._distributions)
         provider = MeterProvider([reader], resource, shutdown_on_exit=False)
         self._meter = provider.get_meter(_SCOPE, schema_url=semconv.SCHEMA_URL)
         self._dropped = dropped
@@ -171,7 +171,7 @@ class Metrics:
         return [Observation(number, {"signal": signal}) for signal, number in self._dropped().items()]
 
 
-class _Reader(PrometheusMetricReader):
+class _InstrumentReader(PrometheusMetricReader):
     """The exporter's reader, which also gets the distributions: the SDK has no instrument that is asked for them."""
 
     def __init__(self, registry: CollectorRegistry, resource: Resource, distributions: Sequence[Distribution]) -> None:

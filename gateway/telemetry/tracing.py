@@ -75,7 +75,7 @@ class Tracing:
             loop.call_soon_threadsafe(stopped.set)
 
 
-class _Counted(SpanExporter):
+class _CountedExporter(SpanExporter):
     """Counts what the exporter took and what it could not deliver."""
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -101,7 +101,7 @@ class _Spans(BatchSpanProcessor):
     """The SDK's batches, but a full queue counts what it refuses; each number is written by one thread only."""
 
     def __init__(self, exporter: SpanExporter) -> None:
-        self._counted = _Counted(exporter)
+        self._counted = _CountedExporter(exporter)
         self._queued = 0
         self._refused = 0
         super().__init__(self._counted, max_queue_size=_QUEUE)

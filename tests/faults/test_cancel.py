@@ -60,12 +60,12 @@ async def house() -> AsyncGenerator:
 
 def leftovers(hosting: Hosting, inference: Inference) -> dict[str, int]:
     """Count all that a request may hold."""
-    seat = hosting.seats[0]
+    seat = hosting.engines[0]
     found = {
         "leases": len(seat.running),
         "busy": int(not seat.idle.is_set()),
         "engine": 1 - seat.engine._places._value,
-        "visits": len(inference.visits._visits),
+        "visits": len(inference.in_flight._visits),
         "quota": sum(len(account.running) for account in inference._limiter._local._accounts.values()),
     }
     for door in inference._admission.doors.values():

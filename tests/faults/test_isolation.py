@@ -25,13 +25,13 @@ from gateway.engine import (
     Unavailable,
     collect,
 )
-from gateway.isolation import Care, Isolated
-from gateway.isolation.launch import scrubbed
+from gateway.isolation import IsolatedEngine, RestartPolicy
+from gateway.isolation.launch import scrubbed_environment
 from gateway.testing.script import Fault
 from tests.support.border import isolated, recipe, scripted
 
 WHOLE = "Once upon a time."
-HASTY = Care(hang=1.0, beat=0.05, delay=0.01, leave=2.0)
+HASTY = RestartPolicy(hang=1.0, beat=0.05, delay=0.01, leave=2.0)
 PATIENCE = 20.0
 PLUGINS = {
     "exits": "import os\nos._exit(3)",
@@ -74,7 +74,7 @@ def faulty(tmp_path):
 
     def make(name, care):
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return Isolated(recipe(name, scrubbed(environment, is_offline=True), care))
+        return IsolatedEngine(recipe(name, scrubbed_environment(environment, is_offline=True), care))
 
     return make
 
@@ -200,8 +200,10 @@ def test_nothing_outlives_a_parent_that_was_killed():
 
 async def test_the_process_knows_no_secret_and_leaves_no_core():
     secrets = {"HF_TOKEN": "canary", "LLM_GATEWAY_HANDOVER": "canary", "AWS_SECRET_ACCESS_KEY": "canary"}
-    environment = scrubbed({**os.environ, **secrets, "HTTPS_PROXY": "http://u:canary@proxy"}, is_offline=True)
-    async with Isolated(recipe("scripted", environment, HASTY)) as engine:
+    environment = scrubbed_environment(
+        {**os.environ, **secrets, "HTTPS_PROXY": "http://u:canary@proxy"}, is_offline=True
+    )
+    async with IsolatedEngine(recipe("scripted", environment, HASTY)) as engine:
         own = Path("/proc", str(engine.pid))
         told = (own / "environ").read_bytes()
         assert b"canary" not in told + (own / "cmdline").read_bytes()
@@ -263,7 +265,7 @@ async def test_a_request_waits_for_the_next_process_no_longer_than_it_may():
 
 
 async def test_a_process_that_dies_over_and_over_is_given_up(faulty, lines):
-    engine = faulty("exits", Care(delay=0.01, deaths=4))
+    engine = faulty("exits", RestartPolicy(delay=0.01, deaths=4))
     with pytest.raises(LoadFailed, match="died 4 times in a row; the last exited with status 3"):
         await engine.__aenter__()
     assert (await engine.status()).health is Health.FAILED
@@ -294,7 +296,7 @@ async def test_a_load_that_cannot_succeed_says_why_and_is_not_tried_again():
 
 async def test_a_load_takes_no_longer_than_it_may(faulty):
     with pytest.raises(LoadFailed, match=r"did not load within 0\.5 s"):
-        await faulty("hangs", Care(load=0.5, leave=0.2)).__aenter__()
+        await faulty("hangs", RestartPolicy(load=0.5, leave=0.2)).__aenter__()
 
 
 async def test_a_load_that_is_given_up_leaves_no_process():
@@ -316,7 +318,7 @@ async def test_what_a_plugin_prints_becomes_a_line_of_the_log(faulty, lines):
 
 
 async def test_leaving_ends_a_process_that_does_not_listen():
-    engine = await isolated(care=Care(leave=0.3)).__aenter__()
+    engine = await isolated(care=RestartPolicy(leave=0.3)).__aenter__()
     pid = engine.pid
     os.kill(pid, signal.SIGSTOP)
     async with asyncio.timeout(PATIENCE):
@@ -325,7 +327,7 @@ async def test_leaving_ends_a_process_that_does_not_listen():
 
 
 async def test_an_engine_that_says_it_has_failed_is_replaced():
-    engine = isolated(care=Care(beat=0.02, hang=1.0, delay=0.01, deaths=3), health="failed")
+    engine = isolated(care=RestartPolicy(beat=0.02, hang=1.0, delay=0.01, deaths=3), health="failed")
     async with engine:
         await until(lambda: engine._health is Health.FAILED)
         assert engine.restarts == {"failed": 2}

@@ -23,7 +23,7 @@ import psutil
 from msgspec import Struct
 
 from gateway.cli.bench.client import Client
-from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.plan import LoadLevel, Plan
 from gateway.cli.bench.prompts import Prompts
 from gateway.cli.bench.report import LevelReport
 from gateway.cli.bench.sample import Sample
@@ -58,7 +58,7 @@ class Options(Struct):
 
     def plan(self, url: str = "", **changes) -> Plan:
         """Plan the sweep over the clients."""
-        levels = tuple(Level(clients=number, requests=4 * number, seconds=self.seconds) for number in self.clients)
+        levels = tuple(LoadLevel(clients=number, requests=4 * number, seconds=self.seconds) for number in self.clients)
         plan = Plan(url=url, levels=levels, api="native", prompt_words=WORDS, output_tokens=TOKENS, seed=self.seed)
         return msgspec.structs.replace(plan, **changes)
 
@@ -136,7 +136,7 @@ def measure_service(options: Options) -> ServiceFound:
         plan = options.plan(service.url)
         levels = asyncio.run(sweep_http(plan))
         most = max(options.clients)
-        at_once = (Level(clients=most, requests=most, seconds=options.seconds),)
+        at_once = (LoadLevel(clients=most, requests=most, seconds=options.seconds),)
         burst = asyncio.run(sweep_http(options.plan(service.url, levels=at_once, seed=options.seed + 2)))[0]
         first, second = asyncio.run(measure_prefix(options.plan(service.url), options.seed + 3))
         peak = worker.memory_info().rss
@@ -167,7 +167,7 @@ def measure_transport(options: Options) -> float:
     """Say the processor seconds that the worker takes for a token of a stream, the echo engine's own included."""
     settings = json.dumps({"places": STREAMS, "delay": 0.02})
     with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=settings) as service:
-        level = Level(clients=STREAMS, requests=4 * STREAMS)
+        level = LoadLevel(clients=STREAMS, requests=4 * STREAMS)
         worker = psutil.Process(service.process.pid).children()[0]
         plan = options.plan(service.url, levels=(level,), warmup=STREAMS)
         asyncio.run(sweep_http(plan))

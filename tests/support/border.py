@@ -9,20 +9,26 @@ from pathlib import Path
 import msgspec
 
 from gateway.engine import Completion, Engine, GenerateRequest, Sampling, load
-from gateway.isolation import Care, Isolated, Recipe, RemoteEngine, scrubbed
+from gateway.isolation import IsolatedEngine, ProcessSpec, RemoteEngine, RestartPolicy, scrubbed_environment
 from gateway.isolation.server import EngineServer
 from gateway.testing.script import Script
 
 
-def isolated(plugin: str = "scripted", care: Care | None = None, **settings: object) -> Isolated:
+def isolated(plugin: str = "scripted", care: RestartPolicy | None = None, **settings: object) -> IsolatedEngine:
     """Make an engine for a process of its own, not entered yet."""
     own = msgspec.convert(settings, load(plugin).settings)
-    return Isolated(recipe(plugin, scrubbed(os.environ, is_offline=True), care, msgspec.msgpack.encode(own)))
+    return IsolatedEngine(
+        recipe(plugin, scrubbed_environment(os.environ, is_offline=True), care, msgspec.msgpack.encode(own))
+    )
 
 
-def recipe(plugin: str, environment: dict[str, str], care: Care | None = None, settings: bytes = b"\x80") -> Recipe:
+def recipe(
+    plugin: str, environment: dict[str, str], care: RestartPolicy | None = None, settings: bytes = b"\x80"
+) -> ProcessSpec:
     """Write the recipe of an engine's process."""
-    return Recipe(name=plugin, plugin=plugin, settings=settings, environment=environment, care=care or Care())
+    return ProcessSpec(
+        name=plugin, plugin=plugin, settings=settings, environment=environment, care=care or RestartPolicy()
+    )
 
 
 def scripted(number: int = 0, seconds: float | None = None, **script: object) -> GenerateRequest:

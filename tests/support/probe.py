@@ -19,7 +19,7 @@ class ProbeController(Controller):
         """Count what a request could leave behind."""
         return {
             "pid": os.getpid(),
-            "running": sum(len(seat.running) for seat in hosting.seats),
+            "running": sum(len(seat.running) for seat in hosting.engines),
             "tasks": len(asyncio.all_tasks()),
             # The default executor's threads stay, and are few.
             "threads": sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate()),

@@ -6,11 +6,11 @@ from contextlib import aclosing
 import pytest
 from msgspec import structs
 
-from gateway.admission import Admission, QueueTimeout, Standing
+from gateway.admission import Admission, QueuePosition, QueueTimeout
 from gateway.auth import ANONYMOUS, Caller, Scope
-from gateway.cache import Wish
+from gateway.cache import CachePolicy
 from gateway.config.load import Config, EngineSettings, TelemetrySettings
-from gateway.config.snapshot import Live, Rules
+from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import (
     Completion,
     DeadlineExceeded,
@@ -22,7 +22,7 @@ from gateway.engine import (
     Unsupported,
     collect,
 )
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 from gateway.hosting.hosting import Hosting
 from gateway.inflight import Cancelled
 from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
@@ -36,10 +36,10 @@ class House:
     def __init__(self, hosting, telemetry):
         self.hosting = hosting
         self.admission = Admission()
-        self.inference = Inference(hosting, self.admission, Limiter(), telemetry, Live(Rules.of(Config())))
+        self.inference = Inference(hosting, self.admission, Limiter(), telemetry, CurrentConfig(Snapshot.of(Config())))
 
     def generate(self, asked, caller=ANONYMOUS, **times):
-        return self.inference.generate(self.inference.admit(asked, caller, Times(**times) if times else None))
+        return self.inference.generate(self.inference.admit(asked, caller, Timeouts(**times) if times else None))
 
     def tell(self, asked, caller=ANONYMOUS):
         return self.inference.generate_told(self.inference.admit(asked, caller))
@@ -98,7 +98,7 @@ async def test_who_wants_to_know_is_told_its_place_in_the_line(inference):
     async with aclosing(inference.generate(request(model="slow"))) as holder:
         await anext(holder)
         async with aclosing(inference.tell(request(model="slow", name="s"))) as waiting:
-            assert (await anext(waiting)) == Standing(1, None)
+            assert (await anext(waiting)) == QueuePosition(1, None)
             await holder.aclose()
             assert type(await anext(waiting)) is Started
     assert inference.admission.doors["slow"].running == 0
@@ -111,7 +111,7 @@ async def test_who_leaves_the_line_leaves_nothing_behind(inference):
             await anext(waiting)
             assert inference.admission.doors["slow"].waiting == 1
         assert inference.admission.doors["slow"].waiting == 0
-        assert [visit.request.id for visit in inference.inference.visits.seen_by(ANONYMOUS)] == ["r"]
+        assert [visit.request.id for visit in inference.inference.in_flight.seen_by(ANONYMOUS)] == ["r"]
 
 
 SHOP = Caller(id="k1", name="shop", scopes=frozenset({Scope.INFER}), quota=Quota(tokens_per_minute=30, concurrent=1))
@@ -143,7 +143,7 @@ async def test_a_model_of_others_does_not_exist(inference):
 async def test_requests_are_their_owners_to_see_and_to_end(inference):
     async with aclosing(inference.generate(request(model="slow", max_tokens=1), SHOP)) as running:
         await anext(running)
-        visits = inference.inference.visits
+        visits = inference.inference.in_flight
         assert visits.seen_by(OTHER) == []
         assert not visits.cancel("r", OTHER)
         assert [visit.phase for visit in visits.seen_by(SHOP)] == ["decode"]
@@ -154,7 +154,7 @@ async def test_requests_are_their_owners_to_see_and_to_end(inference):
 
 
 async def test_closing_the_stream_gives_the_lease_back(inference):
-    seat = inference.hosting.seats[1]
+    seat = inference.hosting.engines[1]
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
         assert len(seat.running) == 1
@@ -166,14 +166,14 @@ async def test_closing_the_stream_gives_the_lease_back(inference):
 async def test_an_engine_is_asked_by_its_own_name(inference):
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
-        assert [len(seat.running) for seat in inference.hosting.seats] == [0, 1]
+        assert [len(seat.running) for seat in inference.hosting.engines] == [0, 1]
 
 
 async def test_each_caller_has_a_prefix_cache_of_its_own(inference):
     asked = []
-    engine = inference.hosting.seats[0].engine
+    engine = inference.hosting.engines[0].engine
     generate = engine.generate
-    inference.hosting.seats[0].engine.generate = lambda request: asked.append(request.salt) or generate(request)
+    inference.hosting.engines[0].engine.generate = lambda request: asked.append(request.salt) or generate(request)
     third = structs.replace(SHOP, id="k3", quota=Quota())
     for salt in ("", "own"):
         for caller in (ANONYMOUS, OTHER, third, OTHER):
@@ -211,10 +211,10 @@ class Counting:
 
 @pytest.fixture
 def engine(inference):
-    return Counting(inference.hosting.seats[0])
+    return Counting(inference.hosting.engines[0])
 
 
-def cache_of(inference, asked, caller=ANONYMOUS, wish=Wish.ANY):
+def cache_of(inference, asked, caller=ANONYMOUS, wish=CachePolicy.ANY):
     visit = inference.inference.admit(asked, caller, None, wish)
     return visit, collect(inference.inference.generate(visit))
 
@@ -261,7 +261,12 @@ async def test_two_keys_never_share(inference, engine):
 
 
 async def test_who_wants_no_cache_gets_none(inference, engine):
-    for wish, status in ((Wish.NONE, None), (Wish.ANY, "miss"), (Wish.NONE, None), (Wish.FRESH, "miss")):
+    for wish, status in (
+        (CachePolicy.NO_STORE, None),
+        (CachePolicy.ANY, "miss"),
+        (CachePolicy.NO_STORE, None),
+        (CachePolicy.REFRESH, "miss"),
+    ):
         visit, answer = cache_of(inference, request(temperature=0.0), wish=wish)
         await answer
         assert visit.headers.get("x-cache") == status
@@ -338,6 +343,6 @@ async def test_an_answer_that_nobody_waits_for_is_not_made(inference, engine):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await until(lambda: not inference.inference.cache.flights)
-    assert not inference.hosting.seats[0].running
+    assert not inference.hosting.engines[0].running
     engine.may_speak.set()
     assert (await collect(inference.generate(request(temperature=0.0)))).text == "a b c"

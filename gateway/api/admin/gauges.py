@@ -1,14 +1,14 @@
 """The metrics that are read off when somebody looks, not counted: how things stand."""
 
 from gateway.admission import Admission
-from gateway.api.edge import Guard
+from gateway.api.edge import Edge
 from gateway.cache import Cache
 from gateway.hosting.hosting import Hosting
 from gateway.limits import Limiter
 from gateway.telemetry import Metrics
 
 
-def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, guard: Guard) -> None:
+def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, guard: Edge) -> None:
     """Show at each scrape how things stand; called on the thread that renders."""
     doors = admission.doors
     metrics.watch(hosting.loaded, hosting.up)

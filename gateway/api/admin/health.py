@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 
 from gateway import __version__
 from gateway.api.http.access import PUBLIC
-from gateway.api.reference.errors import refusals
+from gateway.api.reference.errors import error_responses
 from gateway.engine import Health, Status
-from gateway.hosting.hosting import Hosting, Seat
+from gateway.hosting.hosting import HostedEngine, Hosting
 from gateway.service import Inference
 from gateway.telemetry import ROUTINE
 
@@ -82,7 +82,7 @@ class HealthController(Controller):
         operation_id="health",
         summary="How the service and its engines are",
         response_description="It can serve.",
-        responses=refusals() | _not_ready(ServiceHealth),
+        responses=error_responses() | _not_ready(ServiceHealth),
     )
     async def health(
         self, hosting: NamedDependency[Hosting], inference: NamedDependency[Inference]
@@ -91,7 +91,7 @@ class HealthController(Controller):
         statuses = await hosting.ask_all()
         engines = [
             _engine_health(seat, status, inference.waiting(seat))
-            for seat, status in zip(hosting.seats, statuses, strict=True)
+            for seat, status in zip(hosting.engines, statuses, strict=True)
         ]
         default = engines[0]
         status = hosting.health
@@ -116,7 +116,7 @@ class HealthController(Controller):
         operation_id="livez",
         summary="Whether the process answers",
         response_description="It does.",
-        responses=refusals(),
+        responses=error_responses(),
     )
     async def livez(self) -> Alive:
         """Say that the process answers, whatever its engines do."""
@@ -127,7 +127,7 @@ class HealthController(Controller):
         operation_id="readyz",
         summary="Whether to send traffic here",
         response_description="Send it.",
-        responses=refusals() | _not_ready(Readiness),
+        responses=error_responses() | _not_ready(Readiness),
     )
     async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Readiness]:
         """Say whether to send traffic here; 503 while starting, failed or draining."""
@@ -135,7 +135,7 @@ class HealthController(Controller):
         return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
 
 
-def _engine_health(seat: Seat, status: Status, waiting: int) -> EngineHealth:
+def _engine_health(seat: HostedEngine, status: Status, waiting: int) -> EngineHealth:
     card = seat.cards[0] if seat.cards else None
     return EngineHealth(
         engine=seat.name,

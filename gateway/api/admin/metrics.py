@@ -16,8 +16,8 @@ from litestar.types.internal_types import PathParameterDefinition
 
 from gateway.api.http.access import METRICS
 from gateway.api.http.problems import Problem
-from gateway.api.reference.errors import KEY, refusals
-from gateway.config.snapshot import Live
+from gateway.api.reference.errors import KEY, error_responses
+from gateway.config.snapshot import CurrentConfig
 from gateway.hosting.hosting import Hosting
 from gateway.telemetry import ROUTINE, Telemetry
 
@@ -50,13 +50,13 @@ class MetricsController(Controller):
         ["/metrics", "/v1/metrics"],
         operation_id=_operation_id,
         summary="Read the metrics",
-        responses=refusals(*KEY, "not_found") | {HTTP_200_OK: _EXPOSITION},
+        responses=error_responses(*KEY, "not_found") | {HTTP_200_OK: _EXPOSITION},
     )
     async def metrics(
         self,
         request: Request[None, None, State],
         telemetry: NamedDependency[Telemetry],
-        live: NamedDependency[Live],
+        live: NamedDependency[CurrentConfig],
         hosting: NamedDependency[Hosting],
     ) -> ASGIApp:
         """Answer in Prometheus' text format; 404 where metrics are turned off."""

@@ -12,8 +12,8 @@ from msgspec import Meta, Struct
 
 from gateway.api.http.access import caller_of
 from gateway.api.http.problems import Problem
-from gateway.api.reference.errors import KEY, refusals
-from gateway.inflight import Visit
+from gateway.api.reference.errors import KEY, error_responses
+from gateway.inflight import InFlightRequest
 from gateway.service import Inference
 
 _ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
@@ -59,11 +59,11 @@ class RequestsController(Controller):
         operation_id="listRequests",
         summary="List what waits and runs",
         response_description="The requests: the caller's own; all of them for an admin.",
-        responses=refusals(*KEY),
+        responses=error_responses(*KEY),
     )
     async def listing(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> RequestList:
         """List the caller's requests that wait or run; an admin sees everybody's."""
-        visits = inference.visits.seen_by(caller_of(request.scope))
+        visits = inference.in_flight.seen_by(caller_of(request.scope))
         return RequestList("list", [_to_object(visit) for visit in visits])
 
     @delete(
@@ -72,19 +72,19 @@ class RequestsController(Controller):
         operation_id="cancelRequest",
         summary="End a request",
         response_description="It is ended; who waits for its answer gets the error `cancelled`.",
-        responses=refusals(*KEY, "not_found"),
+        responses=error_responses(*KEY, "not_found"),
     )
     async def cancel(
         self, request_id: Id, request: Request[None, None, State], inference: NamedDependency[Inference]
     ) -> CancelledRequest:
         """End one of the caller's requests; an admin may end anybody's."""
-        if not inference.visits.cancel(request_id, caller_of(request.scope)):
+        if not inference.in_flight.cancel(request_id, caller_of(request.scope)):
             raise Problem("not_found", "there is no such request of yours; it may be over")
         return CancelledRequest(request_id)
 
 
-def _to_object(visit: Visit) -> LiveRequest:
-    standing, watch = visit.standing, visit.watch
+def _to_object(visit: InFlightRequest) -> LiveRequest:
+    standing, watch = visit.position, visit.telemetry
     return LiveRequest(
         id=visit.request.id,
         model=visit.card.name,

@@ -10,19 +10,19 @@ from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
-from gateway.admission import Standing
+from gateway.admission import QueuePosition
 from gateway.api.anthropic.operation import CountOperation, MessagesOperation, told_refusals
-from gateway.api.anthropic.render import PING, Rendering, to_count, to_error_frame
+from gateway.api.anthropic.render import PING, MessagesRendering, to_count, to_error_frame
 from gateway.api.anthropic.schema import count_decoder, messages_decoder
 from gateway.api.anthropic.translate import reword, to_prompt, to_request
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_payload
-from gateway.api.http.headers import read_head, read_times, wants_updates
+from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.sse import EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY
-from gateway.cache import read_wish
+from gateway.cache import cache_policy
 from gateway.engine import EngineError, GenerateEvent, collect
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 from gateway.service import Inference
 from gateway.telemetry import request_id
 
@@ -46,18 +46,18 @@ class AnthropicController(Controller):
     async def messages(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> ASGIApp:
         """Answer a conversation as Anthropic's API does; whole, or as Server-Sent Events."""
         caller = caller_of(request.scope)
-        body, ignored = (await read_payload(request)).decode(messages_decoder)
+        body, ignored = (await read_body(request)).decode(messages_decoder)
         server = inference.config.server
         headers = name_ignored(ignored, server)
         card = inference.card(body.model, caller)
         try:
             asked = to_request(body, request_id.get(), caller.priority)
             head = read_head(request.scope)
-            wish = read_wish(head.get("cache-control", ""))
-            visit = inference.admit(asked, caller, read_times(head, Times()), wish)
-            rendering = Rendering(card.name, asked.id)
+            wish = cache_policy(head.get("cache-control", ""))
+            visit = inference.admit(asked, caller, read_timeouts(head, Timeouts()), wish)
+            rendering = MessagesRendering(card.name, asked.id)
             if body.stream:
-                events: AsyncGenerator[Standing | GenerateEvent, None] = (
+                events: AsyncGenerator[QueuePosition | GenerateEvent, None] = (
                     inference.generate_told(visit) if wants_updates(head) else inference.generate(visit)
                 )
                 begun = frames(await first_event(request.receive, events), events, rendering.to_frame, _FRAMING)
@@ -81,7 +81,7 @@ class AnthropicController(Controller):
     async def count_tokens(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> ASGIApp:
         """Count the tokens that a model would read of a conversation."""
         caller = caller_of(request.scope)
-        body, ignored = (await read_payload(request)).decode(count_decoder)
+        body, ignored = (await read_body(request)).decode(count_decoder)
         headers = name_ignored(ignored, inference.config.server)
         inference.card(body.model, caller)
         try:
@@ -93,6 +93,6 @@ class AnthropicController(Controller):
         return ASGIResponse(body=to_count(count), media_type="application/json", headers=headers)
 
 
-async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Rendering) -> bytes:
+async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: MessagesRendering) -> bytes:
     async with aclosing(events):
         return rendering.to_reply(await collect(events))

@@ -8,11 +8,11 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Op
 from litestar.openapi.spec.enums import OpenAPIType
 
 from gateway.api.anthropic.events import EVENTS, MessageError, MessageReply, MessageUsage, TextContent, TokenCount
-from gateway.api.anthropic.render import Rendering, error_body, to_status
+from gateway.api.anthropic.render import MessagesRendering, error_body, to_status
 from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.http.problems import Problem
 from gateway.api.reference.errors import ANYWHERE, example
-from gateway.api.reference.operation import HEADERS, Asked, describe_body
+from gateway.api.reference.operation import HEADERS, BodyDoc, describe_body
 from gateway.engine import Delta, Finished, FinishReason, Started, Usage
 
 _MODEL = "smollm2-135m-instruct"
@@ -69,7 +69,7 @@ def _example(code: str) -> MessageError:
 
 
 def _streamed() -> str:
-    rendering = Rendering(_MODEL, _ID)
+    rendering = MessagesRendering(_MODEL, _ID)
     events = (Started(5), Delta("Paris"), Delta("."), Finished(FinishReason.STOP, Usage(5, 3)))
     return b"".join(rendering.to_frame(event) for event in events).decode()
 
@@ -80,7 +80,7 @@ class MessagesOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        describe_body(self, Asked(MessagesBody, ASKED))
+        describe_body(self, BodyDoc(MessagesBody, ASKED))
         self.responses = (self.responses or {}) | {"200": _answered()}
 
 
@@ -90,7 +90,7 @@ class CountOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        describe_body(self, Asked(CountBody, COUNTED))
+        describe_body(self, BodyDoc(CountBody, COUNTED))
         media = OpenAPIMediaType(
             schema=Reference("#/components/schemas/TokenCount"),
             examples={"count": Example(summary="count", value=TokenCount(12))},

@@ -71,7 +71,7 @@ _OVERLOADED = 529
 _OVERLOADS = frozenset({"overloaded", "memory_pressure", "queue_timeout"})
 
 
-class Rendering:
+class MessagesRendering:
     """Renders one answer. A stream is made of blocks, one open at a time: of thought, of text, one for each call."""
 
     def __init__(self, model: str, request_id: str) -> None:

@@ -10,8 +10,8 @@ from litestar.types import ASGIApp, Receive, Send
 from litestar.types import Scope as AnyScope
 
 from gateway.api.http.problems import Problem
-from gateway.auth import ANONYMOUS, Caller, Refusal, Scope, Tries
-from gateway.config.snapshot import Live
+from gateway.auth import ANONYMOUS, Caller, FailureThrottle, Refusal, Scope
+from gateway.config.snapshot import CurrentConfig
 from gateway.telemetry import current_record
 
 _IN_URL = re.compile(rb"llmg_|(?:^|&)(?:api[_-]?key|access_token)=", re.IGNORECASE)
@@ -38,13 +38,13 @@ class Access:
 
     def __init__(
         self,
-        live: Live,
+        live: CurrentConfig,
         count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._live = live
         self._count = count
-        self._tries = Tries(clock)
+        self._tries = FailureThrottle(clock)
 
     def guard(self, app: ASGIApp) -> ASGIApp:
         """Let through to the app of a route who may; what a route does not say of itself needs a key for models.

@@ -29,7 +29,7 @@ _OTHER = bytes(set(range(256)) - set(b'[]{}"'))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
-class Payload(Struct, frozen=True, eq=False):
+class RequestBody(Struct, frozen=True, eq=False):
     """The bytes of a body that says it is JSON."""
 
     raw: bytes
@@ -56,7 +56,7 @@ class Payload(Struct, frozen=True, eq=False):
         return f"the body is not valid JSON: {reason}"
 
 
-async def read_payload(request: Request[None, None, State]) -> Payload:
+async def read_body(request: Request[None, None, State]) -> RequestBody:
     """Read the body; a body of another type is refused, so that no web page's plain form can post one."""
     media = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
     if media.partition(b";")[0].strip().lower() != b"application/json":
@@ -67,7 +67,7 @@ async def read_payload(request: Request[None, None, State]) -> Payload:
     while has_more and (message := await request.receive())["type"] == "http.request":
         pieces.append(message["body"])
         has_more = message["more_body"]
-    return Payload(b"".join(pieces))
+    return RequestBody(b"".join(pieces))
 
 
 def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:

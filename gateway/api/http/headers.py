@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from litestar.types import Scope
 
 from gateway.engine import InvalidRequest
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 
 _TIMEOUT = "X-Request-Timeout"
 
@@ -20,12 +20,12 @@ def read_head(scope: Scope) -> Mapping[str, str]:
     return head
 
 
-def read_times(headers: Mapping[str, str], times: Times) -> Times:
+def read_timeouts(headers: Mapping[str, str], times: Timeouts) -> Timeouts:
     """Return `times`, which the body gave, with the header in place of its total; raise `InvalidRequest`."""
     text = headers.get(_TIMEOUT.lower())
     if text is None:
         return times
-    return Times(total=_seconds(text), queue=times.queue, first_token=times.first_token)
+    return Timeouts(total=_seconds(text), queue=times.queue, first_token=times.first_token)
 
 
 def wants_updates(headers: Mapping[str, str]) -> bool:

@@ -9,7 +9,7 @@ from litestar.types import Receive, Scope, Send
 from loguru import logger
 from msgspec import Struct
 
-from gateway.admission import Standing
+from gateway.admission import QueuePosition
 from gateway.api.http.problems import Problem, to_problem
 from gateway.engine import EngineError, Finished
 from gateway.telemetry import current_record
@@ -109,7 +109,7 @@ async def frames(
     last = first
     async with aclosing(events):
         try:
-            while isinstance(last, Standing):
+            while isinstance(last, QueuePosition):
                 yield _comment(last)
                 last = await _first(events)
             if frame := to_frame(cast("T", last)):
@@ -128,7 +128,7 @@ async def frames(
                 yield framing.done
 
 
-def _comment(standing: Standing) -> bytes:
+def _comment(standing: QueuePosition) -> bytes:
     eta = "" if standing.eta is None else f" eta={standing.eta:.1f}"
     return f": queue position={standing.position}{eta}\n\n".encode()
 

@@ -14,10 +14,10 @@ from gateway.api.http.access import caller_of
 from gateway.api.native.schema import ModelList, ModelObject
 from gateway.api.openai.controller import name_operation
 from gateway.api.openai.parameters import KINDS, honoured, refused, taken
-from gateway.api.reference.errors import ENGINE, KEY, refusals
+from gateway.api.reference.errors import ENGINE, KEY, error_responses
 from gateway.api.reference.paths import Name, Owner, full_name
 from gateway.engine import ModelCard
-from gateway.hosting.hosting import Seat
+from gateway.hosting.hosting import HostedEngine
 from gateway.service import Inference
 
 _STARTED = int(time.time())
@@ -72,7 +72,7 @@ class ModelController(Controller):
         tags=["models"],
         summary="List the models",
         response_description="The models.",
-        responses=refusals(*KEY),
+        responses=error_responses(*KEY),
     )
     async def list_models(
         self, request: Request[None, None, State], inference: NamedDependency[Inference]
@@ -92,7 +92,7 @@ class ModelController(Controller):
         tags=["models"],
         summary="Show a model",
         response_description="The model.",
-        responses=refusals(*KEY, *ENGINE),
+        responses=error_responses(*KEY, *ENGINE),
     )
     async def show_model(
         self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
@@ -106,7 +106,7 @@ class ModelController(Controller):
         tags=["models"],
         summary="Show what a model honours",
         response_description="The parameters.",
-        responses=refusals(*KEY, *ENGINE),
+        responses=error_responses(*KEY, *ENGINE),
     )
     async def show_capabilities(
         self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
@@ -120,7 +120,7 @@ class ModelController(Controller):
         tags=["health"],
         summary="Show the version",
         response_description="The version.",
-        responses=refusals(*KEY),
+        responses=error_responses(*KEY),
     )
     async def version(self) -> Version:
         """Say which release answers."""
@@ -140,12 +140,14 @@ def to_parameters(card: ModelCard) -> ModelParameters:
     )
 
 
-def _find(request: Request[None, None, State], inference: Inference, owner: str, name: str) -> tuple[Seat, ModelCard]:
+def _find(
+    request: Request[None, None, State], inference: Inference, owner: str, name: str
+) -> tuple[HostedEngine, ModelCard]:
     """Find a model that the caller may use, loaded or not; raise `UnknownModel`."""
-    return inference.routing.look(full_name(owner, name), caller_of(request.scope))
+    return inference.routing.find_any(full_name(owner, name), caller_of(request.scope))
 
 
-def _to_object(inference: Inference, seat: Seat, card: ModelCard) -> ModelObject:
+def _to_object(inference: Inference, seat: HostedEngine, card: ModelCard) -> ModelObject:
     return ModelObject(
         id=card.name,
         created=_STARTED,

@@ -14,20 +14,20 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
-from gateway.admission import Standing
+from gateway.admission import QueuePosition
 from gateway.api.http.access import ADMIN, caller_of
-from gateway.api.http.body import name_ignored, read_payload
-from gateway.api.http.headers import read_head, read_times, wants_updates
+from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.sse import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.native.operation import GenerateOperation
-from gateway.api.native.render import Rendering
+from gateway.api.native.render import GenerateRendering
 from gateway.api.native.schema import GenerateBody, ModelState
 from gateway.api.native.translate import reword, to_request, to_times
-from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, refusals
+from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
 from gateway.api.reference.paths import Name, Owner, full_name
-from gateway.cache import read_wish
+from gateway.cache import cache_policy
 from gateway.engine import EngineError, Fold, GenerateEvent, Started
-from gateway.hosting.hosting import Hosting, Seat
+from gateway.hosting.hosting import HostedEngine, Hosting
 from gateway.service import Inference
 from gateway.telemetry import current_record, request_id
 
@@ -53,7 +53,7 @@ class NativeController(Controller):
         operation_class=GenerateOperation,
         tags=["generate"],
         summary="Go on with a text",
-        responses=refusals(*KEY, *BODY, *ENGINE, *GENERATION),
+        responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION),
     )
     async def generate(
         self,
@@ -62,17 +62,17 @@ class NativeController(Controller):
     ) -> ASGIApp:
         """Go on with a text, or answer a conversation; whole, or as Server-Sent Events."""
         config, caller = inference.config, caller_of(request.scope)
-        wanted, ignored = (await read_payload(request)).decode(_decoder)
+        wanted, ignored = (await read_body(request)).decode(_decoder)
         headers = name_ignored(ignored, config.server)
         card = inference.card(wanted.model, caller)
         try:
             asked = to_request(wanted, card, config.generate, request_id.get(), caller.priority)
             head = read_head(request.scope)
-            times = read_times(head, to_times(wanted))
-            visit = inference.admit(asked, caller, times, read_wish(head.get("cache-control", "")))
-            rendering = Rendering(wanted, card.name, asked.id)
+            times = read_timeouts(head, to_times(wanted))
+            visit = inference.admit(asked, caller, times, cache_policy(head.get("cache-control", "")))
+            rendering = GenerateRendering(wanted, card.name, asked.id)
             if wanted.stream:
-                events: AsyncGenerator[Standing | GenerateEvent, None] = (
+                events: AsyncGenerator[QueuePosition | GenerateEvent, None] = (
                     inference.generate_told(visit) if wants_updates(head) else inference.generate(visit)
                 )
                 first = await first_event(request.receive, events)
@@ -93,7 +93,7 @@ class NativeController(Controller):
         tags=["models"],
         summary="Load a model",
         response_description="The model, ready.",
-        responses=refusals(*KEY, *ENGINE, "load_failed"),
+        responses=error_responses(*KEY, *ENGINE, "load_failed"),
     )
     async def load(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Load a model, by its name, its full id or its engine's name, and answer when it is ready."""
@@ -107,14 +107,14 @@ class NativeController(Controller):
         tags=["models"],
         summary="Unload a model",
         response_description="The model, unloaded.",
-        responses=refusals(*KEY, "model_not_found", "engine_unavailable"),
+        responses=error_responses(*KEY, "model_not_found", "engine_unavailable"),
     )
     async def unload(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""
         return await _change(hosting.unload, hosting, full_name(owner, name))
 
 
-async def _change(change: Callable[[str], Awaitable[Seat]], hosting: Hosting, name: str) -> ModelState:
+async def _change(change: Callable[[str], Awaitable[HostedEngine]], hosting: Hosting, name: str) -> ModelState:
     """Load or unload, and tell telemetry the model, which may be known only afterwards."""
     clock = time.perf_counter()
     try:
@@ -125,7 +125,7 @@ async def _change(change: Callable[[str], Awaitable[Seat]], hosting: Hosting, na
     return ModelState(model, seat.name, seat.health, seat.engine is not None, round(time.perf_counter() - clock, 3))
 
 
-async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: Rendering) -> bytes:
+async def _whole(events: AsyncGenerator[GenerateEvent, None], rendering: GenerateRendering) -> bytes:
     fold = Fold()
     async with aclosing(events):
         async for event in events:

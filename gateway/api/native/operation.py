@@ -14,7 +14,7 @@ from gateway.api.native.schema import (
     Timings,
     UsageBody,
 )
-from gateway.api.reference.operation import Answered, Asked, Streamed, describe
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, describe
 from gateway.engine import FinishReason
 
 _PROMPT = "The capital of France is"
@@ -62,7 +62,10 @@ class GenerateOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        answered = Answered(GenerateReply, ANSWERED)
+        answered = ReplyDoc(GenerateReply, ANSWERED)
         describe(
-            self, Asked(GenerateBody, ASKED), answered, Streamed((TextFrame, LastFrame, ErrorBody), _FRAMES, STREAMED)
+            self,
+            BodyDoc(GenerateBody, ASKED),
+            answered,
+            StreamDoc((TextFrame, LastFrame, ErrorBody), _FRAMES, STREAMED),
         )

@@ -18,7 +18,7 @@ from gateway.engine import Answer, Delta, Finished, GenerateEvent, Started, Usag
 _encode = msgspec.json.Encoder().encode
 
 
-class Rendering:
+class GenerateRendering:
     """Renders one generation; the pieces of a stream joined are the text of the whole answer."""
 
     def __init__(self, body: GenerateBody, model: str, request_id: str) -> None:

@@ -17,7 +17,7 @@ from gateway.engine import (
     Sampling,
     Text,
 )
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 
 # The engine's words for what this dialect calls otherwise.
 _FIELDS = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
@@ -49,9 +49,9 @@ def to_request(
     )
 
 
-def to_times(body: GenerateBody) -> Times:
+def to_times(body: GenerateBody) -> Timeouts:
     """Say what the body says of time."""
-    return Times(total=body.timeout, queue=body.queue_timeout, first_token=body.first_token_timeout)
+    return Timeouts(total=body.timeout, queue=body.queue_timeout, first_token=body.first_token_timeout)
 
 
 def _to_prompt(body: GenerateBody) -> Prompt:

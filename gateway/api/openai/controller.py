@@ -14,10 +14,10 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, Method
 from litestar.types.internal_types import PathParameterDefinition
 
-from gateway.admission import Standing
+from gateway.admission import QueuePosition
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_payload
-from gateway.api.http.headers import read_head, read_times, wants_updates
+from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.sse import EventStream, Pace, first_event, frames, while_connected
 from gateway.api.openai.operation import ChatOperation, CompletionOperation
 from gateway.api.openai.render import Rendering
@@ -26,11 +26,11 @@ from gateway.api.openai.render_text import TextRendering
 from gateway.api.openai.run import Run, to_frame
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, chat_decoder, completion_decoder
 from gateway.api.openai.translate import reword, to_asked
-from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, refusals
-from gateway.cache import read_wish
+from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
+from gateway.cache import cache_policy
 from gateway.engine import EngineError, GenerateEvent, ModelCard
-from gateway.flow.deadline import Times
-from gateway.inflight import Visit
+from gateway.flow.deadline import Timeouts
+from gateway.inflight import InFlightRequest
 from gateway.service import Inference
 from gateway.telemetry import request_id
 
@@ -59,7 +59,7 @@ class OpenAIController(Controller):
         operation_class=ChatOperation,
         tags=["openai"],
         summary="Answer a conversation",
-        responses=refusals(*KEY, *BODY, *ENGINE, *GENERATION),
+        responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION),
     )
     async def chat_completions(self, request: HttpRequest, inference: NamedDependency[Inference]) -> ASGIApp:
         """Answer a conversation as OpenAI's API does; whole, or as Server-Sent Events."""
@@ -72,7 +72,7 @@ class OpenAIController(Controller):
         operation_class=CompletionOperation,
         tags=["openai"],
         summary="Go on with texts",
-        responses=refusals(*KEY, *BODY, *ENGINE, *GENERATION),
+        responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION),
     )
     async def completions(self, request: HttpRequest, inference: NamedDependency[Inference]) -> ASGIApp:
         """Go on with one text or many as OpenAI's API does; whole, or as Server-Sent Events."""
@@ -86,13 +86,15 @@ async def _answer(
     render: Callable[[B, ModelCard, str], Rendering],
 ) -> ASGIApp:
     caller = caller_of(request.scope)
-    body, ignored = (await read_payload(request)).decode(decoder)
+    body, ignored = (await read_body(request)).decode(decoder)
     headers = name_ignored(ignored, inference.config.server)
     card = inference.card(body.model, caller)
     try:
         asked = to_asked(body, card, request_id.get(), caller.priority)
         head = read_head(request.scope)
-        run = Run(inference, caller, asked, read_times(head, Times()), read_wish(head.get("cache-control", "")))
+        run = Run(
+            inference, caller, asked, read_timeouts(head, Timeouts()), cache_policy(head.get("cache-control", ""))
+        )
         rendering = render(body, card, request_id.get())
         if body.stream:
             begun, events = await _begin(
@@ -109,7 +111,7 @@ async def _answer(
 
 async def _begin(
     request: HttpRequest,
-    generate: Callable[[Visit], AsyncGenerator[Standing | GenerateEvent, None]],
+    generate: Callable[[InFlightRequest], AsyncGenerator[QueuePosition | GenerateEvent, None]],
     run: Run,
     rendering: Rendering,
 ) -> tuple[AsyncGenerator[bytes, None], AsyncGenerator[object, None]]:

@@ -20,7 +20,7 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
-from gateway.api.reference.operation import Answered, Asked, Streamed, describe
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, describe
 
 _PROMPT = "The capital of France is"
 _QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -99,8 +99,8 @@ class ChatOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        streamed = Streamed((ChatChunk, ErrorBody), _CHAT_FRAMES, CHAT_STREAMED)
-        describe(self, Asked(ChatCompletionBody, CHAT_ASKED), Answered(ChatReply, CHAT_ANSWERED), streamed)
+        streamed = StreamDoc((ChatChunk, ErrorBody), _CHAT_FRAMES, CHAT_STREAMED)
+        describe(self, BodyDoc(ChatCompletionBody, CHAT_ASKED), ReplyDoc(ChatReply, CHAT_ANSWERED), streamed)
 
 
 @dataclass
@@ -109,5 +109,5 @@ class CompletionOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        streamed = Streamed((CompletionReply, ErrorBody), _TEXT_FRAMES, TEXT_STREAMED)
-        describe(self, Asked(CompletionBody, TEXT_ASKED), Answered(CompletionReply, TEXT_ANSWERED), streamed)
+        streamed = StreamDoc((CompletionReply, ErrorBody), _TEXT_FRAMES, TEXT_STREAMED)
+        describe(self, BodyDoc(CompletionBody, TEXT_ASKED), ReplyDoc(CompletionReply, TEXT_ANSWERED), streamed)

@@ -9,9 +9,9 @@ from msgspec import Struct, structs
 
 from gateway.api.openai.logprobs import mean
 from gateway.api.openai.render import Rendering
-from gateway.api.openai.translate import Asked
+from gateway.api.openai.translate import Prompts
 from gateway.auth import Caller
-from gateway.cache import Wish
+from gateway.cache import CachePolicy
 from gateway.engine import (
     Answer,
     EngineError,
@@ -23,18 +23,18 @@ from gateway.engine import (
     ModelCard,
     Usage,
 )
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 from gateway.flow.fanout import add_up, fan_out
-from gateway.inflight import Visit
+from gateway.inflight import InFlightRequest
 from gateway.service import Inference
 
 # Seconds; what comes later than its time gets this, and so the error that says so.
 _SHORTEST = 0.001
 
-Told = tuple[int, GenerateEvent | EngineError] | Finished
+RunEvent = tuple[int, GenerateEvent | EngineError] | Finished
 
 
-class Found(Struct, frozen=True):
+class PromptAnswers(Struct, frozen=True):
     """The answers to one prompt by their numbers, the errors of those that failed, and what the others used."""
 
     answers: Mapping[int, Answer]
@@ -45,14 +45,16 @@ class Found(Struct, frozen=True):
 class Run:
     """What one body asked, on its way through the engine."""
 
-    def __init__(self, inference: Inference, caller: Caller, asked: Asked, times: Times, wish: Wish = Wish.ANY) -> None:
+    def __init__(
+        self, inference: Inference, caller: Caller, asked: Prompts, times: Timeouts, wish: CachePolicy = CachePolicy.ANY
+    ) -> None:
         self._inference = inference
         self._asked = asked
         self._caller = caller
         self._times = times
         self._wish = wish
         self._began = time.monotonic()
-        self._visits: list[Visit] = []
+        self._visits: list[InFlightRequest] = []
         self._failed: dict[int, EngineError] = {}
 
     @property
@@ -67,7 +69,7 @@ class Run:
             headers["x-failed-choices"] = ",".join(f"{index}={self._failed[index].code}" for index in self._failed)
         return headers
 
-    def admit(self) -> Visit | None:
+    def admit(self) -> InFlightRequest | None:
         """Make the visit of the only request with one answer; `None` where there are more of either."""
         asked = self._asked
         return self._admit(asked.requests[0]) if len(asked.requests) == asked.made == 1 else None
@@ -85,13 +87,13 @@ class Run:
         }
         return rendering.to_reply(answers, _total([each.usage for each in found]))
 
-    async def _find_all(self, card: ModelCard, rendering: Rendering) -> list[Found]:
+    async def _find_all(self, card: ModelCard, rendering: Rendering) -> list[PromptAnswers]:
         asked = self._asked
         if len(asked.requests) == 1:
             return [await self._find(asked.requests[0], rendering)]
         turns = asyncio.Semaphore(max(1, card.places // asked.made))
 
-        async def find(request: GenerateRequest) -> Found:
+        async def find(request: GenerateRequest) -> PromptAnswers:
             async with turns:
                 return await self._find(request, rendering)
 
@@ -102,7 +104,7 @@ class Run:
             raise errors.exceptions[0] from errors
         return [task.result() for task in tasks]
 
-    async def told(self) -> AsyncGenerator[Told, None]:
+    async def told(self) -> AsyncGenerator[RunEvent, None]:
         """Yield the events of all answers, a prompt after the other, each beside its number; last all that was used.
 
         Where an answer failed, its error is raised when the others are finished.
@@ -124,7 +126,7 @@ class Run:
             raise failed
         yield Finished(FinishReason.STOP, _total(usages))
 
-    async def _find(self, request: GenerateRequest, rendering: Rendering) -> Found:
+    async def _find(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
         asked = self._asked
         if asked.made == 1:
             return await self._find_one(request, rendering)
@@ -142,12 +144,12 @@ class Run:
             raise next(iter(failed.values()))
         usage = add_up(answer.finished.usage for answer in answers.values())
         if asked.made == asked.given:
-            return Found(answers, failed, usage)
+            return PromptAnswers(answers, failed, usage)
         best = _best(answers, asked.given)
         lost = list(failed.values())[: asked.given - len(best)]
-        return Found(best, dict(enumerate(lost, start=len(best))), usage)
+        return PromptAnswers(best, dict(enumerate(lost, start=len(best))), usage)
 
-    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> Found:
+    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
         """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
         fold = Fold()
         async with aclosing(self._generate(request)) as events:
@@ -155,18 +157,18 @@ class Run:
                 rendering.note(event)
                 fold.add(event)
         answer = fold.answer()
-        return Found({0: answer}, {}, answer.finished.usage)
+        return PromptAnswers({0: answer}, {}, answer.finished.usage)
 
     def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         return self._inference.generate(self._admit(request))
 
-    def _admit(self, request: GenerateRequest) -> Visit:
+    def _admit(self, request: GenerateRequest) -> InFlightRequest:
         """Make the visit of a request, for the time that is left of all."""
         visit = self._inference.admit(request, self._caller, self._left(), self._wish)
         self._visits.append(visit)
         return visit
 
-    def _left(self) -> Times:
+    def _left(self) -> Timeouts:
         """Say what is left of the time that all may take."""
         gone = time.monotonic() - self._began
         most = self._inference.config.server.request_seconds
@@ -174,7 +176,7 @@ class Run:
         return structs.replace(self._times, total=max(total - gone, _SHORTEST))
 
 
-def to_frame(rendering: Rendering, told: Told) -> bytes:
+def to_frame(rendering: Rendering, told: RunEvent) -> bytes:
     """Encode what a run tells of several answers as SSE frames."""
     if isinstance(told, Finished):
         return rendering.to_last(told.usage)

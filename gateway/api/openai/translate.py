@@ -38,7 +38,7 @@ _PROMPTS = {"prompt", "chat", "completion", "tokens"}
 _TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"
 
 
-class Asked(Struct, frozen=True):
+class Prompts(Struct, frozen=True):
     """What a body asks the engine: a request for each prompt, with `made` answers, of which `given` are given."""
 
     requests: tuple[GenerateRequest, ...]
@@ -46,7 +46,7 @@ class Asked(Struct, frozen=True):
     made: int = 1
 
 
-def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request_id: str, priority: int = 0) -> Asked:
+def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request_id: str, priority: int = 0) -> Prompts:
     """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what nobody here can do."""
     refuse(body)
     _check_stream(body)
@@ -73,7 +73,7 @@ def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request
         structs.replace(first, id=f"{request_id}.{number}", prompt=prompt)
         for number, prompt in enumerate(prompts[1:], start=1)
     )
-    return Asked((first, *others), given, made)
+    return Prompts((first, *others), given, made)
 
 
 def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> None:

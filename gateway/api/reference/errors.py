@@ -67,7 +67,7 @@ _EXAMPLES = {
 }
 
 
-def refusals(*codes: str) -> dict[int, ResponseSpec]:
+def error_responses(*codes: str) -> dict[int, ResponseSpec]:
     """Describe the errors of a route: those of `codes`, and those that any route can answer with."""
     by_status: dict[int, list[str]] = {}
     for code in (*ANYWHERE, *codes):

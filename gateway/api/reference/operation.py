@@ -16,21 +16,21 @@ HEADERS = {
 }
 
 
-class Asked(Struct, frozen=True):
+class BodyDoc(Struct, frozen=True):
     """A body, and examples of it."""
 
     kind: type[Struct]
     examples: Mapping[str, object]
 
 
-class Answered(Struct, frozen=True):
+class ReplyDoc(Struct, frozen=True):
     """A whole answer."""
 
     kind: type[Struct]
     example: Struct
 
 
-class Streamed(Struct, frozen=True):
+class StreamDoc(Struct, frozen=True):
     """A stream: the kinds of its frames, what is to be said of them, and an example."""
 
     kinds: tuple[type[Struct], ...]
@@ -38,23 +38,23 @@ class Streamed(Struct, frozen=True):
     example: tuple[Struct, ...]
 
 
-def describe(operation: Operation, asked: Asked, answered: Answered, streamed: Streamed) -> None:
+def describe(operation: Operation, asked: BodyDoc, answered: ReplyDoc, streamed: StreamDoc) -> None:
     """Fill in what Litestar left open: the body, and its answer whole and streamed."""
     describe_body(operation, asked)
     operation.responses = (operation.responses or {}) | {"200": _answered(answered, streamed)}
 
 
-def describe_body(operation: Operation, asked: Asked) -> None:
+def describe_body(operation: Operation, asked: BodyDoc) -> None:
     """Fill in the body."""
     operation.request_body = RequestBody(required=True, content={"application/json": _asked(asked)})
 
 
-def _asked(asked: Asked) -> OpenAPIMediaType:
+def _asked(asked: BodyDoc) -> OpenAPIMediaType:
     examples = {name: Example(summary=name, value=value) for name, value in asked.examples.items()}
     return OpenAPIMediaType(schema=_reference(asked.kind), examples=dict(examples))
 
 
-def _answered(answered: Answered, streamed: Streamed) -> OpenAPIResponse:
+def _answered(answered: ReplyDoc, streamed: StreamDoc) -> OpenAPIResponse:
     whole, stream = (
         Example(summary="whole", value=answered.example),
         Example(summary="stream", value=_written(streamed)),
@@ -69,7 +69,7 @@ def _answered(answered: Answered, streamed: Streamed) -> OpenAPIResponse:
     )
 
 
-def _frames(streamed: Streamed) -> Schema:
+def _frames(streamed: StreamDoc) -> Schema:
     return Schema(
         title="Frames",
         type=OpenAPIType.STRING,
@@ -79,7 +79,7 @@ def _frames(streamed: Streamed) -> Schema:
     )
 
 
-def _written(streamed: Streamed) -> str:
+def _written(streamed: StreamDoc) -> str:
     frames = [b"data: " + msgspec.json.encode(frame) + b"\n\n" for frame in streamed.example]
     return b"".join([*frames, DONE]).decode()
 

@@ -11,12 +11,12 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import Struct
 
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_payload
+from gateway.api.http.body import name_ignored, read_body
 from gateway.api.openai.controller import HttpRequest, name_operation
 from gateway.api.openai.conversation import to_chat
 from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.schema import ChatCompletionBody
-from gateway.api.reference.errors import BODY, ENGINE, KEY, refusals
+from gateway.api.reference.errors import BODY, ENGINE, KEY, error_responses
 from gateway.api.tokens.operation import DetokenizeOperation, TemplateOperation, TokenizeOperation
 from gateway.api.tokens.schema import (
     DetokenizeBody,
@@ -45,7 +45,7 @@ from gateway.engine import (
 from gateway.service import Inference
 
 B = TypeVar("B", TokenizeBody, DetokenizeBody, TemplateBody)
-_REFUSALS = refusals(
+_REFUSALS = error_responses(
     *KEY,
     *BODY,
     *ENGINE,
@@ -139,7 +139,7 @@ class TokenController(Controller):
 async def _read(
     request: HttpRequest, inference: Inference, decoder: msgspec.json.Decoder[B]
 ) -> tuple[Caller, B, dict[str, str]]:
-    body, ignored = (await read_payload(request)).decode(decoder)
+    body, ignored = (await read_body(request)).decode(decoder)
     return caller_of(request.scope), body, name_ignored(ignored, inference.config.server)
 
 

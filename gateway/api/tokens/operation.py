@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from litestar.openapi.spec import Operation
 
-from gateway.api.reference.operation import Asked, describe_body
+from gateway.api.reference.operation import BodyDoc, describe_body
 from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
 
 _TEXT = "The capital of France is"
@@ -23,7 +23,7 @@ class TokenizeOperation(Operation):
             "content": {"content": _TEXT, "with_pieces": True},
             "conversation": {"messages": _QUESTION},
         }
-        describe_body(self, Asked(TokenizeBody, examples))
+        describe_body(self, BodyDoc(TokenizeBody, examples))
 
 
 @dataclass
@@ -32,7 +32,7 @@ class DetokenizeOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        describe_body(self, Asked(DetokenizeBody, {"tokens": {"tokens": _IDS}}))
+        describe_body(self, BodyDoc(DetokenizeBody, {"tokens": {"tokens": _IDS}}))
 
 
 @dataclass
@@ -41,4 +41,4 @@ class TemplateOperation(Operation):
 
     def __post_init__(self) -> None:
         """Fill in what Litestar left open."""
-        describe_body(self, Asked(TemplateBody, {"conversation": {"messages": _QUESTION}}))
+        describe_body(self, BodyDoc(TemplateBody, {"conversation": {"messages": _QUESTION}}))

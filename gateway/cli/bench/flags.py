@@ -4,7 +4,7 @@ import argparse
 import secrets
 from collections.abc import Callable
 
-from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.plan import LoadLevel, Plan
 
 
 class FlagError(Exception):
@@ -67,11 +67,11 @@ def to_plan(options: argparse.Namespace, url: str) -> Plan:
     )
 
 
-def _levels(options: argparse.Namespace) -> tuple[Level, ...]:
+def _levels(options: argparse.Namespace) -> tuple[LoadLevel, ...]:
     ends = {"requests": options.requests, "seconds": options.duration}
     if options.rate:
-        return tuple(Level(rate=rate, arrivals=options.arrivals or "poisson", **ends) for rate in options.rate)
-    return tuple(Level(clients=clients, **ends) for clients in options.concurrency or (1,))
+        return tuple(LoadLevel(rate=rate, arrivals=options.arrivals or "poisson", **ends) for rate in options.rate)
+    return tuple(LoadLevel(clients=clients, **ends) for clients in options.concurrency or (1,))
 
 
 def _list(convert: Callable[[str], float]) -> Callable[[str], list[float]]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 
-from gateway.cli.bench.plan import Level
+from gateway.cli.bench.plan import LoadLevel
 from gateway.cli.bench.sample import Sample
 
 # Sends the request of a number; the time is when it was due, where it has one.
@@ -13,7 +13,7 @@ Ask = Callable[[int, float | None], Awaitable[Sample]]
 See = Callable[[Sample], None]
 
 
-async def offer(level: Level, ask: Ask, numbers: Iterator[int], see: See, seed: int) -> None:
+async def offer(level: LoadLevel, ask: Ask, numbers: Iterator[int], see: See, seed: int) -> None:
     """Offer the level's requests, and show each answer when it is there."""
     if level.rate is not None:
         await _open(level, ask, numbers, see, seed)
@@ -21,7 +21,7 @@ async def offer(level: Level, ask: Ask, numbers: Iterator[int], see: See, seed: 
         await _closed(level, ask, numbers, see)
 
 
-async def _closed(level: Level, ask: Ask, numbers: Iterator[int], see: See) -> None:
+async def _closed(level: LoadLevel, ask: Ask, numbers: Iterator[int], see: See) -> None:
     end = None if level.seconds is None else time.monotonic() + level.seconds
     own = islice(numbers, level.limit)
 
@@ -37,7 +37,7 @@ async def _closed(level: Level, ask: Ask, numbers: Iterator[int], see: See) -> N
             clients.create_task(client())
 
 
-async def _open(level: Level, ask: Ask, numbers: Iterator[int], see: See, seed: int) -> None:
+async def _open(level: LoadLevel, ask: Ask, numbers: Iterator[int], see: See, seed: int) -> None:
     begun = time.monotonic()
 
     async def one(number: int, due: float) -> None:

@@ -14,7 +14,7 @@ _REQUESTS_PER_CLIENT = 4
 _OPEN_SECONDS = 30.0
 
 
-class Level(Struct, frozen=True, kw_only=True):
+class LoadLevel(Struct, frozen=True, kw_only=True):
     """One load: `clients` that each wait for their answer, or arrivals at `rate` a second whatever the answers take.
 
     It begins no request after `requests` of them or after `seconds`, whichever comes first.
@@ -56,7 +56,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """A whole run. `shared_prefix` is the share of a prompt's words that all prompts begin with."""
 
     url: str
-    levels: tuple[Level, ...]
+    levels: tuple[LoadLevel, ...]
     api: Api | None = None
     model: str | None = None
     api_key: str | None = None

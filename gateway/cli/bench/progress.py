@@ -5,7 +5,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway.cli.bench.plan import Level
+from gateway.cli.bench.plan import LoadLevel
 from gateway.cli.bench.sample import Sample
 
 # Drawing takes processor time from what is measured.
@@ -34,7 +34,7 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, level: Level) -> None:
+    def begin(self, level: LoadLevel) -> None:
         """Begin a bar."""
         name = f"{level.name} clients" if level.rate is None else level.name
         self._failed = 0

@@ -7,7 +7,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from gateway.cli.bench.plan import Level
+from gateway.cli.bench.plan import LoadLevel
 from gateway.cli.bench.sample import Sample
 
 
@@ -36,7 +36,7 @@ class LevelReport(Struct, frozen=True, kw_only=True):
     due. `delay` is how late the generator sent it, `client_cpu` the processor seconds that the generator took itself.
     """
 
-    level: Level
+    level: LoadLevel
     requests: int
     failed: int
     errors: dict[str, int]
@@ -93,7 +93,7 @@ class Effort(Struct, frozen=True, kw_only=True):
     interrupted: bool = False
 
 
-def sum_up(level: Level, samples: Sequence[Sample], wanted_tokens: int, effort: Effort) -> LevelReport:
+def sum_up(level: LoadLevel, samples: Sequence[Sample], wanted_tokens: int, effort: Effort) -> LevelReport:
     """Sum up a level's samples."""
     whole = [sample for sample in samples if sample.error is None]
     counted = [sample for sample in whole if sample.output_tokens is not None]

@@ -23,7 +23,7 @@ class TokenUsage(Struct):
     prompt_tokens_details: PromptDetails | None = None
 
 
-class Problem(Struct):
+class ErrorFrame(Struct):
     """What the server says of an error."""
 
     code: str | int | None = None
@@ -38,7 +38,7 @@ class Piece(Struct):
     reasoning: str | None = None
 
 
-class Choice(Struct):
+class ChoiceFrame(Struct):
     """One of the answers; only one is asked for."""
 
     text: str | None = None
@@ -50,21 +50,21 @@ class Frame(Struct):
     """A frame of any dialect: the gateway's own has the text and the reason beside the usage, OpenAI's in a choice."""
 
     text: str | None = None
-    choices: list[Choice] = []
+    choices: list[ChoiceFrame] = []
     finish_reason: str | None = None
     usage: TokenUsage | None = None
-    error: Problem | str | None = None
+    error: ErrorFrame | str | None = None
 
 
-class Refusal(Struct):
+class RefusalBody(Struct):
     """The body of an answer that is none."""
 
-    error: Problem | str | None = None
+    error: ErrorFrame | str | None = None
     code: str | int | None = None
 
 
 _frame = msgspec.json.Decoder(Frame).decode
-_refusal = msgspec.json.Decoder(Refusal).decode
+_refusal = msgspec.json.Decoder(RefusalBody).decode
 
 
 class Transcript:
@@ -125,7 +125,7 @@ def refused(status: int, body: bytes) -> str:
     return str(status) if code is None or str(code) == str(status) else f"{status} {code}"
 
 
-def _speaks(choice: Choice) -> bool:
+def _speaks(choice: ChoiceFrame) -> bool:
     piece = choice.delta
     return bool(choice.text or (piece and (piece.content or piece.reasoning_content or piece.reasoning)))
 
@@ -136,5 +136,5 @@ def _count(usage: TokenUsage, sample: Sample) -> None:
         sample.cached_tokens = usage.prompt_tokens_details.cached_tokens
 
 
-def _code(error: Problem | str) -> str:
+def _code(error: ErrorFrame | str) -> str:
     return "error" if isinstance(error, str) else str(error.code or error.type or "error")

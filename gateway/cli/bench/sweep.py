@@ -7,7 +7,7 @@ from itertools import count
 from typing import Protocol
 
 from gateway.cli.bench.load import Ask, offer
-from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.plan import LoadLevel, Plan
 from gateway.cli.bench.report import Effort, LevelReport, sum_up
 from gateway.cli.bench.sample import Sample
 
@@ -15,7 +15,7 @@ from gateway.cli.bench.sample import Sample
 class Watcher(Protocol):
     """Is shown how a run goes."""
 
-    def begin(self, level: Level) -> None:
+    def begin(self, level: LoadLevel) -> None:
         """Note that a level begins."""
 
     def see(self, sample: Sample) -> None:
@@ -25,7 +25,7 @@ class Watcher(Protocol):
 class Silence:
     """Watches nothing."""
 
-    def begin(self, level: Level) -> None:
+    def begin(self, level: LoadLevel) -> None:
         """Say nothing."""
 
     def see(self, sample: Sample) -> None:
@@ -41,19 +41,21 @@ async def sweep(plan: Plan, ask: Ask, watcher: Watcher) -> AsyncGenerator[LevelR
         except asyncio.CancelledError:
             return
         watcher.begin(level)
-        report = await _measure(level, plan, _Counted(ask), numbers, watcher)
+        report = await _measure(level, plan, _CountedRequests(ask), numbers, watcher)
         yield report
         if report.interrupted:
             return
 
 
-async def _warm_up(level: Level, plan: Plan, ask: Ask, numbers: Iterator[int]) -> None:
-    warm = Level(clients=min(plan.warmup, level.clients or 1), requests=plan.warmup)
+async def _warm_up(level: LoadLevel, plan: Plan, ask: Ask, numbers: Iterator[int]) -> None:
+    warm = LoadLevel(clients=min(plan.warmup, level.clients or 1), requests=plan.warmup)
     if plan.warmup:
         await offer(warm, ask, numbers, lambda _: None, plan.seed)
 
 
-async def _measure(level: Level, plan: Plan, ask: "_Counted", numbers: Iterator[int], watcher: Watcher) -> LevelReport:
+async def _measure(
+    level: LoadLevel, plan: Plan, ask: "_CountedRequests", numbers: Iterator[int], watcher: Watcher
+) -> LevelReport:
     samples: list[Sample] = []
 
     def see(sample: Sample) -> None:
@@ -70,7 +72,7 @@ async def _measure(level: Level, plan: Plan, ask: "_Counted", numbers: Iterator[
     return sum_up(level, samples, plan.output_tokens, effort)
 
 
-class _Counted:
+class _CountedRequests:
     """Asks, and counts how many requests are under way at a time."""
 
     def __init__(self, ask: Ask) -> None:

@@ -7,7 +7,7 @@ from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from gateway.api.anthropic.render import PING, Rendering, to_count, to_error, to_error_frame, to_status
+from gateway.api.anthropic.render import PING, MessagesRendering, to_count, to_error, to_error_frame, to_status
 from gateway.api.http.problems import TABLE, Problem
 from gateway.engine import Delta, Finished, FinishReason, Started, ToolDelta, Usage, collect
 
@@ -27,7 +27,7 @@ def finished(reason=FinishReason.STOP, stop=None):
 
 
 def stream(*events):
-    rendering = Rendering("m", "1")
+    rendering = MessagesRendering("m", "1")
     body = b"".join(rendering.to_frame(event) for event in events)
     told = [read(frame) for frame in body.split(b"\n\n")[:-1]]
     for event in told:
@@ -48,7 +48,7 @@ async def whole(*events):
         for event in events:
             yield event
 
-    answer = json.loads(Rendering("m", "1").to_reply(await collect(told())))
+    answer = json.loads(MessagesRendering("m", "1").to_reply(await collect(told())))
     Message.model_validate(answer, strict=True)
     return answer
 

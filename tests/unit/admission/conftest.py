@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.admission import Admission, Patience, Terms
+from gateway.admission import Admission, QueueSettings, WaitLimits
 from gateway.engine import Completion, GenerateRequest, ModelCard, Sampling, Started
 from tests.support.clock import Clock
 
@@ -15,7 +15,7 @@ class House:
 
     def __init__(self, places=2, cache_tokens=0, waiters_per_place=4):
         self.clock = Clock()
-        self.admission = Admission(Terms(waiters_per_place=waiters_per_place), self.clock)
+        self.admission = Admission(QueueSettings(waiters_per_place=waiters_per_place), self.clock)
         self.card = ModelCard(
             name="m", context_window=1_000, capabilities=frozenset(), places=places, cache_tokens=cache_tokens
         )
@@ -29,7 +29,7 @@ class House:
         request = GenerateRequest(
             id="1", model="m", prompt=Completion(""), sampling=Sampling(max_tokens=tokens), priority=priority
         )
-        return self.admission.permit(request, self.card, caller, Patience(**patience))
+        return self.admission.permit(request, self.card, caller, WaitLimits(**patience))
 
     async def work(self, name, permit, until):
         async with permit:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.admission.caller_counts import Crowd
-from gateway.admission.fair_queue import Line
+from gateway.admission.caller_counts import CallerCounts
+from gateway.admission.fair_queue import FairQueue
 
 
 @dataclass(eq=False)
@@ -26,7 +26,7 @@ def served(line):
 
 
 def test_one_caller_is_served_in_the_order_it_came():
-    line = Line(9)
+    line = FairQueue(9)
     waiters = [Waiter("a", cost) for cost in (5, 1, 3)]
     for waiter in waiters:
         assert line.push(waiter) is None
@@ -34,7 +34,7 @@ def test_one_caller_is_served_in_the_order_it_came():
 
 
 def test_higher_priority_goes_first():
-    line = Line(9)
+    line = FairQueue(9)
     late, soon, usual = Waiter("a", priority=-1), Waiter("b", priority=5), Waiter("a")
     for waiter in (late, usual, soon):
         line.push(waiter)
@@ -42,7 +42,7 @@ def test_higher_priority_goes_first():
 
 
 def test_a_newcomer_waits_for_one_request_of_a_caller_with_a_hundred():
-    line = Line(200)
+    line = FairQueue(200)
     for _ in range(100):
         line.push(Waiter("noisy", 50))
     line.pop()
@@ -52,7 +52,7 @@ def test_a_newcomer_waits_for_one_request_of_a_caller_with_a_hundred():
 
 
 def test_who_was_served_cheaply_is_served_more_often():
-    line = Line(300)
+    line = FairQueue(300)
     for _ in range(100):
         line.push(Waiter("short", 10))
         line.push(Waiter("long", 100))
@@ -62,7 +62,7 @@ def test_who_was_served_cheaply_is_served_more_often():
 
 
 def test_who_comes_back_is_still_charged_for_what_it_had():
-    line = Line(99)
+    line = FairQueue(99)
     line.push(Waiter("large", 100))
     for _ in range(20):
         line.push(Waiter("small", 10))
@@ -74,7 +74,7 @@ def test_who_comes_back_is_still_charged_for_what_it_had():
 
 
 def test_who_gives_up_is_charged_nothing():
-    line = Line(300)
+    line = FairQueue(300)
     for _ in range(50):
         line.push(Waiter("patient", 10))
         line.push(Waiter("restless", 10))
@@ -87,7 +87,7 @@ def test_who_gives_up_is_charged_nothing():
 
 
 def test_a_full_line_turns_the_newcomer_away_where_all_are_equal():
-    line = Line(2)
+    line = FairQueue(2)
     assert line.push(Waiter("a")) is None
     assert line.push(Waiter("b")) is None
     for caller in "abc":
@@ -97,7 +97,7 @@ def test_a_full_line_turns_the_newcomer_away_where_all_are_equal():
 
 
 def test_in_a_full_line_the_largest_caller_gives_up_its_last():
-    line = Line(3)
+    line = FairQueue(3)
     first, second, third = Waiter("a"), Waiter("a"), Waiter("a")
     for waiter in (first, second, third):
         line.push(waiter)
@@ -107,7 +107,7 @@ def test_in_a_full_line_the_largest_caller_gives_up_its_last():
 
 
 def test_a_callers_own_higher_priority_takes_the_place_of_its_lower():
-    line = Line(2)
+    line = FairQueue(2)
     low, usual = Waiter("a", priority=-1), Waiter("a")
     line.push(low)
     line.push(usual)
@@ -117,14 +117,14 @@ def test_a_callers_own_higher_priority_takes_the_place_of_its_lower():
 
 
 def test_a_priority_of_another_does_not_push_out_an_equal():
-    line = Line(1)
+    line = FairQueue(1)
     line.push(Waiter("a"))
     eager = Waiter("b", priority=9)
     assert line.push(eager) is eager
 
 
 def test_the_estimate_for_a_newcomer_is_its_share_and_no_more_than_all():
-    line = Line(99)
+    line = FairQueue(99)
     for _ in range(10):
         line.push(Waiter("a", 100))
         line.push(Waiter("b", 10))
@@ -136,7 +136,7 @@ def test_the_estimate_for_a_newcomer_is_its_share_and_no_more_than_all():
 
 
 def test_callers_that_are_gone_are_forgotten():
-    line = Line(10_000)
+    line = FairQueue(10_000)
     for number in range(5_000):
         line.push(Waiter("always", 1))
         line.push(Waiter(f"caller-{number}", 1))
@@ -148,7 +148,7 @@ def test_callers_that_are_gone_are_forgotten():
 
 def test_an_operation_takes_hardly_longer_in_a_long_line():
     def per_push(length):
-        line = Line(length)
+        line = FairQueue(length)
         waiters = [Waiter(f"caller-{number % 997}", number % 50 + 1) for number in range(length)]
         clock = time.perf_counter()
         for waiter in waiters:
@@ -163,7 +163,7 @@ def test_an_operation_takes_hardly_longer_in_a_long_line():
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 100)), min_size=1, max_size=120))
 def test_callers_that_wait_all_the_time_get_equal_shares(costs):
     """For start-time fair queueing, two backlogged callers differ by no more than their largest requests."""
-    line = Line(1_000)
+    line = FairQueue(1_000)
     for caller, cost in costs:
         line.push(Waiter(caller, cost))
     largest = defaultdict(int)
@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.line = Line(12)
+        self.line = FairQueue(12)
         self.inside = []
 
     @rule(caller=st.sampled_from("abcd"), cost=st.integers(1, 40), priority=st.integers(-1, 1))
@@ -237,7 +237,7 @@ TestLine = Machine.TestCase
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=80))
 def test_the_crowd_knows_who_has_the_most(moves):
-    crowd, counts = Crowd(), Counter()
+    crowd, counts = CallerCounts(), Counter()
     for caller, joins in moves:
         if joins:
             crowd.add(caller)

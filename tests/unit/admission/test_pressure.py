@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.admission import Admission, MemoryPressure, Patience
+from gateway.admission import Admission, MemoryPressure, WaitLimits
 from gateway.engine import Completion, GenerateRequest, ModelCard, Sampling
 from tests.support.clock import Clock
 
@@ -24,7 +24,7 @@ class House:
         self.clock.advance(1)
         asked = GenerateRequest(id="1", model="m", prompt=Completion(""), sampling=Sampling(max_tokens=tokens))
         try:
-            self.admission.permit(asked, CARD, "", Patience())
+            self.admission.permit(asked, CARD, "", WaitLimits())
         except MemoryPressure:
             return False
         return True
@@ -51,5 +51,5 @@ def test_it_does_not_look_at_every_request():
     house = House()
     asked = GenerateRequest(id="1", model="m", prompt=Completion(""))
     for _ in range(100):
-        house.admission.permit(asked, CARD, "", Patience())
+        house.admission.permit(asked, CARD, "", WaitLimits())
     assert house.looks == 1

@@ -5,17 +5,17 @@ import weakref
 
 import pytest
 
-from gateway.api.edge import Guard
+from gateway.api.edge import Edge
 from gateway.api.http.problems import Problem
 from gateway.config.load import Config, CorsSettings, ServerSettings
-from gateway.config.snapshot import Live, Rules
+from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.telemetry import request_id
 
 SETTINGS = ServerSettings(max_body_bytes=1_024, body_seconds=0.05)
 
 
 def guard(app, settings=SETTINGS, origins=()):
-    return Guard(app, Live(Rules.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))))
+    return Edge(app, CurrentConfig(Snapshot.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))))
 
 
 class Exchange:

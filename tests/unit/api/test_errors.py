@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.api.errors import id_headers, tell
+from gateway.api.errors import error_response, id_headers
 from gateway.api.http.problems import Problem
 
 ANTHROPICS = ("/v1/messages", "/v1/messages/", "/v1/messages/count_tokens", "/v1/messages/none")
@@ -11,7 +11,7 @@ OTHERS = ("/v1/generate", "/v1/chat/completions", "/v1/messagesque", "/messages"
 
 @pytest.mark.parametrize("path", ANTHROPICS)
 def test_anthropics_paths_tell_in_anthropics_words(path):
-    told = tell(Problem("overloaded", "so it is"), path)
+    told = error_response(Problem("overloaded", "so it is"), path)
     assert told.status == 529
     assert b'"type":"overloaded_error"' in told.body
     assert told.body.startswith(b'{"type":"error"')
@@ -21,6 +21,6 @@ def test_anthropics_paths_tell_in_anthropics_words(path):
 @pytest.mark.parametrize("path", OTHERS)
 def test_the_others_tell_in_openais(path):
     problem = Problem("overloaded", "so it is")
-    told = tell(problem, path)
+    told = error_response(problem, path)
     assert (told.status, told.body) == (503, problem.body())
     assert id_headers(path) == (b"x-request-id",)

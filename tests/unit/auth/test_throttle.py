@@ -1,12 +1,12 @@
 """Guessing from one address is slow, and costs no memory without end."""
 
-from gateway.auth import Tries
+from gateway.auth import FailureThrottle
 from tests.support.clock import Clock
 
 
 def test_ten_mistakes_a_minute_are_free():
     clock = Clock()
-    tries = Tries(clock)
+    tries = FailureThrottle(clock)
     assert [tries.fail("a") for _ in range(10)] == [0] * 10
     assert 5.9 < tries.fail("a") <= 6
     assert tries.fail("b") == 0
@@ -15,7 +15,7 @@ def test_ten_mistakes_a_minute_are_free():
 
 
 def test_the_addresses_longest_silent_are_forgotten():
-    tries = Tries(Clock())
+    tries = FailureThrottle(Clock())
     for number in range(5_000):
         tries.fail(str(number))
         tries.fail("always")

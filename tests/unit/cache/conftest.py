@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.cache import Cache, MemoryStore, Wish
+from gateway.cache import Cache, CachePolicy, MemoryAnswerStore
 from gateway.engine import (
     Completion,
     Delta,
@@ -59,7 +59,7 @@ class Source:
             self.open -= 1
 
 
-async def read(cache, source, wish=Wish.ANY, key=KEY):
+async def read(cache, source, wish=CachePolicy.ANY, key=KEY):
     """Read one answer whole; return how it was come by, and its events."""
     async with aclosing(await cache.stream(key, source, wish)) as replay:
         return replay.status, [event async for event in replay]
@@ -77,7 +77,7 @@ def clock():
 
 @pytest.fixture
 def store(clock):
-    return MemoryStore(1_000_000, 60, clock)
+    return MemoryAnswerStore(1_000_000, 60, clock)
 
 
 @pytest.fixture

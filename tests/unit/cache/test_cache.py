@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 import pytest
 from msgspec import structs
 
-from gateway.cache import Cache, CacheStatus, MemoryStore, Store, Wish
+from gateway.cache import AnswerStore, Cache, CachePolicy, CacheStatus, MemoryAnswerStore
 from gateway.engine import (
     Delta,
     Draining,
@@ -56,7 +56,7 @@ async def test_a_hundred_at_once_run_one_generation(cache):
     assert (cache.counts.misses, cache.counts.coalesced) == (1, 99)
 
 
-class SlowStore(MemoryStore):
+class SlowStore(MemoryAnswerStore):
     """Looks when it is let, and counts."""
 
     def __init__(self):
@@ -290,7 +290,7 @@ async def test_a_long_answer_is_told_again_in_pieces(cache):
     assert 10 <= len(events) <= 20
 
 
-@pytest.mark.parametrize(("key", "wish"), [(None, Wish.ANY), (KEY, Wish.NONE)])
+@pytest.mark.parametrize(("key", "wish"), [(None, CachePolicy.ANY), (KEY, CachePolicy.NO_STORE)])
 async def test_what_bypasses_neither_reads_nor_keeps_nor_shares(cache, key, wish):
     await read(cache, Source())
     source = Source()
@@ -309,7 +309,7 @@ async def test_to_leave_a_bypass_ends_it(cache):
 async def test_a_fresh_answer_is_made_anew_and_kept_in_the_place_of_the_old(cache):
     await read(cache, Source())
     newer = Source(Started(3), Delta("new"), FINISHED)
-    status, events = await read(cache, newer, Wish.FRESH)
+    status, events = await read(cache, newer, CachePolicy.REFRESH)
     assert (status, words(events)) == (CacheStatus.MISS, "new")
     assert words((await read(cache, newer))[1]) == "new"
 
@@ -317,7 +317,7 @@ async def test_a_fresh_answer_is_made_anew_and_kept_in_the_place_of_the_old(cach
 async def test_who_wants_it_fresh_joins_nobody(cache):
     gate = asyncio.Event()
     source = Source(ANSWER[0], gate.wait, *ANSWER[1:])
-    wishes = (Wish.ANY, Wish.FRESH, Wish.ANY)
+    wishes = (CachePolicy.ANY, CachePolicy.REFRESH, CachePolicy.ANY)
     reading = [asyncio.create_task(read(cache, source, wish)) for wish in wishes]
     await turns()
     assert source.begun == 2
@@ -337,7 +337,7 @@ async def test_what_is_kept_but_cannot_be_read_is_made_anew(cache, store):
 async def test_an_answer_is_to_be_had_while_it_is_put_away():
     slow = asyncio.Event()
 
-    class Slow(MemoryStore):
+    class Slow(MemoryAnswerStore):
         async def put(self, key, answer):
             await slow.wait()
             return await super().put(key, answer)
@@ -352,7 +352,7 @@ async def test_an_answer_is_to_be_had_while_it_is_put_away():
 
 
 async def test_closing_the_cache_ends_what_is_under_way_and_says_so():
-    class Closing(Store):
+    class Closing(AnswerStore):
         is_closed = False
 
         async def get(self, key):

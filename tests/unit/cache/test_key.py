@@ -5,7 +5,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.cache import Wish, key_of, read_wish
+from gateway.cache import CachePolicy, cache_policy, key_of
 from gateway.engine import (
     Chat,
     Choice,
@@ -122,15 +122,15 @@ def test_messages_that_differ_only_in_where_they_are_cut_never_share(one, other)
 @pytest.mark.parametrize(
     ("header", "wish"),
     [
-        ("", Wish.ANY),
-        ("max-age=60", Wish.ANY),
-        ("no-transform", Wish.ANY),
-        ("no-cache", Wish.FRESH),
-        ("max-age=0", Wish.FRESH),
-        ("no-store", Wish.NONE),
-        ("No-Cache , NO-STORE", Wish.NONE),
-        ("x-no-store", Wish.ANY),
+        ("", CachePolicy.ANY),
+        ("max-age=60", CachePolicy.ANY),
+        ("no-transform", CachePolicy.ANY),
+        ("no-cache", CachePolicy.REFRESH),
+        ("max-age=0", CachePolicy.REFRESH),
+        ("no-store", CachePolicy.NO_STORE),
+        ("No-Cache , NO-STORE", CachePolicy.NO_STORE),
+        ("x-no-store", CachePolicy.ANY),
     ],
 )
 def test_the_header_says_what_the_client_wishes(header, wish):
-    assert read_wish(header) is wish
+    assert cache_policy(header) is wish

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache import MemoryStore
+from gateway.cache import MemoryAnswerStore
 from gateway.cache.memory_store import ENTRY
 from tests.support.clock import Clock
 
@@ -45,7 +45,7 @@ async def take(store, model, clock, step):
 @given(steps)
 async def test_it_keeps_what_a_plain_model_of_it_keeps(told):
     clock = Clock()
-    store, model = MemoryStore(2_000, 60, clock), OrderedDict()
+    store, model = MemoryAnswerStore(2_000, 60, clock), OrderedDict()
     for step in told:
         await take(store, model, clock, step)
         assert store.size == sum(len(answer) + ENTRY for answer, _ in model.values()) <= 2_000
@@ -53,7 +53,7 @@ async def test_it_keeps_what_a_plain_model_of_it_keeps(told):
 
 @given(st.integers(0, 3_000), st.lists(st.binary(max_size=3_000), max_size=20))
 async def test_it_never_grows_over_its_bound(most, answers):
-    store = MemoryStore(most, 60)
+    store = MemoryAnswerStore(most, 60)
     for number, answer in enumerate(answers):
         is_kept = await store.put(bytes([number]), answer)
         assert is_kept is (len(answer) + ENTRY <= most)
@@ -64,7 +64,7 @@ async def test_it_never_grows_over_its_bound(most, answers):
 @pytest.mark.parametrize(("age", "is_there"), [(0, True), (59.9, True), (60, False), (1_000, False)])
 async def test_an_answer_lives_as_long_as_it_was_given(age, is_there):
     clock = Clock()
-    store = MemoryStore(2_000, 60, clock)
+    store = MemoryAnswerStore(2_000, 60, clock)
     await store.put(b"k", b"answer")
     clock.advance(age)
     assert (await store.get(b"k") is not None) is is_there
@@ -73,7 +73,7 @@ async def test_an_answer_lives_as_long_as_it_was_given(age, is_there):
 
 async def test_to_be_read_makes_an_answer_stay_but_not_live_longer():
     clock = Clock()
-    store = MemoryStore(2 * (ENTRY + 1), 60, clock)
+    store = MemoryAnswerStore(2 * (ENTRY + 1), 60, clock)
     for key in (b"a", b"b"):
         await store.put(key, b"x")
     clock.advance(59)
@@ -86,7 +86,7 @@ async def test_to_be_read_makes_an_answer_stay_but_not_live_longer():
 
 
 async def test_one_that_is_too_large_takes_no_others_place_but_that_of_its_older_self():
-    store = MemoryStore(1_000, 60)
+    store = MemoryAnswerStore(1_000, 60)
     await store.put(b"a", b"x")
     await store.put(b"b", b"x")
     assert not await store.put(b"b", bytes(1_000))

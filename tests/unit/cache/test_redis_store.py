@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from gateway.cache import Cache, CacheStatus
-from gateway.cache.redis_store import SharedStore
+from gateway.cache.redis_store import RedisAnswerStore
 from tests.support.service import free_port
 from tests.support.store import StoreServer
 from tests.unit.cache.conftest import ANSWER, KEY, Source, read, turns
@@ -19,7 +19,7 @@ async def make_store():
     stores = []
 
     def make(url, ttl=60, **terms):
-        stores.append(SharedStore(url, ttl, **terms))
+        stores.append(RedisAnswerStore(url, ttl, **terms))
         return stores[-1]
 
     yield make

@@ -5,7 +5,7 @@ from msgspec import structs
 
 from gateway.auth import KeyFile, KeyFileError
 from gateway.config.load import AuthSettings, Config, EngineSettings, LimitsSettings, ServerSettings
-from gateway.config.snapshot import Live, Rules
+from gateway.config.snapshot import CurrentConfig, Snapshot
 
 ECHO = {"default": EngineSettings(plugin="echo")}
 
@@ -13,19 +13,19 @@ ECHO = {"default": EngineSettings(plugin="echo")}
 def test_other_rules_are_in_force_at_once(tmp_path):
     file = KeyFile(tmp_path / "keys.db")
     file.create("shop")
-    live = Live(Rules.of(Config(engines=ECHO)))
+    live = CurrentConfig(Snapshot.of(Config(engines=ECHO)))
     assert live.rules.keyring.is_open
-    assert live.swap(Rules.of(Config(engines=ECHO, auth=AuthSettings(file=str(tmp_path / "keys.db"))))) == []
+    assert live.swap(Snapshot.of(Config(engines=ECHO, auth=AuthSettings(file=str(tmp_path / "keys.db"))))) == []
     assert not live.rules.keyring.is_open
     assert live.config.auth.file
 
 
 def test_what_only_a_restart_can_change_is_named():
-    live = Live(Rules.of(Config(engines=ECHO)))
+    live = CurrentConfig(Snapshot.of(Config(engines=ECHO)))
     server = ServerSettings(port=9_000, request_seconds=5.0)
     changed = Config(engines=ECHO, server=server, limits=LimitsSettings(when_down="refuse"))
     changed = structs.replace(changed, telemetry=structs.replace(changed.telemetry, log_level="DEBUG"))
-    assert live.swap(Rules.of(changed)) == ["server.port", "telemetry", "limits.when_down"]
+    assert live.swap(Snapshot.of(changed)) == ["server.port", "telemetry", "limits.when_down"]
 
 
 def test_keys_that_cannot_be_read_change_nothing(tmp_path):
@@ -33,11 +33,11 @@ def test_keys_that_cannot_be_read_change_nothing(tmp_path):
     bad.write_text("no keys")
     bad.chmod(0o600)
     with pytest.raises(KeyFileError):
-        Rules.of(Config(engines=ECHO, auth=AuthSettings(file=str(bad))))
+        Snapshot.of(Config(engines=ECHO, auth=AuthSettings(file=str(bad))))
 
 
 def test_a_key_file_that_is_gone_opens_no_door(tmp_path):
     gone = AuthSettings(file=str(tmp_path / "keys.db"))
     with pytest.raises(KeyFileError, match="no key in"):
-        Rules.of(Config(engines=ECHO, auth=gone))
-    assert Rules.of(Config(engines=ECHO, auth=structs.replace(gone, insecure_no_auth=True))).keyring.is_open
+        Snapshot.of(Config(engines=ECHO, auth=gone))
+    assert Snapshot.of(Config(engines=ECHO, auth=structs.replace(gone, insecure_no_auth=True))).keyring.is_open

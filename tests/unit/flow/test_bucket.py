@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Bucket
+from gateway.admission import TokenBucket
 from tests.support.clock import Clock
 
 
 def test_a_full_bucket_gives_all_it_holds_and_no_more():
-    bucket = Bucket(10, 1, Clock())
+    bucket = TokenBucket(10, 1, Clock())
     assert bucket.reserve(7) == 7
     assert bucket.reserve(4) is None
     assert bucket.reserve(3) == 3
@@ -18,7 +18,7 @@ def test_a_full_bucket_gives_all_it_holds_and_no_more():
 
 def test_time_refills_it_up_to_the_brim():
     clock = Clock()
-    bucket = Bucket(10, 2, clock)
+    bucket = TokenBucket(10, 2, clock)
     bucket.reserve(10)
     clock.advance(3)
     assert bucket.level == pytest.approx(6)
@@ -28,7 +28,7 @@ def test_time_refills_it_up_to_the_brim():
 
 def test_a_request_larger_than_the_bucket_gets_all_of_it_and_owes_the_rest():
     clock = Clock()
-    bucket = Bucket(10, 1, clock)
+    bucket = TokenBucket(10, 1, clock)
     assert bucket.reserve(50) == 10
     bucket.settle(10, 35)
     assert bucket.level == -25
@@ -38,7 +38,7 @@ def test_a_request_larger_than_the_bucket_gets_all_of_it_and_owes_the_rest():
 
 def test_what_was_not_used_comes_back_but_never_beyond_the_brim():
     clock = Clock()
-    bucket = Bucket(10, 1, clock)
+    bucket = TokenBucket(10, 1, clock)
     bucket.reserve(8)
     bucket.settle(8, 2)
     assert bucket.level == 8
@@ -48,7 +48,7 @@ def test_what_was_not_used_comes_back_but_never_beyond_the_brim():
 
 
 def test_a_changed_capacity_forgets_nothing():
-    bucket = Bucket(10, 1, Clock())
+    bucket = TokenBucket(10, 1, Clock())
     bucket.reserve(9)
     bucket.capacity = 100
     assert bucket.level == 91
@@ -62,7 +62,7 @@ amounts = st.floats(0.5, 200, allow_nan=False)
 @given(st.floats(1, 1e6), st.floats(0.1, 1e6), st.lists(st.tuples(amounts, st.floats(0, 60)), max_size=40))
 def test_the_wait_that_it_tells_is_enough_and_no_less_would_do(capacity, rate, asked):
     clock = Clock()
-    bucket = Bucket(capacity, rate, clock)
+    bucket = TokenBucket(capacity, rate, clock)
     for amount, pause in asked:
         wait = bucket.wait(amount)
         if wait > 1e-3:
@@ -81,7 +81,7 @@ steps = st.tuples(st.floats(0.5, 30), st.floats(0, 1), st.floats(0, 5))
 @given(st.floats(1, 100), st.floats(0.1, 100), st.lists(steps, max_size=60))
 def test_never_more_is_used_than_the_brim_and_the_rate_allow(capacity, rate, tried):
     clock = Clock(0.0)
-    bucket = Bucket(capacity, rate, clock)
+    bucket = TokenBucket(capacity, rate, clock)
     used = 0.0
     for amount, share, pause in tried:
         clock.advance(pause)

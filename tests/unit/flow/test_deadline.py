@@ -51,8 +51,8 @@ async def test_a_cut_between_two_reads_is_seen_by_the_next():
     events = Stream(2).events()
     async with Deadline(FOREVER) as deadline:
         await deadline.wait(anext(events, None))
-        deadline.cut(Draining("going down"))
-        deadline.cut(DeadlineExceeded("too late to matter"))
+        deadline.abort(Draining("going down"))
+        deadline.abort(DeadlineExceeded("too late to matter"))
         with pytest.raises(Draining, match="going down"):
             await deadline.wait(anext(events, None))
     await events.aclose()
@@ -87,7 +87,7 @@ async def test_a_cancel_that_meets_a_cut_wins():
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
-    deadline.cut(Draining("going down"))
+    deadline.abort(Draining("going down"))
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -138,6 +138,6 @@ async def test_one_timer_runs_at_a_time():
 
 async def test_what_a_cut_keeps_from_running_is_closed():
     async with Deadline(FOREVER) as deadline:
-        deadline.cut(Draining("going down"))
+        deadline.abort(Draining("going down"))
         with pytest.raises(Draining):
             await deadline.wait(asyncio.sleep(FOREVER))

@@ -119,7 +119,7 @@ async def test_one_engine_that_fails_leaves_the_others_serving():
     async with hosting(a={"fails": "load"}, b={"model": "second"}) as found:
         await settled(found)
         assert found.health is Health.READY
-        assert (await found.status(found.seats[0])).detail == "the folder is empty"
+        assert (await found.status(found.engines[0])).detail == "the folder is empty"
         assert found.find("second")[1].name == "second"
         with pytest.raises(Unavailable, match="the folder is empty"):
             found.find(None)
@@ -134,13 +134,13 @@ async def test_where_every_engine_fails_the_service_has_failed():
 async def test_a_bug_in_a_plugin_tells_nothing_of_its_inside():
     async with hosting(a={"fails": "bug"}) as found:
         await settled(found)
-        assert "secret" not in found.seats[0].detail
+        assert "secret" not in found.engines[0].detail
 
 
 async def test_unloading_waits_for_what_runs_and_loading_makes_a_new_engine():
     async with hosting() as found:
         await settled(found)
-        seat = found.seats[0]
+        seat = found.engines[0]
         async with Deadline(60) as deadline:
             async with found.lease(seat, deadline):
                 unloading = asyncio.create_task(found.unload("m"))
@@ -166,7 +166,7 @@ async def test_unloading_cuts_off_what_does_not_end():
             yield
 
         async def run():
-            async with Deadline(60) as deadline, found.lease(found.seats[0], deadline):
+            async with Deadline(60) as deadline, found.lease(found.engines[0], deadline):
                 await deadline.wait(anext(endless(), None))
 
         running = asyncio.create_task(run())
@@ -246,8 +246,8 @@ async def test_draining_loads_nothing():
 async def test_a_second_engine_of_the_same_name_is_refused():
     async with hosting(a={"model": "m"}, b={"model": "x/m"}) as found:
         await settled(found)
-        assert sorted(seat.health for seat in found.seats) == [Health.FAILED, Health.READY]
-        assert any("serves the name 'm' already" in seat.detail for seat in found.seats)
+        assert sorted(seat.health for seat in found.engines) == [Health.FAILED, Health.READY]
+        assert any("serves the name 'm' already" in seat.detail for seat in found.engines)
     assert [engine.left for engine in Obedient.made] == [1, 1]
 
 
@@ -255,7 +255,7 @@ async def test_an_engine_that_serves_nothing_has_failed(monkeypatch):
     monkeypatch.setattr(Obedient, "models", lambda self: ())
     async with hosting() as found:
         await settled(found)
-        assert (found.seats[0].health, found.seats[0].detail) == (Health.FAILED, "the engine serves no model")
+        assert (found.engines[0].health, found.engines[0].detail) == (Health.FAILED, "the engine serves no model")
     assert Obedient.made[0].left == 1
 
 
@@ -273,13 +273,13 @@ async def test_an_engine_that_leaves_badly_does_not_keep_the_others(monkeypatch)
 async def test_an_engine_that_broke_is_seen_and_can_be_loaded_again():
     async with hosting() as found:
         await settled(found)
-        broken = found.seats[0].engine
+        broken = found.engines[0].engine
 
         async def status():
             return Status(health=Health.FAILED, detail="the thread has ended")
 
         broken.status = status
-        assert (await found.status(found.seats[0])).health is Health.FAILED
+        assert (await found.status(found.engines[0])).health is Health.FAILED
         assert (found.health, found.up()) == (Health.FAILED, {"default": False})
         await found.load("m")
         assert found.health is Health.READY
@@ -291,7 +291,7 @@ async def test_an_engine_that_cannot_say_how_it_is_does_not_count_until_it_can(m
     monkeypatch.setattr("gateway.hosting.hosting._STATUS_SECONDS", 0.01)
     async with hosting(a={"model": "m"}, b={"model": "n"}) as found:
         await settled(found)
-        engine = found.seats[0].engine
+        engine = found.engines[0].engine
 
         async def status():
             if fault == "late":

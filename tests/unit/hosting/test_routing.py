@@ -5,10 +5,10 @@ from msgspec import structs
 
 from gateway.auth import ANONYMOUS
 from gateway.config.load import Config, ConfigError, EngineSettings, read
-from gateway.config.snapshot import Live, Rules
+from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import Unavailable, UnknownModel
 from gateway.hosting.hosting import Hosting
-from gateway.hosting.routing import Routing
+from gateway.hosting.routing import Router
 
 ENGINES = {
     "first": EngineSettings(plugin="echo", settings={"model": "someone/one"}),
@@ -27,7 +27,7 @@ async def hosting():
 
 @pytest.fixture
 def routing(hosting):
-    return Routing(hosting, Live(Rules.of(Config(engines=ENGINES, routes=ROUTES))))
+    return Router(hosting, CurrentConfig(Snapshot.of(Config(engines=ENGINES, routes=ROUTES))))
 
 
 @pytest.mark.parametrize(
@@ -43,36 +43,36 @@ def routing(hosting):
     ],
 )
 def test_a_model_has_many_names(routing, name, model):
-    assert routing.find(name, ANONYMOUS)[1].name == model
+    assert routing.find_ready(name, ANONYMOUS)[1].name == model
     assert routing.name(name) == model
     if name is not None:
-        assert routing.look(name, ANONYMOUS)[1].name == model
+        assert routing.find_any(name, ANONYMOUS)[1].name == model
 
 
 async def test_a_route_goes_on_to_the_next_engine_while_the_first_cannot_serve(hosting, routing):
     await hosting.unload("one")
-    assert routing.find("gpt-4o-mini", ANONYMOUS)[0].name == "second"
+    assert routing.find_ready("gpt-4o-mini", ANONYMOUS)[0].name == "second"
     await hosting.unload("two")
     with pytest.raises(Unavailable):
-        routing.find("gpt-4o-mini", ANONYMOUS)
+        routing.find_ready("gpt-4o-mini", ANONYMOUS)
     await hosting.load("one")
-    assert routing.find("gpt-4o-mini", ANONYMOUS)[0].name == "first"
+    assert routing.find_ready("gpt-4o-mini", ANONYMOUS)[0].name == "first"
 
 
 def test_a_key_is_routed_to_what_it_may_use(routing):
-    assert routing.find("gpt-4o-mini", SECOND)[1].name == "two"
-    assert routing.find(None, SECOND)[1].name == "two"
+    assert routing.find_ready("gpt-4o-mini", SECOND)[1].name == "two"
+    assert routing.find_ready(None, SECOND)[1].name == "two"
     other = structs.replace(SECOND, models=frozenset({"one"}))
     with pytest.raises(UnknownModel, match=r"'gpt-4o' for this key; there is 'one', 'gpt-4o-mini'$"):
-        routing.find("gpt-4o", other)
+        routing.find_ready("gpt-4o", other)
     with pytest.raises(UnknownModel):
-        routing.look("gpt-4o", other)
+        routing.find_any("gpt-4o", other)
 
 
 def test_an_unknown_name_is_answered_with_those_that_there_are(routing):
     with pytest.raises(UnknownModel, match=r"'none'; there is 'one', 'two', 'gpt-4o-mini', 'gpt-4o'$"):
-        routing.find("none", ANONYMOUS)
-    assert routing.aliases(routing.find("two", ANONYMOUS)[0]) == ("gpt-4o-mini", "gpt-4o")
+        routing.find_ready("none", ANONYMOUS)
+    assert routing.aliases(routing.find_ready("two", ANONYMOUS)[0]) == ("gpt-4o-mini", "gpt-4o")
 
 
 @pytest.mark.parametrize("routes", ['"a" = ["nobody"]', '"a" = []', '"a" = "default"'])

@@ -27,8 +27,8 @@ from gateway.engine import (
     Unsupported,
     collect,
 )
-from gateway.isolation import LineLost, RemoteEngine
-from gateway.isolation.wire import Ask, Beat, Cancel, Frames, Generate, pack, read_report
+from gateway.isolation import ConnectionLost, RemoteEngine
+from gateway.isolation.wire import AskStatus, Cancel, Frames, Generate, Heartbeat, pack, read_message
 from gateway.testing.script import Fault
 from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.border import across, scripted, served
@@ -87,7 +87,7 @@ async def reports(reader):
     frames = Frames()
     while piece := await reader.read(2**16):
         for body in frames.feed(piece):
-            yield read_report(body)
+            yield read_message(body)
 
 
 async def test_the_events_of_one_step_come_in_one_frame():
@@ -132,11 +132,11 @@ async def test_a_call_that_is_cut_off_before_started_says_so_and_after_it_otherw
         await until(lambda: len(engine.requests) == 2)
         for line in list(server.lines):
             line._transport.abort()
-        with pytest.raises(LineLost):
+        with pytest.raises(ConnectionLost):
             await early
         with pytest.raises(EngineRestarted, match="before the answer was finished"):
             await anext(late)
-        with pytest.raises(LineLost):
+        with pytest.raises(ConnectionLost):
             await collect(remote.generate(scripted(3)))
         assert (await remote.status()).health is Health.FAILED
 
@@ -253,7 +253,9 @@ async def test_embeddings_and_counts_are_asked_for(engine):
             await remote.detokenize("steps", ())
 
 
-@pytest.mark.parametrize("bad", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", pack(Beat(1, 1, Status(health=Health.READY)))])
+@pytest.mark.parametrize(
+    "bad", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", pack(Heartbeat(1, 1, Status(health=Health.READY)))]
+)
 async def test_what_is_no_demand_ends_its_connection_and_no_other(bad, engine):
     async with served(engine) as (server, path), RemoteEngine(path) as other, raw(path) as (reader, writer):
         writer.write(bad)
@@ -268,13 +270,13 @@ async def test_what_is_no_demand_ends_its_connection_and_no_other(bad, engine):
 
 async def test_a_call_number_that_is_taken_ends_the_connection(engine):
     async with served(engine) as (server, path), raw(path) as (_, writer):
-        writer.write(pack(Generate(1, scripted(fault=Fault.HANG))) + pack(Ask(1)))
+        writer.write(pack(Generate(1, scripted(fault=Fault.HANG))) + pack(AskStatus(1)))
         await until(lambda: not server.lines)
 
 
 async def test_cancelling_what_does_not_run_is_no_error(engine):
     async with served(engine) as (_, path), raw(path) as (reader, writer):
-        writer.write(pack(Cancel(7)) + pack(Ask(1)))
+        writer.write(pack(Cancel(7)) + pack(AskStatus(1)))
         stream = reports(reader)
         await anext(stream)
         assert (await anext(stream)).letters[0][0] == 1
@@ -289,7 +291,7 @@ async def test_a_server_that_sends_no_report_is_hung_up_on(tmp_path):
         writer.close()
 
     async with await asyncio.start_unix_server(lie, path):
-        with pytest.raises(LineLost):
+        with pytest.raises(ConnectionLost):
             await RemoteEngine(path).__aenter__()
 
 

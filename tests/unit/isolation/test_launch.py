@@ -5,7 +5,7 @@ import io
 import pytest
 
 from gateway.isolation import launch
-from gateway.isolation.launch import Launch, scrubbed
+from gateway.isolation.launch import Launch, scrubbed_environment
 
 TOLD = Launch(parent=1, listener=3, plugin="echo", settings=b"\x80", beat=0.5, leave=10.0)
 
@@ -23,7 +23,7 @@ def test_a_launch_that_breaks_off_is_no_launch():
 
 @pytest.mark.parametrize("name", ["PATH", "HOME", "PYTHONPATH", "OMP_NUM_THREADS", "LC_ALL", "HF_HOME"])
 def test_an_engine_knows_where_things_are(name):
-    assert scrubbed({name: "x"}, is_offline=True)[name] == "x"
+    assert scrubbed_environment({name: "x"}, is_offline=True)[name] == "x"
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def test_an_engine_knows_where_things_are(name):
 )
 @pytest.mark.parametrize("is_offline", [True, False])
 def test_an_engine_knows_no_secret(name, is_offline):
-    assert name not in scrubbed({name: "x"}, is_offline=is_offline)
+    assert name not in scrubbed_environment({name: "x"}, is_offline=is_offline)
 
 
 def test_an_engine_is_offline_unless_it_must_download():
     proxy = {"HTTPS_PROXY": "http://proxy", "HF_HUB_OFFLINE": "0"}
-    assert scrubbed(proxy, is_offline=True)["HF_HUB_OFFLINE"] == "1"
-    assert "HTTPS_PROXY" not in scrubbed(proxy, is_offline=True)
-    online = scrubbed(proxy, is_offline=False)
+    assert scrubbed_environment(proxy, is_offline=True)["HF_HUB_OFFLINE"] == "1"
+    assert "HTTPS_PROXY" not in scrubbed_environment(proxy, is_offline=True)
+    online = scrubbed_environment(proxy, is_offline=False)
     assert online["HF_HUB_OFFLINE"] == "0"
     assert online["HTTPS_PROXY"] == "http://proxy"

@@ -101,10 +101,10 @@ REQUEST = st.builds(
 DEMAND = st.one_of(
     st.builds(wire.Generate, INTEGER, REQUEST),
     st.builds(wire.Embed, INTEGER, st.builds(EmbedRequest, id=TEXT, model=TEXT, texts=some(TEXT))),
-    st.builds(wire.Count, INTEGER, TEXT, PROMPT),
+    st.builds(wire.CountTokens, INTEGER, TEXT, PROMPT),
     st.builds(wire.Tokenize, INTEGER, TEXT, PROMPT),
     st.builds(wire.Detokenize, INTEGER, TEXT, some(INTEGER)),
-    st.builds(wire.Ask, INTEGER),
+    st.builds(wire.AskStatus, INTEGER),
     st.builds(wire.Cancel, INTEGER),
 )
 STATUS = st.builds(Status, health=st.sampled_from(Health), detail=TEXT, running=INTEGER)
@@ -117,10 +117,10 @@ LETTER = st.one_of(
     st.builds(wire.Ended),
     FAILURE,
     st.builds(wire.Embedded, st.builds(Embeddings, some(some(NUMBER)), INTEGER)),
-    st.builds(wire.Counted, INTEGER),
+    st.builds(wire.CountReply, INTEGER),
     st.builds(wire.Tokenized, some(INTEGER)),
-    st.builds(wire.Written, some(TEXT)),
-    st.builds(wire.Told, STATUS),
+    st.builds(wire.TextReply, some(TEXT)),
+    st.builds(wire.StatusReply, STATUS),
 )
 CARD = st.builds(
     ModelCard,
@@ -131,10 +131,10 @@ CARD = st.builds(
     defaults=SAMPLING,
 )
 REPORT = st.one_of(
-    st.builds(wire.Batch, st.lists(st.tuples(INTEGER, LETTER), max_size=4)),
-    st.builds(wire.Loaded, some(CARD)),
-    st.builds(wire.Broken, FAILURE),
-    st.builds(wire.Beat, INTEGER, INTEGER, STATUS),
+    st.builds(wire.ReplyBatch, st.lists(st.tuples(INTEGER, LETTER), max_size=4)),
+    st.builds(wire.EngineLoaded, some(CARD)),
+    st.builds(wire.LoadError, FAILURE),
+    st.builds(wire.Heartbeat, INTEGER, INTEGER, STATUS),
 )
 
 
@@ -147,37 +147,37 @@ def bodies(data: bytes, cuts: list[int]) -> list[bytes]:
 @given(st.lists(DEMAND, min_size=1, max_size=3), st.lists(st.integers(0, 2**16), max_size=12))
 def test_a_demand_arrives_as_it_was_sent_wherever_it_is_cut(demands, cuts):
     data = b"".join(map(wire.pack, demands))
-    assert [wire.read_demand(body) for body in bodies(data, cuts)] == demands
+    assert [wire.read_call(body) for body in bodies(data, cuts)] == demands
 
 
 @given(st.lists(REPORT, min_size=1, max_size=3), st.lists(st.integers(0, 2**16), max_size=12))
 def test_a_report_arrives_as_it_was_sent_wherever_it_is_cut(reports, cuts):
     data = b"".join(map(wire.pack, reports))
-    assert [wire.read_report(body) for body in bodies(data, cuts)] == reports
+    assert [wire.read_message(body) for body in bodies(data, cuts)] == reports
 
 
 def test_a_frame_that_comes_byte_by_byte_arrives():
-    data = wire.pack(wire.Ask(1)) + wire.pack(wire.Cancel(2))
-    read = [wire.read_demand(body) for body in bodies(data, list(range(len(data))))]
-    assert read == [wire.Ask(1), wire.Cancel(2)]
+    data = wire.pack(wire.AskStatus(1)) + wire.pack(wire.Cancel(2))
+    read = [wire.read_call(body) for body in bodies(data, list(range(len(data))))]
+    assert read == [wire.AskStatus(1), wire.Cancel(2)]
 
 
 @given(st.binary(max_size=64))
 def test_no_bytes_are_worse_than_malformed(body):
-    for read in (wire.read_demand, wire.read_report):
-        with contextlib.suppress(wire.Malformed):
+    for read in (wire.read_call, wire.read_message):
+        with contextlib.suppress(wire.MalformedFrame):
             read(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x91" * 100_000, msgspec.msgpack.encode(["ask", 1, 2]), b"\xa1\xff"])
 def test_what_is_no_frame_is_malformed(body):
-    for read in (wire.read_demand, wire.read_report):
-        with pytest.raises(wire.Malformed):
+    for read in (wire.read_call, wire.read_message):
+        with pytest.raises(wire.MalformedFrame):
             read(body)
 
 
 def test_a_frame_over_the_cap_is_malformed_before_it_has_come():
-    with pytest.raises(wire.Malformed, match="17 bytes; 16"):
+    with pytest.raises(wire.MalformedFrame, match="17 bytes; 16"):
         list(wire.Frames(16).feed((17).to_bytes(4, "big")))
 
 
@@ -188,12 +188,12 @@ def test_a_frame_at_the_cap_arrives():
 @pytest.mark.parametrize("text", ["\ud800", pytest.param("x" * wire.MOST_BYTES, id="long")])
 def test_what_cannot_be_sent_is_said_to_be(text):
     with pytest.raises(wire.Unsendable):
-        wire.pack(wire.Count(1, "m", Completion(text)))
+        wire.pack(wire.CountTokens(1, "m", Completion(text)))
 
 
 def test_a_number_beyond_64_bits_cannot_be_sent():
     with pytest.raises(wire.Unsendable):
-        wire.pack(wire.Ask(2**64))
+        wire.pack(wire.AskStatus(2**64))
 
 
 @pytest.mark.parametrize("kind", sorted(wire._KINDS.values(), key=lambda kind: kind.code))
@@ -203,7 +203,7 @@ def test_every_error_crosses_with_its_fields(kind):
         error.retry_after = 7.5
     error.param = "stop"
     crossed = wire.to_error(
-        wire.read_report(next(iter(wire.Frames().feed(wire.pack(wire.Broken(wire.to_failure(error))))))).failure
+        wire.read_message(next(iter(wire.Frames().feed(wire.pack(wire.LoadError(wire.to_failure(error))))))).failure
     )
     assert (type(crossed), crossed.__dict__, str(crossed)) == (kind, error.__dict__, "why")
 

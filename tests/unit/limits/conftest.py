@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from gateway.limits import Limiter, MemoryStore
-from gateway.limits.redis_store import SharedStore
+from gateway.limits import Limiter, MemoryLimitStore
+from gateway.limits.redis_store import RedisLimitStore
 from tests.support.clock import Clock
 from tests.support.store import StoreServer
 
@@ -20,7 +20,7 @@ def store_server():
 @pytest.fixture
 async def shared(store_server):
     """A shared store that is patient with a busy machine, and whose names nobody else uses."""
-    store = SharedStore(store_server.url, seconds=5, prefix=uuid.uuid4().hex)
+    store = RedisLimitStore(store_server.url, seconds=5, prefix=uuid.uuid4().hex)
     yield store
     await store.aclose()
 
@@ -34,10 +34,10 @@ def clock():
 async def limiter(request, clock):
     """Every rule that needs no clock holds in both stores."""
     if request.param == "memory":
-        yield Limiter(MemoryStore(clock), clock=clock)
+        yield Limiter(MemoryLimitStore(clock), clock=clock)
     else:
         server = request.getfixturevalue("store_server")
-        store = SharedStore(server.url, seconds=5, prefix=uuid.uuid4().hex)
+        store = RedisLimitStore(server.url, seconds=5, prefix=uuid.uuid4().hex)
         yield Limiter(store)
         await store.aclose()
 

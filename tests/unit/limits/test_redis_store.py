@@ -9,7 +9,7 @@ import pytest
 
 from gateway.engine import Unavailable
 from gateway.limits import Limiter, Quota, RequestsExceeded, StoreDown, TooManyConcurrent
-from gateway.limits.redis_store import SharedStore
+from gateway.limits.redis_store import RedisLimitStore
 from tests.support.service import free_port
 from tests.support.store import StoreServer
 
@@ -34,7 +34,7 @@ async def make_store():
     stores = []
 
     def make(url, **terms):
-        stores.append(SharedStore(url, **terms))
+        stores.append(RedisLimitStore(url, **terms))
         return stores[-1]
 
     yield make

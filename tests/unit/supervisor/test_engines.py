@@ -10,9 +10,9 @@ from loguru import logger
 from msgspec import structs
 
 from gateway.config.load import Config, EngineSettings
-from gateway.isolation import scrubbed
-from gateway.supervisor.client import Helm
-from gateway.supervisor.engines import Hosts
+from gateway.isolation import scrubbed_environment
+from gateway.supervisor.client import SupervisorClient
+from gateway.supervisor.engines import EngineProcesses
 from tests.support.border import recipe
 
 PATIENCE = 20
@@ -23,8 +23,8 @@ class House:
 
     def __init__(self) -> None:
         self.hopeless = 0
-        self.hosts = Hosts(self.lose_hope)
-        self.recipe = recipe("scripted", scrubbed(os.environ, is_offline=True))
+        self.hosts = EngineProcesses(self.lose_hope)
+        self.recipe = recipe("scripted", scrubbed_environment(os.environ, is_offline=True))
         self.reloaded = []
 
     def lose_hope(self) -> None:
@@ -35,7 +35,7 @@ class House:
 
     @asynccontextmanager
     async def worker(self):
-        helm = Helm(self.hosts.path)
+        helm = SupervisorClient(self.hosts.path)
         async with helm.listen(self.reload):
             yield helm
 

@@ -1,12 +1,12 @@
 import os
 import time
 
-from gateway.telemetry.log_writer import Lines
+from gateway.telemetry.log_writer import LogWriter
 
 
 def test_lines_arrive_whole_and_in_order(tmp_path):
     fd = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
-    lines = Lines(fd)
+    lines = LogWriter(fd)
     for number in range(1000):
         lines.write(f"{number}\n")
     assert lines.flush(20)
@@ -17,7 +17,7 @@ def test_lines_arrive_whole_and_in_order(tmp_path):
 
 def test_a_pipe_that_nobody_reads_blocks_no_writer_and_losses_are_counted():
     read_end, write_end = os.pipe()
-    lines = Lines(write_end, capacity=100)
+    lines = LogWriter(write_end, capacity=100)
     begun = time.monotonic()
     for _ in range(20_000):
         lines.write("x" * 200 + "\n")
@@ -33,7 +33,7 @@ def test_a_pipe_that_nobody_reads_blocks_no_writer_and_losses_are_counted():
 def test_a_non_blocking_pipe_gets_every_line():
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    lines = Lines(write_end)
+    lines = LogWriter(write_end)
     for _ in range(4000):
         lines.write("x" * 99 + "\n")
     received = 0
@@ -49,7 +49,7 @@ def test_a_non_blocking_pipe_gets_every_line():
 def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_tried():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    lines = Lines(write_end)
+    lines = LogWriter(write_end)
     lines.write("lost\n")
     assert lines.flush(20)
     lines.write("lost too\n")

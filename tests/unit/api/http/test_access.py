@@ -10,7 +10,7 @@ from gateway.api.http.access import ADMIN, METRICS, PUBLIC, Access, caller_of
 from gateway.api.http.problems import Problem, to_problem
 from gateway.auth import KeyFile, Keyring, Scope, new_key
 from gateway.config.load import Config
-from gateway.config.snapshot import Live, Rules
+from gateway.config.snapshot import CurrentConfig, Snapshot
 from tests.support.clock import Clock
 
 
@@ -47,7 +47,7 @@ class Site:
         self.file = KeyFile(folder / "keys.db", self.clock)
         self.counted = Counter()
         keyring = Keyring(file=self.file, clock=self.clock)
-        live = Live(Rules(Config(), keyring))
+        live = CurrentConfig(Snapshot(Config(), keyring))
         self.access = Access(live, lambda reason: self.counted.update([reason]), self.clock)
         app = Litestar(
             [infer, admin, metrics, public],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, Payload, name_ignored
+from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, RequestBody, name_ignored
 from gateway.api.http.problems import Problem
 from gateway.config.load import ServerSettings
 
@@ -28,7 +28,7 @@ DECODER = msgspec.json.Decoder(Body)
 
 
 def decode(body: str | bytes) -> tuple[Body, list[str]]:
-    return Payload(body if isinstance(body, bytes) else body.encode()).decode(DECODER)
+    return RequestBody(body if isinstance(body, bytes) else body.encode()).decode(DECODER)
 
 
 def refusal(body: str | bytes) -> Problem:
@@ -61,7 +61,7 @@ def test_the_tag_of_an_object_is_no_unknown_key():
         items: tuple[Tagged, ...]
 
     body = b'{"items":[{"type":"tagged","text":"a"},{"type":"tagged","text":"b","type2":1}]}'
-    assert Payload(body).decode(msgspec.json.Decoder(Holder))[1] == ["items[1].type2"]
+    assert RequestBody(body).decode(msgspec.json.Decoder(Holder))[1] == ["items[1].type2"]
 
 
 def test_of_a_list_that_comes_twice_the_last_counts():

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gateway.api.native.render import Rendering, to_usage
+from gateway.api.native.render import GenerateRendering, to_usage
 from gateway.api.native.schema import ChatMessage, GenerateBody
 from gateway.engine import Answer, Delta, Finished, FinishReason, Started, ToolDelta, Usage
 
@@ -16,8 +16,8 @@ USAGE = {
 }
 
 
-def rendering(**body) -> Rendering:
-    return Rendering(GenerateBody(**{"prompt": "ask "} | body), "echo", "id-1")
+def rendering(**body) -> GenerateRendering:
+    return GenerateRendering(GenerateBody(**{"prompt": "ask "} | body), "echo", "id-1")
 
 
 def frame(data: bytes) -> dict:
@@ -27,7 +27,7 @@ def frame(data: bytes) -> dict:
     return json.loads(data.removeprefix(b"data: "))
 
 
-def reply(rendered: Rendering, text: str) -> dict:
+def reply(rendered: GenerateRendering, text: str) -> dict:
     rendered.start(STARTED)
     return json.loads(rendered.to_reply(Answer(started=STARTED, finished=FINISHED, text=text)))
 

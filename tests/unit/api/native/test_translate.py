@@ -19,7 +19,7 @@ from gateway.engine import (
     answer_limit,
     needs,
 )
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 
 CARD = ModelCard(name="echo", context_window=100, capabilities=frozenset())
 NONE = GenerateSettings()
@@ -87,8 +87,8 @@ def test_every_field_of_the_body_reaches_the_engine_under_its_name():
 
 def test_times_are_the_gateways_business():
     body = GenerateBody(prompt="a", timeout=3.0, queue_timeout=2.0, first_token_timeout=1.0)
-    assert to_times(body) == Times(total=3.0, queue=2.0, first_token=1.0)
-    assert to_times(GenerateBody(prompt="a")) == Times()
+    assert to_times(body) == Timeouts(total=3.0, queue=2.0, first_token=1.0)
+    assert to_times(GenerateBody(prompt="a")) == Timeouts()
 
 
 def test_one_stop_string_is_a_list_of_one():

@@ -22,7 +22,7 @@ from gateway.engine import (
     TokenLogprob,
     Usage,
 )
-from gateway.flow.deadline import Times
+from gateway.flow.deadline import Timeouts
 from tests.support.openai_dialect import ABLE, chat, rendering, text
 
 
@@ -65,7 +65,7 @@ class Inference:
 
 
 def begin(inference, body, **times):
-    return Run(inference, ANONYMOUS, to_asked(body, ABLE, "1"), Times(**times))
+    return Run(inference, ANONYMOUS, to_asked(body, ABLE, "1"), Timeouts(**times))
 
 
 async def whole(inference, body):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gateway.cli.bench.flags import FlagError, add_flags, to_plan
-from gateway.cli.bench.plan import Level
+from gateway.cli.bench.plan import LoadLevel
 
 URL = "http://127.0.0.1:8000"
 
@@ -21,14 +21,18 @@ def planned(*words):
 def test_one_client_is_the_default():
     plan = planned()
     assert plan.url == URL
-    assert plan.levels == (Level(clients=1),)
+    assert plan.levels == (LoadLevel(clients=1),)
     assert (plan.prompt_words, plan.output_tokens, plan.shared_prefix, plan.api) == (100, 64, 0.0, None)
 
 
 def test_a_list_is_a_level_each():
-    assert planned("--concurrency", "1,8,32").levels == (Level(clients=1), Level(clients=8), Level(clients=32))
+    assert planned("--concurrency", "1,8,32").levels == (
+        LoadLevel(clients=1),
+        LoadLevel(clients=8),
+        LoadLevel(clients=32),
+    )
     rates = planned("--rate", "0.5,4", "--arrivals", "constant", "--duration", "10").levels
-    assert rates == tuple(Level(rate=rate, arrivals="constant", seconds=10.0) for rate in (0.5, 4.0))
+    assert rates == tuple(LoadLevel(rate=rate, arrivals="constant", seconds=10.0) for rate in (0.5, 4.0))
 
 
 def test_requests_and_duration_bound_every_level():

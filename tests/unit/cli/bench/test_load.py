@@ -5,7 +5,7 @@ import time
 from itertools import count
 
 from gateway.cli.bench.load import offer
-from gateway.cli.bench.plan import Level
+from gateway.cli.bench.plan import LoadLevel
 from gateway.cli.bench.sample import Sample
 
 
@@ -40,7 +40,7 @@ async def offered(level, server, numbers=None):
 async def test_clients_send_all_requests_and_no_more_at_a_time_than_they_are():
     server = Server()
     server.answering.set()
-    seen = await offered(Level(clients=3, requests=20), server)
+    seen = await offered(LoadLevel(clients=3, requests=20), server)
     assert len(seen) == 20
     assert sorted(number for number, _ in server.asked) == list(range(20))
     assert server.most == 3
@@ -49,12 +49,12 @@ async def test_clients_send_all_requests_and_no_more_at_a_time_than_they_are():
 async def test_more_clients_than_requests_send_each_once():
     server = Server()
     server.answering.set()
-    assert len(await offered(Level(clients=9, requests=2), server)) == 2
+    assert len(await offered(LoadLevel(clients=9, requests=2), server)) == 2
 
 
 async def test_a_client_waits_for_its_answer():
     server = Server()
-    task = asyncio.create_task(offered(Level(clients=2, requests=4), server))
+    task = asyncio.create_task(offered(LoadLevel(clients=2, requests=4), server))
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(server.asked) == 2
@@ -64,7 +64,7 @@ async def test_a_client_waits_for_its_answer():
 
 async def test_arrivals_wait_for_nobody():
     server = Server()
-    task = asyncio.create_task(offered(Level(rate=1_000.0, requests=50), server))
+    task = asyncio.create_task(offered(LoadLevel(rate=1_000.0, requests=50), server))
     async with asyncio.timeout(20):
         await server.fifty.wait()
     assert server.most == 50
@@ -75,7 +75,7 @@ async def test_arrivals_wait_for_nobody():
 async def test_arrivals_are_due_as_scheduled_however_late_they_are_sent():
     server = Server()
     server.answering.set()
-    level = Level(rate=100.0, requests=20)
+    level = LoadLevel(rate=100.0, requests=20)
     before = time.monotonic()
     await offered(level, server)
     dues = [due for _, due in server.asked]
@@ -88,7 +88,7 @@ async def test_a_level_begins_nothing_after_its_time():
     server = Server()
     server.answering.set()
     begun = time.monotonic()
-    seen = await offered(Level(clients=2, seconds=0.05), server)
+    seen = await offered(LoadLevel(clients=2, seconds=0.05), server)
     assert seen
     assert time.monotonic() - begun < 10
 
@@ -96,6 +96,6 @@ async def test_a_level_begins_nothing_after_its_time():
 async def test_numbers_go_on_where_the_last_level_ended():
     server, numbers = Server(), count()
     server.answering.set()
-    await offered(Level(clients=2, requests=3), server, numbers)
-    await offered(Level(rate=1_000.0, requests=3), server, numbers)
+    await offered(LoadLevel(clients=2, requests=3), server, numbers)
+    await offered(LoadLevel(rate=1_000.0, requests=3), server, numbers)
     assert sorted(number for number, _ in server.asked) == list(range(6))

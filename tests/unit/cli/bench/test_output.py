@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.cli.bench.plan import Level, Plan
+from gateway.cli.bench.plan import LoadLevel, Plan
 from gateway.cli.bench.plot import draw
 from gateway.cli.bench.progress import Display
 from gateway.cli.bench.report import Effort, sum_up
@@ -16,7 +16,7 @@ GOOD = {"first": 0.1, "last": 0.9, "ended": 1.0, "gaps": [0.25], "frames": 2, "o
 
 def report(*samples, clients=1, cpu=0.1, interrupted=False, wanted=64):
     effort = Effort(client_cpu=cpu, peak=1, interrupted=interrupted)
-    return sum_up(Level(clients=clients), samples, wanted, effort)
+    return sum_up(LoadLevel(clients=clients), samples, wanted, effort)
 
 
 def answer(**changes):
@@ -91,10 +91,10 @@ def test_levels_without_an_answer_are_plotted_as_nothing(tmp_path):
 
 def test_no_progress_is_written_where_there_is_no_terminal(capsys):
     with Display() as display:
-        display.begin(Level(clients=2))
+        display.begin(LoadLevel(clients=2))
         display.see(answer())
         display.see(answer(error="timeout"))
-        display.begin(Level(rate=2.0))
+        display.begin(LoadLevel(rate=2.0))
         display.see(answer())
     assert capsys.readouterr() == ("", "")
 
@@ -102,7 +102,7 @@ def test_no_progress_is_written_where_there_is_no_terminal(capsys):
 def test_progress_goes_to_standard_error_of_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     with Display() as display:
-        display.begin(Level(clients=2))
+        display.begin(LoadLevel(clients=2))
         display.see(answer(error="timeout"))
     written = capsys.readouterr()
     assert written.out == ""

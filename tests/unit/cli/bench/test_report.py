@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.bench.plan import Level
+from gateway.cli.bench.plan import LoadLevel
 from gateway.cli.bench.report import Effort, Spread, quantile, sum_up
 from gateway.cli.bench.sample import Sample
 
@@ -20,7 +20,7 @@ def answer(**changes):
 
 
 def report(*samples, wanted=4):
-    return sum_up(Level(clients=2), samples, wanted, EFFORT)
+    return sum_up(LoadLevel(clients=2), samples, wanted, EFFORT)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.floats(0, 1))
