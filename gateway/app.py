@@ -114,11 +114,7 @@ def create_app(config: Config) -> Litestar:
             await telemetry.stop()
 
     app = _Application(
-        route_handlers=[
-            *_CONTROLLERS,
-            *_pages(config),
-            *_custom_routes(),
-        ],
+        route_handlers=[*_CONTROLLERS, *_pages(config), *_custom_routes()],
         dependencies={
             "hosting": _provide(hosting),
             "inference": _provide(inference),
