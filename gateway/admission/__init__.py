@@ -6,20 +6,15 @@ from gateway.admission.permit import Permit
 from gateway.admission.pressure import MemoryPressure
 from gateway.admission.queue import ModelQueue, QueueSettings
 from gateway.admission.waiter import QueuePosition, QueueTimeout, WaitLimits
-from gateway.flow.breaker import Attempt, Breaker
-from gateway.flow.bucket import TokenBucket
 
 __all__ = [
     "Admission",
-    "Attempt",
-    "Breaker",
     "MemoryPressure",
     "ModelQueue",
     "Permit",
     "QueuePosition",
     "QueueSettings",
     "QueueTimeout",
-    "TokenBucket",
     "WaitLimits",
     "prompt_bound",
 ]

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from gateway.admission import TokenBucket
+from gateway.flow.bucket import TokenBucket
 
 _A_MINUTE = 10
 _ADDRESSES = 4_096

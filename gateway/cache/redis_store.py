@@ -11,8 +11,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.admission import Breaker
 from gateway.cache.store import AnswerStore
+from gateway.flow.breaker import Breaker
 
 T = TypeVar("T")
 

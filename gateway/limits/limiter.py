@@ -7,8 +7,8 @@ from typing import Literal, Self
 from loguru import logger
 from ulid import ULID
 
-from gateway.admission import Attempt, Breaker
 from gateway.engine import Unavailable
+from gateway.flow.breaker import Attempt, Breaker
 from gateway.limits.errors import LimitReached
 from gateway.limits.memory_store import MemoryLimitStore
 from gateway.limits.quota import Grant, Quota

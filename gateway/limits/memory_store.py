@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from gateway.admission import TokenBucket
+from gateway.flow.bucket import TokenBucket
 from gateway.limits.quota import Grant, Remaining
 from gateway.limits.store import DAY, MINUTE, LimitStore, refuse
 

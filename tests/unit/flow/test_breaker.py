@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.admission import Breaker
+from gateway.flow.breaker import Breaker
 from tests.support.clock import Clock
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import TokenBucket
+from gateway.flow.bucket import TokenBucket
 from tests.support.clock import Clock
 
 
