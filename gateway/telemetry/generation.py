@@ -134,6 +134,11 @@ class GenerationTelemetry:
             case _:
                 return "internal_error"
 
+    @property
+    def _left(self) -> str:
+        """The code of a client that left before the end; empty where the answer has one."""
+        return "" if self._finished is not None else "client_closed_request"
+
     def _fill_record(self, code: str) -> None:
         record = self._record
         record.code = record.code or code
@@ -150,8 +155,7 @@ class GenerationTelemetry:
         labels = (self._operation, self._engine, model)
         if isinstance(self._error, Overloaded) and self.started is None:
             metrics.shed.add(1, code)
-        failure = code or ("" if self._finished is not None else "client_closed_request")
-        metrics.server_duration.record(self._ended_at - self._begun_at, *labels, failure)
+        metrics.server_duration.record(self._ended_at - self._begun_at, *labels, code or self._left)
         if self.started is not None and self.is_made:
             metrics.prompt_tokens.add(self.started.prompt_tokens, model)
             metrics.cached_tokens.add(self.started.cached_tokens, model)
@@ -164,10 +168,9 @@ class GenerationTelemetry:
 
     def _describe(self, span: Span, code: str) -> None:
         span.set_attributes(self._asked() | self._answered())
-        if not code:
-            return
-        span.set_attribute(semconv.ERROR_TYPE, code)
-        if not isinstance(self._error, InvalidRequest | UnknownModel):
+        if failure := code or self._left:
+            span.set_attribute(semconv.ERROR_TYPE, failure)
+        if code and not isinstance(self._error, InvalidRequest | UnknownModel):
             # The message of an error that is not ours may hold anything, a prompt too.
             span.set_status(
                 Status(StatusCode.ERROR, self._error.message if isinstance(self._error, EngineError) else None)

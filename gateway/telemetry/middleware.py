@@ -1,6 +1,6 @@
 """One middleware around the whole app: a span, metrics and a log line for every HTTP request.
 
-A route whose `opt` is `ROUTINE`, such as a probe, is logged as DEBUG while all is well.
+A route whose `opt` is `ROUTINE`, such as a probe, is never traced, and logged as DEBUG while all is well.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from gateway.engine import UnknownModel
 from gateway.telemetry import semconv
-from gateway.telemetry.context import Outcome, RequestRecord, open_record
+from gateway.telemetry.context import Outcome, RequestRecord, open_record, request_id
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Attributes, Tracing, remote_parent
 
@@ -138,14 +138,25 @@ class _Exchange:
         elif record.outcome == "refused" or (record.code and self._status == HTTPStatus.SERVICE_UNAVAILABLE):
             metrics.rejected.add(1, record.code or f"http_{status}")
 
+    @property
+    def _is_routine(self) -> bool:
+        handler = self._scope.get("route_handler")
+        return handler is not None and "routine" in handler.opt
+
     def _end_span(self, route: str) -> None:
-        span = self._record.span
+        span, record = self._record.span, self._record
+        if self._is_routine:
+            return  # a span without an end is never sent
         if span.is_recording():
             is_routed = route != NO_ROUTE
             span.update_name(f"{self._method} {route}" if is_routed else self._method)
             span.set_attributes(self._attributes() | ({semconv.HTTP_ROUTE: route} if is_routed else {}))
-            if self._status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                span.set_attribute(semconv.ERROR_TYPE, self._record.code or str(self._status))
+            if record.code or self._status >= HTTPStatus.BAD_REQUEST:
+                span.set_attribute(semconv.ERROR_TYPE, record.code or str(int(self._status)))
+            if record.outcome in (
+                "error",
+                "aborted",
+            ):  # a client's mistake leaves the status unset, as HTTP's rules say
                 span.set_status(Status(StatusCode.ERROR))
         span.end()
 
@@ -157,7 +168,12 @@ class _Exchange:
             semconv.URL_PATH: self._path,
             semconv.URL_SCHEME: scope["scheme"],
             semconv.PROTOCOL_VERSION: str(scope.get("http_version", "")),
+            semconv.OUTCOME: self._record.outcome or "",
         }
+        if own := request_id.get():
+            attributes[semconv.REQUEST_ID] = own
+        if self._record.key:
+            attributes[semconv.KEY_ID] = self._record.key
         if server := scope["server"]:
             attributes[semconv.SERVER_ADDRESS] = server[0]
             if server[1]:
@@ -166,8 +182,7 @@ class _Exchange:
 
     def _log(self, route: str, seconds: float) -> None:
         record = self._record
-        handler = self._scope.get("route_handler")
-        is_routine = record.outcome == "ok" and handler is not None and "routine" in handler.opt
+        is_quiet = record.outcome == "ok" and self._is_routine
         logger.bind(
             event="request",
             method=self._method,
@@ -184,7 +199,7 @@ class _Exchange:
             tokens=record.tokens or None,
             finish_reason=record.finish_reason or None,
             bytes=self._bytes,
-        ).log("DEBUG" if is_routine else "INFO", "{} {} {}", self._method, route, int(self._status))
+        ).log("DEBUG" if is_quiet else "INFO", "{} {} {}", self._method, route, int(self._status))
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -25,7 +25,11 @@ FINISH_REASONS = "gen_ai.response.finish_reasons"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+# Ours, for which the conventions have no name.
 CACHE = "llm_gateway.cache.result"
+REQUEST_ID = "llm_gateway.request.id"
+KEY_ID = "llm_gateway.key.id"
+OUTCOME = "llm_gateway.outcome"
 
 # A field of `Sampling` and its attribute. Stop strings are left out: they are text of the caller's.
 REQUEST_PARAMETERS = (

@@ -27,8 +27,11 @@ def test_jaeger_would_show_the_request_over_its_generation_over_its_phases(proto
             service.client.post("/v1/generate", json={"prompt": "a b c"}, headers=parent)
             messages = [{"role": "user", "content": "hello"}]
             service.client.post("/v1/generate", json={"messages": messages, "stream": True}, headers=parent)
-            service.client.post("/v1/generate", json={"prompt": 5}, headers=parent)
-        roots = [root for root in receiver.roots() if root.span.trace_id.hex() == TRACE]
+            answer = service.client.post("/v1/generate", json={"prompt": 5}, headers=parent)
+            for probe in ("/readyz", "/livez", "/v1/health", "/metrics"):
+                service.client.get(probe, headers=parent)
+        roots = receiver.roots()
+    assert {root.span.trace_id.hex() for root in roots} == {TRACE}
     assert [root.name for root in roots] == ["POST /v1/generate"] * 3
     whole, chat, refused = roots
     assert [child.name for child in whole.children] == ["text_completion echo"]
@@ -42,6 +45,8 @@ def test_jaeger_would_show_the_request_over_its_generation_over_its_phases(proto
     assert told["gen_ai.usage.input_tokens"] == 3
     assert told["gen_ai.usage.output_tokens"] == 3
     assert refused.attributes["http.response.status_code"] == 400
+    assert refused.attributes["error.type"] == "invalid_value"
+    assert refused.attributes["llm_gateway.request.id"] == answer.headers["x-request-id"]
 
 
 def test_a_dead_collector_costs_requests_nothing_and_the_end_two_seconds():

@@ -128,8 +128,33 @@ async def test_the_span_has_the_routes_name_and_the_http_attributes(call, watche
         "server.address": "127.0.0.1",
         "server.port": 8000,
         "network.protocol.version": "1.1",
+        "llm_gateway.outcome": "ok",
     }
     assert span.status.status_code is StatusCode.UNSET
+
+
+async def test_the_span_names_the_request_the_key_and_the_code_of_a_refusal(watched):
+    async def app(scope, receive, send):
+        record = current_record()
+        record.key, record.code = "k3f9a0c2d1", "model_not_found"
+        request_id.set("01JREQUEST")
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    token = request_id.set("")
+    await watched.telemetry.middleware(app)(scope_of("GET", "/"), None, lambda _: asyncio.sleep(0))
+    request_id.reset(token)
+    (span,) = watched.spans().values()
+    assert span.attributes["llm_gateway.request.id"] == "01JREQUEST"
+    assert span.attributes["llm_gateway.key.id"] == "k3f9a0c2d1"
+    assert span.attributes["llm_gateway.outcome"] == "refused"
+    assert span.attributes["error.type"] == "model_not_found"
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+async def test_what_is_routine_is_not_traced(call, watched, status):
+    await call("GET", f"/probe?status={status}", (b"traceparent", PARENT))
+    assert watched.spans() == {}
 
 
 async def test_a_request_is_counted_under_its_route_status_and_model(call, samples):
@@ -189,7 +214,7 @@ async def test_each_request_is_one_line(call, lines):
         ("/nowhere", (404, None, "refused"), False),
         ("/bug", (500, None, "error"), True),
         ("/stream", (200, None, "ok"), False),
-        ("/broken-stream", (200, "engine_error", "aborted"), False),
+        ("/broken-stream", (200, "engine_error", "aborted"), True),
     ],
 )
 async def test_the_outcome_follows_from_the_answer(watched, call, path, answer, is_error):
@@ -199,7 +224,8 @@ async def test_the_outcome_follows_from_the_answer(watched, call, path, answer, 
     assert (line["status"], line.get("code"), line["outcome"]) == (status, code, outcome)
     (span,) = watched.spans().values()
     assert span.status.status_code is (StatusCode.ERROR if is_error else StatusCode.UNSET)
-    assert span.attributes.get("error.type") == ((code or str(status)) if is_error else None)
+    assert span.attributes.get("error.type") == (None if outcome == "ok" else code or str(status))
+    assert span.attributes["llm_gateway.outcome"] == outcome
     assert "CANARY" not in span.to_json()
     assert "CANARY" not in json.dumps(line)
 
@@ -271,6 +297,8 @@ async def test_a_client_that_leaves_is_counted_and_is_no_error(watched, call, li
     assert samples("llm_gateway_requests_total") == {key(endpoint="/hang", status=str(status), model=""): 1}
     (span,) = watched.spans().values()
     assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes["llm_gateway.outcome"] == "client_closed"
+    assert span.attributes["error.type"] == "client_closed_request"
 
 
 async def test_a_stream_without_its_end_means_that_the_client_left(call, lines):
