@@ -1,7 +1,15 @@
-"""What the kernel says of this container's memory; nothing where no limit is set."""
+"""What only Linux can say or do: the container's memory, a child's end with its parent, the user behind a socket."""
 
+import ctypes
+import os
+import signal
+import socket
+import struct
+import sys
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _ROOT = Path("/sys/fs/cgroup")
 # Version 2 of control groups, then version 1.
 _FILES = (
@@ -40,6 +48,20 @@ def oom_kills(root: Path = _ROOT) -> int:
         except OSError:
             continue
     return 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process with the process `parent`, however that ends; end at once if it has ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def peer_is_this_user(peer: socket.socket) -> bool:
+    """Tell whether the process at the other end of a Unix socket runs as this one's user."""
+    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(found)[1] == os.geteuid())
 
 
 def _field(file: Path, name: str) -> int:

@@ -1,6 +1,5 @@
 """The HTTP server, started by the supervisor as `python -m gateway.server`: granian's main process and its worker."""
 
-import ctypes
 import functools
 import gc
 import os
@@ -14,15 +13,15 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from gateway.config.load import Handover, hand_on
+from gateway.linux import die_with_parent
 
 _KILL_SECONDS = 5
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
     handover = hand_on()
-    _die_with(handover.giver)
+    die_with_parent(handover.giver)
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))
     _spare_no_worker()
@@ -50,14 +49,6 @@ def _listen(server: MPServer) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def _spare_no_worker() -> None:
     """See that a worker which was only just forked ends on a signal too: it has nothing to finish yet.
 
@@ -77,7 +68,7 @@ def _let_signals_end() -> None:
 
 def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, handed on
     """Be the worker of the process `main`, and leave at once in the end: a thread may still load what nobody wants."""
-    _die_with(main)
+    die_with_parent(main)
     MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001 - what granian takes by itself for this interface
     os._exit(0)
 

@@ -54,7 +54,8 @@ LAYERS = {
     "gateway.telemetry": BOTTOM | {"gateway.config.load"},
     "gateway.supervisor.recipe": BOTTOM | {"gateway.config.load", "gateway.isolation"},
     "gateway.supervisor.client": BOTTOM | {"gateway.config.load", "gateway.isolation"},
-    "gateway.supervisor.engines": BOTTOM | {"gateway.config.load", "gateway.supervisor.client", "gateway.isolation"},
+    "gateway.supervisor.engines": BOTTOM
+    | {"gateway.config.load", "gateway.linux", "gateway.supervisor.client", "gateway.isolation"},
     "gateway.supervisor.supervisor": BOTTOM
     | {"gateway.config.load", "gateway.supervisor.engines", "gateway.supervisor.recipe"},
     "gateway.hosting.hosted": BOTTOM
@@ -85,7 +86,7 @@ LAYERS = {
         "gateway.isolation",
         "gateway.hosting.shutdown",
     },
-    "gateway.server": BOTTOM | {"gateway.app", "gateway.config.load"},
+    "gateway.server": BOTTOM | {"gateway.app", "gateway.config.load", "gateway.linux"},
     "gateway.cli.chat": BOTTOM,
     "gateway.cli.bench": {"gateway"},
     "gateway.cli.main": BOTTOM

@@ -6,7 +6,6 @@ reach every process of the group, while the gateway still has answers to finish.
 
 import asyncio
 import contextlib
-import ctypes
 import faulthandler
 import logging
 import os
@@ -23,30 +22,22 @@ from gateway.isolation import launch
 from gateway.isolation.launch import Launch
 from gateway.isolation.output import LineFormatter
 from gateway.isolation.server import EngineServer
+from gateway.linux import die_with_parent
 
 _log = logging.getLogger(__name__)
-_PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"
 
 
 def main() -> None:
     """Read the launch, become the parent's for life and death, and serve."""
     told = launch.read(sys.stdin.buffer)
-    _die_with(told.parent)
+    die_with_parent(told.parent)
     _restrain()
     _log_to_stderr()
     asyncio.new_event_loop().run_until_complete(_serve(told))
     # A plugin's threads and tasks may not know that it is over.
     logging.shutdown()
     os._exit(0)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _restrain() -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import socket
-import struct
 from contextlib import aclosing
 from typing import cast
 
@@ -42,21 +40,20 @@ from gateway.isolation.wire import (
     read_call,
     to_failure,
 )
+from gateway.linux import peer_is_this_user
 
 _log = logging.getLogger(__name__)
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _BUG = Failure(EngineError.code, "the engine failed; the log says why")
 
 
 class EngineServer:
     """Serves one engine to this user's processes; until `open`, connections wait for the word that it is loaded."""
 
-    def __init__(self, beat_seconds: float, uid: int | None = None) -> None:
+    def __init__(self, beat_seconds: float) -> None:
         self.beat_seconds = beat_seconds
         self.engine: Engine | None = None
         self.lines: set[_ServerConnection] = set()
         self.word: EngineLoaded | LoadError | None = None
-        self._uid = os.geteuid() if uid is None else uid
         self._listener: asyncio.AbstractServer | None = None
 
     async def listen(self, listener: socket.socket) -> None:
@@ -79,11 +76,6 @@ class EngineServer:
     def refuse(self, error: EngineError) -> None:
         """Say that the engine can never be entered."""
         self._say(LoadError(to_failure(error)))
-
-    def admits(self, peer: socket.socket) -> bool:
-        """Tell whether the peer is this user's."""
-        found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return bool(_CREDENTIALS.unpack(found)[1] == self._uid)
 
     async def close(self) -> None:
         """Take no more connections, end every call, and hang up."""
@@ -112,7 +104,7 @@ class _ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         line = cast("asyncio.Transport", transport)
-        if not self._server.admits(line.get_extra_info("socket")):
+        if not peer_is_this_user(line.get_extra_info("socket")):
             _log.warning("a connection from another user was refused")
             line.abort()
             return

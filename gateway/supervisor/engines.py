@@ -1,10 +1,7 @@
 """The engines' processes, in the supervisor: they outlive the worker that asked for them."""
 
 import asyncio
-import os
 import shutil
-import socket
-import struct
 import sys
 import tempfile
 from collections import defaultdict, deque
@@ -19,6 +16,7 @@ from msgspec import Struct
 from gateway.config.load import Config
 from gateway.isolation import EngineProcess, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
+from gateway.linux import peer_is_this_user
 from gateway.supervisor.client import (
     Command,
     LogLine,
@@ -34,7 +32,6 @@ from gateway.supervisor.client import (
 
 _PIECE = 2**16
 _LINES = 1_000
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class EngineProcesses:
@@ -91,7 +88,7 @@ class EngineProcesses:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Listen to the worker, until it is gone."""
-        if not _is_ours(writer):
+        if not peer_is_this_user(writer.get_extra_info("socket")):
             writer.close()
             return
         self._worker = writer
@@ -169,9 +166,3 @@ class EngineProcesses:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _is_ours(writer: asyncio.StreamWriter) -> bool:
-    peer: socket.socket = writer.get_extra_info("socket")
-    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return bool(_CREDENTIALS.unpack(found)[1] == os.geteuid())

@@ -41,14 +41,14 @@ def scripted(number: int = 0, seconds: float | None = None, **script: object) ->
 
 
 @asynccontextmanager
-async def served(engine: Engine | None, beat: float = 60.0, uid: int | None = None):
+async def served(engine: Engine | None, beat: float = 60.0):
     """Serve an engine at a socket; yield the server and the socket's path."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "engine"))
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen()
-            server = EngineServer(beat, uid)
+            server = EngineServer(beat)
             await server.listen(listener.dup())
         if engine is not None:
             server.open(engine)

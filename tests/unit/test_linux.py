@@ -1,8 +1,13 @@
-"""The kernel's files, in both versions, as they are in a container."""
+"""The kernel's files in both versions, as they are in a container; the ends of parents, and whose a socket is."""
+
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
-from gateway.linux import oom_kills, used_share
+from gateway.linux import oom_kills, peer_is_this_user, used_share
 
 
 def write(root, **files):
@@ -47,3 +52,32 @@ def test_without_a_limit_there_is_no_share(tmp_path, files):
 
 def test_nonsense_is_no_limit(tmp_path):
     assert used_share(write(tmp_path, memory_dot_max="x")) is None
+
+
+CHILD = "import os, sys, time; from gateway.linux import die_with_parent as die; die(int(sys.argv[1])); "
+LIVE = "print(flush=True); time.sleep(60)"
+PARENT = f"""import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {CHILD + LIVE!r}, str(os.getpid())])
+time.sleep(60)
+"""
+
+
+def test_a_child_dies_with_its_parent():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"\n"
+        parent.kill()
+        assert parent.stdout.read() == b""  # the child held the other end
+
+
+def test_a_child_whose_parent_has_died_already_ends_at_once():
+    child = subprocess.run([sys.executable, "-c", CHILD + LIVE, str(os.getpid() + 1)], check=False)
+    assert child.returncode == 1
+
+
+def test_a_peer_of_another_user_is_told_apart(monkeypatch):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert peer_is_this_user(ours)
+        other = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: other)
+        assert not peer_is_this_user(ours)

@@ -295,8 +295,10 @@ async def test_a_server_that_sends_no_report_is_hung_up_on(tmp_path):
             await RemoteEngine(path).__aenter__()
 
 
-async def test_nobody_but_the_user_is_served(engine):
-    async with served(engine, uid=os.geteuid() + 1) as (server, path), raw(path) as (reader, _writer):
+async def test_nobody_but_the_user_is_served(engine, monkeypatch):
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    async with served(engine) as (server, path), raw(path) as (reader, _writer):
         assert await reader.read() == b""
         assert not server.lines
 
