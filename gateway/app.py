@@ -30,7 +30,7 @@ from gateway.api.models.controller import ModelController
 from gateway.api.native.controller import NativeController
 from gateway.api.openai.controller import OpenAIController
 from gateway.api.tokens.controller import TokenController
-from gateway.config.load import Config, CorsSettings, handed_over, take_over
+from gateway.config import Config, CorsSettings, handed_over, take_over
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.hosting import shutdown as lifecycle
 from gateway.hosting.hosting import Hosting

@@ -12,7 +12,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from gateway.config.load import Handover, hand_on
+from gateway.config import Handover, relay
 from gateway.linux import die_with_parent
 
 _KILL_SECONDS = 5
@@ -20,7 +20,7 @@ _KILL_SECONDS = 5
 
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
-    handover = hand_on()
+    handover = relay()
     die_with_parent(handover.giver)
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))

@@ -12,7 +12,7 @@ from msgspec import structs
 from gateway.admission import Admission, QueuePosition, WaitLimits
 from gateway.auth import Caller
 from gateway.cache import CachePolicy, key_of, to_cache
-from gateway.config.load import Config
+from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
     Capability,

@@ -15,7 +15,7 @@ from ulid import ULID
 
 from gateway.api.errors import error_response, id_headers
 from gateway.api.http.problems import Problem
-from gateway.config.load import ServerSettings
+from gateway.config import ServerSettings
 from gateway.config.snapshot import CurrentConfig
 from gateway.telemetry import current_record, request_id
 

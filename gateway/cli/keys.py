@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from gateway import config
 from gateway.auth import Key, KeyFile, KeyFileError, Scope
-from gateway.config import load as config
-from gateway.config.load import ConfigError
+from gateway.config import ConfigError
 from gateway.limits import Quota
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}

@@ -6,10 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from gateway import __version__
+from gateway import __version__, config
 from gateway.cli import keys
 from gateway.cli.bench import flags
-from gateway.config import load as config
 from gateway.engine import PluginError, installed, load
 
 _HELP = {

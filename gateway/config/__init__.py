@@ -1,1 +1,49 @@
-"""The configuration: its schema, its layers, and how they are read."""
+"""The configuration: its schema, its layers, how they are read and checked, and how children get it.
+
+The configuration in force while the service runs is `gateway.config.snapshot`.
+"""
+
+from gateway.cache import CacheSettings
+from gateway.config.handover import Handover, hand_over, handed_over, relay, take_over
+from gateway.config.layers import ConfigError
+from gateway.config.load import look, read
+from gateway.config.schema import (
+    AdmissionSettings,
+    AuthSettings,
+    Config,
+    CorsSettings,
+    EngineSettings,
+    GenerateSettings,
+    LimitsSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
+from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment
+
+__all__ = [
+    "FLAGS",
+    "PLAIN",
+    "PREFIX",
+    "SWITCHES",
+    "AdmissionSettings",
+    "AuthSettings",
+    "CacheSettings",
+    "Config",
+    "ConfigError",
+    "CorsSettings",
+    "EngineSettings",
+    "GenerateSettings",
+    "Handover",
+    "LimitsSettings",
+    "ServerSettings",
+    "TelemetrySettings",
+    "api_key",
+    "command",
+    "environment",
+    "hand_over",
+    "handed_over",
+    "look",
+    "read",
+    "relay",
+    "take_over",
+]

@@ -1,4 +1,4 @@
-"""The settings: one struct per concern, complete with its defaults. `gateway.config.load` reads and checks them."""
+"""The settings: one struct per concern, complete with its defaults. `gateway.config.load` reads them."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,8 +7,10 @@ from msgspec import Meta, Struct
 
 from gateway.auth import KeyEntry
 from gateway.cache import CacheSettings
-from gateway.config.layers import DEFAULT_ENGINE
 from gateway.limits import Quota
+
+# The engine that the plain names of the environment and the flags set up.
+DEFAULT_ENGINE = "default"
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.auth import KeyFile, KeyFileError, Keyring
-from gateway.config.load import AuthSettings, Config
+from gateway.config.schema import AuthSettings, Config
 
 # What granian, Litestar, the telemetry and the connections to a store were made with.
 _FIXED = (

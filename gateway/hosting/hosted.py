@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from gateway.config.load import EngineSettings
+from gateway.config import EngineSettings
 from gateway.engine import Engine, Health, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
 from gateway.isolation import IsolatedEngine, Starter

@@ -8,7 +8,7 @@ from typing import Self
 
 from loguru import logger
 
-from gateway.config.load import EngineSettings
+from gateway.config import EngineSettings
 from gateway.engine import (
     Draining,
     Engine,

@@ -13,7 +13,7 @@ import msgspec
 from loguru import logger
 from msgspec import Struct
 
-from gateway.config.load import Config
+from gateway.config import Config
 from gateway.isolation import ProcessSpec
 from gateway.isolation.wire import Frames, pack
 

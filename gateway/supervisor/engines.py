@@ -13,7 +13,7 @@ import loguru
 import msgspec
 from msgspec import Struct
 
-from gateway.config.load import Config
+from gateway.config import Config
 from gateway.isolation import EngineProcess, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
 from gateway.linux import peer_is_this_user

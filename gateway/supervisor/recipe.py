@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gateway.config.load import EngineSettings, environment
+from gateway.config import EngineSettings, environment
 from gateway.engine import load
 from gateway.isolation import ProcessSpec, RestartPolicy, scrubbed_environment
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from loguru import logger
 
 from gateway import __version__
-from gateway.config.load import Config, ConfigError, ServerSettings, command, hand_over
+from gateway.config import Config, ConfigError, ServerSettings, command, hand_over
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.recipe import spec_of
 

@@ -7,7 +7,7 @@ from typing import Self
 from litestar.types import ASGIApp
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from gateway.config.load import TelemetrySettings
+from gateway.config import TelemetrySettings
 from gateway.engine import GenerateRequest, ModelCard
 from gateway.telemetry import logs
 from gateway.telemetry.context import Outcome, RequestRecord, current_record, request_id

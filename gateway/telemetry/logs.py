@@ -19,7 +19,7 @@ import loguru
 import msgspec
 from loguru import logger
 
-from gateway.config.load import TelemetrySettings
+from gateway.config import TelemetrySettings
 from gateway.telemetry.context import current_record, request_id
 from gateway.telemetry.log_writer import LogWriter
 

@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from gateway import __version__
-from gateway.config.load import TelemetrySettings
+from gateway.config import TelemetrySettings
 from gateway.telemetry.semconv import SCHEMA_URL
 
 Attributes = dict[str, AttributeValue]

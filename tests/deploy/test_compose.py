@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from gateway.auth import KeyFile, Keyring, Scope
-from gateway.config.layers import PLAIN, PREFIX
-from gateway.config.load import ServerSettings
+from gateway.config import PLAIN, PREFIX, ServerSettings
 from tests.support.dockerfile import environment, said
 from tests.support.prometheus import promtool
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.app import create_app
-from gateway.config.load import Config, EngineSettings, LimitsSettings, TelemetrySettings
+from gateway.config import Config, EngineSettings, LimitsSettings, TelemetrySettings
 from gateway.hosting.hosting import Hosting
 from gateway.limits import Quota
 from gateway.service import Inference

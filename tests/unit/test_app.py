@@ -6,7 +6,7 @@ def test_the_application_imports_no_libraries_that_litestar_would_only_be_ready_
     program = (
         "import sys\n"
         "from gateway.app import create_app\n"
-        "from gateway.config.load import Config, EngineSettings\n"
+        "from gateway.config import Config, EngineSettings\n"
         "create_app(Config(engines={'default': EngineSettings(plugin='echo')}))\n"
         "assert not {'attr', 'pydantic', 'redis'} & sys.modules.keys()\n"
     )

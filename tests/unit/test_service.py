@@ -9,7 +9,7 @@ from msgspec import structs
 from gateway.admission import Admission, QueuePosition, QueueTimeout
 from gateway.auth import ANONYMOUS, Caller, Scope
 from gateway.cache import CachePolicy
-from gateway.config.load import Config, EngineSettings, TelemetrySettings
+from gateway.config import Config, EngineSettings, TelemetrySettings
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import (
     Completion,

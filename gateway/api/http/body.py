@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 
 from gateway.api.http.problems import Problem
 from gateway.api.http.validation import invalid_value
-from gateway.config.load import ServerSettings
+from gateway.config import ServerSettings
 
 T = TypeVar("T", bound=Struct)
 

@@ -3,7 +3,7 @@
 import re
 
 from gateway.api.native.schema import GenerateBody
-from gateway.config.load import GenerateSettings
+from gateway.config import GenerateSettings
 from gateway.engine import (
     Chat,
     Completion,

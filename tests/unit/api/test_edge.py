@@ -7,7 +7,7 @@ import pytest
 
 from gateway.api.edge import Edge
 from gateway.api.http.problems import Problem
-from gateway.config.load import Config, CorsSettings, ServerSettings
+from gateway.config import Config, CorsSettings, ServerSettings
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.telemetry import request_id
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from gateway import config
 from gateway.auth import KeyFile, Keyring, Refusal, Scope
 from gateway.cli import main as cli
-from gateway.config import load as config
 from gateway.limits import Quota
 
 FILE = "kept/keys.db"

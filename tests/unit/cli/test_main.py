@@ -8,9 +8,8 @@ from threading import Thread
 
 import pytest
 
-from gateway import __version__
+from gateway import __version__, config
 from gateway.cli import main as cli
-from gateway.config import load as config
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from gateway.auth import KeyFile, KeyFileError
-from gateway.config.load import AuthSettings, Config, EngineSettings, LimitsSettings, ServerSettings
+from gateway.config import AuthSettings, Config, EngineSettings, LimitsSettings, ServerSettings
 from gateway.config.snapshot import CurrentConfig, Snapshot
 
 ECHO = {"default": EngineSettings(plugin="echo")}

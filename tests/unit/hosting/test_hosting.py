@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 from msgspec import Struct
 
-from gateway.config.load import EngineSettings
+from gateway.config import EngineSettings
 from gateway.engine import (
     Capability,
     Draining,

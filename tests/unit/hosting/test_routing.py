@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from gateway.auth import ANONYMOUS
-from gateway.config.load import Config, ConfigError, EngineSettings, read
+from gateway.config import Config, ConfigError, EngineSettings, read
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import Unavailable, UnknownModel
 from gateway.hosting.hosting import Hosting

@@ -9,7 +9,7 @@ import pytest
 from loguru import logger
 from msgspec import structs
 
-from gateway.config.load import Config, EngineSettings
+from gateway.config import Config, EngineSettings
 from gateway.isolation import scrubbed_environment
 from gateway.supervisor.client import SupervisorClient
 from gateway.supervisor.engines import EngineProcesses

@@ -7,7 +7,7 @@ from loguru import logger
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config.load import TelemetrySettings
+from gateway.config import TelemetrySettings
 from gateway.engine import Completion, GenerateRequest, ModelCard, Sampling
 from gateway.telemetry import Telemetry, context, logs
 

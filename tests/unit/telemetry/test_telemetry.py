@@ -6,7 +6,7 @@ import time
 import pytest
 from loguru import logger
 
-from gateway.config.load import TelemetrySettings
+from gateway.config import TelemetrySettings
 from gateway.engine import Delta, Finished, FinishReason, Started, Usage
 from gateway.telemetry import Telemetry
 from tests.support.otlp import otlp_receiver
@@ -70,7 +70,7 @@ def test_a_process_ends_in_time_and_cleanly_though_collector_and_log_are_stuck()
     program = (
         "import asyncio\n"
         "from loguru import logger\n"
-        "from gateway.config.load import TelemetrySettings\n"
+        "from gateway.config import TelemetrySettings\n"
         "from gateway.telemetry import Telemetry\n"
         "from gateway.telemetry.tracing import remote_parent\n"
         "async def main():\n"
@@ -92,7 +92,7 @@ def test_a_process_ends_in_time_and_cleanly_though_collector_and_log_are_stuck()
 def test_without_an_endpoint_no_exporter_is_imported():
     program = (
         "import sys\n"
-        "from gateway.config.load import TelemetrySettings\n"
+        "from gateway.config import TelemetrySettings\n"
         "from gateway.telemetry import Telemetry\n"
         "Telemetry.start(TelemetrySettings())\n"
         "assert not {'grpc', 'requests', 'torch', 'gateway.app', 'gateway.api'} & sys.modules.keys()\n"

@@ -8,7 +8,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import INVALID_SPAN, SpanContext, get_current_span
 
-from gateway.config.load import TelemetrySettings
+from gateway.config import TelemetrySettings
 from gateway.telemetry.tracing import Tracing, otlp_exporter, remote_parent, resource, traceparent
 from tests.support.otlp import otlp_receiver
 

@@ -3,7 +3,7 @@ import asyncio
 import httpx
 
 from gateway.app import create_app
-from gateway.config.load import Config, EngineSettings, TelemetrySettings
+from gateway.config import Config, EngineSettings, TelemetrySettings
 
 
 async def test_a_scrape_sees_an_engine_that_broke_though_no_probe_asked():

@@ -22,7 +22,7 @@ from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
 from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
-from gateway.config.load import Config, EngineSettings, ServerSettings
+from gateway.config import Config, EngineSettings, ServerSettings
 from gateway.limits import RATE_HEADERS
 
 PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs", "/redoc")

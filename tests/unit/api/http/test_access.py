@@ -9,7 +9,7 @@ from litestar.testing import TestClient
 from gateway.api.http.access import ADMIN, METRICS, PUBLIC, Access, caller_of
 from gateway.api.http.problems import Problem, to_problem
 from gateway.auth import KeyFile, Keyring, Scope, new_key
-from gateway.config.load import Config
+from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from tests.support.clock import Clock
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, RequestBody, name_ignored
 from gateway.api.http.problems import Problem
-from gateway.config.load import ServerSettings
+from gateway.config import ServerSettings
 
 
 class Inner(msgspec.Struct):

@@ -3,7 +3,7 @@ from msgspec import structs
 
 from gateway.api.native.schema import ChatMessage, GenerateBody
 from gateway.api.native.translate import reword, to_request, to_times
-from gateway.config.load import GenerateSettings
+from gateway.config import GenerateSettings
 from gateway.engine import (
     Capability,
     Chat,

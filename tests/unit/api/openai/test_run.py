@@ -9,7 +9,7 @@ import pytest
 from gateway.api.openai.run import Run, to_frame
 from gateway.api.openai.translate import to_asked
 from gateway.auth import ANONYMOUS
-from gateway.config.load import Config
+from gateway.config import Config
 from gateway.engine import (
     DeadlineExceeded,
     Delta,

@@ -1,0 +1,101 @@
+"""What is wrong with a configuration that is read and converted: what no type can say."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gateway.auth import KeyFile, KeyFileError
+from gateway.config.schema import AuthSettings, Config
+from gateway.config.sources import command
+
+# The path of a setting, and what is wrong with it.
+Violation = tuple[str, str]
+
+_STORES = ("redis", "rediss", "unix")
+
+
+def contradictions(config: Config) -> Iterator[Violation]:
+    """Yield what no type can say: the path at fault, and what is wrong with it."""
+    if config.server.workers != 1:
+        why = "one worker a process keeps the metrics true and the batch whole; run more replicas to scale"
+        yield "server.workers", f"{config.server.workers} is refused: {why}"
+    if config.warnings:
+        yield "warnings", "there is no such setting"
+    if not config.engines:
+        yield "engines", "at least one engine is needed"
+    if config.cors.credentials and "*" in config.cors.origins:
+        yield "cors.credentials", "credentials cannot be allowed to every origin; name the origins"
+    for key in ("otlp_endpoint", "otlp_traces_endpoint"):
+        url = getattr(config.telemetry, key)
+        if url is not None and not _is_url(url):
+            yield f"telemetry.{key}", f"{url!r} is no URL; expected http:// or https:// and a host"
+    for section, store in (("limits", config.limits.store_url), ("cache", config.cache.store_url)):
+        yield from _no_store(section, store)
+    for name in config.engines:
+        if not name.isidentifier():
+            yield f"engines.{name}", f"{name!r} is no name for an engine; use letters, digits and _"
+    yield from _same_keys(config.auth)
+    yield from _no_engines(config)
+
+
+def _no_engines(config: Config) -> Iterator[Violation]:
+    for alias, engines in config.routes.items():
+        for name in set(engines) - config.engines.keys():
+            yield f"routes.{alias}", f"there is no engine {name!r}; there is {', '.join(config.engines)}"
+
+
+def _no_store(section: str, url: str | None) -> Iterator[Violation]:
+    if url is not None and url.partition("://")[0] not in _STORES:  # it may hold a password: it is not repeated
+        yield f"{section}.store_url", "it is no address of a store; expected redis://, rediss:// or unix://"
+
+
+def _same_keys(auth: AuthSettings) -> Iterator[Violation]:
+    """Yield the keys that have two names: only one of them could be meant."""
+    names: dict[str, str] = {}
+    for name, entry in auth.keys.items():
+        first = names.setdefault(entry.sha256, name)
+        if first != name:
+            yield f"auth.keys.{name}.sha256", f"this is the key of auth.keys.{first} already"
+
+
+def openings(config: Config) -> Iterator[Violation]:
+    """Yield what would let people in who should stay outside."""
+    auth, server = config.auth, config.server
+    if auth.file is None:
+        has_keys = bool(auth.keys)
+    else:
+        try:
+            has_keys = bool(KeyFile(Path(auth.file)).read())
+        except (KeyFileError, OSError) as error:
+            yield "auth.file", f"the keys cannot be read: {error}"
+            return
+    if has_keys or auth.insecure_no_auth:
+        return
+    if auth.file is not None:
+        how = f"make one (`{command()} keys create NAME`), or say --insecure-no-auth"
+        yield "auth.file", f"there is no key in {auth.file} yet; {how}"
+    elif not _is_loopback(server.host):
+        how = f"make one (`{command()} keys create NAME --file keys.db`) and set auth.file, or say --insecure-no-auth"
+        yield "server.host", f"there is no key, so whoever reaches {server.host} could use the models; {how}"
+
+
+def _is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches `host`, as far as anybody knows."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        return ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0]).is_loopback
+    except (OSError, ValueError):
+        return False
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        return False

@@ -1,0 +1,68 @@
+"""What no type can say: contradictions, and doors left open."""
+
+import pytest
+
+from gateway import config
+from gateway.auth import KeyFile
+from gateway.config import ConfigError
+
+ECHO = {config.PLAIN["ENGINE"]: "echo"}
+EVERYWHERE = ECHO | {"server.host": "0.0.0.0"}  # noqa: S104 - read, not bound
+KEY = "[auth.keys.{}]\nsha256 = '" + "0" * 64 + "'\n"
+
+
+def test_a_store_is_never_named_with_its_password(write):
+    with pytest.raises(ConfigError) as refused:
+        config.read(write("[limits]\nstore_url = 'http://:hidden@x'"), ECHO)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_the_loopback_needs_no_key(host):
+    assert config.read(flags=ECHO | {"server.host": host}).server.host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "nowhere.invalid", ""])  # noqa: S104 - read, not bound
+def test_any_other_address_needs_a_key_or_a_word(tmp_path, host, write):
+    file = write(f"[server]\nhost = '{host}'\n")
+    with pytest.raises(
+        ConfigError, match=rf"gateway\.toml: server\.host: there is no key, so .* {host} .*insecure-no-auth"
+    ):
+        config.read(file, ECHO)
+    assert config.read(file, ECHO | {"auth.insecure_no_auth": "true"}).auth.insecure_no_auth
+    assert config.look(file, ECHO).server.host == host
+    (tmp_path / "gateway.toml").write_text(f"[server]\nhost = '{host}'\n{KEY.format('me')}")
+    assert config.read(file, ECHO).auth.keys
+
+
+def test_the_keys_of_a_file_open_any_address(tmp_path):
+    KeyFile(tmp_path / "keys.db").create("me")
+    assert config.read(flags=EVERYWHERE | {"auth.file": "keys.db"}).auth.file == "keys.db"
+
+
+def test_a_file_without_a_key_is_refused_on_the_loopback_too():
+    missing = ECHO | {"auth.file": "Missing/keys.db"}
+    with pytest.raises(
+        ConfigError, match=r"auth\.file: there is no key in Missing/keys\.db yet; make one \(`.*keys create"
+    ):
+        config.read(flags=missing)
+    assert config.read(flags=missing | {"auth.insecure_no_auth": "true"}).auth.file
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "why"),
+    [
+        (0o644, None, "its mode is 0644, so others may read it; it must be 0600"),
+        (0o600, b"no such thing" * 100, "file is not a database"),
+        (0o600, b"", "no such table: keys"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_refused_whatever_was_asked_for(tmp_path, mode, text, why):
+    file = KeyFile(tmp_path / "keys.db")
+    file.create("me")
+    if text is not None:
+        file.path.write_bytes(text)
+    file.path.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"^auth\.file: auth\.file: the keys cannot be read: keys\.db: {why}$"):
+        config.read(flags=ECHO | {"auth.file": "keys.db", "auth.insecure_no_auth": "true"})
+    assert config.look(flags=ECHO | {"auth.file": "keys.db"}).auth.file == "keys.db"
