@@ -1,7 +1,4 @@
-"""What the worker asks of the supervisor, and what it is told: the engines' processes, their output, reloads.
-
-It goes over a Unix socket in a private folder, framed as in `gateway.isolation.wire`.
-"""
+"""The worker's connection to the supervisor, which runs engine processes for it and tells it to reload."""
 
 import asyncio
 import itertools
@@ -9,82 +6,25 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Literal
 
-import msgspec
 from loguru import logger
-from msgspec import Struct
 
 from gateway.config import Config
 from gateway.isolation import ProcessSpec
 from gateway.isolation.wire import Frames, pack
+from gateway.supervisor.protocol import (
+    Command,
+    LogLine,
+    NoEngineLoads,
+    ProcessStarted,
+    ProcessStopped,
+    Reload,
+    StartFailed,
+    StartProcess,
+    StopProcess,
+    read_reply,
+)
 
 _PIECE = 2**16
-
-
-class StartProcess(Struct, frozen=True, array_like=True, tag="start"):
-    """Run an engine's process, or say where it runs already."""
-
-    call: int
-    recipe: ProcessSpec
-
-
-class StopProcess(Struct, frozen=True, array_like=True, tag="end"):
-    """End a process in one of three ways."""
-
-    call: int
-    pid: int
-    how: Literal["dump", "leave", "kill"]
-
-
-class NoEngineLoads(Struct, frozen=True, array_like=True, tag="hopeless"):
-    """No engine can ever be loaded."""
-
-
-class ProcessStarted(Struct, frozen=True, array_like=True, tag="running"):
-    """The process runs, and serves at `path`."""
-
-    call: int
-    pid: int
-    path: str
-
-
-class ProcessStopped(Struct, frozen=True, array_like=True, tag="over"):
-    """The process was dumped, or has ended, and how."""
-
-    call: int
-    how: str
-
-
-class StartFailed(Struct, frozen=True, array_like=True, tag="refused"):
-    """The process could not be started."""
-
-    call: int
-    why: str
-
-
-class LogLine(Struct, frozen=True, array_like=True, tag="said"):
-    """A line for the log, of an engine's process or of the supervisor."""
-
-    level: str
-    text: str
-    extra: dict[str, str]
-
-
-class Reload(Struct, frozen=True, array_like=True, tag="reload"):
-    """Go by another configuration."""
-
-    config: Config
-
-
-Command = StartProcess | StopProcess | NoEngineLoads
-SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload
-
-_WISHES: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
-_WORDS: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(SupervisorReply)
-
-
-def read_command(body: bytes) -> Command:
-    """Read what the worker sent; raise `msgspec.MsgspecError`."""
-    return _WISHES.decode(body)
 
 
 class SupervisorClient:
@@ -145,7 +85,7 @@ class SupervisorClient:
         frames = Frames()
         while piece := await reader.read(_PIECE):
             for body in frames.feed(piece):
-                word = _WORDS.decode(body)
+                word = read_reply(body)
                 if isinstance(word, Reload):
                     self._begin(_change(reload, word.config))
                 else:

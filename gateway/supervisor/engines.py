@@ -17,7 +17,7 @@ from gateway.config import Config
 from gateway.isolation import EngineProcess, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
 from gateway.linux import peer_is_this_user
-from gateway.supervisor.client import (
+from gateway.supervisor.protocol import (
     Command,
     LogLine,
     NoEngineLoads,
