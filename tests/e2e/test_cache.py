@@ -35,7 +35,7 @@ def gateway(tmp_path_factory):
 @pytest.fixture
 def ask(gateway):
     def post(key="one", path="/v1/generate", headers=None, **body):
-        headers = {"authorization": f"Bearer {gateway.cli.keys[key]}"} | (headers or {})
+        headers = {"authorization": f"Bearer {gateway.keys[key]}"} | (headers or {})
         asked = {name: value for name, value in (BODY | body).items() if value is not None}
         return gateway.client.post(path, json=asked, headers=headers)
 
@@ -44,7 +44,7 @@ def ask(gateway):
 
 def counted(gateway):
     """Read how many requests there were of each result."""
-    headers = {"authorization": f"Bearer {gateway.cli.keys['scraper']}"}
+    headers = {"authorization": f"Bearer {gateway.keys['scraper']}"}
     page = gateway.client.get("/v1/metrics", headers=headers).text
     return dict(re.findall(r'llm_gateway_cache_requests_total\{result="(\w+)"\} (\d+)', page))
 
@@ -92,7 +92,7 @@ def test_what_is_drawn_anew_is_never_kept(ask):
 async def test_a_hundred_at_once_are_one_generation(gateway):
     before = counted(gateway)
     body = BODY | {"prompt": "one two three four five six seven eight nine ten"}
-    headers = {"authorization": f"Bearer {gateway.cli.keys['one']}"}
+    headers = {"authorization": f"Bearer {gateway.keys['one']}"}
     async with httpx.AsyncClient(base_url=gateway.client.base_url, headers=headers, timeout=30) as client:
         tasks = [asyncio.create_task(client.post("/v1/generate", json=body)) for _ in range(100)]
         leaving = [asyncio.create_task(client.post("/v1/generate", json=body)) for _ in range(5)]
