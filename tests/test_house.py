@@ -48,7 +48,7 @@ LAYERS = {
     "gateway.config": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.limits"},
     "gateway.cli.keys": BOTTOM | {"gateway.auth", "gateway.config", "gateway.limits"},
     "gateway.telemetry": BOTTOM | {"gateway.config"},
-    "gateway.supervisor": BOTTOM | {"gateway.config", "gateway.isolation", "gateway.linux"},
+    "gateway.supervisor": BOTTOM | {"gateway.config", "gateway.flow", "gateway.isolation", "gateway.linux"},
     "gateway.hosting.hosted": BOTTOM | {"gateway.config", "gateway.flow", "gateway.isolation", "gateway.supervisor"},
     "gateway.hosting.hosting": BOTTOM
     | {"gateway.config", "gateway.flow", "gateway.isolation", "gateway.hosting.hosted"},

@@ -1,11 +1,34 @@
-"""How tasks are ended, so that nothing of theirs is left behind."""
+"""How tasks are started and ended, so that nothing of theirs is left behind."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 
 from loguru import logger
 
 from gateway.engine import EngineError
+
+
+class Tasks:
+    """The tasks that one object has started: referred to while they run, as a loop forgets them, and ended together."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run `work` beside the caller."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def wait(self) -> None:
+        """Wait until those that run now have ended, however they end."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def end(self) -> None:
+        """Cancel those that run, and wait until they have cleaned up."""
+        await end_all(list(self._running))
 
 
 def is_cancelled() -> bool:
@@ -29,6 +52,6 @@ async def end_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in ending:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, EngineError):
-            logger.opt(exception=error).error("the clean-up of a request failed")
+            logger.opt(exception=error).error("a task failed while it was ended")
     if again is not None:
         raise again

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -21,6 +21,7 @@ from gateway.engine import (
     UnknownModel,
 )
 from gateway.flow.deadline import Deadline
+from gateway.flow.tasks import Tasks
 from gateway.hosting.hosted import HostedEngine
 from gateway.isolation import EngineProcess, Starter
 
@@ -37,22 +38,19 @@ class Hosting:
     ) -> None:
         self._start = start
         self._drain_seconds = drain_seconds
-        self._loads: set[asyncio.Task[None]] = set()
+        self._loads = Tasks()
         self._draining = False
         self.engines = tuple(HostedEngine.of(name, settings, start) for name, settings in engines.items())
         self.settled = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         """Begin to load every engine; do not wait for it, so that probes are answered meanwhile."""
-        self._loads = {asyncio.create_task(self._enter(seat)) for seat in self.engines}
-        settle = asyncio.create_task(self._settle(tuple(self._loads)))
-        self._loads.add(settle)
+        loads = [self._loads.start(self._enter(seat)) for seat in self.engines]
+        self._loads.start(self._settle(loads))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._loads:
-            task.cancel()
-        await asyncio.gather(*self._loads, return_exceptions=True)
+        await self._loads.end()
         for seat in self.engines:
             await self._leave(seat, Health.UNLOADED, "the service has stopped")
 
@@ -140,7 +138,7 @@ class Hosting:
         }
         self.engines = tuple(seats.values())
         for name in (before.keys() | seats.keys()) - same:
-            self._begin(self._replace(before.get(name), seats.get(name)))
+            self._loads.start(self._replace(before.get(name), seats.get(name)))
 
     async def ask_all(self) -> list[Status]:
         """Ask every engine how it is, at once."""
@@ -195,11 +193,6 @@ class Hosting:
         for seat in self.engines:
             if seat.health is Health.STARTING:
                 self._ready(seat)
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._loads.add(task)
-        task.add_done_callback(self._loads.discard)
 
     async def _replace(self, old: HostedEngine | None, new: HostedEngine | None) -> None:
         """Leave the old engine before the new one is entered: two of them might not fit into memory."""
@@ -275,7 +268,7 @@ class Hosting:
         _abort((seat,), Unavailable("the model was unloaded before the answer was finished"))
         await seat.idle.wait()
 
-    async def _settle(self, loads: tuple[asyncio.Task[None], ...]) -> None:
+    async def _settle(self, loads: Iterable[asyncio.Task[None]]) -> None:
         await asyncio.gather(*loads, return_exceptions=True)
         self.settled.set()
 

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.flow.tasks import Tasks
 from gateway.limits.quota import Grant, Remaining
 from gateway.limits.redis_scripts import SETTLE, TAKE
 from gateway.limits.store import LimitStore, StoreDown, refuse
@@ -45,7 +46,7 @@ class RedisLimitStore(LimitStore):
         self._prefix = prefix
         self._take = self._client.register_script(TAKE)
         self._settle = self._client.register_script(SETTLE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._owed: deque[_Due] = deque(maxlen=_OWED)
         self._settling: asyncio.Task[None] | None = None
 
@@ -56,9 +57,7 @@ class RedisLimitStore(LimitStore):
             await asyncio.wait({self._settling}, timeout=self._seconds)
         grant.tokens = min(tokens, grant.quota.tokens_per_minute or 0)
         grant.day_tokens = min(tokens, grant.quota.tokens_per_day or 0)
-        task = asyncio.create_task(self._reserve(grant, tokens))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._tasks.start(self._reserve(grant, tokens))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -75,8 +74,7 @@ class RedisLimitStore(LimitStore):
 
     async def aclose(self) -> None:
         """Settle what the server takes within the time limit, and close the connections."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.wait()
         self._start_settling()
         if self._settling is not None:
             await asyncio.wait({self._settling})

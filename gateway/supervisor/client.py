@@ -2,13 +2,14 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from loguru import logger
 
 from gateway.config import Config
+from gateway.flow.tasks import Tasks
 from gateway.isolation import ProcessSpec
 from gateway.isolation.wire import Frames, pack
 from gateway.supervisor.protocol import (
@@ -35,19 +36,17 @@ class SupervisorClient:
         self._calls = itertools.count(1)
         self._asked: dict[int, asyncio.Future[ProcessStarted | ProcessStopped | StartFailed]] = {}
         self._writer: asyncio.StreamWriter | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     @asynccontextmanager
     async def listen(self, reload: Callable[[Config], Awaitable[None]]) -> AsyncGenerator[None, None]:
         """Hear the supervisor while the block runs; `reload` goes by another configuration."""
         reader, self._writer = await asyncio.open_unix_connection(self._path)
-        self._begin(self._listen(reader, reload))
+        self._tasks.start(self._listen(reader, reload))
         try:
             yield
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tasks.end()
             self._writer.close()
 
     async def start(self, recipe: ProcessSpec) -> "SupervisedProcess":
@@ -87,7 +86,7 @@ class SupervisorClient:
             for body in frames.feed(piece):
                 word = read_reply(body)
                 if isinstance(word, Reload):
-                    self._begin(_change(reload, word.config))
+                    self._tasks.start(_change(reload, word.config))
                 else:
                     self._take(word)
 
@@ -99,11 +98,6 @@ class SupervisorClient:
                 answer = self._asked.get(word.call)
                 if answer is not None and not answer.done():
                     answer.set_result(word)
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 class SupervisedProcess:

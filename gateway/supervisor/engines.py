@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config import Config
+from gateway.flow.tasks import Tasks
 from gateway.isolation import EngineProcess, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
 from gateway.linux import peer_is_this_user
@@ -44,7 +45,7 @@ class EngineProcesses:
         self._worker: asyncio.StreamWriter | None = None
         self._backlog: deque[LogLine] = deque(maxlen=_LINES)
         self._reload: Reload | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._folder = tempfile.mkdtemp(prefix="llm-gateway-")
         self.path = str(Path(self._folder, "control"))
 
@@ -54,9 +55,8 @@ class EngineProcesses:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *[process.kill() for _, process in self._processes.values()])
+        await self._tasks.end()
+        await asyncio.gather(*[process.kill() for _, process in self._processes.values()])
         shutil.rmtree(self._folder, ignore_errors=True)
         for line in self._backlog:
             print(f"llm-gateway: {line.text}", file=sys.stderr)
@@ -64,7 +64,7 @@ class EngineProcesses:
     def prepare(self, recipes: Iterable[ProcessSpec]) -> None:
         """Start processes that the worker will ask for, while it starts itself."""
         for recipe in recipes:
-            self._begin(self._prepare(recipe))
+            self._tasks.start(self._prepare(recipe))
 
     def detach(self) -> None:
         """Expect no worker to listen: the server has ended, and the next line is for who comes after."""
@@ -111,9 +111,9 @@ class EngineProcesses:
     def _take(self, wish: Command) -> None:
         match wish:
             case StartProcess(call, recipe):
-                self._begin(self._answer_start(call, recipe))
+                self._tasks.start(self._answer_start(call, recipe))
             case StopProcess():
-                self._begin(self._answer_end(wish))
+                self._tasks.start(self._answer_end(wish))
             case NoEngineLoads():
                 self._on_hopeless()
 
@@ -161,8 +161,3 @@ class EngineProcesses:
     def _send(self, word: Struct) -> None:
         if self._worker is not None:
             self._worker.write(pack(word))
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -6,7 +6,7 @@ import pytest
 from loguru import logger
 
 from gateway.engine import EngineError
-from gateway.flow.tasks import end_all
+from gateway.flow.tasks import Tasks, end_all
 
 
 class Work:
@@ -65,3 +65,38 @@ async def test_a_bug_of_the_clean_up_is_logged_and_masks_nothing(error, lines):
     await end_all([work.task])
     logger.remove(sink)
     assert len(said) == lines
+
+
+async def test_a_set_of_tasks_forgets_the_ended_and_ends_the_others():
+    tasks, ended = Tasks(), []
+
+    async def work(name, seconds):
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            ended.append(name)
+
+    short, long = tasks.start(work("short", 0)), tasks.start(work("long", 60))
+    await short
+    await tasks.end()
+    assert long.cancelled()
+    assert ended == ["short", "long"]
+    await tasks.end()
+
+
+async def test_a_set_of_tasks_waits_for_all_whether_they_fail_or_not():
+    tasks, gate = Tasks(), asyncio.Event()
+
+    async def fail():
+        await gate.wait()
+        raise EngineError("over")
+
+    failing = tasks.start(fail())
+    waiting = asyncio.create_task(tasks.wait())
+    await turns()
+    assert not waiting.done()
+    gate.set()
+    await waiting
+    with pytest.raises(EngineError):
+        await failing
+    await tasks.wait()

@@ -71,8 +71,7 @@ async def test_a_caller_that_leaves_at_any_step_leaves_nothing_reserved(shared, 
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    if shared._tasks:
-        await asyncio.wait(shared._tasks)
+    await shared._tasks.wait()
     await asyncio.sleep(0)
     if shared._settling is not None:
         await asyncio.wait({shared._settling})
