@@ -1,7 +1,7 @@
 """Logs: loguru in front, one line an event, standard logging caught, and no way to forge a line.
 
-A line is a JSON object, or for terminals a readable text. Both take the request's id, its trace and its model from
-the context. Texts of others reach a line only escaped.
+A line is a JSON object, or a text for people (`gateway.telemetry.text`). Both take the request's id, its trace and its
+model from the context. Texts of others reach a line only escaped.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import re
 import traceback
 from collections.abc import Callable
 from datetime import UTC
+from functools import partial
 from time import monotonic
 
 import loguru
@@ -22,13 +23,8 @@ from loguru import logger
 from gateway.config import TelemetrySettings
 from gateway.telemetry.context import current_record, request_id
 from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.text import COLORS, Scalar, text_line
 
-Scalar = str | int | float | bool
-
-# What a terminal or a line reader may act on: control characters, line separators, direction marks, lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-_BARE = re.compile(r"[\w./:{}+-]+")
-_COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 _STDOUT = 1
 _encode = msgspec.json.Encoder().encode
 # Keys of ours, of OpenAI's kind and of the Hub, wherever they may have slipped into a line.
@@ -97,7 +93,7 @@ class _Intercept(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError):  # arguments that do not fit the message are the library's fault
             message = str(record.msg)
-        level = record.levelname if record.levelname in _COLORS else record.levelno
+        level = record.levelname if record.levelname in COLORS else record.levelno
         logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, message)
 
 
@@ -124,7 +120,7 @@ _INTERCEPT = _Intercept()
 def _renderer(log_format: str, *, is_terminal: bool) -> "Callable[[loguru.Record], str]":
     if log_format == "json" or (log_format == "auto" and not is_terminal):
         return _as_json
-    return _as_colored_text if is_terminal else _as_text
+    return partial(_as_text, is_terminal=is_terminal)
 
 
 def _add_fields(line: dict[str, Scalar], record: "loguru.Record") -> None:
@@ -172,35 +168,7 @@ def _to_ascii(line: dict[str, Scalar]) -> str:
     return text.decode() if text.isascii() and b"\x7f" not in text else json.dumps(line)
 
 
-def _as_text(record: "loguru.Record") -> str:
-    return _text(record, f"{record['level'].name:<8}")
-
-
-def _as_colored_text(record: "loguru.Record") -> str:
-    level = record["level"].name
-    return _text(record, f"\x1b[{_COLORS.get(level, '0')}m{level:<8}\x1b[0m")
-
-
-def _text(record: "loguru.Record", level: str) -> str:
+def _as_text(record: "loguru.Record", *, is_terminal: bool) -> str:
     fields: dict[str, Scalar] = {}
     _add_fields(fields, record)
-    name = fields.pop("logger")
-    words = [
-        f"{record['time']:%Y-%m-%d %H:%M:%S.%f}"[:-3],
-        level,
-        f"{_escape(str(name))}:",
-        _escape(record["message"]),
-        *[f"{_escape(key)}={_word(value)}" for key, value in fields.items()],
-    ]
-    # A traceback keeps its lines, each behind a mark that no line of ours begins with.
-    trace = [f"    | {_escape(line)}\n" for line in _traceback(record).split("\n") if line]
-    return " ".join(words) + "\n" + "".join(trace)
-
-
-def _word(value: Scalar) -> str:
-    text = str(value)
-    return text if _BARE.fullmatch(text) else f'"{_escape(text)}"'
-
-
-def _escape(text: str) -> str:
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return text_line(record, fields, _traceback(record), is_terminal=is_terminal)

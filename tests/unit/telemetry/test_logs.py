@@ -164,7 +164,7 @@ def test_text_is_readable(log):
     log.configure(log_format="text")
     logger.bind(status=200, path="a b").info("hello")
     line = log.text()
-    assert f'INFO     {__name__}: hello status=200 path="a b"\n' in line
+    assert f'INFO    {__name__}: hello status=200 path="a b"\n' in line
 
 
 def test_a_failing_exporter_complains_once(log):
