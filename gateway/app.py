@@ -15,7 +15,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ControllerRouterHandler
 from loguru import logger
 
-from gateway.admission import Admission, QueueSettings
+from gateway.admission import Admission
 from gateway.api import docs
 from gateway.api.admin import gauges
 from gateway.api.admin.health import HealthController
@@ -83,7 +83,7 @@ def create_app(config: Config) -> Litestar:
     live = CurrentConfig(Snapshot.of(config))
     helm = SupervisorClient(found.control) if (found := handed_over()) else None
     hosting = Hosting(config.engines, config.server.drain_seconds, helm.start if helm else EngineProcess.start)
-    admission = Admission(_terms(config))
+    admission = Admission(config.admission)
     limiter = _limiter(config)
     inference = Inference(hosting, admission, limiter, telemetry, live)
     access = Access(live, lambda reason: telemetry.metrics.auth_failures.add(1, reason))
@@ -91,7 +91,7 @@ def create_app(config: Config) -> Litestar:
     async def reload(changed: Config) -> None:
         """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
         fixed = live.swap(Snapshot.of(changed))
-        admission.keep(_terms(changed))
+        admission.keep(changed.admission)
         if fixed:
             logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
         await hosting.reload(changed.engines)
@@ -177,15 +177,6 @@ def _cors(settings: CorsSettings) -> CORSConfig | None:
             "x-request-id",
             *RATE_HEADERS,
         ],
-    )
-
-
-def _terms(config: Config) -> QueueSettings:
-    settings = config.admission
-    return QueueSettings(
-        waiters_per_place=settings.waiters_per_place,
-        unstated_tokens=settings.unstated_tokens,
-        spare_places=settings.spare_places,
     )
 
 

@@ -45,7 +45,7 @@ LAYERS = {
     "gateway.auth": BOTTOM | {"gateway.flow", "gateway.limits"},
     "gateway.isolation": BOTTOM | {"gateway.linux"},
     "gateway.cache": BOTTOM | {"gateway.flow"},
-    "gateway.config": BOTTOM | {"gateway.auth", "gateway.cache", "gateway.limits"},
+    "gateway.config": BOTTOM | {"gateway.admission", "gateway.auth", "gateway.cache", "gateway.limits"},
     "gateway.cli.keys": BOTTOM | {"gateway.auth", "gateway.config", "gateway.limits"},
     "gateway.telemetry": BOTTOM | {"gateway.config"},
     "gateway.supervisor": BOTTOM | {"gateway.config", "gateway.flow", "gateway.isolation", "gateway.linux"},

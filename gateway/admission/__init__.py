@@ -4,16 +4,17 @@ from gateway.admission.admission import Admission
 from gateway.admission.cost import prompt_bound
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import MemoryPressure
-from gateway.admission.queue import ModelQueue, QueueSettings
+from gateway.admission.queue import ModelQueue
+from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import QueuePosition, QueueTimeout, WaitLimits
 
 __all__ = [
     "Admission",
+    "AdmissionSettings",
     "MemoryPressure",
     "ModelQueue",
     "Permit",
     "QueuePosition",
-    "QueueSettings",
     "QueueTimeout",
     "WaitLimits",
     "prompt_bound",

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
-from gateway.admission.queue import ModelQueue, QueueSettings
+from gateway.admission.queue import ModelQueue
+from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import WaitLimits
 from gateway.engine import EngineError, GenerateRequest, ModelCard
 from gateway.linux import used_share
@@ -16,14 +17,14 @@ class Admission:
 
     def __init__(
         self,
-        terms: QueueSettings | None = None,
+        settings: AdmissionSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         memory: Callable[[], float | None] = used_share,
     ) -> None:
         self.clock = clock
         self._pressure = Pressure(memory, clock)
         self.doors: dict[str, ModelQueue] = {}
-        self._terms = terms or QueueSettings()
+        self._settings = settings or AdmissionSettings()
 
     def permit(self, request: GenerateRequest, card: ModelCard, caller: str, patience: WaitLimits) -> Permit:
         """Make the permit of one request of `caller`: enter it to wait for a place and to hold it.
@@ -41,16 +42,16 @@ class Admission:
         """Find the door of a model, as its card is now."""
         door = self.doors.get(card.name)
         if door is None:
-            door = self.doors[card.name] = ModelQueue(card, self.clock, self._terms)
+            door = self.doors[card.name] = ModelQueue(card, self.clock, self._settings)
         else:
             door.keep(card)
         return door
 
-    def keep(self, terms: QueueSettings) -> None:
-        """Keep all doors on other terms from now on; who waits or runs stays."""
-        self._terms = terms
+    def keep(self, settings: AdmissionSettings) -> None:
+        """Keep all doors by other settings from now on; who waits or runs stays."""
+        self._settings = settings
         for door in self.doors.values():
-            door.terms = terms
+            door.settings = settings
 
     def turn_away(self, error: EngineError) -> None:
         """Send away all who wait at any door, with `error`."""

@@ -4,13 +4,11 @@ import asyncio
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Annotated
-
-from msgspec import Meta, Struct
 
 from gateway.admission import cost
 from gateway.admission.estimator import WaitEstimator
 from gateway.admission.fair_queue import FairQueue
+from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import QueuePosition, QueueTimeout, Waiter
 from gateway.engine import EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
 from gateway.flow.breaker import Attempt, Breaker
@@ -22,32 +20,20 @@ _LATELY = 60.0
 _SPARED_OF = 4
 
 
-class QueueSettings(Struct, frozen=True, kw_only=True):
-    """How doors are kept: waiters for each place, and tokens for an answer whose length nobody said.
-
-    Of the places, `spare_places` (a quarter of them at most) are not for a caller that holds all the others, as long as
-    other callers come: else who asks seldom would wait for the end of an answer each time.
-    """
-
-    waiters_per_place: Annotated[int, Meta(ge=1)] = 4
-    unstated_tokens: Annotated[int, Meta(ge=1)] = 512
-    spare_places: Annotated[int, Meta(ge=0)] = 1
-
-
 class ModelQueue:
     """Lets in as many at once as the model has places and cache for, in the order of the line.
 
     The head of the line waits for its tokens, and nobody overtakes it: a large request is not passed over for ever.
     """
 
-    def __init__(self, card: ModelCard, clock: Callable[[], float], terms: QueueSettings) -> None:
+    def __init__(self, card: ModelCard, clock: Callable[[], float], settings: AdmissionSettings) -> None:
         self.breaker = Breaker(clock)
         self.estimator = WaitEstimator()
         self.running = 0
         self.tokens = 0
         self._moved: asyncio.Event | None = None
         self._clock = clock
-        self.terms = terms
+        self.settings = settings
         self._is_paused = False
         self._held: Counter[str] = Counter()
         self._callers: OrderedDict[str, float] = OrderedDict()
@@ -64,9 +50,9 @@ class ModelQueue:
         return len(self._waiting)
 
     def keep(self, card: ModelCard) -> None:
-        """Go by `card` and the terms of now: a model that was loaded again may have other places."""
+        """Go by `card` and the settings of now: a model that was loaded again may have other places."""
         self._card = card
-        self._line.capacity = max(card.places, 1) * self.terms.waiters_per_place
+        self._line.capacity = max(card.places, 1) * self.settings.waiters_per_place
 
     @property
     def moved(self) -> asyncio.Event:
@@ -91,7 +77,7 @@ class ModelQueue:
 
     def bound(self, request: GenerateRequest) -> int:
         """Bound the tokens that `request` may take."""
-        return cost.cost(request, self._card, cost.prompt_bound(request.prompt), self.terms.unstated_tokens)
+        return cost.cost(request, self._card, cost.prompt_bound(request.prompt), self.settings.unstated_tokens)
 
     def join(self, ticket: Waiter) -> asyncio.Future[EngineError | None] | None:
         """Let `ticket` in, or into the line, whose end the future tells; raise where it cannot or need not wait."""
@@ -124,7 +110,7 @@ class ModelQueue:
         if ticket.held and not ticket.is_settled:
             ticket.is_settled = True
             self.estimator.start(self._clock() - ticket.granted)
-            exact = cost.cost(ticket.request, self._card, prompt_tokens, self.terms.unstated_tokens)
+            exact = cost.cost(ticket.request, self._card, prompt_tokens, self.settings.unstated_tokens)
             self.tokens += exact - ticket.held
             ticket.held = exact
             if ticket.attempt is not None:
@@ -226,7 +212,7 @@ class ModelQueue:
     def _is_spared(self, ticket: Waiter) -> bool:
         """Tell whether the last places are kept from this caller."""
         places = max(self._card.places, 1)
-        if self._held[ticket.caller] < places - min(self.terms.spare_places, places // _SPARED_OF):
+        if self._held[ticket.caller] < places - min(self.settings.spare_places, places // _SPARED_OF):
             return False
         now = self._clock()
         return any(other != ticket.caller and now - at < _LATELY for other, at in self._callers.items())

@@ -3,12 +3,12 @@
 The configuration in force while the service runs is `gateway.config.snapshot`.
 """
 
+from gateway.admission import AdmissionSettings
 from gateway.cache import CacheSettings
 from gateway.config.handover import Handover, hand_over, handed_over, relay, take_over
 from gateway.config.layers import ConfigError
 from gateway.config.load import look, read
 from gateway.config.schema import (
-    AdmissionSettings,
     AuthSettings,
     Config,
     CorsSettings,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.admission import AdmissionSettings
 from gateway.auth import KeyEntry
 from gateway.cache import CacheSettings
 from gateway.limits import Quota
@@ -98,16 +99,6 @@ class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store_seconds: Annotated[float, Meta(gt=0, le=10)] = 0.05
     when_down: Literal["local", "refuse"] = "local"
     replicas: Annotated[int, Meta(ge=1)] = 1
-
-
-class AdmissionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[admission]`: the line before each model."""
-
-    waiters_per_place: Annotated[int, Meta(ge=1)] = 4
-    unstated_tokens: Annotated[int, Meta(ge=1)] = 512
-    spare_places: Annotated[int, Meta(ge=0)] = 1
-    queue_seconds: Seconds = 10.0
-    first_token_seconds: Seconds | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from gateway.admission import Admission, QueueSettings, WaitLimits
+from gateway.admission import Admission, AdmissionSettings, WaitLimits
 from gateway.engine import Completion, GenerateRequest, ModelCard, Sampling, Started
 from tests.support.clock import Clock
 
@@ -15,7 +15,7 @@ class House:
 
     def __init__(self, places=2, cache_tokens=0, waiters_per_place=4):
         self.clock = Clock()
-        self.admission = Admission(QueueSettings(waiters_per_place=waiters_per_place), self.clock)
+        self.admission = Admission(AdmissionSettings(waiters_per_place=waiters_per_place), self.clock)
         self.card = ModelCard(
             name="m", context_window=1_000, capabilities=frozenset(), places=places, cache_tokens=cache_tokens
         )

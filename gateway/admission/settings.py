@@ -1,0 +1,21 @@
+"""The settings of the admission."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+_Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class AdmissionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[admission]`: waiters for each place of a model, tokens reckoned for an answer of unstated length, and waits.
+
+    Of a model's places, `spare_places` (a quarter of them at most) are not for a caller that holds all the others, as
+    long as other callers come: a caller that asks seldom would wait for the end of an answer each time.
+    """
+
+    waiters_per_place: Annotated[int, Meta(ge=1)] = 4
+    unstated_tokens: Annotated[int, Meta(ge=1)] = 512
+    spare_places: Annotated[int, Meta(ge=0)] = 1
+    queue_seconds: _Seconds = 10.0
+    first_token_seconds: _Seconds | None = None
