@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -27,7 +28,7 @@ def main() -> int:
     _spare_no_worker()
     _import_application()
     try:
-        server.serve(spawn_target=functools.partial(_work, os.getpid()))
+        server.serve(functools.partial(_work, os.getpid()), _load, wrap_loader=False)
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -40,6 +41,13 @@ def _import_application() -> None:
 
     gc.freeze()
     gc.enable()
+
+
+def _load() -> Callable[..., object]:
+    """Make the application; granian's own loader would put the current folder first on the path."""
+    from gateway.app import serve  # noqa: PLC0415 - imported before, for the workers
+
+    return serve()
 
 
 def _listen(server: MPServer) -> None:
@@ -77,7 +85,6 @@ def _granian(handover: Handover) -> MPServer:
     server = handover.config.server
     return MPServer(
         "gateway.app:serve",
-        factory=True,
         address=handover.address,
         port=server.port,
         interface=Interfaces.ASGI,

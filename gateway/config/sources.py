@@ -86,8 +86,14 @@ def api_key() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Copy the environment, for what an engine's process may know of it."""
-    return dict(os.environ)
+    """Copy the environment for a child process: nothing that it starts imports from the current folder by accident.
+
+    An empty entry of PYTHONPATH, as `$PYTHONPATH:/lib` leaves one where there was none, would mean that folder.
+    """
+    copied = dict(os.environ) | {"PYTHONSAFEPATH": "1"}
+    if folders := copied.get("PYTHONPATH"):
+        copied["PYTHONPATH"] = os.pathsep.join(filter(None, folders.split(os.pathsep)))
+    return copied
 
 
 def command() -> str:

@@ -69,6 +69,7 @@ class EngineProcess:
                 listener.listen(_BACKLOG)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",
                     "-m",
                     _MODULE,
                     stdin=asyncio.subprocess.PIPE,

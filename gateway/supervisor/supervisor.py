@@ -15,7 +15,7 @@ from collections.abc import Callable
 from loguru import logger
 
 from gateway import __version__
-from gateway.config import Config, ConfigError, ServerSettings, command, hand_over
+from gateway.config import Config, ConfigError, ServerSettings, command, environment, hand_over
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.recipe import spec_of
 
@@ -70,7 +70,13 @@ class Supervisor:
     async def _run_server(self) -> None:
         """Run the HTTP server until it ends; where nobody wanted that, say so, and wait before the next."""
         self._server = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.server", stdin=asyncio.subprocess.DEVNULL, preexec_fn=_spare
+            sys.executable,
+            "-P",
+            "-m",
+            "gateway.server",
+            stdin=asyncio.subprocess.DEVNULL,
+            env=environment(),
+            preexec_fn=_spare,
         )
         if self._ended is not None:
             self._server.terminate()

@@ -42,11 +42,12 @@ def free_port() -> int:
 class Service:
     """`llm-gateway serve` as a child process; a context that ends it and what it started."""
 
-    def __init__(self, *arguments: str, ready: bool = True, **environment: str) -> None:
+    def __init__(self, *arguments: str, ready: bool = True, cwd: Path | None = None, **environment: str) -> None:
         self.port = free_port()
         self._arguments = arguments
         self._environment = {"ENGINE": "echo", "PORT": str(self.port)} | environment
         self._ready = ready
+        self._cwd = cwd
         self._scraped = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-test-")
         self._log = Path(self._folder.name, "log")
@@ -60,7 +61,7 @@ class Service:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                cwd=self._folder.name,
+                cwd=self._cwd or self._folder.name,
                 env=inherited | self._environment,
             )
         self.client = httpx.Client(base_url=self.url, timeout=60, event_hooks={"request": [self._note_scrape]})

@@ -152,3 +152,11 @@ def test_the_key_of_the_clients_is_no_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("LLM_GATEWAY_API_KEY", "llmg_given")
     assert config.api_key() == "llmg_given"
     assert "llmg_" not in str(config.read(flags=ECHO))
+
+
+def test_a_child_process_looks_for_modules_in_named_folders_only(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", ":/lib::/other:")
+    given = config.environment()
+    assert (given["PYTHONPATH"], given["PYTHONSAFEPATH"]) == ("/lib:/other", "1")
+    monkeypatch.delenv("PYTHONPATH")
+    assert "PYTHONPATH" not in config.environment()
