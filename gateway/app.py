@@ -91,7 +91,7 @@ def create_app(config: Config) -> Litestar:
     async def reload(changed: Config) -> None:
         """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
         fixed = live.swap(Snapshot.of(changed))
-        admission.keep(changed.admission)
+        admission.configure(changed.admission)
         if fixed:
             logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
         await hosting.reload(changed.engines)

@@ -53,7 +53,7 @@ class InFlightRequest(Struct, eq=False, kw_only=True):
     @property
     def position(self) -> QueuePosition | None:
         """Where it stands in the line."""
-        return self.permit.standing
+        return self.permit.position
 
     @property
     def seconds(self) -> float:

@@ -68,8 +68,8 @@ class Inference:
 
     def waiting(self, seat: HostedEngine) -> int:
         """Count who waits for a place in the engine's models."""
-        doors = (self._admission.doors.get(card.name) for card in seat.cards)
-        return sum(door.waiting for door in doors if door is not None)
+        queues = (self._admission.queues.get(card.name) for card in seat.cards)
+        return sum(queue.waiting for queue in queues if queue is not None)
 
     def admit(
         self,
@@ -186,9 +186,9 @@ class Inference:
             if visit.telemetry is not None:
                 visit.telemetry.wait()
             if visit.wants_queue_updates:
-                async with aclosing(permit.line()) as line:
-                    async for standing in line:
-                        yield standing
+                async with aclosing(permit.positions()) as positions:
+                    async for position in positions:
+                        yield position
             async with permit:
                 if visit.telemetry is not None:
                     visit.telemetry.place(permit.waited)

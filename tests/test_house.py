@@ -91,7 +91,7 @@ LAYERS = {
 }
 
 # What the rules below do not hold for yet. Both lists may only get shorter.
-LONG_CLASSES = {"Hosting", "Inference", "IsolatedEngine", "ModelQueue"}
+LONG_CLASSES = {"Hosting", "Inference", "IsolatedEngine"}
 SHARED_NAMES = {
     "Count",
     "Elsewhere",

@@ -1,4 +1,4 @@
-"""May it run now? Places, tokens, and a fair line for who has to wait."""
+"""Admission: a place and its tokens for each generation, and a fair queue of requests that wait for one."""
 
 from gateway.admission.admission import Admission
 from gateway.admission.cost import prompt_bound

@@ -123,7 +123,7 @@ class FairQueue(Generic[W]):
         self.capacity = capacity
         self._ranks: dict[int, _Rank[W]] = {}
         self._priorities: list[int] = []  # ascending
-        self._crowd = CallerCounts()
+        self._counts = CallerCounts()
         self._length = 0
 
     def __len__(self) -> int:
@@ -134,18 +134,18 @@ class FairQueue(Generic[W]):
 
         In a full line the caller with the most waiters gives up its last one to a caller with fewer.
         """
-        outcast = self._outcast(waiter) if self._length >= self.capacity else None
-        if outcast is waiter:
+        displaced = self._displaced(waiter) if self._length >= self.capacity else None
+        if displaced is waiter:
             return waiter
-        if outcast is not None:
-            self.remove(outcast)
+        if displaced is not None:
+            self.remove(displaced)
         if waiter.priority not in self._ranks:
             self._ranks[waiter.priority] = _Rank()
             bisect.insort(self._priorities, waiter.priority)
         self._ranks[waiter.priority].add(waiter)
-        self._crowd.add(waiter.caller)
+        self._counts.add(waiter.caller)
         self._length += 1
-        return outcast
+        return displaced
 
     def head(self) -> W | None:
         """Show who is served next."""
@@ -167,7 +167,7 @@ class FairQueue(Generic[W]):
 
     def count(self, caller: str) -> int:
         """Say how many of `caller` wait."""
-        return self._crowd.count(caller)
+        return self._counts.count(caller)
 
     def remove(self, waiter: W) -> None:
         """Take one out that waits here and will not be served."""
@@ -192,10 +192,10 @@ class FairQueue(Generic[W]):
         others = rank.busy - (mine > 0)
         return above + min(rank.tokens, mine + (mine + newcomer.cost) * others)
 
-    def _outcast(self, newcomer: W) -> W:
+    def _displaced(self, newcomer: W) -> W:
         """Choose who has no room: the last of the caller with the most, unless that would only turn the tables."""
-        most = self._crowd.most()
-        if self._crowd.count(most) > self._crowd.count(newcomer.caller) + 1:
+        most = self._counts.most()
+        if self._counts.count(most) > self._counts.count(newcomer.caller) + 1:
             return self._last(most) or newcomer
         last = self._last(newcomer.caller)
         return last if last is not None and last.priority < newcomer.priority else newcomer
@@ -209,7 +209,7 @@ class FairQueue(Generic[W]):
         return None
 
     def _forget(self, waiter: W, priority: int) -> None:
-        self._crowd.remove(waiter.caller)
+        self._counts.remove(waiter.caller)
         self._length -= 1
         if not self._ranks[priority].busy:
             del self._ranks[priority]

@@ -6,19 +6,18 @@ from contextlib import aclosing
 from typing import Self
 
 from gateway.admission.queue import ModelQueue
-from gateway.admission.waiter import QueuePosition, Waiter, WaitLimits
+from gateway.admission.waiter import QueuePosition, Waiter, WaiterState, WaitLimits
 from gateway.engine import GenerateRequest, Started, UpstreamFailed
 
 
 class Permit:
     """A place and its tokens, while it is entered, once."""
 
-    def __init__(self, door: ModelQueue, request: GenerateRequest, caller: str, patience: WaitLimits) -> None:
-        self._door = door
-        self._is_over = False
+    def __init__(self, queue: ModelQueue, request: GenerateRequest, caller: str, limits: WaitLimits) -> None:
+        self._queue = queue
         self._is_entered = False
-        self._ticket = Waiter(
-            request=request, caller=caller, priority=request.priority, cost=door.bound(request), patience=patience
+        self._waiter = Waiter(
+            request=request, caller=caller, priority=request.priority, cost=queue.bound(request), limits=limits
         )
 
     async def __aenter__(self) -> Self:
@@ -28,71 +27,67 @@ class Permit:
         try:
             await self._enter()
         except BaseException:
-            self._leave()
+            self._queue.leave(self._waiter)
             raise
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         # What a caller, a single request or a restart is to blame for says nothing of the server behind the engine.
-        if isinstance(error, UpstreamFailed) and self._ticket.attempt is not None:
-            self._ticket.attempt.fail()
-        self._leave()
+        if isinstance(error, UpstreamFailed) and self._waiter.attempt is not None:
+            self._waiter.attempt.fail()
+        self._queue.leave(self._waiter)
 
     @property
     def is_held(self) -> bool:
         """Whether it has its place."""
-        return self._ticket.held > 0
+        return self._waiter.held > 0
 
     @property
     def cost(self) -> int:
         """The bound of its tokens, prompt and answer."""
-        return self._ticket.cost
+        return self._waiter.cost
 
     @property
     def waited(self) -> float:
         """Seconds from joining to getting the place; NaN before."""
-        return self._ticket.granted - self._ticket.joined
+        return self._waiter.admitted - self._waiter.joined
 
     @property
-    def standing(self) -> QueuePosition | None:
-        """Where it stands in the line; `None` when it does not wait."""
-        return self._door.position(self._ticket) if self._ticket.is_waiting else None
+    def position(self) -> QueuePosition | None:
+        """Its position in the queue; `None` when it does not wait."""
+        return self._queue.position(self._waiter) if self._waiter.state is WaiterState.WAITING else None
 
     def settle(self, started: Started) -> None:
         """Give back what was reserved beyond the prompt's true length; call it at `Started`."""
-        self._door.settle(self._ticket, started.prompt_tokens)
+        self._queue.settle(self._waiter, started.prompt_tokens)
 
-    async def updates(self) -> AsyncGenerator[QueuePosition, None]:
-        """Yield where it stands, now and whenever that changes, until it has a place or has left."""
-        told: int | None = None
-        while not self._is_over and not self.is_held:
-            moved = self._door.moved
-            standing = self.standing
-            if standing is not None and standing.position != told:
-                told = standing.position
-                yield standing
-            await moved.wait()
-
-    async def line(self) -> AsyncGenerator[QueuePosition, None]:
-        """Wait for the place, and yield where it stands meanwhile; when this has ended by itself, enter the permit."""
+    async def positions(self) -> AsyncGenerator[QueuePosition, None]:
+        """Wait for the place, and yield the position now and whenever it changes; then enter the permit."""
         entering = asyncio.create_task(self.__aenter__())
         try:
             async with aclosing(self.updates()) as updates:
-                async for standing in updates:
-                    yield standing
+                async for position in updates:
+                    yield position
             await entering
             self._is_entered = True
         except BaseException:
             entering.cancel()
             await asyncio.wait({entering})
-            self._leave()
+            self._queue.leave(self._waiter)
             raise
 
+    async def updates(self) -> AsyncGenerator[QueuePosition, None]:
+        """Yield the position now and whenever it changes, until the permit has its place or is left."""
+        last: int | None = None
+        while self._waiter.state in (WaiterState.OUTSIDE, WaiterState.WAITING):
+            moved = self._queue.moved
+            position = self.position
+            if position is not None and position.position != last:
+                last = position.position
+                yield position
+            await moved.wait()
+
     async def _enter(self) -> None:
-        turn = self._door.join(self._ticket)
+        turn = self._queue.join(self._waiter)
         if turn is not None and (error := await turn) is not None:
             raise error
-
-    def _leave(self) -> None:
-        self._is_over = True
-        self._door.leave(self._ticket)

@@ -1,7 +1,21 @@
-"""What is known of one request that wants in: what it asks for, how long it waits, and what it holds."""
+"""One request on its way through a model's queue, and the states that it passes.
+
+    OUTSIDE --join--> WAITING --admit--> HELD --settle--> SETTLED
+       |                 |                 |                 |
+   refuse,       expire, displace,       leave             leave
+    leave              leave               |                 |
+       |                 |                 |                 |
+       +-----------------+----> LEFT <-----+-----------------+
+
+A waiter joins when its permit is entered, is admitted when a place and its tokens are free, and is settled at
+`Started`, when the length of its prompt is known. It leaves when the permit is left: with its answer, an error or a
+cancel. A full queue, an open breaker or a limit too short for the wait refuse it. In the queue it expires with its
+limit, and a caller with fewer waiters displaces it where the queue is full.
+"""
 
 import asyncio
 import math
+from enum import Enum, auto
 
 from msgspec import Struct
 
@@ -10,48 +24,71 @@ from gateway.flow.breaker import Attempt
 
 
 class QueueTimeout(Overloaded):
-    """The caller's time ran out in the line, before anything was computed."""
+    """The caller's time ran out in the queue, before anything was computed."""
 
     code = "queue_timeout"
 
 
 class WaitLimits(Struct, frozen=True, kw_only=True):
-    """Until when a caller waits for a place, and for the first token, on the clock of the admission."""
+    """The moments until which a caller waits for a place and for the first token, on the clock of the admission."""
 
     place: float = math.inf
     first_token: float = math.inf
 
 
 class QueuePosition(Struct, frozen=True):
-    """Where a waiter stands: 1 is next; `eta` is the seconds until its place, `None` before anything was measured."""
+    """A waiter's position: 1 is next; `eta` is the seconds until its place, `None` before anything was measured."""
 
     position: int
     eta: float | None
 
 
+class WaiterState(Enum):
+    """The states in the drawing above."""
+
+    OUTSIDE = auto()
+    WAITING = auto()
+    HELD = auto()
+    SETTLED = auto()
+    LEFT = auto()
+
+
 class Waiter(Struct, eq=False, kw_only=True):
-    """One request before a door: `cost` bounds its tokens, `held` is what is set aside for it inside."""
+    """A request and its state; `cost` bounds its tokens, and `held` of them are reserved while it has a place."""
 
     request: GenerateRequest
     caller: str
     priority: int
     cost: int
-    patience: WaitLimits
+    limits: WaitLimits
+    state: WaiterState = WaiterState.OUTSIDE
     held: int = 0
     joined: float = math.nan
-    granted: float = math.nan
-    is_settled: bool = False
+    admitted: float = math.nan
     attempt: Attempt | None = None
     timer: asyncio.TimerHandle | None = None
     turn: asyncio.Future[EngineError | None] | None = None
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it stands in the line, and nobody has given up on it."""
-        return self.turn is not None and not self.turn.done()
+    def admit(self, attempt: Attempt, now: float) -> None:
+        """Give it its place, and end its wait."""
+        self.state = WaiterState.HELD
+        self.attempt, self.held, self.admitted = attempt, self.cost, now
+        self._end_wait(None)
 
-    def tell(self, error: EngineError | None) -> None:
-        """End its waiting: with its place, or with why it gets none."""
+    def settle(self, exact: int) -> None:
+        """Hold `exact` tokens from now on; the engine has begun to answer."""
+        self.state, self.held = WaiterState.SETTLED, exact
+        if self.attempt is not None:
+            self.attempt.succeed()
+
+    def leave(self, error: EngineError | None = None) -> None:
+        """Hold nothing from now on; a wait ends with `error`."""
+        self.state, self.held = WaiterState.LEFT, 0
+        if self.attempt is not None:
+            self.attempt.give_up()
+        self._end_wait(error)
+
+    def _end_wait(self, error: EngineError | None) -> None:
         if self.timer is not None:
             self.timer.cancel()
         if self.turn is not None and not self.turn.done():

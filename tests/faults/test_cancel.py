@@ -68,8 +68,8 @@ def leftovers(hosting: Hosting, inference: Inference) -> dict[str, int]:
         "visits": len(inference.in_flight._visits),
         "quota": sum(len(account.running) for account in inference._limiter._local._accounts.values()),
     }
-    for door in inference._admission.doors.values():
-        found |= {"running": door.running, "waiting": door.waiting, "tokens": door.tokens}
+    for queue in inference._admission.queues.values():
+        found |= {"running": queue.places.running, "waiting": queue.waiting, "tokens": queue.places.tokens}
     return found
 
 

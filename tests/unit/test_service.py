@@ -90,8 +90,8 @@ async def test_time_that_runs_out_in_the_line_is_never_computed(inference):
         await anext(holder)
         with pytest.raises(QueueTimeout):
             await collect(inference.generate(request(model="slow", name="s", timeout=0.05)))
-        assert inference.admission.doors["slow"].waiting == 0
-    assert inference.admission.doors["slow"].running == 0
+        assert inference.admission.queues["slow"].waiting == 0
+    assert inference.admission.queues["slow"].places.running == 0
 
 
 async def test_who_wants_to_know_is_told_its_place_in_the_line(inference):
@@ -101,7 +101,7 @@ async def test_who_wants_to_know_is_told_its_place_in_the_line(inference):
             assert (await anext(waiting)) == QueuePosition(1, None)
             await holder.aclose()
             assert type(await anext(waiting)) is Started
-    assert inference.admission.doors["slow"].running == 0
+    assert inference.admission.queues["slow"].places.running == 0
 
 
 async def test_who_leaves_the_line_leaves_nothing_behind(inference):
@@ -109,8 +109,8 @@ async def test_who_leaves_the_line_leaves_nothing_behind(inference):
         await anext(holder)
         async with aclosing(inference.tell(request(model="slow", name="s"))) as waiting:
             await anext(waiting)
-            assert inference.admission.doors["slow"].waiting == 1
-        assert inference.admission.doors["slow"].waiting == 0
+            assert inference.admission.queues["slow"].waiting == 1
+        assert inference.admission.queues["slow"].waiting == 0
         assert [visit.request.id for visit in inference.inference.in_flight.seen_by(ANONYMOUS)] == ["r"]
 
 
@@ -150,7 +150,7 @@ async def test_requests_are_their_owners_to_see_and_to_end(inference):
         assert visits.cancel("r", SHOP)
         with pytest.raises(Cancelled):
             await anext(running)
-    assert inference.admission.doors["slow"].running == 0
+    assert inference.admission.queues["slow"].places.running == 0
 
 
 async def test_closing_the_stream_gives_the_lease_back(inference):

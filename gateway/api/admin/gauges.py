@@ -10,7 +10,7 @@ from gateway.telemetry import Metrics
 
 def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, guard: Edge) -> None:
     """Show at each scrape how things stand; called on the thread that renders."""
-    doors = admission.doors
+    queues = admission.queues
     metrics.watch(hosting.loaded, hosting.up)
     metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): guard.in_flight})
     metrics.observe_count(
@@ -20,13 +20,13 @@ def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limi
         "queue_depth",
         "Generations that wait for a place.",
         ("model",),
-        lambda: {(name,): door.waiting for name, door in list(doors.items())},
+        lambda: {(name,): queue.waiting for name, queue in list(queues.items())},
     )
     metrics.observe(
         "breaker_state",
         "Whether an upstream is left alone: 0 asked, 1 left alone.",
         ("upstream",),
-        lambda: {(name,): int(door.breaker.wait > 0) for name, door in list(doors.items())},
+        lambda: {(name,): int(queue.breaker.wait > 0) for name, queue in list(queues.items())},
     )
     metrics.observe(
         "ratelimit_degraded",

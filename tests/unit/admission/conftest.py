@@ -1,4 +1,4 @@
-"""A door with a clock of its own, and those who want in."""
+"""A queue with a clock of its own, and requests that want in."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -22,14 +22,14 @@ class House:
         self.log = []
 
     @property
-    def door(self):
-        return self.admission.door(self.card)
+    def queue(self):
+        return self.admission.queue(self.card)
 
-    def permit(self, caller="a", tokens=9, priority=0, **patience):
+    def permit(self, caller="a", tokens=9, priority=0, **limits):
         request = GenerateRequest(
             id="1", model="m", prompt=Completion(""), sampling=Sampling(max_tokens=tokens), priority=priority
         )
-        return self.admission.permit(request, self.card, caller, WaitLimits(**patience))
+        return self.admission.permit(request, self.card, caller, WaitLimits(**limits))
 
     async def work(self, name, permit, until):
         async with permit:
@@ -40,7 +40,7 @@ class House:
         return asyncio.create_task(self.work(name, self.permit(**terms), until))
 
     async def measure(self, seconds=2.0, first=0.5, times=40):
-        """Let requests of 10 tokens pass that take this long, so that the door has its measurements."""
+        """Let requests of 10 tokens pass that take this long, so that the queue has its measurements."""
         for _ in range(times):
             async with self.permit() as permit:
                 self.clock.advance(first)
@@ -52,7 +52,7 @@ class House:
             await stack.enter_async_context(self.permit(**terms))
 
     def assert_empty(self):
-        assert (self.door.running, self.door.tokens, self.door.waiting, len(self.door._line)) == (0, 0, 0, 0)
+        assert (self.queue.places.running, self.queue.places.tokens, self.queue.waiting) == (0, 0, 0)
 
 
 async def settle_down():

@@ -17,7 +17,7 @@ async def test_places_are_handed_out_and_come_back(house):
     async with house.permit() as one, house.permit():
         assert one.is_held
         assert one.waited == 0
-        assert house.door.running == 2
+        assert house.queue.places.running == 2
     house.assert_empty()
 
 
@@ -26,7 +26,7 @@ async def test_who_finds_no_place_waits_for_one(house):
     tasks = [house.start(name, others) for name in "ab"] + [house.start("c", until)]
     await settle_down()
     assert house.log == ["a", "b"]
-    assert house.door.waiting == 1
+    assert house.queue.waiting == 1
     others.set()
     await settle_down()
     assert house.log == ["a", "b", "c"]
@@ -39,11 +39,11 @@ async def test_tokens_are_a_budget_of_their_own(make_house):
     house = make_house(places=9, cache_tokens=100)
     async with house.permit(tokens=59), AsyncExitStack() as stack:
         await stack.enter_async_context(house.permit(tokens=29))
-        assert house.door.tokens == 90
+        assert house.queue.places.tokens == 90
         until = asyncio.Event()
         waiting = house.start("late", until, tokens=19)
         await settle_down()
-        assert house.door.waiting == 1
+        assert house.queue.waiting == 1
         await stack.aclose()
         await settle_down()
         assert house.log == ["late"]
@@ -55,7 +55,7 @@ async def test_tokens_are_a_budget_of_their_own(make_house):
 async def test_what_the_prompt_did_not_need_is_given_back_at_started(make_house):
     house = make_house(places=9, cache_tokens=1_000)
     request = house.permit(tokens=500)
-    request._ticket.cost = 1_000  # as of a long prompt
+    request._waiter.cost = 1_000  # as of a long prompt
     until = asyncio.Event()
     async with request as permit:
         waiting = house.start("next", until, tokens=499)
@@ -63,12 +63,12 @@ async def test_what_the_prompt_did_not_need_is_given_back_at_started(make_house)
         assert house.log == []
         permit.settle(Started(prompt_tokens=0))
         permit.settle(Started(prompt_tokens=900))
-        assert house.door.tokens == 1_000
+        assert house.queue.places.tokens == 1_000
         await settle_down()
         assert house.log == ["next"]
         until.set()
         await waiting
-        assert house.door.tokens == 500
+        assert house.queue.places.tokens == 500
     house.assert_empty()
 
 
@@ -90,11 +90,11 @@ async def test_nobody_overtakes_a_large_request_at_the_head(make_house):
 async def test_a_request_larger_than_the_cache_runs_alone(make_house):
     house = make_house(places=9, cache_tokens=100)
     async with house.permit(tokens=10**6):
-        assert house.door.tokens == 100
+        assert house.queue.places.tokens == 100
     house.assert_empty()
 
 
-async def test_a_full_line_refuses_at_once(make_house):
+async def test_a_full_queue_refuses_at_once(make_house):
     house = make_house(places=1, waiters_per_place=1)
     until = asyncio.Event()
     tasks = [house.start("a", until, caller="a"), house.start("b", until, caller="b")]
@@ -120,7 +120,7 @@ async def test_the_refusal_says_when_to_come_back(make_house):
     await asyncio.gather(*tasks)
 
 
-async def test_an_unmeasured_door_says_a_second(make_house):
+async def test_an_unmeasured_queue_says_a_second(make_house):
     house = make_house(places=1, waiters_per_place=1)
     async with house.permit():
         waiting = house.start("b", asyncio.Event())
@@ -157,7 +157,7 @@ async def test_who_would_get_the_first_token_too_late_need_not_wait_for_it(house
             await house.permit(first_token=soon).__aenter__()
         waiting = house.start("patient", asyncio.Event(), first_token=soon + 0.2)
         await settle_down()
-        assert house.door.waiting == 1
+        assert house.queue.waiting == 1
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     house.assert_empty()
@@ -175,11 +175,11 @@ async def test_who_waited_too_long_is_told_by_a_timer(house):
         with pytest.raises(QueueTimeout) as late:
             await house.permit(place=house.clock() + 0.01).__aenter__()
         assert late.value.code == "queue_timeout"
-        assert house.door.waiting == 0
+        assert house.queue.waiting == 0
     house.assert_empty()
 
 
-async def test_who_expired_in_the_line_is_never_computed(house):
+async def test_who_expired_in_the_queue_is_never_computed(house):
     until, free = asyncio.Event(), asyncio.Event()
     first = [house.start(name, free) for name in "ab"]
     await settle_down()
@@ -212,39 +212,13 @@ async def test_a_permit_is_entered_once(house):
     house.assert_empty()
 
 
-async def test_all_who_wait_can_be_sent_away(house):
-    async with AsyncExitStack() as stack:
-        await house.fill(stack)
-        waiting = [house.start(str(number), asyncio.Event()) for number in range(3)]
-        await settle_down()
-        house.admission.turn_away(Draining("going down"))
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(result) for result in results] == [Draining] * 3
-    house.assert_empty()
-
-
-async def test_a_paused_door_keeps_its_line(house):
-    house.door.pause()
-    until = asyncio.Event()
-    tasks = [house.start(str(number), until) for number in range(4)]
-    await settle_down()
-    assert house.log == []
-    house.door.resume()
-    await settle_down()
-    assert house.log == ["0", "1"]
-    until.set()
-    await asyncio.gather(*tasks)
-    assert house.log == ["0", "1", "2", "3"]
-    house.assert_empty()
-
-
 async def test_a_model_loaded_again_may_have_other_places(make_house):
     house = make_house(places=1)
     async with house.permit():
-        assert house.door.waiting == 0
+        assert house.queue.waiting == 0
         house.card = make_house(places=3).card
         async with house.permit(), house.permit():
-            assert house.door.running == 3
+            assert house.queue.places.running == 3
     house.assert_empty()
 
 
@@ -255,17 +229,17 @@ async def test_a_waiter_is_told_where_it_stands(house):
         permits = [house.permit() for _ in range(3)]
         tasks = [asyncio.create_task(house.work("x", permit, asyncio.Event())) for permit in permits]
         await settle_down()
-        standings = [permit.standing for permit in permits]
-        assert [standing.position for standing in standings] == [1, 2, 3]
-        assert [standing.eta for standing in standings] == pytest.approx([1, 2, 3], rel=0.01)
+        positions = [permit.position for permit in permits]
+        assert [position.position for position in positions] == [1, 2, 3]
+        assert [position.eta for position in positions] == pytest.approx([1, 2, 3], rel=0.01)
         tasks[0].cancel()
         await settle_down()
-        assert permits[0].standing is None
-        assert permits[1].standing.position == 1
+        assert permits[0].position is None
+        assert permits[1].position.position == 1
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert house.permit().standing is None
+    assert house.permit().position is None
     house.assert_empty()
 
 
@@ -277,7 +251,7 @@ async def test_updates_tell_every_move_and_end_with_the_place(make_house):
     heard = []
 
     async def listen():
-        heard.extend([standing.position async for standing in permit.updates()])
+        heard.extend([position.position async for position in permit.updates()])
 
     listener = asyncio.create_task(listen())
     await settle_down()
@@ -299,7 +273,7 @@ async def test_updates_end_for_who_was_refused(make_house):
     permit = house.permit()
 
     async def listen():
-        return [standing async for standing in permit.updates()]
+        return [position async for position in permit.updates()]
 
     listener = asyncio.create_task(listen())
     await settle_down()
@@ -339,9 +313,9 @@ async def test_errors_of_one_request_or_a_restart_open_no_breaker(house, error):
     house.assert_empty()
 
 
-async def test_those_in_the_line_behind_an_open_breaker_wait_for_the_probe(make_house):
+async def test_those_in_the_queue_behind_an_open_breaker_wait_for_the_probe(make_house):
     house = make_house(places=1)
-    house.door.breaker._seconds = (0.02, 0.02)
+    house.queue.breaker._seconds = (0.02, 0.02)
     until = asyncio.Event()
     for _ in range(4):
         await fail(house, UpstreamFailed("down"))
@@ -391,18 +365,14 @@ def later(turns, call):
 
 async def test_a_place_that_was_given_to_who_is_being_cancelled_goes_to_the_next(make_house):
     house = make_house(places=1)
-    until, free = asyncio.Event(), asyncio.Event()
-    holder = house.start("holder", free)
-    await settle_down()
+    until, holder = asyncio.Event(), house.permit()
+    await holder.__aenter__()
     doomed, heir = house.start("doomed", until), house.start("heir", until)
     await settle_down()
-    house.door.pause()
-    free.set()
-    await holder
-    house.door.resume()  # the place is given to the first in the line ...
+    await holder.__aexit__(None, None, None)  # the place is given to the first in the queue ...
     doomed.cancel()  # ... which is cancelled before it can take it
     await settle_down()
-    assert house.log == ["holder", "heir"]
+    assert house.log == ["heir"]
     until.set()
     await asyncio.gather(heir, doomed, return_exceptions=True)
     house.assert_empty()
@@ -414,10 +384,10 @@ async def test_whatever_happens_no_place_and_no_token_is_lost_or_given_twice(mak
     house = make_house(places=3, cache_tokens=300)
 
     async def ask(number):
-        patience = {"place": house.clock() + chance.choice([0.5, 5, 1e9])}
-        async with house.permit(caller=chance.choice("abc"), tokens=chance.randint(1, 400), **patience) as permit:
-            assert house.door.running <= 3
-            assert house.door.tokens <= 300
+        limits = {"place": house.clock() + chance.choice([0.5, 5, 1e9])}
+        async with house.permit(caller=chance.choice("abc"), tokens=chance.randint(1, 400), **limits) as permit:
+            assert house.queue.places.running <= 3
+            assert house.queue.places.tokens <= 300
             for _ in range(chance.randint(0, 5)):
                 await asyncio.sleep(0)
             if chance.random() < 0.7:
@@ -458,29 +428,29 @@ async def test_a_hundred_to_one_neighbour_costs_a_quiet_caller_one_service_time(
             except Overloaded:
                 await asyncio.sleep(0)
 
-    crowd = [asyncio.create_task(noisy()) for _ in range(100)]
+    neighbours = [asyncio.create_task(noisy()) for _ in range(100)]
     await settle_down()
     for _ in range(50):
         before = served["noisy"]
         await one("quiet")
         waits.append(served["noisy"] - before)
     stop.set()
-    await asyncio.gather(*crowd)
+    await asyncio.gather(*neighbours)
     assert served["quiet"] == 50
     assert max(waits) <= 4 * house.card.places
     house.assert_empty()
 
 
-async def in_line(permit, told):
-    """Enter by way of the line, note where it stands, and leave at once."""
-    async with aclosing(permit.line()) as line:
-        async for standing in line:
-            told.append(standing.position)
+async def enter_watched(permit, told):
+    """Enter by way of the positions, note each, and leave at once."""
+    async with aclosing(permit.positions()) as positions:
+        async for position in positions:
+            told.append(position.position)
     assert permit.is_held
     await permit.__aexit__(None, None, None)
 
 
-async def test_the_way_through_the_line_ends_with_the_place(make_house):
+async def test_the_positions_of_a_permit_end_with_the_place(make_house):
     house = make_house(places=1)
     told = []
     async with AsyncExitStack() as stack:
@@ -488,7 +458,7 @@ async def test_the_way_through_the_line_ends_with_the_place(make_house):
         until = asyncio.Event()
         first = house.start("first", until)
         await settle_down()
-        task = asyncio.create_task(in_line(house.permit(), told))
+        task = asyncio.create_task(enter_watched(house.permit(), told))
         await settle_down()
         assert told == [2]
         until.set()
@@ -497,14 +467,14 @@ async def test_the_way_through_the_line_ends_with_the_place(make_house):
     house.assert_empty()
 
 
-async def test_a_line_that_is_full_is_an_error_before_anything_is_told(make_house):
+async def test_a_queue_that_is_full_is_an_error_before_anything_is_told(make_house):
     house = make_house(places=1, waiters_per_place=1)
     told = []
     async with house.permit():
         waiting = house.start("waits", asyncio.Event())
         await settle_down()
         with pytest.raises(Overloaded):
-            await in_line(house.permit(), told)
+            await enter_watched(house.permit(), told)
         waiting.cancel()
         await asyncio.wait({waiting})
     assert told == []
@@ -512,12 +482,12 @@ async def test_a_line_that_is_full_is_an_error_before_anything_is_told(make_hous
 
 
 @pytest.mark.parametrize("step", range(14))
-async def test_a_cancel_at_any_step_of_the_line_leaks_nothing(make_house, step):
+async def test_a_cancel_at_any_step_of_the_positions_leaks_nothing(make_house, step):
     house = make_house(places=1)
     async with house.permit():
-        await cancelled_at(step, lambda: in_line(house.permit(), []))
-        assert (house.door.running, house.door.waiting) == (1, 0)
-    await cancelled_at(step, lambda: in_line(house.permit(), []))
+        await cancelled_at(step, lambda: enter_watched(house.permit(), []))
+        assert (house.queue.places.running, house.queue.waiting) == (1, 0)
+    await cancelled_at(step, lambda: enter_watched(house.permit(), []))
     house.assert_empty()
 
 
@@ -547,5 +517,5 @@ async def test_who_is_alone_has_all_places(make_house):
     house = make_house(places=4)
     async with AsyncExitStack() as stack:
         await house.fill(stack)
-        assert house.door.running == 4
+        assert house.queue.places.running == 4
     house.assert_empty()
