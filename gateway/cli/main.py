@@ -147,7 +147,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _url(options: argparse.Namespace) -> str:
-    return str(options.url or config.look().server.url)
+    return str(options.url or config.service_url())
 
 
 def _key(options: argparse.Namespace) -> str | None:

@@ -7,7 +7,7 @@ from gateway.admission import AdmissionSettings
 from gateway.cache import CacheSettings
 from gateway.config.handover import Handover, hand_over, handed_over, relay, take_over
 from gateway.config.layers import ConfigError
-from gateway.config.load import look, read
+from gateway.config.load import look, read, service_url
 from gateway.config.schema import (
     AuthSettings,
     Config,
@@ -45,5 +45,6 @@ __all__ = [
     "look",
     "read",
     "relay",
+    "service_url",
     "take_over",
 ]

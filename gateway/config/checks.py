@@ -81,16 +81,25 @@ def openings(config: Config) -> Iterator[Violation]:
         yield "server.host", f"there is no key, so whoever reaches {server.host} could use the models; {how}"
 
 
+def no_address(config: Config) -> Iterator[Violation]:
+    """Yield a host that is neither an address nor the name of one; some programs set HOST to what is no host at all."""
+    host = config.server.host
+    if _address(host) is None:
+        how = "--host 127.0.0.1 wins over it (0.0.0.0 listens on every network)"
+        yield "server.host", f"{host!r} is not an address, and no address is known for that name; {how}"
+
+
 def _is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches `host`, as far as anybody knows."""
+    """Say whether only this machine reaches `host`, as far as can be known."""
+    address = _address(host)
+    return address is not None and ipaddress.ip_address(address).is_loopback
+
+
+def _address(host: str) -> str | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        pass
-    try:
-        return ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0]).is_loopback
+        return str(socket.getaddrinfo(host, None)[0][4][0]).partition("%")[0]
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _is_url(text: str) -> bool:

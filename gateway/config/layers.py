@@ -12,7 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
+from gateway.config.spelling import meant
+
 _BAD_ENUM = "Invalid enum value"
+_UNKNOWN = "Object contains unknown field `"
 
 S = TypeVar("S", bound=Struct)
 Table = dict[str, Any]
@@ -49,17 +52,21 @@ class Layers:
             return msgspec.convert(_typed(tree, kind, "$"), kind)
         except msgspec.ValidationError as error:
             what, _, inner = str(error).partition(" - at ")
-            inner = inner.strip("`").replace("[...]", "").removeprefix("$")
+            inner = _named(inner.strip("`").removeprefix("$"), tree, kind)
             if what.startswith(_BAD_ENUM):
                 what += f"; it is one of {', '.join(map(repr, _choices(_found(kind, inner))))}"
+            elif what.startswith(_UNKNOWN):
+                unknown = what.removeprefix(_UNKNOWN).rstrip("`")
+                right = meant(unknown, _fields(_found(kind, inner)))
+                what = "there is no such setting" + (
+                    f"; did you mean {_shown(f'{path}{inner}.{right}')}?" if right else ""
+                )
+                inner = f"{inner}.{unknown}"
             raise self.error(path + inner, what) from error
 
     def error(self, path: str, what: str) -> ConfigError:
         """Say what is wrong at `$.server.port`, and in which layer."""
-        unknown = what.removeprefix("Object contains unknown field `")
-        if unknown != what:
-            what, path = "there is no such setting", f"{path}.{unknown.rstrip('`')}"
-        shown = path.removeprefix("$").removeprefix(".")
+        shown = _shown(path)
         return ConfigError(f"{self.origin(shown)}: {shown or 'the whole'}: {what[:1].lower()}{what[1:]}")
 
     def _merge(self, into: Table, layer: Table, name: str, path: str) -> None:
@@ -87,6 +94,21 @@ def _typed(value: object, kind: object, path: str) -> object:
         raise msgspec.ValidationError(f"{what} - at `{path}`") from error
 
 
+def _named(path: str, value: object, kind: object) -> str:
+    """Put the key of a table into `.engines[...].plugin`: the first whose value is not right."""
+    before, is_table, after = path.partition("[...]")
+    if not is_table:
+        return path
+    for key in before.split(".")[1:]:
+        value, kind = value[key] if isinstance(value, dict) else None, _inside(kind, key)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        try:
+            msgspec.convert(_typed(item, _inside(kind, key), "$"), _inside(kind, key))
+        except msgspec.ValidationError:
+            return f"{before}.{key}{after}"
+    return before + after
+
+
 def _found(kind: object, path: str) -> object:
     """Find the type that lies at `.server.port` below `kind`."""
     for key in path.split(".")[1:]:
@@ -102,6 +124,19 @@ def _inside(kind: object, key: str) -> object:
         if get_origin(option) is dict:
             return get_args(option)[1]
     return Any
+
+
+def _fields(kind: object) -> Iterator[str]:
+    """Yield the names of a struct's fields, and for a struct of sections `server.port` too."""
+    for option in _options(kind):
+        if isinstance(option, type) and issubclass(option, Struct):
+            for field in msgspec.structs.fields(option):
+                yield field.encode_name
+                yield from (f"{field.encode_name}.{inner}" for inner in _fields(field.type))
+
+
+def _shown(path: str) -> str:
+    return path.removeprefix("$").removeprefix(".")
 
 
 def _choices(kind: object) -> Iterator[object]:

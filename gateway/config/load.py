@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import sources
-from gateway.config.checks import Violation, contradictions, openings
+from gateway.config.checks import Violation, contradictions, no_address, openings
 from gateway.config.layers import Layers, Table
 from gateway.config.schema import DEFAULT_ENGINE, Config, EngineSettings
-from gateway.config.sources import PLAIN
+from gateway.config.sources import IN_ENVIRONMENT, PLAIN
 from gateway.engine import PluginError, load
 
 # The settings that a plain name sets where the engine has such a setting, and a warning where it has none.
@@ -23,6 +23,7 @@ _OPTIONAL = {PLAIN[name]: name for name in ("MODEL_NAME", "DEVICE")}
 def read(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
     """Read all layers, to serve by; `flags` maps paths like `server.port` to texts. Raise `ConfigError`."""
     config, laid = _read(file, flags)
+    _refuse(laid, no_address(config))
     _refuse(laid, openings(config))
     return config
 
@@ -32,12 +33,19 @@ def look(file: str | None = None, flags: Mapping[str, str | None] | None = None)
     return _read(file, flags)[0]
 
 
+def service_url() -> str:
+    """Say where a client on this machine finds the service that is configured here. Raise `ConfigError`."""
+    config, laid = _read(None, None)
+    _refuse(laid, no_address(config))
+    return config.server.url
+
+
 def _read(file: str | None, flags: Mapping[str, str | None] | None) -> tuple[Config, Layers]:
     laid = sources.collect(file, flags or {}, _settings())
     _default_engine(laid.tree)
     config = laid.convert(laid.tree, Config)
     _refuse(laid, contradictions(config))
-    warnings: list[str] = []
+    warnings = sources.unread()
     engines = {
         name: msgspec.structs.replace(engine, settings=_engine_settings(name, engine, laid, warnings))
         for name, engine in config.engines.items()
@@ -74,7 +82,7 @@ def _engine_settings(name: str, engine: EngineSettings, laid: Layers, warnings: 
     for path, variable in _OPTIONAL.items():
         *_, owner, _, key = path.split(".")
         foreign = owner == name and key in settings and key not in known
-        if foreign and laid.origin(path).removeprefix(".env: ") == variable:
+        if foreign and laid.origin(path).removeprefix(".env: ").removesuffix(IN_ENVIRONMENT) == variable:
             warnings.append(f"{variable} is ignored: the engine plugin {engine.plugin!r} has no setting {key!r}")
             del settings[key]
     if "cache_folder" in known and (home := os.environ.get("XDG_CACHE_HOME")):

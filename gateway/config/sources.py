@@ -18,6 +18,7 @@ from dotenv.parser import Binding, parse_stream
 
 from gateway.config.layers import ConfigError, Layers, Table, TextValue
 from gateway.config.schema import DEFAULT_ENGINE
+from gateway.config.spelling import meant, near_misses
 
 # Plain environment names, and where each value goes.
 PLAIN = {
@@ -57,6 +58,9 @@ API_KEY = "LLM_GATEWAY_API_KEY"
 HANDOVER = "LLM_GATEWAY_HANDOVER"
 PREFIX = "LLM_GATEWAY__"
 _OURS = "LLM_GATEWAY_"
+
+# Plain names are other programs' names too: an error says that the value is not from a file or a flag.
+IN_ENVIRONMENT = " in the environment"
 
 # Kubernetes tells of a service named llm-gateway in this variable and others of its shape.
 _LINKED = "LLM_GATEWAY_SERVICE_HOST"
@@ -106,6 +110,15 @@ def _variable(name: str) -> str | None:
     return os.environ.get(name) or _dotenv().get(name)
 
 
+def unread() -> list[str]:
+    """Warn of variables that nothing reads and that look like ours."""
+    return [
+        f"{source}{name} is ignored: there is no such name; write {right}"
+        for source, variables in ((f"{_DOTENV}: ", _dotenv()), ("", os.environ))
+        for name, right in near_misses(variables, PLAIN, PREFIX)
+    ]
+
+
 def _parse(file: Path) -> Table:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -140,7 +153,7 @@ def _variables(source: str, variables: Mapping[str, str], settings: Collection[s
     """Yield one layer a variable; an empty value is no value."""
     for name, path in PLAIN.items():
         if value := variables.get(name):
-            yield name, _nest(path, value)
+            yield name if source else f"{name}{IN_ENVIRONMENT}", _nest(path, value)
     for name, value in variables.items():
         if not name.startswith(_OURS) or not value or name in (FILE, API_KEY, HANDOVER):
             continue
@@ -155,10 +168,11 @@ def _respelt(name: str, settings: Collection[str]) -> str:
     word = name.removeprefix(_OURS)
     if word in PLAIN:
         return f"write {word} or {_long(PLAIN[word])}"
-    meant = next((path for path in settings if path.replace(".", "_").upper() == word.replace("__", "_")), None)
-    if meant is None:
-        return f"a setting is written {PREFIX}SECTION__KEY"
-    return f"write {_long(meant)}"
+    if right := meant(name, (FILE, API_KEY)):
+        return f"write {right}"
+    if path := meant(word, settings):
+        return f"write {_long(path)}"
+    return f"a setting is written {PREFIX}SECTION__KEY"
 
 
 def _long(path: str) -> str:

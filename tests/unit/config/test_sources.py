@@ -79,6 +79,9 @@ def test_a_broken_line_of_a_dotenv_file_is_named(tmp_path, text, line):
         ("LLM_GATEWAY_PORT", "write PORT or LLM_GATEWAY__SERVER__PORT"),
         ("LLM_GATEWAY_SERVER__PORT", "write LLM_GATEWAY__SERVER__PORT"),
         ("LLM_GATEWAY_SERVER_DRAIN_SECONDS", "write LLM_GATEWAY__SERVER__DRAIN_SECONDS"),
+        ("LLM_GATEWAY_SERVER_PROT", "write LLM_GATEWAY__SERVER__PORT"),
+        ("LLM_GATEWAY_KEY", "write LLM_GATEWAY_API_KEY"),
+        ("LLM_GATEWAY_CONFG", "write LLM_GATEWAY_CONFIG"),
         ("LLM_GATEWAY_NONSENSE", "a setting is written LLM_GATEWAY__SECTION__KEY"),
     ],
 )
