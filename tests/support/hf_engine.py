@@ -1,8 +1,9 @@
-"""What tests of the Hugging Face engine share: requests, waiting for a state, holding its thread, sequences by hand."""
+"""What tests of the Hugging Face engine share: models, requests, states to wait for, its thread, sequences by hand."""
 
 import asyncio
 import random
 import threading
+from pathlib import Path
 
 import torch
 
@@ -12,12 +13,23 @@ from gateway.engine import (
     Sampling,
 )
 from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.placement import choose_dtype
+from gateway_hf.loading import sources
 from gateway_hf.runner import Runner
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
+from gateway_hf.settings import Settings
 
 LONG = Sampling(max_tokens=240, ignore_eos=True, temperature=0.0)
 SHORT = Sampling(max_tokens=4, ignore_eos=True, temperature=0.0)
+
+# The format that `builtin` is converted to where nothing is set. A second one would take its time in every cold cache.
+BUILTIN_DTYPE = choose_dtype(Settings(), torch.device("cpu"))
+
+
+def builtin_folder() -> Path:
+    """Return the one conversion of the built-in model that all tests share; any dtype can be loaded from it."""
+    return sources.find(Settings(), BUILTIN_DTYPE).folder
 
 
 def ask(prompt="Once upon a time", sampling=SHORT, priority=0):

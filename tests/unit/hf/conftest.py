@@ -12,6 +12,7 @@ from gateway_hf.compute.tuning import ComputeChoice
 from gateway_hf.loading import sources, weights
 from gateway_hf.settings import Settings
 from gateway_hf.text.codec import TextCodec
+from tests.support.hf_engine import builtin_folder
 from tests.support.tiny_models import make_tiny
 
 
@@ -45,14 +46,9 @@ def kernels():
 
 
 @pytest.fixture(scope="session")
-def builtin_folder():
-    return sources.find(Settings(), torch.bfloat16).folder
-
-
-@pytest.fixture(scope="session")
-def tokenizer_of(tiny, builtin_folder):
+def tokenizer_of(tiny):
     """Say the tokenizer of a tiny architecture, or of `builtin`."""
-    return cache(lambda name: AutoTokenizer.from_pretrained(builtin_folder if name == "builtin" else tiny(name)))
+    return cache(lambda name: AutoTokenizer.from_pretrained(builtin_folder() if name == "builtin" else tiny(name)))
 
 
 @pytest.fixture(scope="session")

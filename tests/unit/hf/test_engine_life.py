@@ -17,7 +17,7 @@ from gateway.engine import (
 from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
-from tests.support.hf_engine import LONG, SHORT, ask
+from tests.support.hf_engine import LONG, SHORT, ask, builtin_folder
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_loading_can_be_given_up(settings, monkeypatch):
 
 async def test_unloading_gives_the_memory_back(capsys):
     memory = psutil.Process().memory_info
-    engine = HfEngine(Settings(dtype="float32"))
+    engine = HfEngine(Settings(model=str(builtin_folder()), dtype="float32"))
     async with engine:
         await collect(engine.generate(ask(sampling=SHORT)))
         loaded = memory().rss

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gateway.engine import Completion, Sampling, Tokens, collect
 from gateway_hf.compute.attention import UnsupportedAttention
 from gateway_hf.engine import HfEngine
-from gateway_hf.loading import sources, weights
+from gateway_hf.loading import weights
 from gateway_hf.runner import Runner
 from gateway_hf.scheduling.drafter import Guessing
 from gateway_hf.settings import Settings
-from tests.support.hf_engine import ask, numbers
+from tests.support.hf_engine import ask, builtin_folder, numbers
 from tests.support.tiny_models import ARCHITECTURES, WINDOW
 
 _TEXTS = (
@@ -92,8 +92,8 @@ def reference_of(tiny):
 def engine_of(tiny):
     @asynccontextmanager
     async def engine(name, dtype="float32", **settings):
-        model = name if name == "builtin" else str(tiny(name))
-        async with HfEngine(Settings(model=model, dtype=dtype, **settings)) as engine:
+        folder = builtin_folder() if name == "builtin" else tiny(name)
+        async with HfEngine(Settings(model=str(folder), dtype=dtype, **settings)) as engine:
             yield engine
 
     return engine
@@ -257,7 +257,7 @@ async def test_bfloat16_first_differs_where_the_best_two_are_within_rounding(eng
 
 @pytest.mark.slow
 async def test_the_built_in_model_says_what_generate_says(engine_of):
-    reference = Reference(sources.find(Settings(), torch.float32).folder)
+    reference = Reference(builtin_folder())
     every = [reference.tokenizer(text).input_ids for text in _TEXTS]
     async with engine_of("builtin") as engine:
         answers = await asyncio.gather(*[_answer(engine, ids, 10) for ids in every])

@@ -12,7 +12,7 @@ from gateway_hf.compute.fitting import TRIAL_BLOCKS
 from gateway_hf.compute.kernels import BLOCK
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
-from tests.support.hf_engine import read
+from tests.support.hf_engine import BUILTIN_DTYPE, builtin_folder, read
 from tests.support.tiny_gguf import make_tiny_gguf
 from tests.support.tiny_models import ARCHITECTURES, CHAT_ARCHITECTURES, CONTEXT, VOCABULARY, make_tiny
 
@@ -157,10 +157,10 @@ def test_the_splitter_that_its_file_names_splits_digits(folder, tmp_path):
 
 
 def test_the_builtin_model_says_what_it_is():
-    loaded = weights.load(Settings(dtype="bfloat16", kernels="off"))
+    loaded = weights.load(Settings(kernels="off"))
     assert loaded.name == "smollm2-135m-instruct"
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in loaded.aliases
-    assert loaded.note == "4-bit weights (Q4_1), de-quantized to bfloat16"
+    assert loaded.note == f"4-bit weights (Q4_1), de-quantized to {BUILTIN_DTYPE}".replace("torch.", "")
     assert (loaded.context_window, loaded.vocabulary, loaded.eos_ids) == (8192, 49152, {2})
     assert (loaded.defaults.temperature, loaded.defaults.top_p) == (0.2, 0.9)
     head, embeddings = loaded.forward._model.lm_head, loaded.forward._model.model.embed_tokens
@@ -168,10 +168,10 @@ def test_the_builtin_model_says_what_it_is():
 
 
 def test_dropping_a_model_gives_its_memory_back():
-    memory = psutil.Process().memory_info
+    memory, folder = psutil.Process().memory_info, builtin_folder()
     weights.release()
     before = memory().rss
-    loaded = weights.load(Settings(dtype="float32"))
+    loaded = weights.load(Settings(model=str(folder), dtype="float32"))
     held = memory().rss - before
     del loaded
     weights.release()
