@@ -1,4 +1,4 @@
-"""Every request in the house, for its owner to look at and to end."""
+"""Requests in flight: list and cancel them."""
 
 import time
 from collections.abc import Generator
@@ -7,57 +7,66 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from gateway.admission import Permit, QueuePosition
+from gateway.admission import Permit, QueuePosition, WaitLimits
 from gateway.auth import Caller, Scope
 from gateway.cache import CachePolicy
-from gateway.engine import EngineError, GenerateRequest, ModelCard
-from gateway.flow.deadline import Deadline
-from gateway.hosting.hosting import HostedEngine
+from gateway.engine import EngineError, GenerateRequest
+from gateway.flow.deadline import Deadline, Timeouts
+from gateway.hosting.routing import Target
 from gateway.telemetry import GenerationTelemetry
 
 Phase = Literal["queued", "prefill", "decode"]
 
 
 class Cancelled(EngineError):
-    """Somebody who may do so has ended the request."""
+    """The request was ended by its owner or an admin."""
 
     code = "cancelled"
 
 
-class InFlightRequest(Struct, eq=False, kw_only=True):
-    """One request, from before it waits until it is answered; `wish` is what it lets the cache of answers do.
+class Options(Struct, frozen=True):
+    """What a client asks of the gateway, not of the engine: time, the cache, and to be told its queue position."""
 
-    `headers` are for the head of its answer, and complete when the first event is there. With `is_told`, where it
-    stands in the line comes before its events.
+    timeouts: Timeouts = Timeouts()
+    cache_policy: CachePolicy = CachePolicy.ANY
+    wants_queue_updates: bool = False
+
+
+class InFlightRequest(Struct, eq=False, kw_only=True):
+    """One request, from before it waits until it is answered. Only `permit`, and with it the phase, ever changes.
+
+    `cost` bounds its tokens, prompt and answer. `headers` are for the head of its answer, and complete when the first
+    event is there. The permit is the one under which its answer is made; a request that shares the answer of another
+    has none.
     """
 
     request: GenerateRequest
     caller: Caller
-    hosted: HostedEngine
-    card: ModelCard
-    permit: Permit
+    target: Target
+    cost: int
     deadline: Deadline
-    cache_policy: CachePolicy = CachePolicy.ANY
-    wants_queue_updates: bool = False
-    telemetry: GenerationTelemetry | None = None
+    wait_limits: WaitLimits
+    options: Options
+    telemetry: GenerationTelemetry
+    permit: Permit | None = None
     headers: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     @property
     def phase(self) -> Phase:
-        """What it is at."""
-        if self.telemetry is not None and self.telemetry.started is not None:
+        """Whether it waits, or which part of its answer is computed."""
+        if self.telemetry.started is not None:
             return "decode"
-        return "prefill" if self.permit.is_held else "queued"
+        return "prefill" if self.permit is not None and self.permit.is_held else "queued"
 
     @property
     def position(self) -> QueuePosition | None:
-        """Where it stands in the line."""
-        return self.permit.position
+        """Its position in the queue; `None` when it does not wait."""
+        return None if self.permit is None else self.permit.position
 
     @property
     def seconds(self) -> float:
-        """How long it has been here."""
+        """Its age in seconds."""
         return time.monotonic() - self.began
 
 
@@ -65,27 +74,27 @@ class InFlight:
     """The requests that wait or run."""
 
     def __init__(self) -> None:
-        # By themselves, in their order: an id that a client chose may be there twice.
-        self._visits: dict[InFlightRequest, None] = {}
+        # Keyed by themselves, in their order: an id that a client chose may be there twice.
+        self._entries: dict[InFlightRequest, None] = {}
 
     @contextmanager
-    def enter(self, visit: InFlightRequest) -> Generator[None, None, None]:
+    def enter(self, entry: InFlightRequest) -> Generator[None, None, None]:
         """Count a request in while the block runs."""
-        self._visits[visit] = None
+        self._entries[entry] = None
         try:
             yield
         finally:
-            del self._visits[visit]
+            del self._entries[entry]
 
     def seen_by(self, caller: Caller) -> list[InFlightRequest]:
         """List the requests that `caller` may know of, the oldest first: its own; an admin sees all."""
-        return [visit for visit in self._visits if _may_see(caller, visit)]
+        return [entry for entry in self._entries if _may_see(caller, entry)]
 
     def cancel(self, request_id: str, caller: Caller) -> bool:
         """End a request that `caller` may know of, with all its answers; tell whether there is one."""
-        found = [visit for visit in self.seen_by(caller) if _is_of(visit.request.id, request_id)]
-        for visit in found:
-            visit.deadline.abort(Cancelled("the request was cancelled"))
+        found = [entry for entry in self.seen_by(caller) if _is_of(entry.request.id, request_id)]
+        for entry in found:
+            entry.deadline.abort(Cancelled("the request was cancelled"))
         return bool(found)
 
 
@@ -94,5 +103,5 @@ def _is_of(own: str, request_id: str) -> bool:
     return own == request_id or own.startswith((f"{request_id}.", f"{request_id}-"))
 
 
-def _may_see(caller: Caller, visit: InFlightRequest) -> bool:
-    return caller.may(Scope.ADMIN) or caller.id == visit.caller.id
+def _may_see(caller: Caller, entry: InFlightRequest) -> bool:
+    return caller.may(Scope.ADMIN) or caller.id == entry.caller.id

@@ -1,7 +1,7 @@
 """The one way to a place in a model's batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
@@ -26,15 +26,21 @@ class Admission:
         self._pressure = Pressure(memory, clock)
         self._settings = settings or AdmissionSettings()
 
-    def permit(self, request: GenerateRequest, card: ModelCard, caller: str, limits: WaitLimits) -> Permit:
+    def cost(self, request: GenerateRequest, card: ModelCard) -> int:
+        """Bound the tokens that a request may take, prompt and answer."""
+        return self.queue(card).bound(request)
+
+    def permit(
+        self, request: GenerateRequest, card: ModelCard, caller: str, limits: WaitLimits, cost: int | None = None
+    ) -> Permit:
         """Make the permit of one request of `caller`: enter it to wait for a place and to hold it.
 
-        Raises `MemoryPressure` where there is too little memory left for it.
+        Raises `MemoryPressure` where there is too little memory left for it. `cost` is its bound, if that is known.
 
         Entering raises `Overloaded` at once when the queue is full or the first token would come too late,
         `QueueTimeout` when the limit passes in the queue, `Unavailable` while the breaker is open.
         """
-        permit = Permit(self.queue(card), request, caller, limits)
+        permit = Permit(self.queue(card), request, caller, limits, cost)
         self._pressure.check(permit.cost)
         return permit
 
@@ -46,6 +52,11 @@ class Admission:
         else:
             queue.configure(card, self._settings)
         return queue
+
+    def waiting(self, cards: Iterable[ModelCard]) -> int:
+        """Count the requests that wait for a place in any of the models."""
+        queues = (self.queues.get(card.name) for card in cards)
+        return sum(queue.waiting for queue in queues if queue is not None)
 
     def configure(self, settings: AdmissionSettings) -> None:
         """Go by other settings from now on; requests that wait or run stay."""

@@ -13,11 +13,17 @@ from gateway.engine import GenerateRequest, Started, UpstreamFailed
 class Permit:
     """A place and its tokens, while it is entered, once."""
 
-    def __init__(self, queue: ModelQueue, request: GenerateRequest, caller: str, limits: WaitLimits) -> None:
+    def __init__(
+        self, queue: ModelQueue, request: GenerateRequest, caller: str, limits: WaitLimits, cost: int | None = None
+    ) -> None:
         self._queue = queue
         self._is_entered = False
         self._waiter = Waiter(
-            request=request, caller=caller, priority=request.priority, cost=queue.bound(request), limits=limits
+            request=request,
+            caller=caller,
+            priority=request.priority,
+            cost=queue.bound(request) if cost is None else cost,
+            limits=limits,
         )
 
     async def __aenter__(self) -> Self:

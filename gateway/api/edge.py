@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage,
 from loguru import logger
 from ulid import ULID
 
-from gateway.api.errors import error_response, id_headers
+from gateway.api.errors import Errors
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 from gateway.config.snapshot import CurrentConfig
@@ -29,9 +29,10 @@ _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECAS
 class Edge:
     """Wraps the application; what it refuses never reaches a route."""
 
-    def __init__(self, app: ASGIApp, live: CurrentConfig) -> None:
+    def __init__(self, app: ASGIApp, live: CurrentConfig, errors: Errors) -> None:
         self.in_flight = 0
         self._app = app
+        self._errors = errors
         self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +41,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         is_bare = scope["method"] == HttpMethod.HEAD
-        answer = _Answer(send, scope["path"], is_bare=is_bare)
+        answer = _Answer(send, scope["path"], self._errors, is_bare=is_bare)
         request_id.set(answer.id)
         config = self._live.config
         body = _Body(scope, receive, config.server)
@@ -67,9 +68,10 @@ class Edge:
 class _Answer:
     """One answer on its way out: gets the request id, and knows whether it has begun."""
 
-    def __init__(self, send: Send, path: str, *, is_bare: bool) -> None:
+    def __init__(self, send: Send, path: str, errors: Errors, *, is_bare: bool) -> None:
         self._send = send
         self._path = path
+        self._errors = errors
         self._is_bare = is_bare
         self._begun = False
         self.id = str(ULID())
@@ -78,7 +80,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self._begun = True
             headers = [_with_head(name, value) for name, value in message.get("headers", ())]
-            ids = [(name, self.id.encode()) for name in id_headers(self._path)]
+            ids = [(name, self.id.encode()) for name in self._errors.words(self._path).id_headers]
             message["headers"] = [*headers, *ids]
         elif self._is_bare and message["type"] == "http.response.body":
             message["body"] = b""
@@ -89,7 +91,7 @@ class _Answer:
         current_record().code = problem.code
         if self._begun:
             raise problem
-        told = error_response(problem, self._path)
+        told = self._errors.response(problem, self._path)
         headers = {"content-type": "application/json"} | problem.headers
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": told.status, "headers": pairs})

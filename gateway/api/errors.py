@@ -1,12 +1,16 @@
-"""How an error is told on a path: in the words of the dialect that is spoken there."""
+"""Errors in the words of the dialect that is spoken on their path."""
 
+from collections.abc import Iterable
+
+import msgspec
+from litestar import Request, Response
+from litestar.datastructures import State
+from loguru import logger
 from msgspec import Struct
 
-from gateway.api.anthropic.render import to_error, to_status
-from gateway.api.http.problems import Problem
-from gateway.telemetry import request_id
-
-_MESSAGES = "/v1/messages"
+from gateway.api.exchange.dialect import Dialect
+from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem, to_problem
+from gateway.telemetry import current_record, request_id
 
 
 class ErrorResponse(Struct, frozen=True):
@@ -16,18 +20,31 @@ class ErrorResponse(Struct, frozen=True):
     body: bytes
 
 
-def error_response(problem: Problem, path: str) -> ErrorResponse:
-    """Write the answer that tells of `problem`."""
-    if _speaks_anthropic(path):
-        return ErrorResponse(to_status(problem), to_error(problem, request_id.get()))
-    return ErrorResponse(problem.status, problem.body())
+class Errors:
+    """Writes errors; `dialects` are asked for their own words."""
 
+    def __init__(self, dialects: Iterable[Dialect]) -> None:
+        self._words = {prefix: dialect.errors for dialect in dialects for prefix in dialect.paths}
 
-def id_headers(path: str) -> tuple[bytes, ...]:
-    """Name the headers that hold the request's id; Anthropic's clients know one of their own."""
-    return (b"x-request-id", b"request-id") if _speaks_anthropic(path) else (b"x-request-id",)
+    def words(self, path: str) -> ErrorWords:
+        """Find the words of a path."""
+        for prefix, words in self._words.items():
+            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+                return words
+        return OWN_WORDS
 
+    def response(self, problem: Problem, path: str) -> ErrorResponse:
+        """Write the answer that tells of `problem` on a path."""
+        words = self.words(path)
+        return ErrorResponse(words.to_status(problem), msgspec.json.encode(words.to_body(problem, request_id.get())))
 
-def _speaks_anthropic(path: str) -> bool:
-    """Tell whether a path is one of Anthropic's API."""
-    return path == _MESSAGES or path.startswith(f"{_MESSAGES}/")
+    def answer(self, request: Request[None, None, State], error: Exception) -> Response[bytes]:
+        """Answer every error that a route raises in the words of its path; log errors that nothing foresaw."""
+        problem = to_problem(error)
+        if problem.code == "internal_error":
+            logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
+        current_record().code = problem.code
+        response = self.response(problem, request.scope["path"])
+        return Response(
+            response.body, status_code=response.status, headers=problem.headers, media_type="application/json"
+        )

@@ -34,5 +34,9 @@ class Caller(Struct, frozen=True, kw_only=True):
         """Say whether it may use the model, by its name or its full id."""
         return self.models is None or not self.models.isdisjoint((card.name, *card.aliases))
 
+    def quota_or(self, default: Quota) -> Quota:
+        """Return the caller's own quota, or the default where it has none."""
+        return default if self.quota.is_open else self.quota
+
 
 ANONYMOUS = Caller(id="", name="anonymous", scopes=frozenset(Scope))

@@ -14,11 +14,11 @@ from gateway.config.schema import (
     CorsSettings,
     EngineSettings,
     GenerateSettings,
-    LimitsSettings,
     ServerSettings,
     TelemetrySettings,
 )
 from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment
+from gateway.limits.settings import LimitsSettings
 
 __all__ = [
     "FLAGS",

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from gateway.admission import AdmissionSettings
 from gateway.auth import KeyEntry
 from gateway.cache import CacheSettings
-from gateway.limits import Quota
+from gateway.limits.settings import LimitsSettings
 
 # The engine that the plain names of the environment and the flags set up.
 DEFAULT_ENGINE = "default"
@@ -89,16 +89,6 @@ class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     file: str | None = None
     keys: dict[str, KeyEntry] = {}
     insecure_no_auth: bool = False
-
-
-class LimitsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: how much each caller may use, and where that is counted."""
-
-    default: Quota = Quota()
-    store_url: str | None = None
-    store_seconds: Annotated[float, Meta(gt=0, le=10)] = 0.05
-    when_down: Literal["local", "refuse"] = "local"
-    replicas: Annotated[int, Meta(ge=1)] = 1
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,5 +1,6 @@
 """Fold a stream of events into one answer."""
 
+import math
 from collections.abc import AsyncIterable
 
 from msgspec import Struct
@@ -18,6 +19,13 @@ class Answer(Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def mean_logprob(self) -> float:
+        """The log probability of its tokens on average; minus infinity where none is known."""
+        known = [token.logprob for token in self.logprobs]
+        mean = sum(known) / len(known) if known else math.nan
+        return -math.inf if math.isnan(mean) else mean
 
 
 class Fold:

@@ -1,9 +1,19 @@
-"""From a model's name to who serves it, as far as the caller may know."""
+"""From a model's name to the engine that serves it, as far as the caller may know."""
+
+from typing import NamedTuple
 
 from gateway.auth import Caller
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import ModelCard, Unavailable, UnknownModel
-from gateway.hosting.hosting import HostedEngine, Hosting
+from gateway.hosting.hosted import HostedEngine
+from gateway.hosting.hosting import Hosting
+
+
+class Target(NamedTuple):
+    """The engine that a request goes to, and the card of the model there."""
+
+    hosted: HostedEngine
+    card: ModelCard
 
 
 class Router:
@@ -12,34 +22,39 @@ class Router:
     A name of `[routes]` means the first of its engines that can serve.
     """
 
-    def __init__(self, hosting: Hosting, live: CurrentConfig) -> None:
+    def __init__(self, hosting: Hosting, current: CurrentConfig) -> None:
         self._hosting = hosting
-        self._live = live
+        self._current = current
 
     def name(self, model: str | None) -> str:
-        """Say what the model is called that `model` means; empty for none of ours."""
+        """Return the own name of the model that `model` means; empty for none of ours."""
         engines = self._engines(model)
         return self._hosting.name_of(engines[0] if engines else model)
 
-    def aliases(self, seat: HostedEngine) -> tuple[str, ...]:
+    def aliases(self, hosted: HostedEngine) -> tuple[str, ...]:
         """Name the routes that may lead to an engine."""
-        return tuple(alias for alias, engines in self._live.config.routes.items() if seat.name in engines)
+        return tuple(alias for alias, engines in self._current.config.routes.items() if hosted.name in engines)
 
-    def cards(self, caller: Caller) -> list[tuple[HostedEngine, ModelCard]]:
-        """List what the caller may use."""
-        return [(seat, card) for seat in self._hosting.engines for card in seat.cards if caller.may_use(card)]
+    def targets(self, caller: Caller) -> list[Target]:
+        """List the models that the caller may use."""
+        return [
+            Target(hosted, card) for hosted in self._hosting.engines for card in hosted.cards if caller.may_use(card)
+        ]
 
-    def find_any(self, model: str, caller: Caller) -> tuple[HostedEngine, ModelCard]:
+    def find_any(self, model: str, caller: Caller) -> Target:
         """Find a model, loaded or not; raise `UnknownModel`, or `Unavailable` where it may yet appear."""
-        cards = self.cards(caller)
+        targets = self.targets(caller)
         for name in self._engines(model) or (model,):
-            for seat, card in cards:
-                if seat.answers_to(name) is card:
-                    return seat, card
+            for target in targets:
+                if target.hosted.answers_to(name) is target.card:
+                    return target
         return self.find_ready(model, caller)
 
-    def find_ready(self, model: str | None, caller: Caller) -> tuple[HostedEngine, ModelCard]:
-        """Find who serves `model`, or the caller's first where it is `None`; raise `UnknownModel` or `Unavailable`."""
+    def find_ready(self, model: str | None, caller: Caller) -> Target:
+        """Find the engine that serves `model`, or the caller's first model where it is `None`.
+
+        Raises `UnknownModel` or `Unavailable`.
+        """
         engines = self._engines(model)
         if not engines:
             return self._find(model, caller)
@@ -53,19 +68,26 @@ class Router:
                 continue
         raise unavailable or self._unknown(model, caller)
 
-    def _find(self, model: str | None, caller: Caller) -> tuple[HostedEngine, ModelCard]:
-        if model is None and caller.models is not None and (own := self.cards(caller)):
-            model = own[0][1].name
-        named = next((card for seat in self._hosting.engines if model and (card := seat.answers_to(model))), None)
-        if named is None or caller.may_use(named):
-            try:
-                return self._hosting.find(model)
-            except UnknownModel:
-                pass
-        raise self._unknown(model, caller)
+    def _find(self, model: str | None, caller: Caller) -> Target:
+        if caller.models is not None:
+            targets = self.targets(caller)
+            if model is None and targets:
+                model = targets[0].card.name
+            elif model is not None and self._is_hidden(model, caller):
+                raise self._unknown(model, caller)
+        try:
+            return Target(*self._hosting.find(model))
+        except UnknownModel as error:
+            raise self._unknown(model, caller) from error
+
+    def _is_hidden(self, model: str, caller: Caller) -> bool:
+        """Tell whether a name means a model that the caller may not use."""
+        cards = (hosted.answers_to(model) for hosted in self._hosting.engines)
+        named = next((card for card in cards if card is not None), None)
+        return named is not None and not caller.may_use(named)
 
     def _engines(self, model: str | None) -> tuple[str, ...]:
-        return () if model is None else self._live.config.routes.get(model, ())
+        return () if model is None else self._current.config.routes.get(model, ())
 
     def _unknown(self, model: str | None, caller: Caller) -> UnknownModel:
         whose = "" if caller.models is None else " for this key"
@@ -73,7 +95,7 @@ class Router:
 
     def _names(self, caller: Caller) -> str:
         """List what a caller can ask for by name."""
-        cards = self.cards(caller)
-        seats = list(dict.fromkeys(seat.name for seat, _ in cards))
-        routes = [alias for alias, engines in self._live.config.routes.items() if not set(engines).isdisjoint(seats)]
-        return ", ".join(map(repr, [*(card.name for _, card in cards), *routes])) or "none"
+        targets = self.targets(caller)
+        engines = list(dict.fromkeys(target.hosted.name for target in targets))
+        routes = [alias for alias, names in self._current.config.routes.items() if not set(names).isdisjoint(engines)]
+        return ", ".join(map(repr, [*(target.card.name for target in targets), *routes])) or "none"

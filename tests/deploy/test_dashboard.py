@@ -59,8 +59,8 @@ def exposition() -> bytes:
     )
     door = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
     admission = SimpleNamespace(doors={"some": door})
-    gauges.show(metrics, hosting, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
-    gauges.show_cache(metrics, to_cache(CacheSettings()))
+    gauges.register(metrics, hosting, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
+    gauges.register_cache(metrics, to_cache(CacheSettings()))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):
             instrument.add(1, *instrument._labels)

@@ -65,7 +65,7 @@ def leftovers(hosting: Hosting, inference: Inference) -> dict[str, int]:
         "leases": len(seat.running),
         "busy": int(not seat.idle.is_set()),
         "engine": 1 - seat.engine._places._value,
-        "visits": len(inference.in_flight._visits),
+        "entries": len(inference.in_flight._entries),
         "quota": sum(len(account.running) for account in inference._limiter._local._accounts.values()),
     }
     for queue in inference._admission.queues.values():
@@ -120,7 +120,7 @@ async def test_a_request_that_is_given_up_in_the_line_leaves_nothing(monkeypatch
         for steps in range(40):
             assert not await give_up(Exchange(app, {"prompt": "one", "stream": stream}), steps, how)
             found = held()
-            assert (found["running"], found["waiting"], found["visits"]) == (1, 0, 1), f"after {steps} steps"
+            assert (found["running"], found["waiting"], found["entries"]) == (1, 0, 1), f"after {steps} steps"
         holding.cancel()
         await asyncio.wait({holding})
         assert not any(held().values())

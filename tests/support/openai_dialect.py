@@ -2,12 +2,14 @@
 
 import msgspec
 
-from gateway.api.openai.render import Rendering
+from gateway.api.exchange.asked import Asking, Prompts
+from gateway.api.openai.render import ChoiceRendering
 from gateway.api.openai.render_chat import ChatRendering
 from gateway.api.openai.render_text import TextRendering
 from gateway.api.openai.schema import chat_decoder, completion_decoder
 from gateway.api.openai.shared import CommonBody
-from gateway.api.openai.translate import to_asked
+from gateway.api.openai.translate import to_prompts
+from gateway.config import Config
 from gateway.engine import Capability, Finished, FinishReason, Fold, GenerateRequest, ModelCard, TokenLogprob, Usage
 
 ABLE = ModelCard(
@@ -27,13 +29,18 @@ def text(**fields) -> CommonBody:
     return completion_decoder.decode(msgspec.json.encode({"prompt": "hi"} | fields))
 
 
+def prompts(body: CommonBody, card: ModelCard = ABLE, priority: int = 0) -> Prompts:
+    """Translate a body."""
+    return to_prompts(body, Asking(card, Config(), "1", priority))
+
+
 def asked(body: CommonBody, card: ModelCard = ABLE) -> GenerateRequest:
     """Translate a body with one prompt."""
-    (request,) = to_asked(body, card, "1").requests
+    (request,) = prompts(body, card).requests
     return request
 
 
-def rendering(body: CommonBody, card: ModelCard = ABLE) -> Rendering:
+def rendering(body: CommonBody, card: ModelCard = ABLE) -> ChoiceRendering:
     """Make the rendering that belongs to a body."""
     kind = ChatRendering if hasattr(body, "messages") else TextRendering
     return kind(body, card, "1")

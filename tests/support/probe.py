@@ -7,7 +7,7 @@ from pathlib import Path
 
 from litestar import Controller, get
 
-from gateway.app import ROUTES
+from gateway.api.routes import ROUTES
 from gateway.hosting.hosting import Hosting
 
 _ROOT = Path(__file__).resolve().parent.parent.parent

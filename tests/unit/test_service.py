@@ -24,7 +24,7 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Timeouts
 from gateway.hosting.hosting import Hosting
-from gateway.inflight import Cancelled
+from gateway.inflight import Cancelled, Options
 from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
 from gateway.service import Inference
 from gateway.telemetry import Telemetry
@@ -39,10 +39,14 @@ class House:
         self.inference = Inference(hosting, self.admission, Limiter(), telemetry, CurrentConfig(Snapshot.of(Config())))
 
     def generate(self, asked, caller=ANONYMOUS, **times):
-        return self.inference.generate(self.inference.admit(asked, caller, Timeouts(**times) if times else None))
+        return self.inference.generate(self.admit(asked, caller, timeouts=Timeouts(**times)))
 
     def tell(self, asked, caller=ANONYMOUS):
-        return self.inference.generate_told(self.inference.admit(asked, caller))
+        return self.inference.generate(self.admit(asked, caller, wants_queue_updates=True))
+
+    def admit(self, asked, caller=ANONYMOUS, **options):
+        target = self.inference.find(asked.model, caller)
+        return self.inference.admit(asked, caller, target, Options(**options))
 
 
 @pytest.fixture
@@ -136,8 +140,8 @@ async def test_a_model_of_others_does_not_exist(inference):
     assert (await collect(inference.generate(request(), OTHER))).text == "a b c"
     for name in ("slow", "nope"):
         with pytest.raises(UnknownModel, match=rf"there is no model '{name}' for this key; there is 'echo'$"):
-            inference.inference.card(name, OTHER)
-    assert inference.inference.card(None, OTHER).name == "echo"
+            inference.inference.find(name, OTHER)
+    assert inference.inference.find(None, OTHER).card.name == "echo"
 
 
 async def test_requests_are_their_owners_to_see_and_to_end(inference):
@@ -215,7 +219,7 @@ def engine(inference):
 
 
 def cache_of(inference, asked, caller=ANONYMOUS, wish=CachePolicy.ANY):
-    visit = inference.inference.admit(asked, caller, None, wish)
+    visit = inference.admit(asked, caller, cache_policy=wish)
     return visit, collect(inference.inference.generate(visit))
 
 

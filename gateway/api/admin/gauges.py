@@ -1,4 +1,4 @@
-"""The metrics that are read off when somebody looks, not counted: how things stand."""
+"""Gauges: sampled at each scrape."""
 
 from gateway.admission import Admission
 from gateway.api.edge import Edge
@@ -8,11 +8,11 @@ from gateway.limits import Limiter
 from gateway.telemetry import Metrics
 
 
-def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, guard: Edge) -> None:
-    """Show at each scrape how things stand; called on the thread that renders."""
+def register(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, edge: Edge) -> None:
+    """Register the gauges; they are sampled on the thread that renders."""
     queues = admission.queues
     metrics.watch(hosting.loaded, hosting.up)
-    metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): guard.in_flight})
+    metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): edge.in_flight})
     metrics.observe_count(
         "engine_restarts", "Times that an engine's process was replaced.", ("engine", "reason"), hosting.restarts
     )
@@ -36,8 +36,8 @@ def show(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limi
     )
 
 
-def show_cache(metrics: Metrics, cache: Cache) -> None:
-    """Show what becomes of the requests at the cache of answers."""
+def register_cache(metrics: Metrics, cache: Cache) -> None:
+    """Register the gauges and counts of the cache of answers."""
     counts = cache.counts
     metrics.observe_count(
         "cache_requests",

@@ -11,11 +11,11 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import Meta, Struct
 
 from gateway import __version__
+from gateway.admission import Admission
 from gateway.api.http.access import PUBLIC
 from gateway.api.reference.errors import error_responses
 from gateway.engine import Health, Status
 from gateway.hosting.hosting import HostedEngine, Hosting
-from gateway.service import Inference
 from gateway.telemetry import ROUTINE
 
 _BEGIN = time.monotonic()
@@ -85,12 +85,12 @@ class HealthController(Controller):
         responses=error_responses() | _not_ready(ServiceHealth),
     )
     async def health(
-        self, hosting: NamedDependency[Hosting], inference: NamedDependency[Inference]
+        self, hosting: NamedDependency[Hosting], admission: NamedDependency[Admission]
     ) -> Response[ServiceHealth]:
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
         statuses = await hosting.ask_all()
         engines = [
-            _engine_health(seat, status, inference.waiting(seat))
+            _engine_health(seat, status, admission.waiting(seat.cards))
             for seat, status in zip(hosting.engines, statuses, strict=True)
         ]
         default = engines[0]

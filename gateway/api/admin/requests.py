@@ -13,17 +13,19 @@ from msgspec import Meta, Struct
 from gateway.api.http.access import caller_of
 from gateway.api.http.problems import Problem
 from gateway.api.reference.errors import KEY, error_responses
+from gateway.api.reference.examples import REQUEST_ID
 from gateway.inflight import InFlightRequest
 from gateway.service import Inference
 
-_ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
-Id = Annotated[str, PathParameter(description="The request's id, its `x-request-id`.", examples=[Example(value=_ID)])]
+Id = Annotated[
+    str, PathParameter(description="The request's id, its `x-request-id`.", examples=[Example(value=REQUEST_ID)])
+]
 
 
 class LiveRequest(Struct, frozen=True, kw_only=True):
     """One request that waits or runs."""
 
-    id: Annotated[str, Meta(description="The request's id, its `x-request-id`.", examples=[_ID])]
+    id: Annotated[str, Meta(description="The request's id, its `x-request-id`.", examples=[REQUEST_ID])]
     object: Literal["request"] = "request"
     model: Annotated[str, Meta(description="The model's name.", examples=["smollm2-135m-instruct"])]
     phase: Annotated[Literal["queued", "prefill", "decode"], Meta(description="What it is at.")]
@@ -63,8 +65,8 @@ class RequestsController(Controller):
     )
     async def listing(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> RequestList:
         """List the caller's requests that wait or run; an admin sees everybody's."""
-        visits = inference.in_flight.seen_by(caller_of(request.scope))
-        return RequestList("list", [_to_object(visit) for visit in visits])
+        entries = inference.in_flight.seen_by(caller_of(request.scope))
+        return RequestList("list", [_to_object(entry) for entry in entries])
 
     @delete(
         "/{request_id:str}",
@@ -83,16 +85,16 @@ class RequestsController(Controller):
         return CancelledRequest(request_id)
 
 
-def _to_object(visit: InFlightRequest) -> LiveRequest:
-    standing, watch = visit.position, visit.telemetry
+def _to_object(entry: InFlightRequest) -> LiveRequest:
+    position, watch = entry.position, entry.telemetry
     return LiveRequest(
-        id=visit.request.id,
-        model=visit.card.name,
-        phase=visit.phase,
-        position=standing.position if standing else None,
-        eta=standing.eta if standing else None,
-        seconds=round(visit.seconds, 3),
-        prompt_tokens=watch.usage.prompt_tokens if watch and watch.started else None,
-        tokens=watch.usage.completion_tokens if watch else 0,
-        key=visit.caller.id or None,
+        id=entry.request.id,
+        model=entry.target.card.name,
+        phase=entry.phase,
+        position=position.position if position else None,
+        eta=position.eta if position else None,
+        seconds=round(entry.seconds, 3),
+        prompt_tokens=watch.usage.prompt_tokens if watch.started else None,
+        tokens=watch.usage.completion_tokens,
+        key=entry.caller.id or None,
     )

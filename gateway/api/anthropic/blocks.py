@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.api.reference.examples import QUESTION
+
 CacheControl = Annotated[
     dict[str, Any] | None,
     Meta(
@@ -16,7 +18,7 @@ CacheControl = Annotated[
 class TextBlock(Struct, frozen=True, tag="text"):
     """A run of text."""
 
-    text: Annotated[str, Meta(description="The text.", examples=["What is the capital of France?"])]
+    text: Annotated[str, Meta(description="The text.", examples=[QUESTION])]
     cache_control: CacheControl = None
 
 
@@ -86,6 +88,4 @@ class MessageParam(Struct, frozen=True):
     """One turn of the conversation; turns of one role in a row are one turn."""
 
     role: Annotated[Literal["system", "user", "assistant"], Meta(description="Who said it.", examples=["user"])]
-    content: Annotated[
-        str | tuple[Block, ...], Meta(description="What was said.", examples=["What is the capital of France?"])
-    ]
+    content: Annotated[str | tuple[Block, ...], Meta(description="What was said.", examples=[QUESTION])]

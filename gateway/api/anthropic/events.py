@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.api.reference.examples import REQUEST_ID
+
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 Reason = Annotated[
     StopReason,
@@ -166,7 +168,7 @@ class MessageError(Struct, frozen=True, tag="error"):
     error: MessageErrorDetail
     request_id: Annotated[
         str | None,
-        Meta(description="The request's id, also in two headers.", examples=["01KDVXK0M4Q2E6S9ZB3H7TJN5R"]),
+        Meta(description="The request's id, also in two headers.", examples=[REQUEST_ID]),
     ] = None
 
 

@@ -4,6 +4,7 @@ It is what refuses a parameter, and what `GET /v1/models/{id}/capabilities` show
 """
 
 from gateway.api.anthropic.schema import CountBody, MessagesBody, Thinking
+from gateway.api.exchange.dialect import Parameters
 from gateway.engine import Capability, ModelCard, Unsupported
 
 # Parameter -> what a model must be capable of. A part of a parameter has its path.
@@ -51,8 +52,8 @@ def refuse(body: CountBody) -> None:
             raise Unsupported(f"{path} is not supported here", param=path)
 
 
-def sort_out(card: ModelCard) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """List the parameters that a model honours, those that are taken without effect, and those that are refused."""
+def sort_out(card: ModelCard) -> Parameters:
+    """Sort the parameters by what becomes of them for a model."""
     honoured: list[str] = []
     refused: list[str] = []
     for name in MessagesBody.__struct_fields__:
@@ -61,7 +62,8 @@ def sort_out(card: ModelCard) -> tuple[tuple[str, ...], tuple[str, ...], tuple[s
         for path in _paths(name):
             is_able = path not in REFUSED and (path not in NEEDS or NEEDS[path] in card.capabilities)
             (honoured if is_able else refused).append(path)
-    return tuple(honoured), tuple(name for name in MessagesBody.__struct_fields__ if name in TAKEN), tuple(refused)
+    taken = tuple(name for name in MessagesBody.__struct_fields__ if name in TAKEN)
+    return Parameters(tuple(honoured), taken, tuple(refused))
 
 
 def _paths(name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """From the engine's events to a `/v1/messages` answer, whole or as a stream."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from gateway.api.anthropic.events import (
@@ -11,8 +13,6 @@ from gateway.api.anthropic.events import (
     Ending,
     InputDelta,
     MessageDelta,
-    MessageError,
-    MessageErrorDetail,
     MessageReply,
     MessageStart,
     MessageStop,
@@ -27,7 +27,7 @@ from gateway.api.anthropic.events import (
     TokenCount,
     ToolUseContent,
 )
-from gateway.api.http.problems import Problem
+from gateway.api.exchange.dialect import Rendering
 from gateway.engine import (
     Answer,
     Delta,
@@ -51,27 +51,8 @@ _REASONS: dict[FinishReason, StopReason] = {
     FinishReason.DEADLINE: "max_tokens",
 }
 
-_ERRORS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    529: "overloaded_error",
-    504: "timeout_error",
-}
-_SERVER_ERRORS = 500
 
-# Anthropic's own status for too much to do, which its clients know as an exception of its own.
-_OVERLOADED = 529
-_OVERLOADS = frozenset({"overloaded", "memory_pressure", "queue_timeout"})
-
-
-class MessagesRendering:
+class MessagesRendering(Rendering):
     """Renders one answer. A stream is made of blocks, one open at a time: of thought, of text, one for each call."""
 
     def __init__(self, model: str, request_id: str) -> None:
@@ -80,8 +61,9 @@ class MessagesRendering:
         self._index = -1
         self._open: str | int | None = None
 
-    def to_frame(self, event: GenerateEvent) -> bytes:
-        """Encode what one event comes to as SSE frames; what the client need not see is empty."""
+    def to_piece(self, index: int, event: GenerateEvent) -> bytes:
+        """Encode one event as SSE frames; an event that the client need not see is empty."""
+        del index
         match event:
             case Delta():
                 return self._thought(event.reasoning) + self._text(event.text)
@@ -89,13 +71,15 @@ class MessagesRendering:
                 return self._call(event)
             case Started():
                 usage = Usage(event.prompt_tokens, 0, event.cached_tokens)
-                return _frame(MessageStart(self._message((), None, usage))) + PING
+                return to_sse(MessageStart(self._message((), None, usage))) + PING
             case Finished():
                 last = MessageDelta(_ending(event), _to_usage(event.usage))
-                return self._close() + _frame(last) + _frame(MessageStop())
+                return self._close() + to_sse(last) + to_sse(MessageStop())
 
-    def to_reply(self, answer: Answer) -> bytes:
-        """Encode a whole answer."""
+    def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
+        """Encode the whole answer."""
+        del usage
+        answer = answers[0]
         content: list[Content] = []
         if answer.reasoning:
             content.append(ThinkingContent(answer.reasoning))
@@ -117,20 +101,20 @@ class MessagesRendering:
     def _thought(self, text: str) -> bytes:
         if not text:
             return b""
-        return self._begin("thinking", ThinkingContent()) + _frame(BlockDelta(self._index, ThinkingDelta(text)))
+        return self._begin("thinking", ThinkingContent()) + to_sse(BlockDelta(self._index, ThinkingDelta(text)))
 
     def _text(self, text: str) -> bytes:
         if not text:
             return b""
         if self._open == "text":
-            return _frame(BlockDelta(self._index, TextDelta(text)))
-        return self._begin("text", TextContent()) + _frame(BlockDelta(self._index, TextDelta(text)))
+            return to_sse(BlockDelta(self._index, TextDelta(text)))
+        return self._begin("text", TextContent()) + to_sse(BlockDelta(self._index, TextDelta(text)))
 
     def _call(self, event: ToolDelta) -> bytes:
         begun = self._begin(event.index, ToolUseContent(event.id, event.name))
         if not event.arguments:
             return begun
-        return begun + _frame(BlockDelta(self._index, InputDelta(event.arguments)))
+        return begun + to_sse(BlockDelta(self._index, InputDelta(event.arguments)))
 
     def _begin(self, kind: str | int, content: Content) -> bytes:
         """Open a block, unless it is open already."""
@@ -139,43 +123,18 @@ class MessagesRendering:
         closed = self._close()
         self._open = kind
         self._index += 1
-        return closed + _frame(BlockStart(self._index, content))
+        return closed + to_sse(BlockStart(self._index, content))
 
     def _close(self) -> bytes:
         if self._open is None:
             return b""
         self._open = None
-        return _frame(BlockStop(self._index))
+        return to_sse(BlockStop(self._index))
 
 
 def to_count(tokens: int) -> bytes:
     """Encode the answer of `count_tokens`."""
     return _encode(TokenCount(tokens))
-
-
-def to_error(problem: Problem, request_id: str | None = None) -> bytes:
-    """Encode the body of an error."""
-    return _encode(error_body(problem, request_id))
-
-
-def to_error_frame(problem: Problem, request_id: str | None = None) -> bytes:
-    """Encode the event that ends a stream which failed."""
-    return _frame(error_body(problem, request_id))
-
-
-def to_status(problem: Problem) -> int:
-    """Say the HTTP status of an error."""
-    return _OVERLOADED if problem.code in _OVERLOADS else problem.status
-
-
-def error_body(problem: Problem, request_id: str | None) -> MessageError:
-    """Write the body of an error."""
-    kind = _ERRORS.get(problem.status)
-    if kind is None:
-        kind = "api_error" if problem.status >= _SERVER_ERRORS else "invalid_request_error"
-    is_said = problem.param is None or problem.param in problem.message
-    message = problem.message if is_said else f"{problem.param}: {problem.message}"
-    return MessageError(MessageErrorDetail(kind, message), request_id)
 
 
 def _ending(finished: Finished) -> Ending:
@@ -200,9 +159,10 @@ def _to_input(call: ToolCall) -> dict[str, object]:
         return {}
 
 
-def _frame(event: StreamEvent) -> bytes:
+def to_sse(event: StreamEvent) -> bytes:
+    """Encode an event as an SSE frame with its name."""
     name = event.__struct_config__.tag
     return b"event: %b\ndata: %b\n\n" % (str(name).encode(), _encode(event))
 
 
-PING = _frame(Ping())
+PING = to_sse(Ping())

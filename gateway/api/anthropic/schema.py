@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.anthropic.blocks import CacheControl, MessageParam, TextBlock
+from gateway.api.reference.examples import CONVERSATION
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 StopText = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -101,7 +102,7 @@ class CountBody(Struct, frozen=True, kw_only=True):
         Annotated[tuple[MessageParam, ...], Meta(min_length=1, max_length=2_048)],
         Meta(
             description="The conversation. Where the last turn is the assistant's, the answer goes on with it.",
-            examples=[[{"role": "user", "content": "What is the capital of France?"}]],
+            examples=[CONVERSATION],
         ),
     ]
     system: Annotated[

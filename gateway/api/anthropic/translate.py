@@ -16,6 +16,7 @@ from gateway.api.anthropic.blocks import (
 )
 from gateway.api.anthropic.parameters import NEEDS, refuse
 from gateway.api.anthropic.schema import CountBody, MessagesBody, ToolChoiceParam, ToolParam
+from gateway.api.exchange.asked import Asking, Prompts
 from gateway.engine import (
     Capability,
     Chat,
@@ -43,6 +44,11 @@ _TOO_LONG = "prompt is too long"
 
 # A tool's result has no field for it.
 _FAILED = "Error: "
+
+
+def to_prompts(body: MessagesBody, asking: Asking) -> Prompts:
+    """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what is not supported."""
+    return Prompts((to_request(body, asking.request_id, asking.priority),))
 
 
 def to_request(body: MessagesBody, request_id: str, priority: int = 0) -> GenerateRequest:

@@ -3,7 +3,8 @@
 Litestar's own schemas of msgspec structs lose docstrings, and constraints inside unions: msgspec's take their place.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import msgspec
@@ -11,18 +12,15 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, Schema, SecurityScheme, Tag
 from litestar.openapi.spec.enums import OpenAPIType
+from msgspec import Struct
 
 from gateway import __version__
 from gateway.api.admin.health import Alive, Readiness, ServiceHealth
 from gateway.api.admin.requests import CancelledRequest, LiveRequest, RequestList
-from gateway.api.anthropic.events import EVENTS, MessageReply, TokenCount
-from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
-from gateway.api.http.problems import ErrorBody
-from gateway.api.models.controller import ModelParameters, Version
-from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, ModelList, ModelState, TextFrame
-from gateway.api.openai.reply import ChatChunk, ChatReply, CompletionReply
-from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.exchange.dialect import Dialect
+from gateway.api.http.problems import OWN_WORDS, ErrorBody
+from gateway.api.models.schema import ModelList, ModelParameters, ModelState, Version
 from gateway.api.tokens.schema import (
     DetokenizeBody,
     DetokenizeReply,
@@ -35,12 +33,11 @@ from gateway.limits import RATE_HEADERS
 
 Tree = dict[str, Any]
 
-_BODIES = (GenerateBody, GenerateReply, TextFrame, LastFrame, ModelList, ModelState, ErrorBody)
-_OPENAI = (ChatCompletionBody, ChatReply, ChatChunk, CompletionBody, CompletionReply, ModelParameters, Version)
+# What the routes that belong to no dialect read and write.
+_MODELS = (ModelList, ModelState, ModelParameters, Version, ErrorBody)
 _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, TemplateBody, TemplateReply)
-_ANTHROPIC = (MessagesBody, CountBody, MessageReply, TokenCount, *EVENTS)
 _SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
-STRUCTS = (*_BODIES, *_OPENAI, *_ANTHROPIC, *_TOKENS, *_SERVICE)
+STRUCTS = (*_MODELS, *_TOKENS, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too. Anthropic's routes say it as `request-id` as well.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
@@ -59,16 +56,9 @@ _ABOUT = """One dependable HTTP service in front of language models that run on 
 The same document in other clothes: [Scalar](/schema), [Swagger UI](/docs), [ReDoc](/redoc),
 [JSON](/schema/openapi.json).
 
-Every error has the body `ErrorBody`, on Anthropic's routes `MessageError`, and every answer the header
+Every error has the body `ErrorBody`, unless a dialect has one of its own, and every answer the header
 `x-request-id`. Where the service has keys, send one: `Authorization: Bearer KEY`, or `x-api-key: KEY`."""
 _TAGS = {
-    "generate": "Go on with a text, or answer a conversation. A sampling parameter that is left out is what the service"
-    " is configured with, else what the model's own generation config says, else what its description says.",
-    "openai": "OpenAI's API, also without `/v1`. What is left out is what the model's own generation config says, else"
-    " what OpenAI documents: temperature 1, and no cut-off or penalty.",
-    "anthropic": "Anthropic's API. What is left out is what the model's own generation config says, else what Anthropic"
-    " documents: temperature 1, and no cut-off. Of its headers, `anthropic-version` and `anthropic-beta` are taken and"
-    " change nothing: what a beta adds to the body is honoured, refused or named in `x-ignored-params` by itself.",
     "models": "What is served here; load and unload.",
     "tokens": "What a model reads: tokens, and conversations as their templates write them. In the words of vLLM's and"
     " llama.cpp's servers.",
@@ -76,7 +66,6 @@ _TAGS = {
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",
 }
-_ERRORS = [{"$ref": f"#/components/schemas/{name}"} for name in ("ErrorBody", "MessageError")]
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 # The headers that an error of this status may have beside its id.
 _HINTS = {
@@ -94,13 +83,15 @@ _HINTS = {
 class Description(OpenAPIConfig):
     """The settings of the document and its pages."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self._dialects = dialects
+        tags = {dialect.name: dialect.about for dialect in dialects} | _TAGS
         super().__init__(
             title="LLM gateway",
             version=__version__,
             description=_ABOUT,
             license=License(name="Apache License 2.0", identifier="Apache-2.0"),
-            tags=[Tag(name, description) for name, description in _TAGS.items()],
+            tags=[Tag(name, description) for name, description in tags.items()],
             components=Components(
                 headers={name: _header(text) for name, text in HEADERS.items()},
                 security_schemes={
@@ -116,22 +107,39 @@ class Description(OpenAPIConfig):
 
     def to_openapi_schema(self) -> OpenAPI:
         """Begin the document; Litestar adds the paths."""
-        return _Document(**vars(super().to_openapi_schema()))
+        return _Document(**vars(super().to_openapi_schema()), dialects=self._dialects)
 
 
 @dataclass
 class _Document(OpenAPI):
+    dialects: InitVar[Sequence[Dialect]] = ()
+
+    def __post_init__(self, dialects: Sequence[Dialect]) -> None:
+        self._dialects = dialects
+
     def to_schema(self) -> Tree:
         tree: Tree = msgspec.to_builtins(super().to_schema())
-        _, schemas = msgspec.json.schema_components(STRUCTS, ref_template="#/components/schemas/{name}")
+        structs = [*STRUCTS, *(struct for dialect in self._dialects for struct in dialect.schemas)]
+        _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
         tree["components"]["schemas"] |= schemas
+        tree["paths"] = {path: methods for path, methods in tree["paths"].items() if not _is_alias(path, tree["paths"])}
+        errors = [_reference(words.schema) for words in (OWN_WORDS, *(dialect.errors for dialect in self._dialects))]
         for methods in tree["paths"].values():
             for operation in methods.values():
-                _complete(operation["responses"])
+                _complete(operation["responses"], errors)
         return tree
 
 
-def _complete(answers: Tree) -> None:
+def _is_alias(path: str, paths: Collection[str]) -> bool:
+    """Tell whether a path is another name for one that is described: without `/v1`, or with a full id."""
+    return f"/v1{path}" in paths or "{owner}" in path
+
+
+def _reference(kind: type[Struct]) -> Tree:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def _complete(answers: Tree, errors: Sequence[Tree]) -> None:
     """Give every answer its headers, and the errors of another package's route the body that they have here."""
     if "500" not in answers:
         answers["default"] = {"description": "An error.", "content": _ERROR}
@@ -142,7 +150,7 @@ def _complete(answers: Tree) -> None:
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         if status == "400" and "$ref" not in schema:
             answer["content"] = _ERROR
-        hints = _HINTS.get(status, ()) if schema in _ERRORS else ()
+        hints = _HINTS.get(status, ()) if schema in errors else ()
         names = ("x-request-id", *hints)
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         answer["headers"] = headers | answer.get("headers", {})

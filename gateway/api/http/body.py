@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -14,7 +14,7 @@ from gateway.api.http.problems import Problem
 from gateway.api.http.validation import invalid_value
 from gateway.config import ServerSettings
 
-T = TypeVar("T", bound=Struct)
+T = TypeVar("T")
 
 _MOST_NAMED = 16
 _LONGEST_NAME = 60
@@ -39,9 +39,9 @@ class RequestBody(Struct, frozen=True, eq=False):
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
-            unknown = list(_unknown(value, _KEYS.decode(self.raw)))
+            unknown = list(_unknown(cast("Struct", value), _KEYS.decode(self.raw)))
         except msgspec.ValidationError as error:
-            raise invalid_value(error, self.raw, decoder.type) from error
+            raise invalid_value(error, self.raw, cast("type[Struct]", decoder.type)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem("invalid_json", self._reason(error)) from error
         _check_nesting(self.raw)

@@ -1,7 +1,7 @@
 """What went wrong, as HTTP: the code of an error decides the status, the dialect the body."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -110,7 +110,27 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         """Encode the error's body."""
-        return msgspec.json.encode(ErrorBody(ErrorDetail(self.message, TABLE[self.code][1], self.param, self.code)))
+        return msgspec.json.encode(_to_body(self, ""))
+
+
+def _to_body(problem: Problem, request_id: str) -> Struct:
+    del request_id
+    return ErrorBody(ErrorDetail(problem.message, TABLE[problem.code][1], problem.param, problem.code))
+
+
+class ErrorWords(Struct, frozen=True, kw_only=True):
+    """How an API tells of errors: the struct of their bodies, the status, and the headers that hold the request's id.
+
+    `to_body` takes the problem and the request's id.
+    """
+
+    schema: type[Struct] = ErrorBody
+    to_body: Callable[[Problem, str], Struct] = _to_body
+    to_status: Callable[[Problem], int] = lambda problem: problem.status
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
+
+
+OWN_WORDS = ErrorWords()
 
 
 def to_problem(error: BaseException) -> Problem:

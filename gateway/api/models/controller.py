@@ -1,85 +1,46 @@
-"""`GET /v1/models`, one model of them, and what it honours; also without `/v1`."""
+"""The models: list, show, load and unload them."""
 
 import time
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable
 
-from litestar import Controller, Request, get
-from litestar.datastructures import State
+from litestar import Controller, get, post
 from litestar.di import NamedDependency
-from msgspec import Meta, Struct
+from litestar.status_codes import HTTP_200_OK
 
 from gateway import __version__
-from gateway.api.anthropic.parameters import sort_out
-from gateway.api.http.access import caller_of
-from gateway.api.native.schema import ModelList, ModelObject
-from gateway.api.openai.controller import name_operation
-from gateway.api.openai.parameters import KINDS, honoured, refused, taken
+from gateway.api.exchange.answer import HttpRequest
+from gateway.api.exchange.dialect import ParameterTables
+from gateway.api.http.access import ADMIN, caller_of
+from gateway.api.models.schema import ModelList, ModelObject, ModelParameters, ModelState, Version
 from gateway.api.reference.errors import ENGINE, KEY, error_responses
-from gateway.api.reference.paths import Name, Owner, full_name
+from gateway.api.reference.paths import Name, Owner, full_name, name_operation
 from gateway.engine import ModelCard
-from gateway.hosting.hosting import HostedEngine
+from gateway.hosting.hosted import HostedEngine
+from gateway.hosting.hosting import Hosting
+from gateway.hosting.routing import Target
 from gateway.service import Inference
+from gateway.telemetry import current_record
 
 _STARTED = int(time.time())
-
-
-class Parameters(Struct, frozen=True):
-    """What becomes of the parameters of a route; a part of one has its path."""
-
-    honoured: Annotated[tuple[str, ...], Meta(description="Done as documented.", examples=[["temperature"]])]
-    taken: Annotated[
-        tuple[str, ...], Meta(description="Taken, and without effect, as their description says.", examples=[["user"]])
-    ]
-    refused: Annotated[
-        tuple[str, ...],
-        Meta(description="Refused with `unsupported_parameter`, unless they ask for nothing.", examples=[["audio"]]),
-    ]
-
-
-class ModelParameters(Struct, frozen=True, kw_only=True):
-    """What a model honours."""
-
-    id: Annotated[str, Meta(description="The model's own name.", examples=["smollm2-135m-instruct"])]
-    object: Annotated[Literal["model.capabilities"], Meta(description="Always `model.capabilities`.")] = (
-        "model.capabilities"
-    )
-    capabilities: Annotated[
-        tuple[str, ...], Meta(description="What it can be asked for.", examples=[["chat", "temperature"]])
-    ]
-    routes: Annotated[
-        dict[str, Parameters],
-        Meta(
-            description="The parameters, by the route.",
-            examples=[{"completions": {"honoured": ["prompt"], "taken": ["user"], "refused": ["suffix"]}}],
-        ),
-    ]
-
-
-class Version(Struct, frozen=True):
-    """Which release answers."""
-
-    version: Annotated[str, Meta(description="The release.", examples=["1.0.0"])]
 
 
 class ModelController(Controller):
     """The models, in the shape that OpenAI's clients read."""
 
     path = "/"
+    tags = ("models",)
 
     @get(
         ["/v1/models", "/models"],
         operation_id=name_operation,
-        tags=["models"],
-        summary="List the models",
+        summary="List models",
         response_description="The models.",
         responses=error_responses(*KEY),
     )
-    async def list_models(
-        self, request: Request[None, None, State], inference: NamedDependency[Inference]
-    ) -> ModelList:
+    async def list_models(self, request: HttpRequest, inference: NamedDependency[Inference]) -> ModelList:
         """List the models that the caller may use."""
-        cards = inference.routing.cards(caller_of(request.scope))
-        return ModelList("list", [_to_object(inference, seat, card) for seat, card in cards])
+        targets = inference.router.targets(caller_of(request.scope))
+        return ModelList("list", [_to_object(inference, target) for target in targets])
 
     @get(
         [
@@ -89,30 +50,59 @@ class ModelController(Controller):
             "/models/{owner:str}/{name:str}",
         ],
         operation_id=name_operation,
-        tags=["models"],
-        summary="Show a model",
+        summary="Retrieve a model",
         response_description="The model.",
         responses=error_responses(*KEY, *ENGINE),
     )
     async def show_model(
-        self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
+        self, request: HttpRequest, inference: NamedDependency[Inference], name: Name, owner: Owner = ""
     ) -> ModelObject:
         """Show a model that the caller may use."""
-        return _to_object(inference, *_find(request, inference, owner, name))
+        return _to_object(inference, _find(request, inference, owner, name))
 
     @get(
         ["/v1/models/{name:str}/capabilities", "/v1/models/{owner:str}/{name:str}/capabilities"],
         operation_id=name_operation,
-        tags=["models"],
-        summary="Show what a model honours",
+        summary="Retrieve a model's capabilities",
         response_description="The parameters.",
         responses=error_responses(*KEY, *ENGINE),
     )
     async def show_capabilities(
-        self, request: Request[None, None, State], inference: NamedDependency[Inference], name: Name, owner: Owner = ""
+        self,
+        request: HttpRequest,
+        inference: NamedDependency[Inference],
+        tables: NamedDependency[ParameterTables],
+        name: Name,
+        owner: Owner = "",
     ) -> ModelParameters:
         """Show what a model honours of the parameters that each route has; the same tables refuse the others."""
-        return to_parameters(_find(request, inference, owner, name)[1])
+        return to_parameters(_find(request, inference, owner, name).card, tables)
+
+    @post(
+        ["/v1/models/{name:str}/load", "/v1/models/{owner:str}/{name:str}/load"],
+        status_code=HTTP_200_OK,
+        opt=ADMIN,
+        operation_id=name_operation,
+        summary="Load a model",
+        response_description="The model, ready.",
+        responses=error_responses(*KEY, *ENGINE, "load_failed"),
+    )
+    async def load_model(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
+        """Load a model, by its name, its full id or its engine's name, and answer when it is ready."""
+        return await _change(hosting.load, hosting, full_name(owner, name))
+
+    @post(
+        ["/v1/models/{name:str}/unload", "/v1/models/{owner:str}/{name:str}/unload"],
+        status_code=HTTP_200_OK,
+        opt=ADMIN,
+        operation_id=name_operation,
+        summary="Unload a model",
+        response_description="The model, unloaded.",
+        responses=error_responses(*KEY, "model_not_found", "engine_unavailable"),
+    )
+    async def unload_model(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
+        """Let what runs finish, unload a model, and answer when its memory is free."""
+        return await _change(hosting.unload, hosting, full_name(owner, name))
 
     @get(
         "/version",
@@ -123,41 +113,48 @@ class ModelController(Controller):
         responses=error_responses(*KEY),
     )
     async def version(self) -> Version:
-        """Say which release answers."""
+        """Show the release of the service."""
         return Version(__version__)
 
 
-def to_parameters(card: ModelCard) -> ModelParameters:
-    """Say what becomes of every parameter."""
+def to_parameters(card: ModelCard, tables: ParameterTables) -> ModelParameters:
+    """Sort every parameter of every dialect by what becomes of it for a model."""
     return ModelParameters(
         id=card.name,
         capabilities=tuple(sorted(card.capabilities)),
-        routes={
-            route: Parameters(tuple(honoured(kind, card)), tuple(taken(kind)), tuple(refused(kind, card)))
-            for route, kind in KINDS.items()
-        }
-        | {"messages": Parameters(*sort_out(card))},
+        routes=tables.of(card),
     )
 
 
-def _find(
-    request: Request[None, None, State], inference: Inference, owner: str, name: str
-) -> tuple[HostedEngine, ModelCard]:
+def _find(request: HttpRequest, inference: Inference, owner: str, name: str) -> Target:
     """Find a model that the caller may use, loaded or not; raise `UnknownModel`."""
-    return inference.routing.find_any(full_name(owner, name), caller_of(request.scope))
+    return inference.router.find_any(full_name(owner, name), caller_of(request.scope))
 
 
-def _to_object(inference: Inference, seat: HostedEngine, card: ModelCard) -> ModelObject:
+def _to_object(inference: Inference, target: Target) -> ModelObject:
+    hosted, card = target
     return ModelObject(
         id=card.name,
         created=_STARTED,
         owned_by=card.owner,
-        aliases=(*card.aliases, *inference.routing.aliases(seat)) if card is seat.cards[0] else card.aliases,
-        engine=seat.name,
-        loaded=seat.engine is not None,
+        aliases=(*card.aliases, *inference.router.aliases(hosted)) if card is hosted.cards[0] else card.aliases,
+        engine=hosted.name,
+        loaded=hosted.engine is not None,
         context_window=card.context_window,
         capabilities=tuple(sorted(card.capabilities)),
         device=card.device,
         dtype=card.dtype,
         note=card.note,
     )
+
+
+async def _change(change: Callable[[str], Awaitable[HostedEngine]], hosting: Hosting, name: str) -> ModelState:
+    """Load or unload, and tell telemetry the model, which may be known only afterwards."""
+    clock = time.perf_counter()
+    try:
+        hosted = await change(name)
+    finally:
+        current_record().model = hosting.name_of(name)
+    model = hosted.cards[0].name if hosted.cards else hosted.name
+    seconds = round(time.perf_counter() - clock, 3)
+    return ModelState(model, hosted.name, hosted.health, hosted.engine is not None, seconds)

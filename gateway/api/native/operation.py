@@ -1,9 +1,5 @@
 """How the documentation describes `POST /v1/generate`, whose body and answers Litestar does not see."""
 
-from dataclasses import dataclass
-
-from litestar.openapi.spec import Operation
-
 from gateway.api.http.problems import ErrorBody
 from gateway.api.native.schema import (
     GenerateBody,
@@ -14,37 +10,34 @@ from gateway.api.native.schema import (
     Timings,
     UsageBody,
 )
-from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, describe
+from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, REQUEST_ID
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, to_frames
 from gateway.engine import FinishReason
 
-_PROMPT = "The capital of France is"
-_QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-_MODEL = "smollm2-135m-instruct"
-_ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
 _USAGE = UsageBody(5, 3, 8, PromptTokensDetails(0))
 _TIMINGS = Timings(0.0, 0.021, 0.093)
 
 ASKED = {
-    "text": {"prompt": _PROMPT, "max_new_tokens": 16, "temperature": 0},
-    "conversation": {"messages": _QUESTION, "max_new_tokens": 32, "temperature": 0},
-    "stream": {"prompt": _PROMPT, "max_new_tokens": 16, "stream": True},
+    "text": {"prompt": PROMPT, "max_new_tokens": 16, "temperature": 0},
+    "conversation": {"messages": CONVERSATION, "max_new_tokens": 32, "temperature": 0},
+    "stream": {"prompt": PROMPT, "max_new_tokens": 16, "stream": True},
     "sampling": {"prompt": "Once upon a time", "temperature": 0.8, "top_p": 0.95, "seed": 7, "stop": ["\n\n"]},
 }
 ANSWERED = GenerateReply(
-    generated_text=f"{_PROMPT} Paris.",
-    prompt=_PROMPT,
-    model=_MODEL,
-    id=_ID,
+    generated_text=f"{PROMPT} Paris.",
+    prompt=PROMPT,
+    model=MODEL,
+    id=REQUEST_ID,
     finish_reason=FinishReason.STOP,
     stop=None,
     usage=_USAGE,
     timings=_TIMINGS,
 )
 STREAMED: tuple[TextFrame | LastFrame, ...] = (
-    TextFrame(_PROMPT),
+    TextFrame(PROMPT),
     TextFrame(" Paris"),
     TextFrame("."),
-    LastFrame(finish_reason=FinishReason.STOP, stop=None, model=_MODEL, id=_ID, usage=_USAGE, timings=_TIMINGS),
+    LastFrame(finish_reason=FinishReason.STOP, stop=None, model=MODEL, id=REQUEST_ID, usage=_USAGE, timings=_TIMINGS),
 )
 
 _FRAMES = """Server-Sent Events, sent where `stream` is true. Each frame is `data: ` and one line of JSON:
@@ -56,16 +49,8 @@ _FRAMES = """Server-Sent Events, sent where `stream` is true. Each frame is `dat
 A line that begins with a colon (`: ping`) only keeps the connection open."""
 
 
-@dataclass
-class GenerateOperation(Operation):
-    """The operation with its body, and its answer whole and streamed."""
-
-    def __post_init__(self) -> None:
-        """Fill in what Litestar left open."""
-        answered = ReplyDoc(GenerateReply, ANSWERED)
-        describe(
-            self,
-            BodyDoc(GenerateBody, ASKED),
-            answered,
-            StreamDoc((TextFrame, LastFrame, ErrorBody), _FRAMES, STREAMED),
-        )
+OPERATION = generation(
+    BodyDoc(GenerateBody, ASKED),
+    ReplyDoc(GenerateReply, ANSWERED),
+    StreamDoc((TextFrame, LastFrame, ErrorBody), _FRAMES, to_frames(STREAMED)),
+)

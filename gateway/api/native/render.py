@@ -1,9 +1,11 @@
 """From the engine's events to a `/v1/generate` answer, whole or in frames."""
 
 import time
+from collections.abc import Mapping
 
 import msgspec
 
+from gateway.api.exchange.dialect import Rendering
 from gateway.api.native.schema import (
     GenerateBody,
     GenerateReply,
@@ -13,42 +15,46 @@ from gateway.api.native.schema import (
     Timings,
     UsageBody,
 )
-from gateway.engine import Answer, Delta, Finished, GenerateEvent, Started, Usage
+from gateway.engine import Answer, Delta, Finished, GenerateEvent, ModelCard, Started, Usage
 
 _encode = msgspec.json.Encoder().encode
 
 
-class GenerateRendering:
+class GenerateRendering(Rendering):
     """Renders one generation; the pieces of a stream joined are the text of the whole answer."""
 
-    def __init__(self, body: GenerateBody, model: str, request_id: str) -> None:
+    def __init__(self, body: GenerateBody, card: ModelCard, request_id: str) -> None:
         self._prompt = body.prompt
         self._shown = body.prompt if body.return_full_text and body.prompt is not None else ""
-        self._model = model
+        self._model = card.name
         self._id = request_id
         self._started = Started(0)
         self._clock = time.perf_counter()
 
-    def to_frame(self, event: GenerateEvent) -> bytes:
-        """Encode one event as an SSE frame; what the client need not see is empty."""
+    def to_piece(self, index: int, event: GenerateEvent) -> bytes:
+        """Encode one event as an SSE frame; an event that the client need not see is empty."""
+        del index
         match event:
             case Delta():
                 return _frame(TextFrame(event.text)) if event.text else b""
             case Started():
-                self.start(event)
+                self.note(event)
                 return _frame(TextFrame(self._shown)) if self._shown else b""
             case Finished():
                 return _frame(self._last(event))
             case _:
                 return b""
 
-    def start(self, started: Started) -> None:
+    def note(self, event: GenerateEvent) -> None:
         """Note when the decoding begins."""
-        self._started = started
-        self._clock = time.perf_counter()
+        if type(event) is Started:
+            self._started = event
+            self._clock = time.perf_counter()
 
-    def to_reply(self, answer: Answer) -> bytes:
-        """Encode a whole answer."""
+    def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
+        """Encode the whole answer."""
+        del usage
+        answer = answers[0]
         return _encode(
             GenerateReply(
                 generated_text=self._shown + answer.text,

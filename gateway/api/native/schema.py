@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
+from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, QUESTION, REQUEST_ID
 from gateway.api.reference.fields import (
     FrequencyPenalty,
     IgnoreEos,
@@ -17,17 +18,14 @@ from gateway.api.reference.fields import (
     Temperature,
     TopP,
 )
-from gateway.engine import FinishReason, Health
-
-_MODEL = "smollm2-135m-instruct"
-_PROMPT = "The capital of France is"
+from gateway.engine import FinishReason
 
 Count = Annotated[int, Meta(ge=1, le=2**31)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-ServedModel = Annotated[str, Meta(description="The model's own name.", examples=[_MODEL])]
+ServedModel = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
 RequestId = Annotated[
     str,
-    Meta(description="The request's id, also in the header `x-request-id`.", examples=["01KDVXK0M4Q2E6S9ZB3H7TJN5R"]),
+    Meta(description="The request's id, also in the header `x-request-id`.", examples=[REQUEST_ID]),
 ]
 StopFound = Annotated[str | int | None, Meta(description="The stop text or token that ended it.", examples=[None])]
 
@@ -36,7 +34,7 @@ class ChatMessage(Struct, frozen=True):
     """One turn of a conversation."""
 
     role: Annotated[Literal["system", "user", "assistant"], Meta(description="Who said it.", examples=["user"])]
-    content: Annotated[str, Meta(description="What was said.", examples=["What is the capital of France?"])]
+    content: Annotated[str, Meta(description="What was said.", examples=[QUESTION])]
 
 
 class GenerateBody(Struct, frozen=True, kw_only=True):
@@ -46,21 +44,21 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1)] | None,
         Meta(
             description="A raw text to go on with; never put through a chat template.",
-            examples=[_PROMPT],
+            examples=[PROMPT],
         ),
     ] = None
     messages: Annotated[
         Annotated[tuple[ChatMessage, ...], Meta(min_length=1, max_length=2_048)] | None,
         Meta(
             description="A conversation, put through the model's own chat template.",
-            examples=[[{"role": "user", "content": "What is the capital of France?"}]],
+            examples=[CONVERSATION],
         ),
     ] = None
     model: Annotated[
         Annotated[str, Meta(min_length=1, max_length=512)] | None,
         Meta(
             description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-            examples=[_MODEL],
+            examples=[MODEL],
         ),
     ] = None
     stream: Annotated[bool, Meta(description="Send the answer as Server-Sent Events while it is made.")] = False
@@ -158,10 +156,10 @@ class GenerateReply(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="The answer, behind the prompt where `return_full_text` is true.",
-            examples=[f"{_PROMPT} Paris."],
+            examples=[f"{PROMPT} Paris."],
         ),
     ]
-    prompt: Annotated[str | None, Meta(description="The prompt, where there was a raw one.", examples=[_PROMPT])]
+    prompt: Annotated[str | None, Meta(description="The prompt, where there was a raw one.", examples=[PROMPT])]
     model: ServedModel
     id: RequestId
     finish_reason: FinishReason
@@ -188,45 +186,3 @@ class LastFrame(Struct, frozen=True, kw_only=True):
     id: RequestId
     usage: UsageBody
     timings: Timings
-
-
-class ModelObject(Struct, frozen=True, kw_only=True):
-    """A served model."""
-
-    id: Annotated[str, Meta(description="The name to give as `model`.", examples=[_MODEL])]
-    object: Annotated[Literal["model"], Meta(description="Always `model`.")] = "model"
-    created: Annotated[
-        int, Meta(description="When the service started, in seconds since 1970.", examples=[1_767_225_600])
-    ]
-    owned_by: Annotated[str, Meta(description="Who made the model, where that is known.", examples=["HuggingFaceTB"])]
-    aliases: Annotated[
-        tuple[str, ...], Meta(description="Other names that it answers to.", examples=[[f"HuggingFaceTB/{_MODEL}"]])
-    ]
-    engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
-    loaded: Annotated[bool, Meta(description="Whether it is in memory.")]
-    context_window: Annotated[
-        int, Meta(description="Tokens that prompt and answer may have together.", examples=[2_048])
-    ]
-    capabilities: Annotated[
-        tuple[str, ...], Meta(description="What it can be asked for.", examples=[["chat", "completion", "temperature"]])
-    ]
-    device: Annotated[str, Meta(description="What it runs on.", examples=["cpu"])]
-    dtype: Annotated[str, Meta(description="The type of its numbers.", examples=["bfloat16"])]
-    note: Annotated[str, Meta(description="What else there is to know of it.", examples=["4-bit weights"])]
-
-
-class ModelList(Struct, frozen=True):
-    """The served models, in the shape that OpenAI's clients read."""
-
-    object: Annotated[Literal["list"], Meta(description="Always `list`.")]
-    data: Annotated[list[ModelObject], Meta(description="The models.")]
-
-
-class ModelState(Struct, frozen=True):
-    """A model after it was loaded or unloaded."""
-
-    model: ServedModel
-    engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
-    status: Health
-    loaded: Annotated[bool, Meta(description="Whether it is in memory now.")]
-    seconds: Annotated[float, Meta(description="How long it took.", examples=[1.234])] | UnsetType = UNSET

@@ -2,6 +2,7 @@
 
 import re
 
+from gateway.api.exchange.asked import Asking, Prompts
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
 from gateway.engine import (
@@ -35,6 +36,11 @@ def reword(error: EngineError, body: GenerateBody) -> None:
         error.message = _WORDS.sub(lambda word: _FIELDS[word[0]], error.message)
 
 
+def to_prompts(body: GenerateBody, asking: Asking) -> Prompts:
+    """Translate; raise `InvalidRequest` where the fields contradict each other."""
+    return Prompts((to_request(body, asking.card, asking.config.generate, asking.request_id, asking.priority),))
+
+
 def to_request(
     body: GenerateBody, card: ModelCard, defaults: GenerateSettings, request_id: str, highest: int = 0
 ) -> GenerateRequest:
@@ -49,8 +55,8 @@ def to_request(
     )
 
 
-def to_times(body: GenerateBody) -> Timeouts:
-    """Say what the body says of time."""
+def to_timeouts(body: GenerateBody) -> Timeouts:
+    """Return the time-outs of a body."""
     return Timeouts(total=body.timeout, queue=body.queue_timeout, first_token=body.first_token_timeout)
 
 

@@ -39,11 +39,6 @@ def to_prompt_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, PromptL
     return [_to_ranks(token) if number else None for number, token in enumerate(tokens)]
 
 
-def mean(tokens: Sequence[TokenLogprob]) -> float:
-    """Say how likely an answer's tokens were on average."""
-    return sum(to_number(token.logprob) for token in tokens) / len(tokens) if tokens else _LEAST
-
-
 def _to_chat_logprob(token: TokenLogprob) -> ChatLogprob:
     top = [TopLogprob(other.text, to_number(other.logprob), _to_bytes(other.text)) for other in token.top]
     return ChatLogprob(token.text, to_number(token.logprob), _to_bytes(token.text), top)

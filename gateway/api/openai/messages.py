@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.api.reference.examples import QUESTION
+
 _NAME = "get_weather"
 _ARGUMENTS = '{"city": "Paris"}'
 _PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -72,7 +74,7 @@ class InputMessage(Struct, frozen=True):
         str | tuple[ContentPart, ...] | None,
         Meta(
             description="What was said: a text, or parts, whose texts are joined.",
-            examples=["What is the capital of France?", [{"type": "text", "text": "Hello"}]],
+            examples=[QUESTION, [{"type": "text", "text": "Hello"}]],
         ),
     ] = None
     tool_calls: Annotated[

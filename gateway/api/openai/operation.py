@@ -1,8 +1,5 @@
 """How the documentation describes the two routes of OpenAI's dialect that generate."""
 
-from dataclasses import dataclass
-
-from litestar.openapi.spec import Operation
 from msgspec import structs
 
 from gateway.api.http.problems import ErrorBody
@@ -20,40 +17,41 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
-from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, describe
+from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, REQUEST_ID
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, to_frames
 
-_PROMPT = "The capital of France is"
-_QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-_MODEL = "smollm2-135m-instruct"
-_ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
 _CREATED = 1_767_225_600
 _FINGERPRINT = "fp_3ba1c9a1d0"
 _USAGE = CompletionUsage(5, 3, 8, CachedTokens(), AnswerTokens())
 
 CHAT_ASKED = {
-    "question": {"messages": _QUESTION, "max_completion_tokens": 32, "temperature": 0},
-    "stream": {"messages": _QUESTION, "stream": True, "stream_options": {"include_usage": True}},
-    "several": {"messages": _QUESTION, "n": 2, "seed": 7, "temperature": 0.8},
+    "question": {"messages": CONVERSATION, "max_completion_tokens": 32, "temperature": 0},
+    "stream": {"messages": CONVERSATION, "stream": True, "stream_options": {"include_usage": True}},
+    "several": {"messages": CONVERSATION, "n": 2, "seed": 7, "temperature": 0.8},
 }
 TEXT_ASKED = {
-    "text": {"prompt": _PROMPT, "max_tokens": 16, "temperature": 0},
-    "texts": {"prompt": [_PROMPT, "Once upon a time"], "max_tokens": 16, "stop": "\n"},
-    "stream": {"prompt": _PROMPT, "max_tokens": 16, "stream": True},
-    "echo": {"prompt": _PROMPT, "max_tokens": 16, "echo": True},
+    "text": {"prompt": PROMPT, "max_tokens": 16, "temperature": 0},
+    "texts": {"prompt": [PROMPT, "Once upon a time"], "max_tokens": 16, "stop": "\n"},
+    "stream": {"prompt": PROMPT, "max_tokens": 16, "stream": True},
+    "echo": {"prompt": PROMPT, "max_tokens": 16, "echo": True},
 }
 
 
 def _chunk(*choices: ChunkChoice) -> ChatChunk:
     return ChatChunk(
-        id=f"chatcmpl-{_ID}", created=_CREATED, model=_MODEL, system_fingerprint=_FINGERPRINT, choices=list(choices)
+        id=f"chatcmpl-{REQUEST_ID}",
+        created=_CREATED,
+        model=MODEL,
+        system_fingerprint=_FINGERPRINT,
+        choices=list(choices),
     )
 
 
 def _text(text: str, *, is_last: bool, usage: CompletionUsage | None = None) -> CompletionReply:
     reply = CompletionReply(
-        id=f"cmpl-{_ID}",
+        id=f"cmpl-{REQUEST_ID}",
         created=_CREATED,
-        model=_MODEL,
+        model=MODEL,
         system_fingerprint=_FINGERPRINT,
         choices=[TextChoice(index=0, text=text, logprobs=None, finish_reason="stop" if is_last else None)],
     )
@@ -61,9 +59,9 @@ def _text(text: str, *, is_last: bool, usage: CompletionUsage | None = None) -> 
 
 
 CHAT_ANSWERED = ChatReply(
-    id=f"chatcmpl-{_ID}",
+    id=f"chatcmpl-{REQUEST_ID}",
     created=_CREATED,
-    model=_MODEL,
+    model=MODEL,
     choices=[ChatChoice(0, ReplyMessage(content="Paris."), None, "stop")],
     usage=_USAGE,
     system_fingerprint=_FINGERPRINT,
@@ -93,21 +91,13 @@ _TEXT_FRAMES = _FRAMES.format(
 )
 
 
-@dataclass
-class ChatOperation(Operation):
-    """A conversation, and its answer whole and streamed."""
-
-    def __post_init__(self) -> None:
-        """Fill in what Litestar left open."""
-        streamed = StreamDoc((ChatChunk, ErrorBody), _CHAT_FRAMES, CHAT_STREAMED)
-        describe(self, BodyDoc(ChatCompletionBody, CHAT_ASKED), ReplyDoc(ChatReply, CHAT_ANSWERED), streamed)
-
-
-@dataclass
-class CompletionOperation(Operation):
-    """Texts to go on with, and their answers whole and streamed."""
-
-    def __post_init__(self) -> None:
-        """Fill in what Litestar left open."""
-        streamed = StreamDoc((CompletionReply, ErrorBody), _TEXT_FRAMES, TEXT_STREAMED)
-        describe(self, BodyDoc(CompletionBody, TEXT_ASKED), ReplyDoc(CompletionReply, TEXT_ANSWERED), streamed)
+CHAT_OPERATION = generation(
+    BodyDoc(ChatCompletionBody, CHAT_ASKED),
+    ReplyDoc(ChatReply, CHAT_ANSWERED),
+    StreamDoc((ChatChunk, ErrorBody), _CHAT_FRAMES, to_frames(CHAT_STREAMED)),
+)
+COMPLETION_OPERATION = generation(
+    BodyDoc(CompletionBody, TEXT_ASKED),
+    ReplyDoc(CompletionReply, TEXT_ANSWERED),
+    StreamDoc((CompletionReply, ErrorBody), _TEXT_FRAMES, to_frames(TEXT_STREAMED)),
+)

@@ -5,11 +5,10 @@ It is what refuses a parameter, and what `GET /v1/models/{id}/capabilities` show
 
 from collections.abc import Iterator
 
+from gateway.api.exchange.dialect import Parameters
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
 from gateway.api.openai.shared import CommonBody
 from gateway.engine import Capability, ModelCard, Unsupported
-
-KINDS: dict[str, type[CommonBody]] = {"chat.completions": ChatCompletionBody, "completions": CompletionBody}
 
 # Parameter -> what a model must be capable of. A part of a parameter has its path.
 NEEDS = {
@@ -89,6 +88,11 @@ def refuse(body: CommonBody) -> None:
         value = getattr(body, name)
         if value is not None and not _is_one_of(value, neutral):
             raise Unsupported(f"{name} is not supported here", param=name)
+
+
+def to_parameters(kind: type[CommonBody], card: ModelCard) -> Parameters:
+    """Sort the parameters of a body by what becomes of them for a model."""
+    return Parameters(tuple(honoured(kind, card)), tuple(taken(kind)), tuple(refused(kind, card)))
 
 
 def honoured(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:

@@ -4,12 +4,12 @@ The head of a chunk is encoded once a stream, so that a chunk of text costs one 
 """
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from hashlib import blake2b
 
 import msgspec
 
+from gateway.api.exchange.dialect import Rendering
 from gateway.api.openai.reply import (
     AnswerTokens,
     CachedTokens,
@@ -20,13 +20,13 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.shared import CommonBody
-from gateway.engine import Answer, Delta, Finished, GenerateEvent, ModelCard, Usage
+from gateway.engine import Delta, GenerateEvent, ModelCard, Usage
 
 encode = msgspec.json.Encoder().encode
 
 
-class Rendering(ABC):
-    """Renders the answers to one request, each by its number."""
+class ChoiceRendering(Rendering):
+    """Renders the answers to one request as choices, each by its index."""
 
     def __init__(self, body: CommonBody, card: ModelCard, answer_id: str) -> None:
         self._id = answer_id
@@ -41,21 +41,8 @@ class Rendering(ABC):
         self._head = b"data: " + encode(self._chunk())[: -len(b"]}")]
         self._end = b'],"usage":null}\n\n' if self._has_usage else b"]}\n\n"
 
-    @abstractmethod
-    def to_piece(self, index: int, event: GenerateEvent) -> bytes:
-        """Encode one event of an answer as SSE frames; what the client need not see is empty."""
-
-    @abstractmethod
-    def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
-        """Encode whole answers."""
-
-    def to_frame(self, event: GenerateEvent) -> bytes:
-        """Encode one event of the only answer."""
-        piece = self.to_piece(0, event)
-        return piece + self.to_last(event.usage) if isinstance(event, Finished) else piece
-
     def to_last(self, usage: Usage) -> bytes:
-        """Encode the chunk that tells the usage, where it was asked for."""
+        """Encode the chunk with the usage, where it was asked for."""
         return b"data: %b\n\n" % encode(self._chunk(self._usage(usage))) if self._has_usage else b""
 
     def note(self, event: GenerateEvent) -> None:

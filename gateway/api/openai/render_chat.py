@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import UNSET
 
 from gateway.api.openai.logprobs import to_chat_logprobs, to_prompt_logprobs
-from gateway.api.openai.render import Rendering, encode
+from gateway.api.openai.render import ChoiceRendering, encode
 from gateway.api.openai.reply import (
     CallPiece,
     ChatChoice,
@@ -31,7 +31,7 @@ _REASONS: dict[FinishReason, ChatReason] = {
 }
 
 
-class ChatRendering(Rendering):
+class ChatRendering(ChoiceRendering):
     """Renders the answers to a conversation."""
 
     def __init__(self, body: ChatCompletionBody, card: ModelCard, request_id: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import UNSET
 
 from gateway.api.openai.logprobs import to_prompt_logprobs, to_text_logprobs
-from gateway.api.openai.render import Rendering, encode
+from gateway.api.openai.render import ChoiceRendering, encode
 from gateway.api.openai.reply import CompletionReply, CompletionUsage, TextChoice, TextReason
 from gateway.api.openai.schema import CompletionBody
 from gateway.engine import (
@@ -21,7 +21,7 @@ from gateway.engine import (
 )
 
 
-class TextRendering(Rendering):
+class TextRendering(ChoiceRendering):
     """Renders the answers to prompts, which `n` answers each follow one after another."""
 
     def __init__(self, body: CompletionBody, card: ModelCard, request_id: str) -> None:

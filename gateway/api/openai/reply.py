@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-_MODEL = "smollm2-135m-instruct"
-_ID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
+from gateway.api.reference.examples import MODEL, REQUEST_ID
 
-Model = Annotated[str, Meta(description="The model's own name.", examples=[_MODEL])]
+Model = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
 Created = Annotated[int, Meta(description="When it began, in seconds since 1970.", examples=[1_767_225_600])]
 Index = Annotated[int, Meta(description="The number of the answer.", examples=[0])]
 Fingerprint = Annotated[
@@ -162,7 +161,7 @@ class ChatChoice(Struct, frozen=True):
 class ChatReply(Struct, frozen=True, kw_only=True):
     """A whole answer to a conversation."""
 
-    id: Annotated[str, Meta(description="The request's id.", examples=[f"chatcmpl-{_ID}"])]
+    id: Annotated[str, Meta(description="The request's id.", examples=[f"chatcmpl-{REQUEST_ID}"])]
     object: Annotated[Literal["chat.completion"], Meta(description="Always `chat.completion`.")] = "chat.completion"
     created: Created
     model: Model
@@ -209,7 +208,7 @@ class ChunkChoice(Struct, frozen=True):
 class ChatChunk(Struct, frozen=True, kw_only=True):
     """A piece of a streamed answer to a conversation."""
 
-    id: Annotated[str, Meta(description="The request's id.", examples=[f"chatcmpl-{_ID}"])]
+    id: Annotated[str, Meta(description="The request's id.", examples=[f"chatcmpl-{REQUEST_ID}"])]
     object: Annotated[Literal["chat.completion.chunk"], Meta(description="Always `chat.completion.chunk`.")] = (
         "chat.completion.chunk"
     )
@@ -237,7 +236,7 @@ class TextChoice(Struct, frozen=True, kw_only=True):
 class CompletionReply(Struct, frozen=True, kw_only=True):
     """A whole answer to a completion, or a piece of a streamed one."""
 
-    id: Annotated[str, Meta(description="The request's id.", examples=[f"cmpl-{_ID}"])]
+    id: Annotated[str, Meta(description="The request's id.", examples=[f"cmpl-{REQUEST_ID}"])]
     object: Annotated[Literal["text_completion"], Meta(description="Always `text_completion`.")] = "text_completion"
     created: Created
     model: Model

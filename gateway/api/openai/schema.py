@@ -7,10 +7,9 @@ from msgspec import Meta
 
 from gateway.api.openai.messages import ChosenTool, FunctionTool, InputMessage, ResponseFormat
 from gateway.api.openai.shared import Alternatives, Choices, CommonBody, Count, Elsewhere, Label, Text, TokenId
+from gateway.api.reference.examples import CONVERSATION, PROMPT
 
 MOST_PROMPTS = 256
-_PROMPT = "The capital of France is"
-_QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 
@@ -23,7 +22,7 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
             min_length=1,
             max_length=2_048,
             description="The conversation, put through the model's own chat template.",
-            examples=[_QUESTION],
+            examples=[CONVERSATION],
         ),
     ]
     max_completion_tokens: Annotated[
@@ -124,7 +123,7 @@ class CompletionBody(CommonBody, frozen=True, kw_only=True):
         Text | tuple[Text | TokenId | tuple[TokenId, ...], ...],
         Meta(
             description="A text or its tokens, or a list of either: prompt i has the choices from i * n on.",
-            examples=[_PROMPT, [_PROMPT, "Once upon a time"]],
+            examples=[PROMPT, [PROMPT, "Once upon a time"]],
         ),
     ]
     max_tokens: Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from gateway.api.openai.messages import StructuredOutputs
+from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (
     FrequencyPenalty,
     IgnoreEos,
@@ -18,8 +19,6 @@ from gateway.api.reference.fields import (
     Temperature,
     TopP,
 )
-
-_MODEL = "smollm2-135m-instruct"
 
 Count = Annotated[int, Meta(ge=0, le=2**31)]
 Choices = Annotated[int, Meta(ge=1, le=8)]
@@ -54,7 +53,7 @@ class CommonBody(Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(min_length=1, max_length=512)] | None,
         Meta(
             description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-            examples=[_MODEL],
+            examples=[MODEL],
         ),
     ] = None
     stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None

@@ -5,8 +5,9 @@ no cut-off, no penalty. An answer's length is, where it is left out, of a chat w
 completion 16 tokens.
 """
 
-from msgspec import Struct, structs
+from msgspec import structs
 
+from gateway.api.exchange.asked import Asking, Prompts
 from gateway.api.openai.conversation import image_path, to_chat
 from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
@@ -38,42 +39,34 @@ _PROMPTS = {"prompt", "chat", "completion", "tokens"}
 _TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"
 
 
-class Prompts(Struct, frozen=True):
-    """What a body asks the engine: a request for each prompt, with `made` answers, of which `given` are given."""
-
-    requests: tuple[GenerateRequest, ...]
-    given: int = 1
-    made: int = 1
-
-
-def to_asked(body: ChatCompletionBody | CompletionBody, card: ModelCard, request_id: str, priority: int = 0) -> Prompts:
+def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Prompts:
     """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what nobody here can do."""
     refuse(body)
     _check_stream(body)
-    given = body.n or 1
-    made = _made(body, given)
+    n = body.n or 1
+    best_of = _best_of(body, n)
     prompts = _to_prompts(body)
-    if len(prompts) * made > MOST_PROMPTS:
+    if len(prompts) * best_of > MOST_PROMPTS:
         raise InvalidRequest(
-            f"{len(prompts)} prompts with {made} answers each are too many; {MOST_PROMPTS} answers are the most",
+            f"{len(prompts)} prompts with {best_of} answers each are too many; {MOST_PROMPTS} answers are the most",
             param="n" if body.n else "best_of",
         )
     first = GenerateRequest(
-        id=request_id,
-        model=body.model or card.name,
+        id=asking.request_id,
+        model=body.model or asking.card.name,
         prompt=prompts[0],
-        sampling=_to_sampling(body, has_ranks=made > given),
-        defaults=_to_defaults(body, card),
+        sampling=_to_sampling(body, has_ranks=best_of > n),
+        defaults=_to_defaults(body, asking.card),
         constraint=_to_constraint(body),
         truncate=body.truncate_prompt_tokens,
-        priority=priority,
+        priority=asking.priority,
         salt=body.cache_salt or "",
     )
     others = (
-        structs.replace(first, id=f"{request_id}.{number}", prompt=prompt)
+        structs.replace(first, id=f"{asking.request_id}.{number}", prompt=prompt)
         for number, prompt in enumerate(prompts[1:], start=1)
     )
-    return Prompts((first, *others), given, made)
+    return Prompts((first, *others), n, best_of)
 
 
 def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> None:
@@ -117,15 +110,15 @@ def _check_stream(body: CommonBody) -> None:
         raise InvalidRequest("prompt_logprobs does not go with stream", param="prompt_logprobs")
 
 
-def _made(body: CommonBody, given: int) -> int:
-    made = body.best_of if isinstance(body, CompletionBody) else None
-    if made is None:
-        return given
-    if made < given:
-        raise InvalidRequest(f"best_of is {made}; that is fewer than n, {given}", param="best_of")
-    if made > given and body.stream:
+def _best_of(body: CommonBody, n: int) -> int:
+    best_of = body.best_of if isinstance(body, CompletionBody) else None
+    if best_of is None:
+        return n
+    if best_of < n:
+        raise InvalidRequest(f"best_of is {best_of}; that is fewer than n, {n}", param="best_of")
+    if best_of > n and body.stream:
         raise InvalidRequest("best_of does not go with stream", param="best_of")
-    return made
+    return best_of
 
 
 def _to_prompts(body: ChatCompletionBody | CompletionBody) -> tuple[Prompt, ...]:

@@ -4,8 +4,13 @@ from http import HTTPStatus
 
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
+from msgspec import Struct
 
-from gateway.api.http.problems import TABLE, ErrorBody, ErrorDetail, Problem
+from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem
+from gateway.api.reference.examples import REQUEST_ID
+
+# Statuses that HTTP has no phrase for.
+_PHRASES = {529: "Overloaded"}
 
 # The codes that any route can answer with; one that is not public; one with a body; one that needs an engine; one that
 # lets it generate.
@@ -67,24 +72,25 @@ _EXAMPLES = {
 }
 
 
-def error_responses(*codes: str) -> dict[int, ResponseSpec]:
+def error_responses(*codes: str, words: ErrorWords = OWN_WORDS) -> dict[int, ResponseSpec]:
     """Describe the errors of a route: those of `codes`, and those that any route can answer with."""
     by_status: dict[int, list[str]] = {}
     for code in (*ANYWHERE, *codes):
-        by_status.setdefault(TABLE[code][0], []).append(code)
-    return {status: _answer(status, named) for status, named in sorted(by_status.items())}
+        by_status.setdefault(words.to_status(Problem(code)), []).append(code)
+    return {status: _response(status, named, words) for status, named in sorted(by_status.items())}
 
 
-def example(code: str) -> ErrorBody:
+def example(code: str, words: ErrorWords = OWN_WORDS) -> Struct:
     """Make the body that a client gets with `code`."""
-    message, param = _EXAMPLES.get(code, (Problem(code).message, None))
-    return ErrorBody(ErrorDetail(message, TABLE[code][1], param, code))
+    message, param = _EXAMPLES.get(code, ("", None))
+    return words.to_body(Problem(code, message, param=param), REQUEST_ID)
 
 
-def _answer(status: int, codes: list[str]) -> ResponseSpec:
+def _response(status: int, codes: list[str], words: ErrorWords) -> ResponseSpec:
+    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
     return ResponseSpec(
-        data_container=ErrorBody,
+        data_container=words.schema,
         generate_examples=False,
-        description=f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in codes)}",
-        examples=[Example(id=code, summary=code, value=example(code)) for code in codes],
+        description=f"{phrase}: {', '.join(f'`{code}`' for code in codes)}",
+        examples=[Example(id=code, summary=code, value=example(code, words)) for code in codes],
     )

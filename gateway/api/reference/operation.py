@@ -1,6 +1,7 @@
 """How the documentation describes a route whose body and answers Litestar does not see."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Operation, Reference, RequestBody, Schema
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from gateway.api.http.sse import DONE
 
-# What the answer of a generation may have in its head.
+# The headers that the answer of a generation may have.
 HEADERS = {
     name: Reference(f"#/components/headers/{name}")
     for name in ("x-cache", "x-failed-choices", "x-finish-detail", "x-ignored-params")
@@ -31,57 +32,71 @@ class ReplyDoc(Struct, frozen=True):
 
 
 class StreamDoc(Struct, frozen=True):
-    """A stream: the kinds of its frames, what is to be said of them, and an example."""
+    """A stream: the kinds of its frames, their description, and an example as it goes over the wire."""
 
-    kinds: tuple[type[Struct], ...]
+    kinds: Iterable[type[Struct]]
     description: str
-    example: tuple[Struct, ...]
+    example: str
 
 
-def describe(operation: Operation, asked: BodyDoc, answered: ReplyDoc, streamed: StreamDoc) -> None:
-    """Fill in what Litestar left open: the body, and its answer whole and streamed."""
-    describe_body(operation, asked)
-    operation.responses = (operation.responses or {}) | {"200": _answered(answered, streamed)}
+def body_only(body: BodyDoc) -> type[Operation]:
+    """Describe the body of a route whose answer Litestar sees."""
+    return _described(body, {})
 
 
-def describe_body(operation: Operation, asked: BodyDoc) -> None:
-    """Fill in the body."""
-    operation.request_body = RequestBody(required=True, content={"application/json": _asked(asked)})
+def generation(body: BodyDoc, reply: ReplyDoc, stream: StreamDoc) -> type[Operation]:
+    """Describe a route that generates: its body, and its answer whole and streamed."""
+    return _described(body, {"200": _answer(reply, stream)})
 
 
-def _asked(asked: BodyDoc) -> OpenAPIMediaType:
-    examples = {name: Example(summary=name, value=value) for name, value in asked.examples.items()}
-    return OpenAPIMediaType(schema=_reference(asked.kind), examples=dict(examples))
-
-
-def _answered(answered: ReplyDoc, streamed: StreamDoc) -> OpenAPIResponse:
-    whole, stream = (
-        Example(summary="whole", value=answered.example),
-        Example(summary="stream", value=_written(streamed)),
+def question(body: BodyDoc, reply: ReplyDoc, description: str) -> type[Operation]:
+    """Describe a route with one kind of answer."""
+    media = OpenAPIMediaType(
+        schema=_reference(reply.kind), examples={"whole": Example(summary="whole", value=reply.example)}
     )
+    return _described(body, {"200": OpenAPIResponse(description=description, content={"application/json": media})})
+
+
+def _described(body: BodyDoc, responses: Mapping[str, OpenAPIResponse | Reference]) -> type[Operation]:
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(required=True, content={"application/json": _body(body)})
+            self.responses = {**(self.responses or {}), **responses}
+
+    return Described
+
+
+def to_frames(frames: Iterable[Struct]) -> str:
+    """Write an example of a plain stream: each frame one line of JSON, then `[DONE]`."""
+    return b"".join([*(b"data: " + msgspec.json.encode(frame) + b"\n\n" for frame in frames), DONE]).decode()
+
+
+def _body(body: BodyDoc) -> OpenAPIMediaType:
+    examples = {name: Example(summary=name, value=value) for name, value in body.examples.items()}
+    return OpenAPIMediaType(schema=_reference(body.kind), examples=dict(examples))
+
+
+def _answer(reply: ReplyDoc, stream: StreamDoc) -> OpenAPIResponse:
+    whole, streamed = Example(summary="whole", value=reply.example), Example(summary="stream", value=stream.example)
     return OpenAPIResponse(
-        description="The answer: whole, or as a stream of frames.",
+        description="The answer: whole, or as a stream of Server-Sent Events.",
         headers=dict(HEADERS),
         content={
-            "application/json": OpenAPIMediaType(schema=_reference(answered.kind), examples={"whole": whole}),
-            "text/event-stream": OpenAPIMediaType(schema=_frames(streamed), examples={"stream": stream}),
+            "application/json": OpenAPIMediaType(schema=_reference(reply.kind), examples={"whole": whole}),
+            "text/event-stream": OpenAPIMediaType(schema=_frames(stream), examples={"stream": streamed}),
         },
     )
 
 
-def _frames(streamed: StreamDoc) -> Schema:
+def _frames(stream: StreamDoc) -> Schema:
     return Schema(
         title="Frames",
         type=OpenAPIType.STRING,
-        description=streamed.description,
+        description=stream.description,
         content_media_type="text/event-stream",
-        content_schema=Schema(any_of=[_reference(kind) for kind in streamed.kinds]),
+        content_schema=Schema(any_of=[_reference(kind) for kind in stream.kinds]),
     )
-
-
-def _written(streamed: StreamDoc) -> str:
-    frames = [b"data: " + msgspec.json.encode(frame) + b"\n\n" for frame in streamed.example]
-    return b"".join([*frames, DONE]).decode()
 
 
 def _reference(kind: type[Struct]) -> Reference:

@@ -1,9 +1,12 @@
-"""A model's name in a path: one part, or the two of a full id."""
+"""Paths: a model's name in one part, or the two of a full id; and the operations of a route with several paths."""
 
 from typing import Annotated
 
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter
+from litestar.types import Method
+from litestar.types.internal_types import PathParameterDefinition
 
 Name = Annotated[
     str,
@@ -20,3 +23,12 @@ Owner = Annotated[
 def full_name(owner: str, name: str) -> str:
     """Join what a path says of a name."""
     return f"{owner}/{name}" if owner else name
+
+
+def name_operation(handler: HTTPRouteHandler, method: Method, path: list[str | PathParameterDefinition]) -> str:
+    """Name an operation for its handler, with a mark on the paths that are other names for it."""
+    del method
+    first, *rest = handler.handler_name.split("_")
+    owned = any(isinstance(part, PathParameterDefinition) and part.name == "owner" for part in path)
+    marks = ("Owned" if owned else "", "" if path[0] == "v1" else "Unversioned")
+    return "".join((first, *(word.title() for word in rest), *marks))

@@ -10,14 +10,15 @@ from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Struct
 
+from gateway.api.exchange.answer import HttpRequest
 from gateway.api.http.access import caller_of
 from gateway.api.http.body import name_ignored, read_body
-from gateway.api.openai.controller import HttpRequest, name_operation
 from gateway.api.openai.conversation import to_chat
 from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.schema import ChatCompletionBody
 from gateway.api.reference.errors import BODY, ENGINE, KEY, error_responses
-from gateway.api.tokens.operation import DetokenizeOperation, TemplateOperation, TokenizeOperation
+from gateway.api.reference.paths import name_operation
+from gateway.api.tokens.operation import DETOKENIZE_OPERATION, TEMPLATE_OPERATION, TOKENIZE_OPERATION
 from gateway.api.tokens.schema import (
     DetokenizeBody,
     DetokenizeReply,
@@ -42,6 +43,7 @@ from gateway.engine import (
     Prompt,
     Unsupported,
 )
+from gateway.questions import Questions
 from gateway.service import Inference
 
 B = TypeVar("B", TokenizeBody, DetokenizeBody, TemplateBody)
@@ -73,23 +75,25 @@ class TokenController(Controller):
         ["/tokenize", "/v1/tokenize"],
         status_code=HTTP_200_OK,
         operation_id=name_operation,
-        operation_class=TokenizeOperation,
+        operation_class=TOKENIZE_OPERATION,
         tags=["tokens"],
         summary="Tokenize a text or a conversation",
         response_description="The tokens.",
         responses=_REFUSALS,
     )
-    async def tokenize(self, request: HttpRequest, inference: NamedDependency[Inference]) -> Response[TokenizeReply]:
+    async def tokenize(
+        self, request: HttpRequest, inference: NamedDependency[Inference], questions: NamedDependency[Questions]
+    ) -> Response[TokenizeReply]:
         """Say which tokens a model reads."""
         caller, body, headers = await _read(request, inference, tokenize_decoder)
-        card = inference.card(body.model, caller)
+        target = inference.find(body.model, caller)
         with _reworded(body):
-            ids = await inference.tokenize(body.model, _to_prompt(body), caller)
+            ids = await questions.tokenize(target, _to_prompt(body), caller)
             wants_pieces = body.return_token_strs or body.with_pieces
-            pieces = await inference.detokenize(body.model, ids, caller) if wants_pieces else ()
+            pieces = await questions.detokenize(target, ids, caller) if wants_pieces else ()
         reply = TokenizeReply(
             count=len(ids),
-            max_model_len=card.context_window,
+            max_model_len=target.card.context_window,
             tokens=tuple(map(TokenPiece, ids, pieces)) if body.with_pieces else ids,
             token_strs=pieces if body.return_token_strs else None,
         )
@@ -99,40 +103,40 @@ class TokenController(Controller):
         ["/detokenize", "/v1/detokenize"],
         status_code=HTTP_200_OK,
         operation_id=name_operation,
-        operation_class=DetokenizeOperation,
+        operation_class=DETOKENIZE_OPERATION,
         tags=["tokens"],
         summary="Turn tokens into text",
         response_description="The text.",
         responses=_REFUSALS,
     )
     async def detokenize(
-        self, request: HttpRequest, inference: NamedDependency[Inference]
+        self, request: HttpRequest, inference: NamedDependency[Inference], questions: NamedDependency[Questions]
     ) -> Response[DetokenizeReply]:
         """Say which text the tokens are, special ones too."""
         caller, body, headers = await _read(request, inference, detokenize_decoder)
-        inference.card(body.model, caller)
+        target = inference.find(body.model, caller)
         with _reworded(body):
-            text = "".join(await inference.detokenize(body.model, body.tokens, caller))
+            text = "".join(await questions.detokenize(target, body.tokens, caller))
         return Response(DetokenizeReply(prompt=text, content=text), headers=headers)
 
     @post(
         ["/apply-template", "/v1/apply-template"],
         status_code=HTTP_200_OK,
         operation_id=name_operation,
-        operation_class=TemplateOperation,
+        operation_class=TEMPLATE_OPERATION,
         tags=["tokens"],
         summary="Put a conversation through its template",
         response_description="What the template wrote.",
         responses=_REFUSALS,
     )
     async def apply_template(
-        self, request: HttpRequest, inference: NamedDependency[Inference]
+        self, request: HttpRequest, inference: NamedDependency[Inference], questions: NamedDependency[Questions]
     ) -> Response[TemplateReply]:
         """Say what a model reads of a conversation, as text."""
         caller, body, headers = await _read(request, inference, template_decoder)
-        inference.card(body.model, caller)
+        target = inference.find(body.model, caller)
         with _reworded(body):
-            text = await inference.render(body.model, _to_conversation(body, body.messages), caller)
+            text = await questions.render(target, _to_conversation(body, body.messages), caller)
         return Response(TemplateReply(prompt=text), headers=headers)
 
 

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.openai.shared import TokenId
-from gateway.api.tokens.shared import QUESTION, ConversationBody, Messages, Model
+from gateway.api.reference.examples import CONVERSATION, PROMPT
+from gateway.api.tokens.shared import ConversationBody, Messages, Model
 
-_TEXT = "The capital of France is"
 _IDS = [504, 3575, 282, 4649, 314]
 _PIECES = ["The", " capital", " of", " France", " is"]
 
@@ -27,19 +27,19 @@ class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
         Meta(
             description="A text, as vLLM calls it: it gets what the tokenizer adds by itself, unless"
             " `add_special_tokens` is false.",
-            examples=[_TEXT],
+            examples=[PROMPT],
         ),
     ] = None
     content: Annotated[
         str | None,
         Meta(
             description="A text, as llama.cpp calls it: it gets nothing added, unless `add_special` is true.",
-            examples=[_TEXT],
+            examples=[PROMPT],
         ),
     ] = None
     messages: Annotated[
         Messages | None,
-        Meta(description="A conversation, put through its template. Left out: none.", examples=[QUESTION]),
+        Meta(description="A conversation, put through its template. Left out: none.", examples=[CONVERSATION]),
     ] = None
     add_special_tokens: Annotated[bool | None, Meta(description="Goes with `prompt`. Left out: true.")] = None
     add_special: Annotated[bool | None, Meta(description="Goes with `content`. Left out: false.")] = None
@@ -93,8 +93,8 @@ class TokenizeReply(Struct, frozen=True, kw_only=True):
 class DetokenizeReply(Struct, frozen=True, kw_only=True):
     """The text, under both of its names."""
 
-    prompt: Annotated[str, Meta(description="As vLLM calls it.", examples=[_TEXT])]
-    content: Annotated[str, Meta(description="As llama.cpp calls it.", examples=[_TEXT])]
+    prompt: Annotated[str, Meta(description="As vLLM calls it.", examples=[PROMPT])]
+    content: Annotated[str, Meta(description="As llama.cpp calls it.", examples=[PROMPT])]
 
 
 class TemplateReply(Struct, frozen=True, kw_only=True):

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from gateway.api.openai.messages import FunctionTool, InputMessage
-
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+from gateway.api.reference.examples import CONVERSATION
 
 Model = Annotated[
     Annotated[str, Meta(min_length=1, max_length=512)] | None,
@@ -17,7 +16,7 @@ Model = Annotated[
 ]
 Messages = Annotated[
     tuple[InputMessage, ...],
-    Meta(min_length=1, max_length=2_048, description="A conversation.", examples=[QUESTION]),
+    Meta(min_length=1, max_length=2_048, description="A conversation.", examples=[CONVERSATION]),
 ]
 
 

@@ -14,7 +14,7 @@ from gateway.cli.bench.plan import Plan
 from gateway.cli.bench.prompts import Prompts
 from gateway.cli.bench.sample import Sample
 from gateway.cli.bench.stream import listen, refused
-from gateway.cli.bench.target import Target, find
+from gateway.cli.bench.target import BenchTarget, find
 
 # Shorter than any server's own, so that no request meets a connection that is just being closed.
 _KEPT_SECONDS = 4.0
@@ -23,7 +23,7 @@ _KEPT_SECONDS = 4.0
 class Client:
     """Asks one server; a context that holds the connections, as many as there are requests at a time."""
 
-    target: Target
+    target: BenchTarget
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

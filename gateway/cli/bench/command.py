@@ -16,7 +16,7 @@ from gateway.cli.bench.progress import Display
 from gateway.cli.bench.report import LevelReport
 from gateway.cli.bench.sweep import sweep
 from gateway.cli.bench.table import show
-from gateway.cli.bench.target import Target, TargetError
+from gateway.cli.bench.target import BenchTarget, TargetError
 
 _WRONG_USAGE = 2
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, url: str) -> int:
     return 0 if any(report.requests for report in reports) else 1
 
 
-async def _measure(plan: Plan) -> tuple[Target, list[LevelReport]]:
+async def _measure(plan: Plan) -> tuple[BenchTarget, list[LevelReport]]:
     async with Client(plan) as client:
         with Display() as display:
             return client.target, [report async for report in sweep(plan, client.ask, display)]
@@ -58,7 +58,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise FlagError(f"{file}: there is no such folder")
 
 
-def _write(options: argparse.Namespace, plan: Plan, target: Target, reports: list[LevelReport]) -> None:
+def _write(options: argparse.Namespace, plan: Plan, target: BenchTarget, reports: list[LevelReport]) -> None:
     if options.json:
         Path(options.json).write_bytes(msgspec.json.format(_as_json(plan, target, reports)) + b"\n")
     if options.plot and reports:
@@ -67,7 +67,7 @@ def _write(options: argparse.Namespace, plan: Plan, target: Target, reports: lis
         draw(reports, f"{target.model or 'default model'} at {target.url}", options.plot)
 
 
-def _as_json(plan: Plan, target: Target, reports: list[LevelReport]) -> bytes:
+def _as_json(plan: Plan, target: BenchTarget, reports: list[LevelReport]) -> bytes:
     asked = msgspec.to_builtins(plan)
     for secret in ("api_key", "levels"):
         del asked[secret]

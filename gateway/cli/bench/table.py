@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gateway.cli.bench.plan import Plan
 from gateway.cli.bench.report import LevelReport, Spread
-from gateway.cli.bench.target import Target
+from gateway.cli.bench.target import BenchTarget
 
 _LATENCIES = {
     "ttft": "time to first token",
@@ -20,7 +20,7 @@ _BUSY = 0.8
 _LATE_SECONDS = 0.01
 
 
-def show(plan: Plan, target: Target, reports: Sequence[LevelReport]) -> None:
+def show(plan: Plan, target: BenchTarget, reports: Sequence[LevelReport]) -> None:
     """Print the tables, and what has to be known to read them."""
     console = Console(highlight=False)
     console.print(_heading(plan, target), markup=False)
@@ -29,7 +29,7 @@ def show(plan: Plan, target: Target, reports: Sequence[LevelReport]) -> None:
         console.print(note, markup=False)
 
 
-def _heading(plan: Plan, target: Target) -> str:
+def _heading(plan: Plan, target: BenchTarget) -> str:
     shared = f", {plan.shared_prefix:.0%} of them shared" if plan.shared_prefix else ""
     length = f"{plan.output_tokens} tokens" if target.exact else f"at most {plan.output_tokens} tokens"
     return (

@@ -23,7 +23,7 @@ class TargetError(Exception):
     """There is nothing to measure at the URL; the message says why."""
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class BenchTarget(Struct, frozen=True, kw_only=True):
     """An endpoint. Where it is `exact` an answer can be made to have a given length; `usage` has to be asked for."""
 
     url: str
@@ -50,13 +50,13 @@ class Target(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(body)
 
 
-async def find(plan: Plan, session: aiohttp.ClientSession) -> Target:
+async def find(plan: Plan, session: aiohttp.ClientSession) -> BenchTarget:
     """Find the endpoint, the model and what can be asked for; raise `TargetError`."""
     server, api = _split(plan)
     try:
         model = plan.model or await _first_model(f"{server}/v1/models", session)
         api = api or await _first_api(server, model, session)
-        return await _probe(Target(url=f"{server}{PATHS[api]}", api=api, model=model), session)
+        return await _probe(BenchTarget(url=f"{server}{PATHS[api]}", api=api, model=model), session)
     except TimeoutError as error:
         raise TargetError(f"{plan.url} does not answer") from error
     except aiohttp.ClientError as error:
@@ -93,7 +93,7 @@ async def _first_api(server: str, model: str | None, session: aiohttp.ClientSess
     raise TargetError(f"{server} has none of {', '.join(PATHS.values())}")
 
 
-async def _probe(target: Target, session: aiohttp.ClientSession) -> Target:
+async def _probe(target: BenchTarget, session: aiohttp.ClientSession) -> BenchTarget:
     """Ask for one token, with all that is wished for, then with less; a server may refuse what it does not know."""
     for wished in _lesser(target):
         async with session.post(wished.url, data=wished.body("one two three", 1, 0.0)) as answer:
@@ -103,6 +103,6 @@ async def _probe(target: Target, session: aiohttp.ClientSession) -> Target:
     return target
 
 
-def _lesser(target: Target) -> Sequence[Target]:
+def _lesser(target: BenchTarget) -> Sequence[BenchTarget]:
     bare = msgspec.structs.replace(target, exact=False)
     return (target, bare, msgspec.structs.replace(bare, usage=False))

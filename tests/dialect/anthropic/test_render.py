@@ -2,12 +2,14 @@
 
 import json
 
+import msgspec
 import pytest
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from gateway.api.anthropic.render import PING, MessagesRendering, to_count, to_error, to_error_frame, to_status
+from gateway.api.anthropic.errors import to_body, to_error_frame, to_status
+from gateway.api.anthropic.render import PING, MessagesRendering, to_count
 from gateway.api.http.problems import TABLE, Problem
 from gateway.engine import Delta, Finished, FinishReason, Started, ToolDelta, Usage, collect
 
@@ -48,9 +50,14 @@ async def whole(*events):
         for event in events:
             yield event
 
-    answer = json.loads(MessagesRendering("m", "1").to_reply(await collect(told())))
+    folded = await collect(told())
+    answer = json.loads(MessagesRendering("m", "1").to_reply({0: folded}, folded.finished.usage))
     Message.model_validate(answer, strict=True)
     return answer
+
+
+def to_error(problem, request_id=None):
+    return msgspec.json.encode(to_body(problem, request_id))
 
 
 def message(**fields):

@@ -6,6 +6,7 @@ import weakref
 import pytest
 
 from gateway.api.edge import Edge
+from gateway.api.errors import Errors
 from gateway.api.http.problems import Problem
 from gateway.config import Config, CorsSettings, ServerSettings
 from gateway.config.snapshot import CurrentConfig, Snapshot
@@ -15,7 +16,9 @@ SETTINGS = ServerSettings(max_body_bytes=1_024, body_seconds=0.05)
 
 
 def guard(app, settings=SETTINGS, origins=()):
-    return Edge(app, CurrentConfig(Snapshot.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))))
+    return Edge(
+        app, CurrentConfig(Snapshot.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))), Errors(())
+    )
 
 
 class Exchange:

@@ -2,25 +2,27 @@
 
 import pytest
 
-from gateway.api.errors import error_response, id_headers
+from gateway.api.errors import Errors
 from gateway.api.http.problems import Problem
+from gateway.api.routes import DIALECTS
 
+ERRORS = Errors(DIALECTS)
 ANTHROPICS = ("/v1/messages", "/v1/messages/", "/v1/messages/count_tokens", "/v1/messages/none")
 OTHERS = ("/v1/generate", "/v1/chat/completions", "/v1/messagesque", "/messages", "")
 
 
 @pytest.mark.parametrize("path", ANTHROPICS)
 def test_anthropics_paths_tell_in_anthropics_words(path):
-    told = error_response(Problem("overloaded", "so it is"), path)
+    told = ERRORS.response(Problem("overloaded", "so it is"), path)
     assert told.status == 529
     assert b'"type":"overloaded_error"' in told.body
     assert told.body.startswith(b'{"type":"error"')
-    assert id_headers(path) == (b"x-request-id", b"request-id")
+    assert ERRORS.words(path).id_headers == (b"x-request-id", b"request-id")
 
 
 @pytest.mark.parametrize("path", OTHERS)
 def test_the_others_tell_in_openais(path):
     problem = Problem("overloaded", "so it is")
-    told = error_response(problem, path)
+    told = ERRORS.response(problem, path)
     assert (told.status, told.body) == (503, problem.body())
-    assert id_headers(path) == (b"x-request-id",)
+    assert ERRORS.words(path).id_headers == (b"x-request-id",)

@@ -4,9 +4,11 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from gateway.api.anthropic.dialect import DIALECT
 from gateway.api.anthropic.parameters import NEEDS, REFUSED, TAKEN, sort_out
 from gateway.api.anthropic.schema import CountBody, MessagesBody, count_decoder, messages_decoder
 from gateway.api.anthropic.translate import reword, to_prompt, to_request
+from gateway.api.exchange.dialect import ParameterTables
 from gateway.api.models.controller import to_parameters
 from gateway.engine import Capability, ContextTooLong, JsonSchema, Message, ModelCard, Text, Unsupported, negotiate
 
@@ -155,11 +157,11 @@ def test_a_prompt_that_is_too_long_is_said_in_anthropics_words():
 
 
 def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it():
-    shown = to_parameters(ABLE).routes["messages"]
+    shown = to_parameters(ABLE, ParameterTables([DIALECT])).routes["messages"]
     listed = [*shown.honoured, *shown.taken, *shown.refused]
     assert len(listed) == len(set(listed))
     assert {path.partition(".")[0] for path in listed} == set(MessagesBody.__struct_fields__)
-    honoured, taken, refused = sort_out(structs.replace(ABLE, capabilities=frozenset({Capability.CHAT})))
-    assert set(honoured) == {"model", "messages", "system", "stream"}
-    assert set(taken) == TAKEN
-    assert set(refused) == {*REFUSED, *NEEDS} - {"messages"}
+    dull = sort_out(structs.replace(ABLE, capabilities=frozenset({Capability.CHAT})))
+    assert set(dull.honoured) == {"model", "messages", "system", "stream"}
+    assert set(dull.taken) == TAKEN
+    assert set(dull.refused) == {*REFUSED, *NEEDS} - {"messages"}

@@ -12,14 +12,15 @@ from openapi_spec_validator import validate
 from gateway.api.admin import health
 from gateway.api.anthropic import blocks, events
 from gateway.api.anthropic import schema as anthropic_schema
-from gateway.api.anthropic.render import to_status
+from gateway.api.anthropic.errors import to_status
 from gateway.api.docs import Description
 from gateway.api.http import problems
 from gateway.api.http.problems import TABLE, ErrorBody, Problem
-from gateway.api.models import controller as models
+from gateway.api.models import schema as models
 from gateway.api.native import schema
 from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
+from gateway.api.routes import DIALECTS
 from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
 from gateway.config import Config, EngineSettings, ServerSettings
@@ -36,6 +37,7 @@ STRUCTS = {
     )
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
+    if kind is not problems.ErrorWords
 }
 USER = [{"role": "user", "content": "one"}]
 FIELDS = [(struct, field.encode_name) for struct in STRUCTS for field in msgspec.structs.fields(STRUCTS[struct])]
@@ -86,11 +88,15 @@ def test_it_names_the_licence_and_a_relative_server(document):
     assert [server["url"] for server in document["servers"]] == ["/"]
 
 
-def test_every_route_is_in_it_but_the_documentation(document):
+def test_every_route_is_in_it_once_but_the_documentation(document):
     routes = {route.path_format: route.methods - {"OPTIONS"} for route in app().routes}
     pages = {path for path in routes if path.startswith("/schema") or path in (*PAGES, "/")}
     written = {path: {method.upper() for method in methods} for path, methods in document["paths"].items()}
-    assert {path: methods for path, methods in routes.items() if path not in pages} == written
+    assert written.items() <= routes.items()
+    left_out = routes.keys() - written.keys() - pages
+    # Without `/v1`, or with the full id of a model: other names for what is there.
+    assert all(f"/v1{path}" in written or "{owner}" in path or path[3:] in written for path in left_out), left_out
+    assert "/chat/completions" in left_out
 
 
 def test_every_operation_says_what_it_does(document, operations):
@@ -222,21 +228,21 @@ def test_the_documented_headers_are_sent(service):
         ("chatCompletions", "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "one"}]}),
         ("chatCompletions", "POST", "/v1/chat/completions", {"messages": []}),
         ("completions", "POST", "/v1/completions", {"prompt": ["one", "two"], "n": 2}),
-        ("completionsUnversioned", "POST", "/completions", {"prompt": "one", "audio": 1, "suffix": "a"}),
+        ("completions", "POST", "/completions", {"prompt": "one", "audio": 1, "suffix": "a"}),
         ("messages", "POST", "/v1/messages", {"model": "echo", "max_tokens": 9, "messages": USER}),
         ("messages", "POST", "/v1/messages", {"model": "echo", "messages": USER}),
         ("messages", "POST", "/v1/messages", {"model": "none", "max_tokens": 9, "messages": USER}),
         ("countTokens", "POST", "/v1/messages/count_tokens", {"model": "echo", "messages": USER}),
         ("listModels", "GET", "/v1/models", None),
-        ("listModelsUnversioned", "GET", "/models", None),
+        ("listModels", "GET", "/models", None),
         ("showModel", "GET", "/v1/models/echo", None),
-        ("showModelOwned", "GET", "/v1/models/nobody/nothing", None),
+        ("showModel", "GET", "/v1/models/nobody/nothing", None),
         ("showCapabilities", "GET", "/v1/models/echo/capabilities", None),
-        ("showCapabilitiesOwned", "GET", "/v1/models/nobody/nothing/capabilities", None),
+        ("showCapabilities", "GET", "/v1/models/nobody/nothing/capabilities", None),
         ("version", "GET", "/version", None),
-        ("tokenizeUnversioned", "POST", "/tokenize", {"prompt": "one"}),
+        ("tokenize", "POST", "/tokenize", {"prompt": "one"}),
         ("detokenize", "POST", "/v1/detokenize", {"tokens": []}),
-        ("applyTemplateUnversioned", "POST", "/apply-template", {"messages": []}),
+        ("applyTemplate", "POST", "/apply-template", {"messages": []}),
         ("listRequests", "GET", "/v1/requests", None),
         ("cancelRequest", "DELETE", "/v1/requests/none", None),
         ("health", "GET", "/v1/health", None),
@@ -244,8 +250,8 @@ def test_the_documented_headers_are_sent(service):
         ("livez", "GET", "/livez", None),
         ("loadModel", "POST", "/v1/models/echo/load", None),
         ("unloadModel", "POST", "/v1/models/none/unload", None),
-        ("unloadOwnedModel", "POST", "/v1/models/none/at-all/unload", None),
-        ("loadOwnedModel", "POST", "/v1/models/none/at-all/load", None),
+        ("unloadModel", "POST", "/v1/models/none/at-all/unload", None),
+        ("loadModel", "POST", "/v1/models/none/at-all/load", None),
     ],
 )
 def test_real_answers_are_as_documented(service, document, operations, asked):
@@ -382,7 +388,7 @@ def test_a_route_of_another_package_gets_the_errors_that_it_has_here():
         """Greet."""
         return {"hello": name}
 
-    document = Litestar([hello], openapi_config=Description()).openapi_schema.to_schema()
+    document = Litestar([hello], openapi_config=Description(DIALECTS)).openapi_schema.to_schema()
     validate(document)
     written = document["paths"]["/hello/{name}"]["get"]["responses"]
     assert is_error(written["400"])

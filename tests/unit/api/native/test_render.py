@@ -4,7 +4,7 @@ import pytest
 
 from gateway.api.native.render import GenerateRendering, to_usage
 from gateway.api.native.schema import ChatMessage, GenerateBody
-from gateway.engine import Answer, Delta, Finished, FinishReason, Started, ToolDelta, Usage
+from gateway.engine import Answer, Delta, Finished, FinishReason, ModelCard, Started, ToolDelta, Usage
 
 STARTED = Started(7, cached_tokens=2, queue_seconds=0.25, prefill_seconds=0.5)
 FINISHED = Finished(FinishReason.STOP, Usage(7, 3, 2), stop="###")
@@ -17,7 +17,11 @@ USAGE = {
 
 
 def rendering(**body) -> GenerateRendering:
-    return GenerateRendering(GenerateBody(**{"prompt": "ask "} | body), "echo", "id-1")
+    return GenerateRendering(
+        GenerateBody(**{"prompt": "ask "} | body),
+        ModelCard(name="echo", context_window=9, capabilities=frozenset()),
+        "id-1",
+    )
 
 
 def frame(data: bytes) -> dict:
@@ -28,8 +32,8 @@ def frame(data: bytes) -> dict:
 
 
 def reply(rendered: GenerateRendering, text: str) -> dict:
-    rendered.start(STARTED)
-    return json.loads(rendered.to_reply(Answer(started=STARTED, finished=FINISHED, text=text)))
+    rendered.note(STARTED)
+    return json.loads(rendered.to_reply({0: Answer(started=STARTED, finished=FINISHED, text=text)}, FINISHED.usage))
 
 
 def test_a_whole_answer_has_all_its_parts():

@@ -2,7 +2,7 @@ import pytest
 from msgspec import structs
 
 from gateway.api.native.schema import ChatMessage, GenerateBody
-from gateway.api.native.translate import reword, to_request, to_times
+from gateway.api.native.translate import reword, to_request, to_timeouts
 from gateway.config import GenerateSettings
 from gateway.engine import (
     Capability,
@@ -87,8 +87,8 @@ def test_every_field_of_the_body_reaches_the_engine_under_its_name():
 
 def test_times_are_the_gateways_business():
     body = GenerateBody(prompt="a", timeout=3.0, queue_timeout=2.0, first_token_timeout=1.0)
-    assert to_times(body) == Timeouts(total=3.0, queue=2.0, first_token=1.0)
-    assert to_times(GenerateBody(prompt="a")) == Timeouts()
+    assert to_timeouts(body) == Timeouts(total=3.0, queue=2.0, first_token=1.0)
+    assert to_timeouts(GenerateBody(prompt="a")) == Timeouts()
 
 
 def test_one_stop_string_is_a_list_of_one():

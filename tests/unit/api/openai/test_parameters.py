@@ -4,10 +4,12 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from gateway.api.exchange.dialect import ParameterTables
 from gateway.api.models.controller import to_parameters
-from gateway.api.openai.parameters import KINDS, NEEDS, REFUSED, TAKEN
+from gateway.api.openai.dialect import DIALECT
+from gateway.api.openai.parameters import NEEDS, REFUSED, TAKEN
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
-from gateway.api.openai.translate import reword, to_asked
+from gateway.api.openai.translate import reword
 from gateway.engine import (
     Capability,
     Choice,
@@ -24,7 +26,7 @@ from gateway.engine import (
     Unsupported,
     negotiate,
 )
-from tests.support.openai_dialect import ABLE, asked, chat, finished, streamed, text, whole
+from tests.support.openai_dialect import ABLE, asked, chat, finished, prompts, streamed, text, whole
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
@@ -104,7 +106,7 @@ def find(request, path):
 def missing(body, need):
     """Ask a model that lacks one capability; say what the refusal names."""
     card = structs.replace(ABLE, capabilities=ABLE.capabilities - {need})
-    (request,) = to_asked(body, card, "1").requests
+    (request,) = prompts(body, card).requests
     with pytest.raises(Unsupported) as refused:
         negotiate(request, card)
     reword(refused.value, body)
@@ -176,7 +178,7 @@ def test_a_model_without_eyes_says_where_the_image_is():
 @pytest.mark.parametrize(("kind", "field"), EVERY_REFUSED)
 def test_what_nobody_does_is_refused_by_its_name(kind, field):
     with pytest.raises(Unsupported, match=field) as refused:
-        to_asked(BODIES[kind](**{field: ASKING[field]}), ABLE, "1")
+        prompts(BODIES[kind](**{field: ASKING[field]}))
     assert refused.value.param == field
 
 
@@ -262,7 +264,7 @@ def test_an_answer_may_go_on_with_the_last_message():
         (chat(continue_final_message=True), "continue_final_message"),
     ):
         with pytest.raises(InvalidRequest) as refused:
-            to_asked(wrong, ABLE, "1")
+            prompts(wrong)
         assert refused.value.param == param
 
 
@@ -290,13 +292,16 @@ def test_an_echo_begins_with_its_prompt():
     assert [whole(text(echo=echo), *events)["choices"][0]["text"] for echo in (None, False, True)] == ["a", "a", "hia"]
 
 
-@pytest.mark.parametrize("route", KINDS)
-def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(route):
-    shown = to_parameters(ABLE).routes[route]
+@pytest.mark.parametrize(("route", "kind"), [("chat.completions", ChatCompletionBody), ("completions", CompletionBody)])
+def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(route, kind):
+    shown = to_parameters(ABLE, ParameterTables([DIALECT])).routes[route]
     listed = [*shown.honoured, *shown.taken, *shown.refused]
     assert len(listed) == len(set(listed))
-    assert {path.partition(".")[0] for path in listed} == set(KINDS[route].__struct_fields__)
-    dull = to_parameters(structs.replace(ABLE, capabilities=frozenset({Capability.CHAT, Capability.COMPLETION})))
+    assert {path.partition(".")[0] for path in listed} == set(kind.__struct_fields__)
+    dull = to_parameters(
+        structs.replace(ABLE, capabilities=frozenset({Capability.CHAT, Capability.COMPLETION})),
+        ParameterTables([DIALECT]),
+    )
     kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
     kept |= {"parallel_tool_calls", "add_generation_prompt"}
     assert set(dull.routes[route].honoured) == kept & set(listed)
@@ -305,4 +310,7 @@ def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(rou
 def test_the_table_names_only_parameters_and_capabilities_that_there_are():
     fields = {*ChatCompletionBody.__struct_fields__, *CompletionBody.__struct_fields__}
     assert {path.partition(".")[0] for path in NEEDS} | TAKEN | ASKING.keys() <= fields
-    assert msgspec.json.decode(msgspec.json.encode(to_parameters(ABLE)))["object"] == "model.capabilities"
+    assert (
+        msgspec.json.decode(msgspec.json.encode(to_parameters(ABLE, ParameterTables([DIALECT]))))["object"]
+        == "model.capabilities"
+    )

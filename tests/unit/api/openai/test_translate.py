@@ -3,7 +3,7 @@ import pytest
 from msgspec import structs
 
 from gateway.api.openai.schema import MOST_PROMPTS
-from gateway.api.openai.translate import reword, to_asked
+from gateway.api.openai.translate import reword
 from gateway.engine import (
     Completion,
     ContextTooLong,
@@ -14,11 +14,11 @@ from gateway.engine import (
     Unsupported,
     answer_limit,
 )
-from tests.support.openai_dialect import ABLE, asked, chat, text
+from tests.support.openai_dialect import ABLE, asked, chat, prompts, text
 
 
-def prompts(prompt):
-    return [request.prompt for request in to_asked(text(prompt=prompt), ABLE, "1").requests]
+def read(prompt):
+    return [request.prompt for request in prompts(text(prompt=prompt)).requests]
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def prompts(prompt):
     ],
 )
 def test_a_prompt_is_a_text_or_tokens_or_many_of_them(prompt, wanted):
-    assert prompts(prompt) == wanted
+    assert read(prompt) == wanted
 
 
 @pytest.mark.parametrize("prompt", [[], [[]], [1, "a"], [1, [2]], ["a"] * (MOST_PROMPTS + 1)])
 def test_a_prompt_that_is_none_is_refused(prompt):
     with pytest.raises(InvalidRequest) as refused:
-        prompts(prompt)
+        read(prompt)
     assert refused.value.param == "prompt"
 
 
@@ -51,25 +51,25 @@ def test_a_prompt_of_another_type_is_not_even_decoded(prompt):
 
 @pytest.mark.parametrize("field", ["n", "best_of"])
 def test_more_answers_than_one_request_may_have_are_refused(field):
-    assert len(to_asked(text(prompt=["a"] * 32, **{field: 8}), ABLE, "1").requests) == 32
+    assert len(prompts(text(prompt=["a"] * 32, **{field: 8})).requests) == 32
     with pytest.raises(InvalidRequest, match="33 prompts with 8 answers") as refused:
-        to_asked(text(prompt=["a"] * 33, **{field: 8}), ABLE, "1")
+        prompts(text(prompt=["a"] * 33, **{field: 8}))
     assert refused.value.param == field
 
 
 def test_each_prompt_has_an_id_of_its_own():
-    requests = to_asked(text(prompt=["a", "b", "c"]), ABLE, "1").requests
+    requests = prompts(text(prompt=["a", "b", "c"])).requests
     assert [request.id for request in requests] == ["1", "1.1", "1.2"]
 
 
 def test_as_many_answers_are_made_as_are_given_unless_the_best_are_to_be_chosen():
-    found = [to_asked(body, ABLE, "1") for body in (chat(), chat(n=3), text(n=2, best_of=2), text(n=2, best_of=5))]
-    assert [(each.given, each.made) for each in found] == [(1, 1), (3, 3), (2, 2), (2, 5)]
+    found = [prompts(body) for body in (chat(), chat(n=3), text(n=2, best_of=2), text(n=2, best_of=5))]
+    assert [(each.n, each.best_of) for each in found] == [(1, 1), (3, 3), (2, 2), (2, 5)]
     assert [each.requests[0].sampling.logprobs for each in found] == [None, None, None, 0]
 
 
 def test_the_callers_priority_goes_with_the_request():
-    assert to_asked(chat(), ABLE, "1", 7).requests[0].priority == 7
+    assert prompts(chat(), priority=7).requests[0].priority == 7
 
 
 def test_a_completion_has_sixteen_tokens_unless_the_model_says_something_else():
@@ -128,7 +128,7 @@ def test_an_answer_may_be_empty_where_there_is_something_else_to_see():
 )
 def test_contradictions_are_refused_by_name(body, param):
     with pytest.raises(InvalidRequest) as refused:
-        to_asked(body, ABLE, "1")
+        prompts(body)
     assert refused.value.param == param
 
 

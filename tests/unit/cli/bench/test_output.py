@@ -8,9 +8,9 @@ from gateway.cli.bench.progress import Display
 from gateway.cli.bench.report import Effort, sum_up
 from gateway.cli.bench.sample import Sample
 from gateway.cli.bench.table import show
-from gateway.cli.bench.target import Target
+from gateway.cli.bench.target import BenchTarget
 
-TARGET = Target(url="http://127.0.0.1:8000/v1/generate", api="native", model="echo")
+TARGET = BenchTarget(url="http://127.0.0.1:8000/v1/generate", api="native", model="echo")
 GOOD = {"first": 0.1, "last": 0.9, "ended": 1.0, "gaps": [0.25], "frames": 2, "output_tokens": 64, "prompt_tokens": 8}
 
 

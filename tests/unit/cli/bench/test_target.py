@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from gateway.cli.bench.plan import Plan
-from gateway.cli.bench.target import PATHS, Target, TargetError, find
+from gateway.cli.bench.target import PATHS, BenchTarget, TargetError, find
 from tests.support.upstream import MODEL, Upstream
 
 
@@ -20,7 +20,7 @@ async def found(url, **changes):
 async def test_the_dialect_and_the_model_are_found(api):
     async with Upstream(paths=(PATHS[api],)) as server:
         target = await found(server.url)
-    assert target == Target(url=server.url + PATHS[api], api=api, model=MODEL)
+    assert target == BenchTarget(url=server.url + PATHS[api], api=api, model=MODEL)
 
 
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/", "/v1/completions"])
@@ -76,7 +76,7 @@ async def test_an_endpoint_of_another_dialect_is_a_contradiction():
 
 @pytest.mark.parametrize("api", PATHS)
 def test_an_exact_answer_has_its_length_asked_from_both_sides(api):
-    body = json.loads(Target(url="", api=api, model="m").body("hi", 7, 0.5))
+    body = json.loads(BenchTarget(url="", api=api, model="m").body("hi", 7, 0.5))
     native = api == "native"
     assert body["ignore_eos"] is True
     assert body["max_new_tokens" if native else "max_tokens"] == body["min_new_tokens" if native else "min_tokens"] == 7
@@ -85,10 +85,10 @@ def test_an_exact_answer_has_its_length_asked_from_both_sides(api):
 
 
 def test_a_bare_request_has_nothing_that_openai_does_not_know():
-    body = json.loads(Target(url="", api="chat", model="m", exact=False, usage=False).body("hi", 7, 0.0))
+    body = json.loads(BenchTarget(url="", api="chat", model="m", exact=False, usage=False).body("hi", 7, 0.0))
     assert body.keys() == {"stream", "temperature", "model", "messages", "max_tokens"}
     assert body["messages"] == [{"role": "user", "content": "hi"}]
 
 
 def test_the_gateways_own_dialect_does_not_send_the_prompt_back():
-    assert json.loads(Target(url="", api="native").body("hi", 7, 0.0))["return_full_text"] is False
+    assert json.loads(BenchTarget(url="", api="native").body("hi", 7, 0.0))["return_full_text"] is False

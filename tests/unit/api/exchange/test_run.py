@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from gateway.api.openai.run import Run, to_frame
-from gateway.api.openai.translate import to_asked
+from gateway.api.exchange.run import Run, to_frame
 from gateway.auth import ANONYMOUS
 from gateway.config import Config
 from gateway.engine import (
@@ -23,7 +22,9 @@ from gateway.engine import (
     Usage,
 )
 from gateway.flow.deadline import Timeouts
-from tests.support.openai_dialect import ABLE, chat, rendering, text
+from gateway.hosting.routing import Target
+from gateway.inflight import Options
+from tests.support.openai_dialect import ABLE, chat, prompts, rendering, text
 
 
 class Inference:
@@ -32,13 +33,15 @@ class Inference:
     def __init__(self, **failing):
         self.config = Config()
         self.times = []
+        self.updates = []
         self.running = self.most = 0
         self.began = asyncio.Event()
         self.failing = failing
         self.logprobs = {}
 
-    def admit(self, request, caller, times, wish):
-        self.times.append(times)
+    def admit(self, request, caller, target, options):
+        self.times.append(options.timeouts)
+        self.updates.append(options.wants_queue_updates)
         if isinstance(failure := self.failing.get(f"door{request.id}"), EngineError):
             raise failure
         return SimpleNamespace(request=request, headers={f"x-{request.id}": "seen"})
@@ -65,11 +68,12 @@ class Inference:
 
 
 def begin(inference, body, **times):
-    return Run(inference, ANONYMOUS, to_asked(body, ABLE, "1"), Timeouts(**times))
+    options = Options(Timeouts(**times), wants_queue_updates=True)
+    return Run(inference, ANONYMOUS, Target(None, ABLE), prompts(body), options)
 
 
 async def whole(inference, body):
-    return msgspec.json.decode(await begin(inference, body).whole(ABLE, rendering(body)))
+    return msgspec.json.decode(await begin(inference, body).whole(rendering(body)))
 
 
 def texts(answer):
@@ -95,7 +99,7 @@ async def test_no_more_run_side_by_side_than_there_are_places():
 
 async def test_an_answer_that_fails_is_left_out_and_named():
     run = begin(Inference(**{"after1-1": EngineError("broken")}), text(n=3))
-    answer = msgspec.json.decode(await run.whole(ABLE, rendering(text(n=3))))
+    answer = msgspec.json.decode(await run.whole(rendering(text(n=3))))
     assert texts(answer) == [(0, "1/None"), (2, "1-2/None")]
     assert run.headers["x-failed-choices"] == "1=engine_error"
 
@@ -117,7 +121,7 @@ async def test_an_error_before_an_answer_is_raised_as_it_is(name):
 async def test_a_client_that_leaves_ends_them_all():
     inference = Inference()
     body = text(prompt=["a", "b"], n=2)
-    work = asyncio.create_task(begin(inference, body).whole(ABLE, rendering(body)))
+    work = asyncio.create_task(begin(inference, body).whole(rendering(body)))
     await inference.began.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -137,7 +141,7 @@ async def test_the_best_are_the_likeliest_on_average():
 async def test_a_stream_tells_each_choice_by_its_number_and_the_usage_of_all():
     body = text(prompt=["a", "b"], n=2, stream=True, stream_options={"include_usage": True})
     made = rendering(body)
-    told = [event async for event in begin(Inference(), body).told()]
+    told = [event async for event in begin(Inference(), body).events()]
     frames = [frame for event in told for frame in to_frame(made, event).split(b"\n\n") if frame]
     pieces = [msgspec.json.decode(frame.removeprefix(b"data: ")) for frame in frames]
     *chunks, last = pieces
@@ -157,7 +161,7 @@ async def test_a_choice_that_fails_in_a_stream_lets_the_others_finish():
     ended = []
 
     async def follow():
-        async for index, event in begin(Inference(**{"after1-1": EngineError("broken")}), body).told():
+        async for index, event in begin(Inference(**{"after1-1": EngineError("broken")}), body).events():
             ended.extend([index] if isinstance(event, Finished) else [])
 
     with pytest.raises(EngineError, match="broken"):
@@ -166,23 +170,35 @@ async def test_a_choice_that_fails_in_a_stream_lets_the_others_finish():
 
 
 async def test_only_one_answer_to_one_prompt_is_a_stream_of_the_engines_own():
-    bodies = (chat(), chat(n=2), text(prompt=["a"]), text(prompt=["a", "b"]), text(best_of=2))
-    assert [begin(Inference(), body).admit() is not None for body in bodies] == [True, False, True, False, False]
+    for body, is_single in (
+        (chat(), True),
+        (chat(n=2), False),
+        (text(prompt=["a"]), True),
+        (text(prompt=["a", "b"]), False),
+        (text(best_of=2), False),
+    ):
+        inference, made = Inference(), rendering(body)
+        events, encode = begin(inference, body).stream(made)
+        async for event in events:
+            encode(event)
+        assert (encode == made.to_frame) is is_single
+        # A queue position has no choice that it could belong to.
+        assert set(inference.updates) == {is_single}
 
 
 async def test_all_share_the_time_of_one_request(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("gateway.api.openai.run.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("gateway.api.exchange.run.time.monotonic", lambda: clock[0])
     inference = Inference()
     run = begin(inference, text(prompt=["a", "b", "c"]), total=10.0, queue=3.0)
-    async for event in run.told():
+    async for event in run.events():
         clock[0] += 2.0 if isinstance(event, tuple) and isinstance(event[1], Finished) else 0.0
     assert [(times.total, times.queue) for times in inference.times] == [(10.0, 3.0), (8.0, 3.0), (6.0, 3.0)]
     clock[0] += 100.0
-    run.admit()
+    run.stream(None)
     late = begin(inference, chat(), total=1.0)
     clock[0] += 5.0
-    late.admit()
+    late.stream(rendering(chat()))
     assert 0 < inference.times[-1].total < 0.01
 
 
@@ -199,7 +215,7 @@ async def test_without_a_word_of_time_it_is_what_the_configuration_allows():
 async def test_the_headers_of_all_visits_are_those_of_the_answer():
     inference = Inference()
     run = begin(inference, text(prompt=["a", "b"]))
-    await run.whole(ABLE, rendering(text(prompt=["a", "b"])))
+    await run.whole(rendering(text(prompt=["a", "b"])))
     assert run.headers == {"x-1": "seen", "x-1.1": "seen"}
 
 

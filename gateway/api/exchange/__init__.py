@@ -1,0 +1,1 @@
+"""One request in any dialect: its body in, its answer out, whole or streamed."""

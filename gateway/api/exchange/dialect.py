@@ -1,0 +1,122 @@
+"""What differs between the APIs that the gateway speaks. Everything else they share: `gateway.api.exchange.answer`.
+
+A dialect is one folder, with its bodies (`schema`), what they mean to an engine (`translate`) and what they look like
+(`render`), and one word in `gateway.api.routes`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Generic, Protocol, TypeVar
+
+import msgspec
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta, Struct
+
+from gateway.api.exchange.asked import Asking, Prompts
+from gateway.api.http.problems import OWN_WORDS, ErrorWords
+from gateway.api.http.sse import PLAIN, Framing
+from gateway.engine import Answer, EngineError, Finished, GenerateEvent, ModelCard, Usage
+from gateway.flow.deadline import Timeouts
+
+
+class GenerationBody(Protocol):
+    """What the body of every generation says in one way or another."""
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model; `None` for the default one."""
+        ...
+
+    @property
+    def stream(self) -> bool | None:
+        """Whether the answer is streamed."""
+        ...
+
+
+B = TypeVar("B", bound=GenerationBody)
+
+
+class Rendering(ABC):
+    """Renders the answers to one request, each by its index; one answer has the index 0."""
+
+    @abstractmethod
+    def to_piece(self, index: int, event: GenerateEvent) -> bytes:
+        """Encode one event of an answer as SSE frames; an event that the client need not see is empty."""
+
+    @abstractmethod
+    def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
+        """Encode whole answers."""
+
+    def to_last(self, usage: Usage) -> bytes:
+        """Encode the frame behind all answers, with the tokens of all."""
+        del usage
+        return b""
+
+    def note(self, event: GenerateEvent) -> None:  # noqa: B027 - most renderings need to note nothing
+        """Take note of an event of a whole answer, before it is folded."""
+
+    def to_frame(self, event: GenerateEvent) -> bytes:
+        """Encode one event of the only answer."""
+        piece = self.to_piece(0, event)
+        return piece + self.to_last(event.usage) if type(event) is Finished else piece
+
+
+def _no_timeouts(body: object) -> Timeouts:
+    del body
+    return Timeouts()
+
+
+class Endpoint(Struct, Generic[B], frozen=True, kw_only=True):
+    """One route that generates: pure functions from its body to requests, and from events to its answer.
+
+    `to_prompts` raises `InvalidRequest` where the body contradicts itself; `reword` says in the dialect's words, not
+    in the engine's, which field an error is about.
+    """
+
+    decoder: msgspec.json.Decoder[B]
+    to_prompts: Callable[[B, Asking], Prompts]
+    to_rendering: Callable[[B, ModelCard, str], Rendering]
+    reword: Callable[[EngineError, B], None]
+    to_timeouts: Callable[[B], Timeouts] = _no_timeouts
+    framing: Framing = PLAIN
+
+
+class Parameters(Struct, frozen=True):
+    """What becomes of the parameters of a route; a part of one has its path."""
+
+    honoured: Annotated[tuple[str, ...], Meta(description="Done as documented.", examples=[["temperature"]])]
+    taken: Annotated[
+        tuple[str, ...], Meta(description="Taken, and without effect, as their description says.", examples=[["user"]])
+    ]
+    refused: Annotated[
+        tuple[str, ...],
+        Meta(description="Refused with `unsupported_parameter`, unless they ask for nothing.", examples=[["audio"]]),
+    ]
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    """One API, as far as the rest of the service knows it.
+
+    `name` is its tag in the documentation, and `about` what that says of it. `schemas` are the structs that its routes
+    read and write, and `parameters` says by route what becomes of each parameter for a model. On paths that begin with
+    one of `paths` errors are told in its own words.
+    """
+
+    name: str
+    about: str
+    routes: Sequence[ControllerRouterHandler]
+    schemas: tuple[type[Struct], ...]
+    parameters: Mapping[str, Callable[[ModelCard], Parameters]] = {}
+    paths: tuple[str, ...] = ()
+    errors: ErrorWords = OWN_WORDS
+
+
+class ParameterTables:
+    """The tables of all dialects: what becomes of each parameter for a model."""
+
+    def __init__(self, dialects: Iterable[Dialect]) -> None:
+        self._tables = {route: sort for dialect in dialects for route, sort in dialect.parameters.items()}
+
+    def of(self, card: ModelCard) -> dict[str, Parameters]:
+        """Sort every parameter, by route."""
+        return {route: sort(card) for route, sort in self._tables.items()}

@@ -1,0 +1,202 @@
+"""From the requests of one body to their answers, whole or as one stream; each answer fails by itself."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, cast
+
+from msgspec import Struct, structs
+
+from gateway.api.exchange.asked import Prompts
+from gateway.api.exchange.dialect import Rendering
+from gateway.auth import Caller
+from gateway.engine import (
+    Answer,
+    EngineError,
+    Finished,
+    FinishReason,
+    Fold,
+    GenerateEvent,
+    GenerateRequest,
+    Usage,
+)
+from gateway.flow.deadline import Timeouts
+from gateway.flow.fanout import add_up, fan_out
+from gateway.hosting.routing import Target
+from gateway.inflight import InFlightRequest, Options
+from gateway.service import Inference
+
+# Seconds; a request that begins after the time of all gets this much, and so the error that says so.
+_SHORTEST = 0.001
+
+RunEvent = tuple[int, GenerateEvent | EngineError] | Finished
+
+
+class PromptAnswers(Struct, frozen=True):
+    """The answers to one prompt by their numbers, the errors of those that failed, and what the others used."""
+
+    answers: Mapping[int, Answer]
+    failed: Mapping[int, EngineError]
+    usage: Usage
+
+
+class Run:
+    """Everything that one body asked for, on its way through the engine."""
+
+    def __init__(
+        self, inference: Inference, caller: Caller, target: Target, prompts: Prompts, options: Options
+    ) -> None:
+        self._inference = inference
+        self._caller = caller
+        self._target = target
+        self._prompts = prompts
+        self._options = options
+        self._began = time.monotonic()
+        self._entries: list[InFlightRequest] = []
+        self._failed: dict[int, EngineError] = {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer, complete when its first event is there."""
+        headers = {name: value for entry in self._entries for name, value in entry.headers.items()}
+        # Of several answers the one that took the most work counts.
+        statuses = {entry.headers.get("x-cache") for entry in self._entries}
+        most = next((status for status in ("miss", "coalesced", "hit") if status in statuses), None)
+        headers |= {} if most is None else {"x-cache": most}
+        if self._failed:
+            headers["x-failed-choices"] = ",".join(f"{index}={self._failed[index].code}" for index in self._failed)
+        return headers
+
+    def stream(self, rendering: Rendering) -> tuple[AsyncGenerator[object, None], Callable[[Any], bytes]]:
+        """Return the events, and what encodes each; the events of a single answer are the service's own."""
+        if self._prompts.is_single:
+            entry = self._admit(self._prompts.requests[0], wants_updates=self._options.wants_queue_updates)
+            return self._inference.generate(entry), rendering.to_frame
+        return self.events(), partial(to_frame, rendering)
+
+    async def whole(self, rendering: Rendering) -> bytes:
+        """Run all requests side by side, as many as there are places, and encode their answers.
+
+        A choice that failed leaves the prompt's others; a prompt that has none raises its first error.
+        """
+        found = await self._find_all(rendering)
+        n = self._prompts.n
+        answers = {at * n + index: answer for at, each in enumerate(found) for index, answer in each.answers.items()}
+        self._failed = {at * n + index: error for at, each in enumerate(found) for index, error in each.failed.items()}
+        return rendering.to_reply(answers, _total([each.usage for each in found]))
+
+    async def events(self) -> AsyncGenerator[RunEvent, None]:
+        """Yield the events of all answers, a prompt after the other, each beside its number; last the usage of all.
+
+        Where an answer failed, its error is raised when the others are finished.
+        """
+        failed: EngineError | None = None
+        usages: list[Usage] = []
+        for number, request in enumerate(self._prompts.requests):
+            each: list[Usage] = []
+            async with aclosing(fan_out(self._generate, request, self._prompts.best_of)) as choices:
+                async for index, event in choices:
+                    if isinstance(event, EngineError):
+                        failed = failed or event
+                        continue
+                    if isinstance(event, Finished):
+                        each.append(event.usage)
+                    yield number * self._prompts.best_of + index, event
+            usages.append(add_up(each))
+        if failed is not None:
+            raise failed
+        yield Finished(FinishReason.STOP, _total(usages))
+
+    async def _find_all(self, rendering: Rendering) -> list[PromptAnswers]:
+        requests = self._prompts.requests
+        if len(requests) == 1:
+            return [await self._find(requests[0], rendering)]
+        turns = asyncio.Semaphore(max(1, self._target.card.places // self._prompts.best_of))
+
+        async def find(request: GenerateRequest) -> PromptAnswers:
+            async with turns:
+                return await self._find(request, rendering)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(find(request)) for request in requests]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        return [task.result() for task in tasks]
+
+    async def _find(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
+        prompts = self._prompts
+        if prompts.best_of == 1:
+            return await self._find_one(request, rendering)
+        folds: dict[int, Fold] = {}
+        failed: dict[int, EngineError] = {}
+        async with aclosing(fan_out(self._generate, request, prompts.best_of)) as choices:
+            async for index, event in choices:
+                if isinstance(event, EngineError):
+                    failed[index] = event
+                else:
+                    rendering.note(event)
+                    folds.setdefault(index, Fold()).add(event)
+        answers = {index: fold.answer() for index, fold in folds.items() if index not in failed}
+        if not answers:
+            raise next(iter(failed.values()))
+        usage = add_up(answer.finished.usage for answer in answers.values())
+        if prompts.best_of == prompts.n:
+            return PromptAnswers(answers, failed, usage)
+        best = _best(answers, prompts.n)
+        lost = list(failed.values())[: prompts.n - len(best)]
+        return PromptAnswers(best, dict(enumerate(lost, start=len(best))), usage)
+
+    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
+        """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
+        fold = Fold()
+        async with aclosing(self._generate(request)) as events:
+            async for event in events:
+                rendering.note(event)
+                fold.add(event)
+        answer = fold.answer()
+        return PromptAnswers({0: answer}, {}, answer.finished.usage)
+
+    def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+        """Generate without queue positions, which are no part of a whole answer or of one among several."""
+        return cast("AsyncGenerator[GenerateEvent, None]", self._inference.generate(self._admit(request)))
+
+    def _admit(self, request: GenerateRequest, *, wants_updates: bool = False) -> InFlightRequest:
+        """Admit a request, for the time that is left of all."""
+        options = structs.replace(self._options, timeouts=self._left(), wants_queue_updates=wants_updates)
+        entry = self._inference.admit(request, self._caller, self._target, options)
+        self._entries.append(entry)
+        return entry
+
+    def _left(self) -> Timeouts:
+        """Return the time-outs, the total without the seconds that are gone."""
+        timeouts = self._options.timeouts
+        gone = time.monotonic() - self._began
+        most = self._inference.config.server.request_seconds
+        total = most if timeouts.total is None else min(timeouts.total, most)
+        return structs.replace(timeouts, total=max(total - gone, _SHORTEST))
+
+
+def to_frame(rendering: Rendering, event: RunEvent) -> bytes:
+    """Encode an event of several answers as SSE frames."""
+    if isinstance(event, Finished):
+        return rendering.to_last(event.usage)
+    index, piece = event
+    return b"" if isinstance(piece, EngineError) else rendering.to_piece(index, piece)
+
+
+def _best(answers: Mapping[int, Answer], n: int) -> dict[int, Answer]:
+    """Choose the answers whose tokens are likeliest on average, the best first."""
+    ranked = sorted(answers.values(), key=lambda answer: answer.mean_logprob, reverse=True)
+    return dict(enumerate(ranked[:n]))
+
+
+def _total(usages: Sequence[Usage]) -> Usage:
+    """Add up what several prompts used."""
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in usages),
+    )

@@ -1,0 +1,76 @@
+"""What the routes of the models answer."""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.api.exchange.dialect import Parameters
+from gateway.api.reference.examples import MODEL
+from gateway.engine import Health
+
+
+class ModelObject(Struct, frozen=True, kw_only=True):
+    """A served model."""
+
+    id: Annotated[str, Meta(description="The name to give as `model`.", examples=[MODEL])]
+    object: Annotated[Literal["model"], Meta(description="Always `model`.")] = "model"
+    created: Annotated[
+        int, Meta(description="When the service started, in seconds since 1970.", examples=[1_767_225_600])
+    ]
+    owned_by: Annotated[str, Meta(description="Who made the model, where that is known.", examples=["HuggingFaceTB"])]
+    aliases: Annotated[
+        tuple[str, ...], Meta(description="Other names that it answers to.", examples=[[f"HuggingFaceTB/{MODEL}"]])
+    ]
+    engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
+    loaded: Annotated[bool, Meta(description="Whether it is in memory.")]
+    context_window: Annotated[
+        int, Meta(description="Tokens that prompt and answer may have together.", examples=[2_048])
+    ]
+    capabilities: Annotated[
+        tuple[str, ...], Meta(description="What it can be asked for.", examples=[["chat", "completion", "temperature"]])
+    ]
+    device: Annotated[str, Meta(description="What it runs on.", examples=["cpu"])]
+    dtype: Annotated[str, Meta(description="The type of its numbers.", examples=["bfloat16"])]
+    note: Annotated[str, Meta(description="What else there is to know of it.", examples=["4-bit weights"])]
+
+
+class ModelList(Struct, frozen=True):
+    """The served models, in the shape that OpenAI's clients read."""
+
+    object: Annotated[Literal["list"], Meta(description="Always `list`.")]
+    data: Annotated[list[ModelObject], Meta(description="The models.")]
+
+
+class ModelState(Struct, frozen=True):
+    """A model after it was loaded or unloaded."""
+
+    model: Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
+    engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
+    status: Health
+    loaded: Annotated[bool, Meta(description="Whether it is in memory now.")]
+    seconds: Annotated[float, Meta(description="How long it took.", examples=[1.234])] | UnsetType = UNSET
+
+
+class ModelParameters(Struct, frozen=True, kw_only=True):
+    """What a model honours."""
+
+    id: Annotated[str, Meta(description="The model's own name.", examples=["smollm2-135m-instruct"])]
+    object: Annotated[Literal["model.capabilities"], Meta(description="Always `model.capabilities`.")] = (
+        "model.capabilities"
+    )
+    capabilities: Annotated[
+        tuple[str, ...], Meta(description="What it can be asked for.", examples=[["chat", "temperature"]])
+    ]
+    routes: Annotated[
+        dict[str, Parameters],
+        Meta(
+            description="The parameters, by the route.",
+            examples=[{"completions": {"honoured": ["prompt"], "taken": ["user"], "refused": ["suffix"]}}],
+        ),
+    ]
+
+
+class Version(Struct, frozen=True):
+    """Which release answers."""
+
+    version: Annotated[str, Meta(description="The release.", examples=["1.0.0"])]

@@ -1,0 +1,32 @@
+"""Every route of the service. A new dialect is its folder, and its word here."""
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from litestar.types import ControllerRouterHandler
+
+from gateway.api import docs
+from gateway.api.admin.health import HealthController
+from gateway.api.admin.metrics import MetricsController
+from gateway.api.admin.requests import RequestsController
+from gateway.api.anthropic.dialect import DIALECT as ANTHROPIC
+from gateway.api.exchange.dialect import Dialect
+from gateway.api.models.controller import ModelController
+from gateway.api.native.dialect import DIALECT as NATIVE
+from gateway.api.openai.dialect import DIALECT as OPENAI
+from gateway.api.tokens.controller import TokenController
+
+DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, ANTHROPIC)
+
+# The entry points under which an installed package adds controllers.
+ROUTES = "llm_gateway.routes"
+
+_CONTROLLERS = (ModelController, TokenController, RequestsController, HealthController, MetricsController)
+
+
+def routes(dialects: Sequence[Dialect], *, has_docs: bool) -> list[ControllerRouterHandler]:
+    """List the routes of the dialects, of the service itself, of its documentation and of installed packages."""
+    spoken = [route for dialect in dialects for route in dialect.routes]
+    pages = docs.ROUTES if has_docs else ()
+    custom = [point.load() for point in entry_points(group=ROUTES)]
+    return [*spoken, *_CONTROLLERS, *pages, *custom]
