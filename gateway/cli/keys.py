@@ -14,6 +14,7 @@ import msgspec
 
 from gateway import config
 from gateway.auth import Key, KeyFile, KeyFileError, Scope
+from gateway.cli.examples import show_examples
 from gateway.config import ConfigError
 from gateway.limits import Quota
 
@@ -29,11 +30,12 @@ _COLUMNS = ("id", "name", "scopes", "models", "limits", "valid")
 
 def add_commands(command: argparse.ArgumentParser) -> None:
     """Give `keys` its own commands."""
-    actions = command.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    actions = command.add_subparsers(title="commands (each has a --help)", metavar="COMMAND", required=True)
     create = actions.add_parser("create", help="make a key, and print it: this once, for only its hash is kept")
     listing = actions.add_parser("list", help="list the keys, the revoked and expired too")
     revoke = actions.add_parser("revoke", help="end a key, for ever")
-    for action, act in ((create, _create), (listing, _list), (revoke, _revoke)):
+    for name, action, act in (("create", create, _create), ("list", listing, _list), ("revoke", revoke, _revoke)):
+        show_examples(action, f"keys {name}")
         action.add_argument("--file", help="where the keys are kept (default: the setting auth.file)")
         action.add_argument("--config", metavar="FILE", help="a TOML file (or LLM_GATEWAY_CONFIG)")
         action.set_defaults(run=_run, act=act)

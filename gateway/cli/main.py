@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from gateway import __version__, config
 from gateway.cli import keys
 from gateway.cli.bench import flags
+from gateway.cli.examples import show_examples
 from gateway.engine import PluginError, installed, load
 
 _HELP = {
@@ -47,35 +48,62 @@ def _command_first(words: list[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llm-gateway", description="An HTTP gateway in front of language models.")
+    parser = argparse.ArgumentParser(
+        prog="llm-gateway",
+        usage="%(prog)s [COMMAND] [FLAGS]",
+        description="An HTTP gateway in front of language models.",
+    )
     parser.add_argument("--version", action="version", version=f"llm-gateway {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _configured(commands.add_parser("serve", help="run the service (the default)"), _serve)
-    _configured(commands.add_parser("check", help="check the configuration and say what is wrong where"), _check)
-    _configured(commands.add_parser("engines", help="list the engine plugins, installed and configured"), _engines)
-    models = commands.add_parser("models", help="list the models of a running gateway")
-    chat = commands.add_parser("chat", help="chat with a model of a running gateway")
-    for command, run in ((models, _models), (chat, _chat)):
-        command.add_argument("--url", help="where the gateway is (default: where the configuration has it listen)")
-        command.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
-        command.set_defaults(run=run)
-    bench = commands.add_parser("bench", help="measure a running gateway, or any server that speaks OpenAI's dialect")
+    commands = parser.add_subparsers(
+        title="commands (each has a --help)", metavar="COMMAND", required=True, prog="llm-gateway"
+    )
+    _add_flags(parser.add_argument_group("flags of serve"))
+    show_examples(parser, "")
+    for name, what, run in (
+        ("serve", "run the service (the default)", _serve),
+        ("check", "check the configuration and say what is wrong where", _check),
+        ("engines", "list the engine plugins, installed and configured", _engines),
+    ):
+        _add_flags(_add_command(commands, name, what, run))
+    for name, what, run in (
+        ("models", "list the models of a running gateway", _models),
+        ("chat", "chat with a model of a running gateway", _chat),
+    ):
+        client = _add_command(commands, name, what, run)
+        client.add_argument("--url", help="where the gateway is (default: where the configuration has it listen)")
+        client.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
+    _add_chat_flags(client)
+    what = "measure a running gateway, or any server that speaks OpenAI's dialect"
+    bench = _add_command(commands, "bench", what, _bench)
     bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
-    bench.set_defaults(run=_bench)
     flags.add_flags(bench)
-    keys.add_commands(commands.add_parser("keys", help="make, list and revoke the keys of callers"))
+    keys.add_commands(_add_command(commands, "keys", "make, list and revoke the keys of callers", None))
+    return parser
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    what: str,
+    run: Callable[[argparse.Namespace], int] | None,
+) -> argparse.ArgumentParser:
+    added: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    added.set_defaults(run=run)
+    show_examples(added, name)
+    return added
+
+
+def _add_chat_flags(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--model", help="the model to talk to (default: the gateway's first)")
     chat.add_argument("--system", help="a system message to begin with")
     chat.add_argument("--temperature", type=float, help="0 for the likeliest answer")
     chat.add_argument(
         "--max-new-tokens", type=int, default=_ANSWER_TOKENS, help=f"the longest answer (default {_ANSWER_TOKENS})"
     )
-    return parser
 
 
-def _configured(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+def _add_flags(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Give `command` the flags that set configuration."""
-    command.set_defaults(run=run)
     command.add_argument("--config", metavar="FILE", help="a TOML file (or LLM_GATEWAY_CONFIG)")
     for flag, path in config.FLAGS.items():
         if flag in config.SWITCHES:

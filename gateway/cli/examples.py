@@ -1,0 +1,30 @@
+"""Two examples for each command, shown at the end of its help."""
+
+import argparse
+from collections.abc import Mapping
+
+from gateway.config import command
+
+EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "": ("--model ./my-model --port 9000", "chat --system 'You are brief.'"),
+    "serve": ("serve --model HuggingFaceTB/SmolLM2-135M-Instruct", "serve --config gateway.toml --log-level DEBUG"),
+    "check": ("check", "check --config gateway.toml --host 0.0.0.0"),
+    "engines": ("engines", "engines --config gateway.toml"),
+    "models": ("models", "models --url http://gpu-box:8000 --api-key llmg_..."),
+    "chat": ("chat", "chat --url http://gpu-box:8000 --temperature 0"),
+    "bench": ("bench --concurrency 1,8,32", "bench --url http://gpu-box:8000/v1 --rate 2,4 --json results.json"),
+    "keys": ("keys create shop --file keys.db", "keys list --file keys.db"),
+    "keys create": (
+        "keys create shop --file keys.db --model smollm2-135m-instruct --expires 30d",
+        "keys create prometheus --file keys.db --scope metrics",
+    ),
+    "keys list": ("keys list", "keys list --file keys.db --json"),
+    "keys revoke": ("keys revoke shop", "keys revoke shop --file keys.db"),
+}
+
+
+def show_examples(parser: argparse.ArgumentParser, name: str) -> None:
+    """End the help of the command `name` with its examples."""
+    lines = [f"  {command()} {example}" for example in EXAMPLES[name]]
+    parser.epilog = "\n".join(["examples:", *lines])
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
