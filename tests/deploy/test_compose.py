@@ -22,6 +22,7 @@ COMPOSE = ROOT / "deploy/compose"
 FILE = COMPOSE / "compose.yaml"
 SERVICES = yaml.safe_load(FILE.read_text())["services"]
 GATEWAY = SERVICES["gateway"]
+BUILT = {service["image"] for service in SERVICES.values() if "build" in service}
 
 # The ports that each image listens on, by its maker's documentation.
 LISTENS = {"prometheus": {9090}, "grafana": {3000}, "jaeger": {4317, 4318, 16686}}
@@ -58,10 +59,19 @@ def test_the_image_is_built_from_the_root_of_the_repository():
     assert (context / GATEWAY["build"]["dockerfile"]).is_file()
 
 
+def test_one_service_builds_an_image_and_the_others_use_it():
+    """Compose builds services at once: two builds of one tag race, and what is not built here it would pull."""
+    for image in BUILT:
+        users = [service for service in SERVICES.values() if service["image"] == image]
+        builders = [service for service in users if "build" in service]
+        assert len(builders) == 1
+        assert all(service["pull_policy"] == "never" for service in users if service not in builders)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_is_pinned_and_confined(service: str):
     settings = SERVICES[service]
-    assert "build" in settings or re.search(r":v?\d+\.\d+\.\d+$", settings["image"])
+    assert settings["image"] in BUILT or re.search(r":v?\d+\.\d+\.\d+$", settings["image"])
     assert settings["read_only"]
     assert settings["tmpfs"] == ["/tmp"]  # noqa: S108 - a place in the container
     assert settings["cap_drop"] == ["ALL"]
