@@ -94,7 +94,7 @@ class Parameters(Struct, frozen=True):
     ]
 
 
-class Dialect(Struct, frozen=True, kw_only=True):
+class Dialect(Struct, frozen=True):
     """One API, as far as the rest of the service knows it.
 
     `name` is its tag in the documentation, and `about` what that says of it. `schemas` are the structs that its routes
