@@ -49,7 +49,7 @@ class Admission:
         queue = self.queues.get(card.name)
         if queue is None:
             queue = self.queues[card.name] = ModelQueue(card, self.clock, self._settings)
-        else:
+        elif queue.card is not card:
             queue.configure(card, self._settings)
         return queue
 

@@ -1,4 +1,4 @@
-"""What may change while the service runs, as one value that is swapped whole."""
+"""The configuration in force: one immutable snapshot, replaced atomically on reload."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,25 +37,24 @@ class Snapshot(Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, config: Config) -> "Snapshot":
-        """Make the rules of a configuration; raise `KeyFileError` where its keys cannot be read."""
+        """Make the snapshot of a configuration; raise `KeyFileError` where its keys cannot be read."""
         return cls(config, _keyring(config.auth))
 
 
 class CurrentConfig:
-    """Holds the rules in force. Who needs two parts of it that fit takes `rules` once."""
+    """The configuration in force: one immutable snapshot, replaced as a whole on reload.
 
-    def __init__(self, rules: Snapshot) -> None:
-        self.rules = rules
+    `config` is that of the snapshot; take `snapshot` once where two parts of it have to fit.
+    """
 
-    @property
-    def config(self) -> Config:
-        """The configuration in force."""
-        return self.rules.config
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.config = snapshot.config
 
-    def swap(self, rules: Snapshot) -> list[str]:
-        """Put other rules in force; return the settings that only a restart can change, where they differ."""
-        fixed = list(_differing(self.rules.config, rules.config))
-        self.rules = rules
+    def swap(self, snapshot: Snapshot) -> list[str]:
+        """Put another snapshot in force; return the settings that only a restart can change, where they differ."""
+        fixed = list(_differing(self.config, snapshot.config))
+        self.snapshot, self.config = snapshot, snapshot.config
         return fixed
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import gateway
 from gateway.app import create_app
+from gateway.config import Config, EngineSettings, TelemetrySettings
 
 ROOT = Path(gateway.__file__).parent.parent
 BODY = json.dumps({"messages": [{"role": "user", "content": "one two three"}], "temperature": 0.5}).encode()
@@ -33,9 +34,9 @@ async def ask(app) -> bytes:
     body, left = bytearray(), [{"type": "http.request", "body": BODY, "more_body": False}]
 
     async def receive():
-        if left:
-            return left.pop()
-        await asyncio.Event().wait()
+        while not left:
+            await asyncio.sleep(3_600)
+        return left.pop()
 
     async def send(message):
         body.extend(message.get("body", b""))
@@ -47,17 +48,13 @@ async def ask(app) -> bytes:
 @asynccontextmanager
 async def running():
     """Enter the application with an echo in this process."""
-    try:
-        from gateway.config import Config, EngineSettings, TelemetrySettings  # noqa: PLC0415
-    except ImportError:  # an older tree, to compare with
-        from gateway.config.load import Config, EngineSettings, TelemetrySettings  # noqa: PLC0415
     config = Config(
         engines={"default": EngineSettings(plugin="echo")}, telemetry=TelemetrySettings(log_level="CRITICAL")
     )
     app = create_app(config)
     async with app.lifespan():
-        while b"choices" not in await ask(app):
-            await asyncio.sleep(0.01)
+        hosting = await app.dependencies["hosting"].dependency()
+        await hosting.settled.wait()
         yield app
 
 

@@ -81,6 +81,9 @@ class Run:
 
         A choice that failed leaves the prompt's others; a prompt that has none raises its first error.
         """
+        if self._prompts.is_single:
+            answer = await self._find_one(self._prompts.requests[0], rendering)
+            return rendering.to_reply({0: answer}, answer.finished.usage)
         found = await self._find_all(rendering)
         n = self._prompts.n
         answers = {at * n + index: answer for at, each in enumerate(found) for index, answer in each.answers.items()}
@@ -111,8 +114,6 @@ class Run:
 
     async def _find_all(self, rendering: Rendering) -> list[PromptAnswers]:
         requests = self._prompts.requests
-        if len(requests) == 1:
-            return [await self._find(requests[0], rendering)]
         turns = asyncio.Semaphore(max(1, self._target.card.places // self._prompts.best_of))
 
         async def find(request: GenerateRequest) -> PromptAnswers:
@@ -129,7 +130,8 @@ class Run:
     async def _find(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
         prompts = self._prompts
         if prompts.best_of == 1:
-            return await self._find_one(request, rendering)
+            answer = await self._find_one(request, rendering)
+            return PromptAnswers({0: answer}, {}, answer.finished.usage)
         folds: dict[int, Fold] = {}
         failed: dict[int, EngineError] = {}
         async with aclosing(fan_out(self._generate, request, prompts.best_of)) as choices:
@@ -149,15 +151,14 @@ class Run:
         lost = list(failed.values())[: prompts.n - len(best)]
         return PromptAnswers(best, dict(enumerate(lost, start=len(best))), usage)
 
-    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
+    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> Answer:
         """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
         fold = Fold()
         async with aclosing(self._generate(request)) as events:
             async for event in events:
                 rendering.note(event)
                 fold.add(event)
-        answer = fold.answer()
-        return PromptAnswers({0: answer}, {}, answer.finished.usage)
+        return fold.answer()
 
     def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Generate without queue positions, which are no part of a whole answer or of one among several."""

@@ -73,7 +73,7 @@ class Access:
         if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
             raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
         credential = self._credential(scope)
-        keyring = self._live.rules.keyring
+        keyring = self._live.snapshot.keyring
         if keyring.is_open:
             return ANONYMOUS
         if credential is None:

@@ -5,6 +5,7 @@ The head of a chunk is encoded once a stream, so that a chunk of text costs one 
 
 import time
 from abc import abstractmethod
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -31,15 +32,19 @@ class ChoiceRendering(Rendering):
     def __init__(self, body: CommonBody, card: ModelCard, answer_id: str) -> None:
         self._id = answer_id
         self._model = card.name
-        self._fingerprint = to_fingerprint(card)
+        self._fingerprint = _fingerprint(card.fingerprint) if card.fingerprint else None
         self._created = int(time.time())
         self._has_usage = bool(body.stream_options and body.stream_options.include_usage)
         # An answer without tokens: the engine makes one, which nobody is shown.
         self._is_silent = False
         self._thoughts = 0
         self._heads: dict[int, bytes] = {}
-        self._head = b"data: " + encode(self._chunk())[: -len(b"]}")]
         self._end = b'],"usage":null}\n\n' if self._has_usage else b"]}\n\n"
+
+    @cached_property
+    def _head(self) -> bytes:
+        """The beginning of every chunk; a whole answer has none."""
+        return b"data: " + encode(self._chunk())[: -len(b"]}")]
 
     def to_last(self, usage: Usage) -> bytes:
         """Encode the chunk with the usage, where it was asked for."""
@@ -68,6 +73,7 @@ class ChoiceRendering(Rendering):
         return b"%b%b%b" % (self._head, encode(choice), self._end)
 
 
-def to_fingerprint(card: ModelCard) -> str | None:
-    """Say in a few letters which weights and which engine answer."""
-    return f"fp_{blake2b(card.fingerprint.encode(), digest_size=5).hexdigest()}" if card.fingerprint else None
+@lru_cache(64)
+def _fingerprint(fingerprint: str) -> str:
+    """Write in a few letters which weights and which engine answer."""
+    return f"fp_{blake2b(fingerprint.encode(), digest_size=5).hexdigest()}"

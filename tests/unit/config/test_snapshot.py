@@ -14,9 +14,9 @@ def test_other_rules_are_in_force_at_once(tmp_path):
     file = KeyFile(tmp_path / "keys.db")
     file.create("shop")
     live = CurrentConfig(Snapshot.of(Config(engines=ECHO)))
-    assert live.rules.keyring.is_open
+    assert live.snapshot.keyring.is_open
     assert live.swap(Snapshot.of(Config(engines=ECHO, auth=AuthSettings(file=str(tmp_path / "keys.db"))))) == []
-    assert not live.rules.keyring.is_open
+    assert not live.snapshot.keyring.is_open
     assert live.config.auth.file
 
 
