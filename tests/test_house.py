@@ -50,22 +50,8 @@ PARTS = {
     "gateway.questions": "gateway.service",
     "gateway.server": "gateway.app",
 }
-LONG_CLASSES = {"Hosting", "Inference", "IsolatedEngine", "ModelQueue"}
-SHARED_NAMES = {
-    "Count",
-    "Elsewhere",
-    "Message",
-    "Model",
-    "Name",
-    "Plugin",
-    "Prompts",
-    "Reason",
-    "Seconds",
-    "ServedModel",
-    "StopFound",
-    "StopText",
-    "Text",
-}
+LONG_CLASSES = {"Hosting", "IsolatedEngine"}
+SHARED_NAMES = {"Message"}
 
 # Tests in tests/unit that are named for no module, and why.
 OF_NO_MODULE = {

@@ -18,14 +18,14 @@ _ALPHABET = string.ascii_letters + string.digits
 _LENGTH = 32
 _ID_BYTES = 5
 
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\w.@ -]+$")]
+KeyName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\w.@ -]+$")]
 
 
 class Key(Struct, frozen=True, kw_only=True):
     """What is known of a key: never the key itself. Times are in seconds since 1970."""
 
     id: str
-    name: Name
+    name: KeyName
     digest: str
     scopes: frozenset[Scope] = frozenset({Scope.INFER})
     models: frozenset[str] | None = None

@@ -5,16 +5,16 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-Count = Annotated[int, Meta(ge=1)]
+QuotaLimit = Annotated[int, Meta(ge=1)]
 
 
 class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The limits of one caller; `None` is no limit."""
 
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    tokens_per_day: Count | None = None
-    concurrent: Count | None = None
+    requests_per_minute: QuotaLimit | None = None
+    tokens_per_minute: QuotaLimit | None = None
+    tokens_per_day: QuotaLimit | None = None
+    concurrent: QuotaLimit | None = None
 
     @property
     def is_open(self) -> bool:

@@ -15,7 +15,7 @@ from gateway.engine import EngineError
 
 EXIT_STATUS = 70
 
-Seconds = Annotated[float, Meta(ge=0)]
+ScriptSeconds = Annotated[float, Meta(ge=0)]
 
 
 class Fault(StrEnum):
@@ -37,14 +37,14 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     texts: tuple[str, ...] = ("Once ", "upon ", "a ", "time.")
-    prefill: Seconds = 0.0
-    delay: Seconds = 0.0
+    prefill: ScriptSeconds = 0.0
+    delay: ScriptSeconds = 0.0
     logprob: float | Literal["nan", "-inf"] = -0.5
     fault: Fault | None = None
     after: Annotated[int, Meta(ge=-1)] = 0
     code: str = EngineError.code
     message: str = "the script says so"
-    seconds: Seconds = 5.0
+    seconds: ScriptSeconds = 5.0
 
     def __post_init__(self) -> None:
         if self.code not in _ERRORS:

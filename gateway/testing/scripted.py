@@ -36,7 +36,7 @@ from gateway.engine import (
     Usage,
     answer_limit,
 )
-from gateway.testing.script import Cut, Script, Seconds, find_script, strike
+from gateway.testing.script import Cut, Script, ScriptSeconds, find_script, strike
 
 _WORD = re.compile(r"\S+\s*|\s+")
 _CAPABILITIES = frozenset(
@@ -68,7 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context_window: Annotated[int, Meta(ge=1)] = 4096
     places: Annotated[int, Meta(ge=1)] = 8
     capabilities: frozenset[Capability] = _CAPABILITIES
-    load: Seconds = 0.0
+    load: ScriptSeconds = 0.0
     load_failure: str | None = None
     health: Health = Health.READY
     detail: str = ""

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from gateway.cli.bench.client import Client
 from gateway.cli.bench.plan import LoadLevel, Plan
-from gateway.cli.bench.prompts import Prompts
+from gateway.cli.bench.prompts import PromptSource
 from gateway.cli.bench.report import LevelReport
 from gateway.cli.bench.sample import Sample
 from gateway.cli.bench.sweep import Silence, sweep
@@ -89,7 +89,7 @@ def measure_engine(options: Options) -> list[LevelReport]:
 async def _measure_engine(options: Options) -> list[LevelReport]:
     plugin = load("hf")
     plan = options.plan(seed=options.seed + 1)
-    prompts = Prompts(plan.seed, WORDS)
+    prompts = PromptSource(plan.seed, WORDS)
     async with plugin.build(plugin.settings(**options.settings)) as engine:
 
         async def ask(number: int, due: float | None) -> Sample:
@@ -255,7 +255,7 @@ def main() -> None:
     clients = [int(number) for number in given.clients.split(",")]
     settings = {"model": given.model, "places": max(clients)} | given.settings
     options = Options(clients, given.seconds, settings, given.seed)
-    prompts = [Prompts(given.seed + 9, WORDS).text(number) for number in range(3)]
+    prompts = [PromptSource(given.seed + 9, WORDS).text(number) for number in range(3)]
     machine = staged("the machine", lambda: apart(measure_machine, settings, prompts, TOKENS))
     engine = staged("the engine", lambda: apart(measure_engine, options))
     service = staged("the service", lambda: measure_service(options))

@@ -20,8 +20,10 @@ from gateway.telemetry import ROUTINE
 
 _BEGIN = time.monotonic()
 
-Plugin = Annotated[str, Meta(description="The name of the engine's plugin.", examples=["hf"])]
-Model = Annotated[str | None, Meta(description="The model that it serves.", examples=["smollm2-135m-instruct"])]
+PluginName = Annotated[str, Meta(description="The name of the engine's plugin.", examples=["hf"])]
+LoadedModelName = Annotated[
+    str | None, Meta(description="The model that it serves.", examples=["smollm2-135m-instruct"])
+]
 Loaded = Annotated[bool, Meta(description="Whether the model is in memory.")]
 Device = Annotated[str | None, Meta(description="What the model runs on.", examples=["cpu"])]
 
@@ -30,10 +32,10 @@ class EngineHealth(Struct, frozen=True, kw_only=True):
     """How one engine is."""
 
     engine: Annotated[str, Meta(description="The engine's name in the configuration.", examples=["default"])]
-    plugin: Plugin
+    plugin: PluginName
     status: Health
     detail: Annotated[str, Meta(description="Why, in one line; empty where all is well.", examples=[""])]
-    model: Model
+    model: LoadedModelName
     loaded: Loaded
     device: Device
     running: Annotated[int, Meta(description="Generations under way.", examples=[1])]
@@ -45,8 +47,8 @@ class ServiceHealth(Struct, frozen=True, kw_only=True):
 
     status: Health
     detail: Annotated[str, Meta(description="Why it is not ready, in one line.", examples=[""])]
-    model: Model
-    engine: Plugin
+    model: LoadedModelName
+    engine: PluginName
     loaded: Loaded
     device: Device
     version: Annotated[str, Meta(description="The gateway's version.", examples=[__version__])]

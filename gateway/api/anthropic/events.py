@@ -7,11 +7,11 @@ from msgspec import Meta, Struct
 from gateway.api.reference.examples import REQUEST_ID
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
-Reason = Annotated[
+MessageStopReason = Annotated[
     StopReason,
     Meta(description="The model ended, ran out of tokens or time, wrote a stop sequence, or calls a tool."),
 ]
-StopFound = Annotated[str | None, Meta(description="The stop sequence that ended it.", examples=[None])]
+StopSequence = Annotated[str | None, Meta(description="The stop sequence that ended it.", examples=[None])]
 Number = Annotated[int, Meta(description="Which block of the message.", examples=[0])]
 
 
@@ -73,7 +73,7 @@ class MessageReply(Struct, frozen=True, tag="message"):
         StopReason | None,
         Meta(description="Why it ended; null where it has just begun.", examples=["end_turn"]),
     ]
-    stop_sequence: StopFound
+    stop_sequence: StopSequence
     usage: MessageUsage
     role: Annotated[Literal["assistant"], Meta(description="Always `assistant`.", examples=["assistant"])] = "assistant"
 
@@ -130,8 +130,8 @@ class BlockStop(Struct, frozen=True, tag="content_block_stop"):
 class Ending(Struct, frozen=True):
     """Why the message ends."""
 
-    stop_reason: Reason
-    stop_sequence: StopFound
+    stop_reason: MessageStopReason
+    stop_sequence: StopSequence
 
 
 class MessageDelta(Struct, frozen=True, tag="message_delta"):

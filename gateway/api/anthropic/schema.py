@@ -7,16 +7,9 @@ from msgspec import Meta, Struct
 
 from gateway.api.anthropic.blocks import CacheControl, MessageParam, TextBlock
 from gateway.api.reference.examples import CONVERSATION
+from gateway.api.reference.fields import Elsewhere, StopText
 
-Count = Annotated[int, Meta(ge=1, le=2**31)]
-StopText = Annotated[str, Meta(min_length=1, max_length=512)]
-Elsewhere = Annotated[
-    dict[str, Any] | list[Any] | str | float | int | bool | None,
-    Meta(
-        description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
-        examples=[None],
-    ),
-]
+MaxTokens = Annotated[int, Meta(ge=1, le=2**31)]
 
 
 class ToolParam(Struct, frozen=True):
@@ -57,7 +50,7 @@ class Thinking(Struct, frozen=True):
         Literal["enabled", "disabled", "adaptive"],
         Meta(description="Refused unless it is `disabled`.", examples=["disabled"]),
     ]
-    budget_tokens: Annotated[Count | None, Meta(description="The tokens to think in.", examples=[1_024])] = None
+    budget_tokens: Annotated[MaxTokens | None, Meta(description="The tokens to think in.", examples=[1_024])] = None
 
 
 class OutputFormat(Struct, frozen=True):
@@ -136,7 +129,7 @@ class CountBody(Struct, frozen=True, kw_only=True):
 class MessagesBody(CountBody, frozen=True, kw_only=True):
     """A conversation to answer."""
 
-    max_tokens: Annotated[Count, Meta(description="Tokens of the answer.", examples=[64])]
+    max_tokens: Annotated[MaxTokens, Meta(description="Tokens of the answer.", examples=[64])]
     stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None
     temperature: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,

@@ -13,7 +13,7 @@ from gateway.api.exchange.dialect import ParameterTables
 from gateway.api.http.access import ADMIN, caller_of
 from gateway.api.models.schema import ModelList, ModelObject, ModelParameters, ModelState, Version
 from gateway.api.reference.errors import ENGINE, KEY, error_responses
-from gateway.api.reference.paths import Name, Owner, full_name, name_operation
+from gateway.api.reference.paths import ModelPath, OwnerPath, full_name, name_operation
 from gateway.engine import ModelCard
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.hosting import Hosting
@@ -55,7 +55,7 @@ class ModelController(Controller):
         responses=error_responses(*KEY, *ENGINE),
     )
     async def show_model(
-        self, request: HttpRequest, inference: NamedDependency[Inference], name: Name, owner: Owner = ""
+        self, request: HttpRequest, inference: NamedDependency[Inference], name: ModelPath, owner: OwnerPath = ""
     ) -> ModelObject:
         """Show a model that the caller may use."""
         return _to_object(inference, _find(request, inference, owner, name))
@@ -72,8 +72,8 @@ class ModelController(Controller):
         request: HttpRequest,
         inference: NamedDependency[Inference],
         tables: NamedDependency[ParameterTables],
-        name: Name,
-        owner: Owner = "",
+        name: ModelPath,
+        owner: OwnerPath = "",
     ) -> ModelParameters:
         """Show what a model honours of the parameters that each route has; the same tables refuse the others."""
         return to_parameters(_find(request, inference, owner, name).card, tables)
@@ -87,7 +87,7 @@ class ModelController(Controller):
         response_description="The model, ready.",
         responses=error_responses(*KEY, *ENGINE, "load_failed"),
     )
-    async def load_model(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
+    async def load_model(self, name: ModelPath, hosting: NamedDependency[Hosting], owner: OwnerPath = "") -> ModelState:
         """Load a model, by its name, its full id or its engine's name, and answer when it is ready."""
         return await _change(hosting.load, hosting, full_name(owner, name))
 
@@ -100,7 +100,9 @@ class ModelController(Controller):
         response_description="The model, unloaded.",
         responses=error_responses(*KEY, "model_not_found", "engine_unavailable"),
     )
-    async def unload_model(self, name: Name, hosting: NamedDependency[Hosting], owner: Owner = "") -> ModelState:
+    async def unload_model(
+        self, name: ModelPath, hosting: NamedDependency[Hosting], owner: OwnerPath = ""
+    ) -> ModelState:
         """Let what runs finish, unload a model, and answer when its memory is free."""
         return await _change(hosting.unload, hosting, full_name(owner, name))
 

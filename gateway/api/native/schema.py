@@ -20,9 +20,9 @@ from gateway.api.reference.fields import (
 )
 from gateway.engine import FinishReason
 
-Count = Annotated[int, Meta(ge=1, le=2**31)]
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-ServedModel = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
+TokenLimit = Annotated[int, Meta(ge=1, le=2**31)]
+WaitSeconds = Annotated[float, Meta(gt=0, le=86_400)]
+ModelName = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
 RequestId = Annotated[
     str,
     Meta(description="The request's id, also in the header `x-request-id`.", examples=[REQUEST_ID]),
@@ -64,14 +64,14 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
     stream: Annotated[bool, Meta(description="Send the answer as Server-Sent Events while it is made.")] = False
     return_full_text: Annotated[bool, Meta(description="Begin `generated_text` with the prompt.")] = True
     max_length: Annotated[
-        Count | None,
+        TokenLimit | None,
         Meta(
             description="Tokens of prompt and answer together; not with `max_new_tokens`. Left out: no such limit.",
             examples=[64],
         ),
     ] = None
     max_new_tokens: Annotated[
-        Count | None,
+        TokenLimit | None,
         Meta(
             description="Tokens of the answer; not with `max_length`. Left out: what the context has left.",
             examples=[16],
@@ -97,7 +97,7 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
     stop_token_ids: StopTokenIds = None
     ignore_eos: IgnoreEos = None
     timeout: Annotated[
-        Seconds | None,
+        WaitSeconds | None,
         Meta(
             description="Seconds that all may take; then the answer ends as it is. The header X-Request-Timeout goes"
             " before it. Left out, and at most: `server.request_seconds`.",
@@ -105,13 +105,13 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     queue_timeout: Annotated[
-        Seconds | None,
+        WaitSeconds | None,
         Meta(
             description="Seconds to wait for a place. Left out, and at most: `admission.queue_seconds`.", examples=[5]
         ),
     ] = None
     first_token_timeout: Annotated[
-        Seconds | None,
+        WaitSeconds | None,
         Meta(
             description="Seconds until the first token. Left out, and at most: `admission.first_token_seconds`.",
             examples=[5],
@@ -160,7 +160,7 @@ class GenerateReply(Struct, frozen=True, kw_only=True):
         ),
     ]
     prompt: Annotated[str | None, Meta(description="The prompt, where there was a raw one.", examples=[PROMPT])]
-    model: ServedModel
+    model: ModelName
     id: RequestId
     finish_reason: FinishReason
     stop: StopFound
@@ -182,7 +182,7 @@ class LastFrame(Struct, frozen=True, kw_only=True):
     text: Annotated[Literal[""], Meta(description="Always empty.")] = ""
     finish_reason: FinishReason
     stop: StopFound
-    model: ServedModel
+    model: ModelName
     id: RequestId
     usage: UsageBody
     timings: Timings

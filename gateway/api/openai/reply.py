@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.api.reference.examples import MODEL, REQUEST_ID
 
-Model = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
+ReplyModel = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
 Created = Annotated[int, Meta(description="When it began, in seconds since 1970.", examples=[1_767_225_600])]
 Index = Annotated[int, Meta(description="The number of the answer.", examples=[0])]
 Fingerprint = Annotated[
@@ -18,7 +18,7 @@ Fingerprint = Annotated[
 ]
 ChatReason = Literal["stop", "length", "tool_calls"]
 TextReason = Literal["stop", "length"]
-Reason = Meta(
+FINISH_REASON = Meta(
     description="Why the answer ended: by itself or a stop, or cut off at its length or by the time.", examples=["stop"]
 )
 LogprobNumber = Annotated[
@@ -155,7 +155,7 @@ class ChatChoice(Struct, frozen=True):
     index: Index
     message: ReplyMessage
     logprobs: Annotated[ChatLogprobs | None, Meta(description="Null unless asked for.", examples=[None])]
-    finish_reason: Annotated[ChatReason, Reason]
+    finish_reason: Annotated[ChatReason, FINISH_REASON]
 
 
 class ChatReply(Struct, frozen=True, kw_only=True):
@@ -164,7 +164,7 @@ class ChatReply(Struct, frozen=True, kw_only=True):
     id: Annotated[str, Meta(description="The request's id.", examples=[f"chatcmpl-{REQUEST_ID}"])]
     object: Annotated[Literal["chat.completion"], Meta(description="Always `chat.completion`.")] = "chat.completion"
     created: Created
-    model: Model
+    model: ReplyModel
     choices: Annotated[list[ChatChoice], Meta(description="The answers.")]
     usage: CompletionUsage
     service_tier: Annotated[Literal["default"], Meta(description="Always `default`.")] = "default"
@@ -202,7 +202,7 @@ class ChunkChoice(Struct, frozen=True):
     index: Index
     delta: ChunkDelta
     logprobs: Annotated[ChatLogprobs | None, Meta(description="Null unless asked for.", examples=[None])] = None
-    finish_reason: Annotated[ChatReason | None, Reason] = None
+    finish_reason: Annotated[ChatReason | None, FINISH_REASON] = None
 
 
 class ChatChunk(Struct, frozen=True, kw_only=True):
@@ -213,7 +213,7 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
         "chat.completion.chunk"
     )
     created: Created
-    model: Model
+    model: ReplyModel
     service_tier: Annotated[Literal["default"], Meta(description="Always `default`.")] = "default"
     system_fingerprint: Fingerprint
     choices: Annotated[list[ChunkChoice], Meta(description="The answer at hand; none where the usage is told.")]
@@ -229,7 +229,7 @@ class TextChoice(Struct, frozen=True, kw_only=True):
     index: Index
     text: Annotated[str, Meta(description="The text; behind its prompt with `echo`.", examples=[" Paris."])]
     logprobs: Annotated[TextLogprobs | None, Meta(description="Null unless asked for.", examples=[None])]
-    finish_reason: Annotated[TextReason | None, Reason]
+    finish_reason: Annotated[TextReason | None, FINISH_REASON]
     prompt_logprobs: PromptLogprobs = UNSET
 
 
@@ -239,7 +239,7 @@ class CompletionReply(Struct, frozen=True, kw_only=True):
     id: Annotated[str, Meta(description="The request's id.", examples=[f"cmpl-{REQUEST_ID}"])]
     object: Annotated[Literal["text_completion"], Meta(description="Always `text_completion`.")] = "text_completion"
     created: Created
-    model: Model
+    model: ReplyModel
     system_fingerprint: Fingerprint
     choices: Annotated[list[TextChoice], Meta(description="The answers; none where a stream tells the usage.")]
     usage: Annotated[

@@ -6,8 +6,17 @@ import msgspec
 from msgspec import Meta
 
 from gateway.api.openai.messages import ChosenTool, FunctionTool, InputMessage, ResponseFormat
-from gateway.api.openai.shared import Alternatives, Choices, CommonBody, Count, Elsewhere, Label, Text, TokenId
+from gateway.api.openai.shared import (
+    Alternatives,
+    Choices,
+    CommonBody,
+    Label,
+    NonEmptyText,
+    TokenCountLimit,
+    TokenId,
+)
 from gateway.api.reference.examples import CONVERSATION, PROMPT
+from gateway.api.reference.fields import Elsewhere
 
 MOST_PROMPTS = 256
 _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -26,14 +35,14 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
         ),
     ]
     max_completion_tokens: Annotated[
-        Count | None,
+        TokenCountLimit | None,
         Meta(
             description="Tokens of the answer; 0 only with `prompt_logprobs`. Left out: what the context has left.",
             examples=[16],
         ),
     ] = None
     max_tokens: Annotated[
-        Count | None,
+        TokenCountLimit | None,
         Meta(description="The older word for `max_completion_tokens`. Left out: that one.", examples=[16]),
     ] = None
     logprobs: Annotated[bool | None, Meta(description="Tell how likely each token was. Left out: false.")] = None
@@ -120,14 +129,14 @@ class CompletionBody(CommonBody, frozen=True, kw_only=True):
     """Texts to go on with."""
 
     prompt: Annotated[
-        Text | tuple[Text | TokenId | tuple[TokenId, ...], ...],
+        NonEmptyText | tuple[NonEmptyText | TokenId | tuple[TokenId, ...], ...],
         Meta(
             description="A text or its tokens, or a list of either: prompt i has the choices from i * n on.",
             examples=[PROMPT, [PROMPT, "Once upon a time"]],
         ),
     ]
     max_tokens: Annotated[
-        Count | None,
+        TokenCountLimit | None,
         Meta(
             description="Tokens of each answer; 0 only with `echo` or `prompt_logprobs`. Left out: what the model's own"
             " generation config says, else 16.",

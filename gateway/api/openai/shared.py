@@ -1,12 +1,13 @@
 """What the bodies of both routes may hold."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from gateway.api.openai.messages import StructuredOutputs
 from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (
+    Elsewhere,
     FrequencyPenalty,
     IgnoreEos,
     LogitBias,
@@ -20,19 +21,12 @@ from gateway.api.reference.fields import (
     TopP,
 )
 
-Count = Annotated[int, Meta(ge=0, le=2**31)]
+TokenCountLimit = Annotated[int, Meta(ge=0, le=2**31)]
 Choices = Annotated[int, Meta(ge=1, le=8)]
 Alternatives = Annotated[int, Meta(ge=0, le=20)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31)]
-Text = Annotated[str, Meta(min_length=1)]
+NonEmptyText = Annotated[str, Meta(min_length=1)]
 Label = Annotated[str, Meta(max_length=512)]
-Elsewhere = Annotated[
-    dict[str, Any] | list[Any] | str | float | int | bool | None,
-    Meta(
-        description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
-        examples=[None],
-    ),
-]
 
 
 class StreamOptions(Struct, frozen=True):
@@ -82,7 +76,7 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     stop: Stop = None
     stop_token_ids: StopTokenIds = None
     min_tokens: Annotated[
-        Count | None,
+        TokenCountLimit | None,
         Meta(description="Tokens before the answer may end by itself or by a stop. Left out: 0.", examples=[4]),
     ] = None
     ignore_eos: IgnoreEos = None

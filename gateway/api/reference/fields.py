@@ -1,9 +1,16 @@
 """What the sampling parameters may be that every dialect calls the same; `None` where one is left out."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
+Elsewhere = Annotated[
+    dict[str, Any] | list[Any] | str | float | int | bool | None,
+    Meta(
+        description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
+        examples=[None],
+    ),
+]
 StopText = Annotated[str, Meta(min_length=1, max_length=512)]
 Temperature = Annotated[
     Annotated[float, Meta(ge=0, le=2)] | None,

@@ -8,14 +8,14 @@ from litestar.params import PathParameter
 from litestar.types import Method
 from litestar.types.internal_types import PathParameterDefinition
 
-Name = Annotated[
+ModelPath = Annotated[
     str,
     PathParameter(
         description="The model's name, the last part of its full id, or its engine's name.",
         examples=[Example(value="smollm2-135m-instruct")],
     ),
 ]
-Owner = Annotated[
+OwnerPath = Annotated[
     str, PathParameter(description="The first part of the model's full id.", examples=[Example(value="HuggingFaceTB")])
 ]
 

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from gateway.api.openai.shared import TokenId
 from gateway.api.reference.examples import CONVERSATION, PROMPT
-from gateway.api.tokens.shared import ConversationBody, Messages, Model
+from gateway.api.tokens.shared import AskedModel, ConversationBody, Messages
 
 _IDS = [504, 3575, 282, 4649, 314]
 _PIECES = ["The", " capital", " of", " France", " is"]
@@ -58,7 +58,7 @@ class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
 class DetokenizeBody(Struct, frozen=True, kw_only=True):
     """Tokens to turn into text."""
 
-    model: Model = None
+    model: AskedModel = None
     tokens: Annotated[
         tuple[TokenId, ...], Meta(max_length=1_048_576, description="The ids of tokens.", examples=[_IDS])
     ]

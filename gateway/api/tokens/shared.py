@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from gateway.api.openai.messages import FunctionTool, InputMessage
 from gateway.api.reference.examples import CONVERSATION
 
-Model = Annotated[
+AskedModel = Annotated[
     Annotated[str, Meta(min_length=1, max_length=512)] | None,
     Meta(
         description="A model's name, its full id or its engine's name; left out: the first engine's model.",
@@ -23,7 +23,7 @@ Messages = Annotated[
 class ConversationBody(Struct, frozen=True, kw_only=True):
     """How a conversation is put through its template."""
 
-    model: Model = None
+    model: AskedModel = None
     tools: Annotated[
         Annotated[tuple[FunctionTool, ...], Meta(max_length=128)] | None,
         Meta(

@@ -11,7 +11,7 @@ import aiohttp
 
 from gateway import __version__
 from gateway.cli.bench.plan import Plan
-from gateway.cli.bench.prompts import Prompts
+from gateway.cli.bench.prompts import PromptSource
 from gateway.cli.bench.sample import Sample
 from gateway.cli.bench.stream import listen, refused
 from gateway.cli.bench.target import BenchTarget, find
@@ -27,7 +27,7 @@ class Client:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._prompts = Prompts(plan.seed, plan.prompt_words, plan.shared_prefix)
+        self._prompts = PromptSource(plan.seed, plan.prompt_words, plan.shared_prefix)
 
     async def __aenter__(self) -> Self:
         """Find the server; raise `TargetError` where there is none."""

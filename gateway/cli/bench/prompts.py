@@ -35,7 +35,7 @@ with woman wonder wood word work world would write year yellow yes yet you young
 """.split()  # noqa: SIM905 - a list would be a line a word
 
 
-class Prompts:
+class PromptSource:
     """Makes the prompt of each number; the same seed makes the same prompts, on any machine."""
 
     def __init__(self, seed: int, words: int, shared: float = 0.0) -> None:
