@@ -1,12 +1,27 @@
-# The one door: people and CI run the same recipes. `uv run just` lists them.
+# One recipe for each task, the same for people and for CI. `uv run just` lists them.
 _:
     @just --list --unsorted
 
 # Run the service; `just run --port 9000`
+[group('run')]
 run *arguments:
     uv run llm-gateway {{ arguments }}
 
+# Run the service in containers with Prometheus, Grafana and Jaeger; needs Docker or Podman with Compose
+[group('run')]
+up *arguments:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for compose in "docker compose" "podman compose" docker-compose podman-compose; do
+        if $compose version >/dev/null 2>&1; then
+            exec $compose --file deploy/compose/compose.yaml up --build {{ arguments }}
+        fi
+    done
+    echo "just up needs Compose: install Docker with its Compose plugin, or podman-compose" >&2
+    exit 1
+
 # Check format, lint and types
+[group('check')]
 check:
     uv run ruff format --check
     uv run ruff check
@@ -14,38 +29,82 @@ check:
     uv run basedpyright
 
 # Mend what format and lint can mend
+[group('check')]
 fix:
     uv run ruff check --fix
     uv run ruff format
 
 # Run all tests, or those named
+[group('check')]
 test *arguments:
     uv run pytest {{ arguments }}
 
 # Run the tests against the real service only
+[group('check')]
 e2e *arguments:
     uv run pytest tests/e2e tests/faults tests/browser {{ arguments }}
 
 # Show that every rule of the engine contract can fail
+[group('check')]
 mutate:
     uv run python tests/mutate.py
 
+# Do all that CI does: check, mutate and test
+[group('check')]
+ci: _unhurried test
+
+# Neither of the two looks at the clock, so they share it.
+[parallel]
+_unhurried: check mutate
+
 # Run the clients that people use, or those named, each in an environment of its own, against the real model
+[group('check')]
 clients *names:
     uv run python -m tests.clients {{ names }}
 
+# Kill, flood and reload the running service, and print what it keeps of its promises
+[group('check')]
+chaos *trials:
+    uv run python -m tests.chaos {{ trials }}
+
 # Measure this machine, and the engine and the service on it, with the built-in model
+[group('measure')]
 bench *arguments:
     uv run python tests/load/engine.py {{ arguments }}
 
 # Measure what the HTTP path adds to the engine
+[group('measure')]
 overhead *arguments:
     uv run python tests/load/overhead.py {{ arguments }}
 
 # Measure what each dialect costs a streamed token, and whole answers a second beside a bare handler
+[group('measure')]
 dialects *arguments:
     uv run python -m tests.load.dialects {{ arguments }}
 
-# Kill, flood and reload the running service, and print what it keeps of its promises
-chaos *trials:
-    uv run python -m tests.chaos {{ trials }}
+# Build the three packages into dist/
+[group('deliver')]
+build:
+    uv build --all-packages --clear
+
+# Build the container image; needs Docker, Podman or Buildah
+[group('deliver')]
+image tag="llm-gateway":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if command -v docker >/dev/null; then
+        exec docker build --file deploy/docker/Dockerfile --tag '{{ tag }}' .
+    fi
+    for tool in podman buildah; do
+        # Their own format knows no health check.
+        if command -v "$tool" >/dev/null; then
+            exec "$tool" build --format docker --file deploy/docker/Dockerfile --tag '{{ tag }}' .
+        fi
+    done
+    echo "just image needs one of docker, podman and buildah; none is installed" >&2
+    exit 1
+
+# Release a version, as in `just release 0.2.0`: bump, date the changelog, build, commit, tag; nothing is pushed
+[group('deliver')]
+release version:
+    uv run python deploy/release.py '{{ version }}'
