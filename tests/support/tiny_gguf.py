@@ -1,6 +1,8 @@
 """A real GGUF file, made on the spot from a tiny Llama folder as llama.cpp's converter would."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -24,14 +26,24 @@ _NAMES = {
 }
 
 
-def make_tiny_gguf(folder: Path, file: Path, *, pre: str = "smollm") -> Path:
-    """Write the tiny Llama in `folder` as `file`, in float32; `pre` names the way its text is split."""
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+
+
+def make_tiny_gguf(
+    folder: Path, file: Path, *, pre: str = "smollm", more: Callable[[gguf.GGUFWriter], None] = lambda _: None
+) -> Path:
+    """Write the tiny Llama in `folder` as `file`, in float32.
+
+    `pre` names the way its text is split; `more` adds to what a converter writes.
+    """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     writer = gguf.GGUFWriter(file, "llama")
     _write_shape(writer, model.config)
+    _write_positions(writer, model.config)
     _write_tokenizer(writer, AutoTokenizer.from_pretrained(folder), pre)
     for name, weight in model.state_dict().items():
         writer.add_tensor(_renamed(name), _reordered(name, weight.numpy(), model.config))
+    more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -51,14 +63,42 @@ def _write_shape(writer: gguf.GGUFWriter, config) -> None:
     writer.add_vocab_size(config.vocab_size)
 
 
+def _write_positions(writer: gguf.GGUFWriter, config) -> None:
+    """Say how positions are scaled: by a type and its numbers, for Llama 3 by a factor for each frequency."""
+    rope = config.rope_parameters
+    kind = rope["rope_type"]
+    if kind == "llama3":
+        writer.add_tensor("rope_freqs.weight", np.array(_llama3_factors(rope, config.head_dim), dtype=np.float32))
+    elif kind != "default":
+        writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if kind == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+
+
+def _llama3_factors(rope, size: int) -> list[float]:
+    low = rope["original_max_position_embeddings"] / rope["low_freq_factor"]
+    high = rope["original_max_position_embeddings"] / rope["high_freq_factor"]
+    factors = []
+    for at in range(0, size, 2):
+        wavelength = 2 * math.pi * rope["rope_theta"] ** (at / size)
+        smooth = (rope["original_max_position_embeddings"] / wavelength - rope["low_freq_factor"]) / (
+            rope["high_freq_factor"] - rope["low_freq_factor"]
+        )
+        between = 1 / ((1 - smooth) / rope["factor"] + smooth)
+        factors.append(1.0 if wavelength < high else rope["factor"] if wavelength > low else between)
+    return factors
+
+
 def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer, pre: str) -> None:
-    special = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    kinds = {number: CONTROL if token.special else USER_DEFINED for number, token in added.items()}
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(pieces)
-    writer.add_token_types([3 if number in special else 1 for number in range(len(pieces))])
+    writer.add_token_types([kinds.get(number, NORMAL) for number in range(len(pieces))])
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)

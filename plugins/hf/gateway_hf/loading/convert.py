@@ -12,20 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
-from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from gateway.engine import LoadFailed
 from gateway_hf.loading import checks as gate
-from gateway_hf.text.codec import backend
+from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
+from gateway_hf.loading.gguf_file import GgufFile
 
 _LOG = logging.getLogger(__name__)
 _MARKER = "converted.json"
 # Counts up when what is written here changes.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def converted(source: Path, dtype: torch.dtype, cache: Path, complete: Callable[[Path], None]) -> Path:
@@ -111,26 +112,46 @@ def _finished_in(folder: Path, origin: dict[str, int | str]) -> Iterator[Path]:
 
 
 def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
+    """Write what the file holds as a folder; raise `LoadFailed` where transformers reads it not at all or in part."""
     try:
         with _reading_once():
-            tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                source.parent,
-                gguf_file=source.name,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-                attn_implementation="sdpa",
-                trust_remote_code=False,
-                local_files_only=True,
-            )
-            _split_as_trained(tokenizer, source)
+            file = GgufFile(source)
+            gguf_checks.check_before(file)
+            tokenizer = gguf_tokens.completed(_read_tokenizer(source), file)
+            model = _read_model(source, dtype, file)
+            gguf_positions.restore_positions(file, model.config.get_text_config())
+            if model.generation_config is not None:
+                model.generation_config.eos_token_id = gguf_tokens.ends(file) or None
         model.hf_quantizer = None  # type: ignore[assignment] # else it counts as quantized, and those are not written
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    except OSError:
+    except (OSError, LoadFailed):
         raise
     except Exception as error:  # whatever a foreign file makes the libraries raise
-        raise LoadFailed(f"the GGUF file '{source.name}' cannot be converted: transformers does not read it") from error
+        _LOG.exception("%s cannot be converted", source.name)
+        raise LoadFailed(
+            f"the GGUF file '{source.name}' cannot be converted: transformers does not read it; the log says why"
+        ) from error
+
+
+def _read_tokenizer(source: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
+
+
+def _read_model(source: Path, dtype: torch.dtype, file: GgufFile) -> PreTrainedModel:
+    read: Any = AutoModelForCausalLM.from_pretrained(
+        source.parent,
+        gguf_file=source.name,
+        dtype=dtype,
+        quantization_config=GgufConfig(dequantize=True),
+        attn_implementation="sdpa",
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    model: PreTrainedModel = read[0]
+    gguf_checks.check_after(file, model, set(read[1]["missing_keys"]))
+    return model
 
 
 _PATCHING = threading.Lock()
@@ -147,15 +168,3 @@ def _reading_once() -> Iterator[None]:
             yield
         finally:
             gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
-
-
-def _split_as_trained(tokenizer: PreTrainedTokenizerBase, source: Path) -> None:
-    """Split digits one by one where the model was trained so: transformers does not know this splitter by its name."""
-    field = gguf.GGUFReader(str(source)).fields.get("tokenizer.ggml.pre")
-    if field is not None and field.contents() == "smollm":
-        backend(tokenizer).pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-            ]
-        )

@@ -159,10 +159,17 @@ def test_a_damaged_file_is_refused_before_a_library_sees_it(source, tmp_path, co
     assert conversions == []
 
 
-def test_a_file_that_transformers_cannot_read_is_one_line(tiny, source, tmp_path):
-    content = source.read_bytes().replace(b"llama", b"nosuc")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ((b"llama", b"nosuc"), "of the architecture 'nosuc', which is not supported"),
+        ((b"gpt2", b"nope"), "transformers does not read it; the log says why"),
+    ],
+)
+def test_a_file_that_transformers_cannot_read_is_one_line(source, tmp_path, caplog, change, why):
     unknown = tmp_path / "unknown.gguf"
-    unknown.write_bytes(content)
-    with pytest.raises(LoadFailed, match="does not read it") as caught:
+    unknown.write_bytes(source.read_bytes().replace(*change))
+    with pytest.raises(LoadFailed, match=why) as caught:
         converted(unknown, tmp_path)
     assert "\n" not in caught.value.message
+    assert ("nope" in caplog.text) == ("log" in why)
