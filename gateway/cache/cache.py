@@ -1,4 +1,4 @@
-"""One generation for all who ask the same, and its answer for who asks again."""
+"""The cache of answers: one generation for all identical requests under way, and its answer for later ones."""
 
 import asyncio
 
@@ -105,7 +105,7 @@ class Cache:
             self._forget(key, flight)
 
     async def _end(self, key: bytes, flight: Flight) -> None:
-        """End a flight that nobody follows; who asks from now on begins another."""
+        """End a flight without followers; the next request begins another."""
         task = self._tasks.get(flight)
         self._forget(key, flight)
         if task is not None:

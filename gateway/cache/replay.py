@@ -1,4 +1,4 @@
-"""What a request gets of the cache: a stream of events, whoever makes them."""
+"""The stream of events that a request reads from the cache, kept or still being made."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from enum import StrEnum
@@ -34,7 +34,7 @@ class Replay(AsyncGenerator[GenerateEvent, None]):
         return self._events.__anext__()
 
     async def aclose(self) -> None:
-        """Leave the others to it; whoever leaves last ends it."""
+        """Leave the flight; the last follower to leave ends it."""
         leave, self._leave = self._leave, None
         try:
             await self._events.aclose()

@@ -1,4 +1,4 @@
-"""One generation that many may follow, each from its beginning and at its own pace."""
+"""One generation with many followers, each from its beginning and at its own pace (single flight)."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -89,7 +89,7 @@ class Flight:
 
 
 def _twin(error: Exception) -> Exception:
-    """Copy an error for one reader, who may word it anew."""
+    """Copy an error for one reader, since each dialect rewords its own."""
     if not isinstance(error, EngineError):
         # Each reader's own frames, not those of all that read before.
         return error.with_traceback(None)

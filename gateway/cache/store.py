@@ -62,7 +62,7 @@ def _is_whole(log: Sequence[GenerateEvent]) -> bool:
 
 
 def _unprefilled(event: GenerateEvent) -> GenerateEvent:
-    """Say that nothing of the prompt was prefilled for who reads it, and no time spent."""
+    """Write a kept `Started` as its reader pays for it: nothing of the prompt prefilled, no time spent."""
     match event:
         case Started():
             return Started(event.prompt_tokens, event.prompt_tokens, prompt_logprobs=event.prompt_logprobs)

@@ -1,1 +1,1 @@
-"""What bounds, times, merges and ends streams; it knows no request."""
+"""Streams bounded, timed, merged and ended; nothing here knows a request."""

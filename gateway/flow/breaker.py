@@ -1,4 +1,7 @@
-"""A circuit breaker: closed while things go well, open after failures, half open to try again with one probe."""
+"""A circuit breaker: closed while attempts succeed, open after failures, half open to try again with one probe.
+
+The pattern of Nygard, Release It! (2007).
+"""
 
 import random
 from collections import deque
@@ -40,7 +43,7 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """Where it stands now."""
+        """The state now."""
         if not self._is_open:
             return State.CLOSED
         return State.OPEN if self._clock() < self._until else State.HALF_OPEN
@@ -95,15 +98,15 @@ class Attempt:
         self._told = False
 
     def succeed(self) -> None:
-        """Say that it went well."""
+        """Count a success."""
         self._tell(went_well=True)
 
     def fail(self) -> None:
-        """Say that it failed, and that it was not the caller's fault."""
+        """Count a failure that was not the caller's fault."""
         self._tell(went_well=False)
 
     def give_up(self) -> None:
-        """Say that nothing was learnt; harmless after `succeed` and `fail`."""
+        """Count nothing; harmless after `succeed` and `fail`."""
         self._tell(went_well=None)
 
     def _tell(self, *, went_well: bool | None) -> None:

@@ -5,7 +5,7 @@ It counts what is spent, which time pays back, and not what is left: so its capa
 
 from collections.abc import Callable
 
-# Of the capacity, and of a second: rounding must not make who waited exactly long enough wait again.
+# Of the capacity, and of a second: rounding must not make a caller that waited exactly long enough wait again.
 _SLACK = 1e-12
 _SLACK_SECONDS = 1e-8
 
@@ -22,7 +22,7 @@ class TokenBucket:
 
     @property
     def level(self) -> float:
-        """What is left; below zero when more was used than reserved, or the capacity was lowered."""
+        """The tokens left; below zero when more was used than reserved, or the capacity was lowered."""
         self._pay_back()
         return self.capacity - self._spent
 
@@ -43,12 +43,12 @@ class TokenBucket:
         self._spent = max(self._spent + used - reserved, 0.0)
 
     def wait(self, amount: float) -> float:
-        """Say in how many seconds `reserve(amount)` will succeed if nobody else takes from the bucket."""
+        """Return the seconds until `reserve(amount)` will succeed if nothing else is reserved meanwhile."""
         missing = min(amount, self.capacity) - self.level
         return missing / self.rate if missing > self._slack else 0.0
 
     def until_full(self) -> float:
-        """Say in how many seconds the bucket will be full."""
+        """Return the seconds until the bucket is full."""
         return self.wait(self.capacity)
 
     @property

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
-    """What a request says of its time, in seconds: for all of it, in the line, and until the first token."""
+    """The time-outs of a request, in seconds: for all of it, in the queue, and until the first token."""
 
     total: float | None = None
     queue: float | None = None
@@ -21,7 +21,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 
 class Deadline:
-    """Waits for the parts of a generation until the time is up or somebody cuts it off.
+    """Waits for the parts of a generation until the time is up or it is aborted.
 
     A time-out around each event would cost some 6 µs a token; one timer that cancels the wait in flight costs none.
     It runs from `arm` on: the wait in the line before that has a timer of its own. Moments are those of
@@ -70,7 +70,7 @@ class Deadline:
                 self._waiter.cancel()
 
     async def wait(self, work: Awaitable[T]) -> T:
-        """Return what `work` returns, the next event as a rule; raise what `cut` was given."""
+        """Return what `work` returns, the next event as a rule; raise the error that `abort` was given."""
         if self._error is not None:
             if asyncio.iscoroutine(work):
                 work.close()

@@ -32,7 +32,7 @@ class Tasks:
 
 
 def is_cancelled() -> bool:
-    """Tell whether somebody cancelled the task that asks: a `CancelledError` may come from elsewhere too."""
+    """Tell whether the current task was cancelled: a `CancelledError` may come from elsewhere too."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 

@@ -16,7 +16,7 @@ from gateway.limits.store import LimitStore, StoreDown
 
 
 class Limiter:
-    """Asks `store`; where that is down, this process's own numbers for its share, or nobody is let in.
+    """Asks `store`; where that is down, it counts in this process for its share, or refuses every request.
 
     After a few failures in a row the store is left alone for some seconds, so that no request pays for it.
     """

@@ -32,7 +32,8 @@ class _Due(NamedTuple):
 class RedisLimitStore(LimitStore):
     """Keeps the accounts in the server at `url`; whatever takes longer than `seconds` counts as down.
 
-    A grant that nobody settles, since its process died, is given up after `lease` seconds: more than any request takes.
+    A grant that is never settled, because its process died, is given up after `lease` seconds: more than any request
+    takes.
     """
 
     def __init__(self, url: str, *, seconds: float = 0.05, lease: float = 900.0, prefix: str = "llmg") -> None:

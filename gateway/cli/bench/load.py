@@ -1,4 +1,4 @@
-"""How requests are offered: by clients that wait for their answers, or at a rate that waits for nobody."""
+"""How requests are offered: by clients that wait for their answers, or at a rate, whatever has been answered."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What is known of one request."""
+"""The measurements of one request."""
 
 from msgspec import Struct, field
 
