@@ -3,17 +3,17 @@
 HEAD is GET without the body, on every route; the routes themselves know nothing of it.
 """
 
-import asyncio
 import re
 from collections.abc import Collection
 from functools import lru_cache
 
 from litestar.enums import HttpMethod, ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from loguru import logger
 from ulid import ULID
 
 from gateway.api.errors import Errors
+from gateway.api.http.incoming import IncomingBody
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 from gateway.config.snapshot import CurrentConfig
@@ -23,6 +23,10 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names the addresses that stand for all, binds none
 _SINGLE = frozenset({b"content-length", b"content-type", b"origin", b"prefer", b"x-request-timeout"})
+_OLD_HTTP = frozenset({"1", "1.0"})  # as granian says it, and as ASGI does
+# Open to every host: they say whether the service is there, and nothing else.
+PROBES = frozenset({"/livez", "/readyz", "/health", "/ping"})
+_FRAMING = frozenset({b"connection", b"content-length"})
 _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECASE)
 
 
@@ -41,10 +45,10 @@ class Edge:
             await self._app(scope, receive, send)
             return
         is_bare = scope["method"] == HttpMethod.HEAD
-        answer = _Answer(send, scope["path"], self._errors, is_bare=is_bare)
-        request_id.set(answer.id)
         config = self._live.config
-        body = _Body(scope, receive, config.server)
+        body = IncomingBody(scope, receive, config.server)
+        answer = _Answer(send, body, scope["path"], self._errors, is_bare=is_bare)
+        request_id.set(answer.id)
         self.in_flight += 1
         try:
             _check_host(scope, config.server)
@@ -66,14 +70,16 @@ class Edge:
 
 
 class _Answer:
-    """One answer on its way out: gets the request id, and knows whether it has begun."""
+    """One answer on its way out: gets the request id, and comes behind the whole body, or closes the connection."""
 
-    def __init__(self, send: Send, path: str, errors: Errors, *, is_bare: bool) -> None:
+    def __init__(self, send: Send, body: IncomingBody, path: str, errors: Errors, *, is_bare: bool) -> None:
         self._send = send
+        self._body = body
         self._path = path
         self._errors = errors
         self._is_bare = is_bare
         self._begun = False
+        self._lingers = False
         self.id = str(ULID())
 
     async def send(self, message: Message) -> None:
@@ -82,7 +88,16 @@ class _Answer:
             headers = [_with_head(name, value) for name, value in message.get("headers", ())]
             ids = [(name, self.id.encode()) for name in self._errors.words(self._path).id_headers]
             message["headers"] = [*headers, *ids]
+            if not self._body.is_whole and not await self._body.drain():
+                self._lingers = True
+                # With its length said, an answer is over once it is sent; in chunks it is over when the body is read.
+                kept = [header for header in message["headers"] if header[0] not in _FRAMING]
+                message["headers"] = [*kept, (b"connection", b"close")]
         elif self._is_bare and message["type"] == "http.response.body":
+            message["body"] = b""
+        if self._lingers and message["type"] == "http.response.body" and not message["more_body"]:
+            await self._send({"type": "http.response.body", "body": message["body"], "more_body": True})
+            await self._body.linger()
             message["body"] = b""
         await self._send(message)
 
@@ -102,63 +117,29 @@ class _Answer:
         self._send = _send_nowhere
 
 
-class _Body:
-    """The request's body on its way in: bounded in bytes and in time (granian bounds neither)."""
-
-    def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings) -> None:
-        self._receive = receive
-        self._settings = settings
-        headers = dict(scope["headers"])
-        self._announced = headers.get(b"content-length", b"0")
-        self._chunked = b"transfer-encoding" in headers
-        self._bytes = 0
-        self._until: float | None = None
-        self._whole = False
-
-    async def receive(self) -> ReceiveMessage:
-        if self._whole:
-            return await self._receive()
-        if self._announced.isdigit() and int(self._announced) > self._settings.max_body_bytes:
-            raise self._too_large()
-        self._until = self._until or asyncio.get_running_loop().time() + self._settings.body_seconds
-        try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
-        except TimeoutError as error:
-            seconds = f"{self._settings.body_seconds:g}"
-            close = {"connection": "close"}
-            raise Problem("body_timeout", f"the body did not arrive within {seconds} s", headers=close) from error
-        self._count(message)
-        return message
-
-    def let_go(self) -> None:
-        """Forget the connection."""
-        self._receive = _receive_nothing
-
-    def _count(self, message: ReceiveMessage) -> None:
-        if message["type"] == "http.disconnect":
-            if self._chunked:  # granian says the same of a malformed chunk, whose sender still waits for an answer
-                raise Problem("invalid_json", "the body broke off, or its chunks are malformed")
-            raise Problem("client_closed_request", "the client left before the body was whole")
-        if message["type"] == "http.request":
-            self._bytes += len(message["body"])
-            self._whole = not message["more_body"]
-            if self._bytes > self._settings.max_body_bytes:
-                raise self._too_large()
-
-    def _too_large(self) -> Problem:
-        limit = self._settings.max_body_bytes
-        return Problem("request_too_large", f"the body may have {limit} bytes", headers={"connection": "close"})
-
-
 def _check_host(scope: HTTPScope, settings: ServerSettings) -> None:
+    """Refuse foreign names, so that no web page reaches the service by a name of its own (DNS rebinding).
+
+    HTTP/1.0 has no Host, and no browser speaks it; a probe tells nothing, and balancers call it by any address.
+    """
     hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if scope["http_version"] in _OLD_HTTP and not any(hosts):
+        return
     host = _HOST.fullmatch(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
     if host is None:
         raise Problem("bad_host", "exactly one well-formed Host header is needed")
     allowed = _allowed_hosts(settings)
-    if allowed and host[1].lower() not in allowed:
-        raise Problem("bad_host", "this service does not answer to that host; see server.allowed_hosts")
+    name = host[1].lower()
+    if allowed and name not in allowed and scope["path"] not in PROBES:
+        raise Problem("bad_host", f"this service does not answer to the host {name}; {_remedy(name, settings)}")
+
+
+def _remedy(host: str, settings: ServerSettings) -> str:
+    """Say what lets a host through; the names that a configuration lists are nobody's business."""
+    if settings.allowed_hosts:
+        return f'add "{host}" to allowed_hosts under [server] in the configuration'
+    names = ", ".join(f'"{name}"' for name in (*sorted(_allowed_hosts(settings)), host))
+    return f"if it should, the configuration needs the line allowed_hosts = [{names}] under [server]"
 
 
 def _check_single(scope: HTTPScope) -> None:
@@ -175,7 +156,7 @@ def _check_origin(scope: HTTPScope, origins: Collection[str]) -> None:
     origin = headers.get(b"origin", b"").decode("latin-1")
     if not origin or scope["method"] in _SAFE or origin in origins or "*" in origins:
         return
-    if origin.partition("://")[2] != headers[b"host"].decode("latin-1"):
+    if origin.partition("://")[2] != headers.get(b"host", b"").decode("latin-1"):
         raise Problem("origin_not_allowed", "web pages of that origin may not call this; see cors.origins")
 
 
@@ -185,10 +166,6 @@ def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
         return name, value
     methods = {method.strip() for method in value.split(b",")}
     return name, b", ".join(sorted(methods | {b"HEAD"} if b"GET" in methods else methods))
-
-
-async def _receive_nothing() -> ReceiveMessage:
-    return {"type": "http.disconnect"}
 
 
 async def _send_nowhere(_: Message) -> None:

@@ -15,6 +15,8 @@ PUBLIC = {
     "/",
     "/livez",
     "/readyz",
+    "/health",
+    "/ping",
     "/v1/health",
     "/docs",
     "/redoc",

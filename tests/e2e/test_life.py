@@ -17,6 +17,7 @@ from tests.support.sse import frames
 
 DELAY = "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY"
 DRAIN = "LLM_GATEWAY__SERVER__DRAIN_SECONDS"
+READINESS = ("/readyz", "/health", "/ping")
 RUN_ON = {"prompt": "on and on ", "ignore_eos": True, "stream": True}
 
 
@@ -63,7 +64,8 @@ def test_health_says_what_runs(service):
     assert health["version"]
     assert health["uptime"] > 0
     assert service.client.get("/livez").json() == {"status": "alive"}
-    assert service.client.get("/readyz").json() == {"status": "ready"}
+    for path in READINESS:
+        assert service.client.get(path).json() == {"status": "ready"}
 
 
 def test_models_are_listed_in_openais_shape(service):
@@ -80,7 +82,7 @@ def test_a_model_is_unloaded_and_loaded_again():
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "engine_unavailable"
         assert 1 <= int(refused.headers["retry-after"]) <= 6
-        assert service.client.get("/readyz").status_code == 503
+        assert {service.client.get(path).status_code for path in READINESS} == {503}
         assert service.client.get("/v1/health").json()["status"] == "unloaded"
         told = service.scrape()
         assert total(told, "llm_gateway_engine_up", engine="default") == 0

@@ -100,7 +100,7 @@ def test_what_concerns_a_model_that_is_not_loaded_is_counted_under_its_name():
 
 def test_probes_and_scrapes_fill_no_log():
     with Service() as service:
-        for path in ("/livez", "/readyz", "/v1/health", "/metrics", "/v1/metrics", "/v1/models"):
+        for path in ("/livez", "/readyz", "/health", "/ping", "/v1/health", "/metrics", "/v1/metrics", "/v1/models"):
             assert service.client.get(path).status_code == 200
             assert service.client.head(path).status_code == 200
     told = [(line["method"], line["route"]) for line in service.kept if line.get("event") == "request"]

@@ -89,7 +89,7 @@ def test_another_page_gets_no_permission_with_its_answer(edge):
 
 
 def test_a_page_whose_name_was_bound_to_this_address_is_refused(edge):
-    answer = edge.client.get("/livez", headers={"host": "evil.example", "origin": "http://evil.example"})
+    answer = edge.client.get("/v1/models", headers={"host": "evil.example", "origin": "http://evil.example"})
     assert is_error(answer, 400, "bad_host")
     assert allowed(answer) is None
 

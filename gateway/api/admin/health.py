@@ -133,8 +133,17 @@ class HealthController(Controller):
     )
     async def readyz(self, hosting: NamedDependency[Hosting]) -> Response[Readiness]:
         """Say whether to send traffic here; 503 while starting, failed or draining."""
-        await hosting.ask_all()
-        return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
+        return await _readiness(hosting)
+
+    @get(["/health", "/ping"], include_in_schema=False)
+    async def health_of_others(self, hosting: NamedDependency[Hosting]) -> Response[Readiness]:
+        """Say the same where clients of other servers and balancers look for it."""
+        return await _readiness(hosting)
+
+
+async def _readiness(hosting: Hosting) -> Response[Readiness]:
+    await hosting.ask_all()
+    return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
 
 
 def _engine_health(seat: HostedEngine, status: Status, waiting: int) -> EngineHealth:

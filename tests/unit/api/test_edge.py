@@ -3,6 +3,7 @@ import gc
 import json
 import weakref
 
+import msgspec
 import pytest
 
 from gateway.api.edge import Edge
@@ -25,7 +26,7 @@ class Exchange:
     """One request through a guard: what comes in, and what goes out."""
 
     def __init__(self, *messages, headers=((b"host", b"localhost"),)) -> None:
-        self.scope = {"type": "http", "headers": list(headers), "path": "/", "method": "POST"}
+        self.scope = {"type": "http", "headers": list(headers), "path": "/", "method": "POST", "http_version": "1.1"}
         self.sent: list[dict] = []
         self._messages = list(messages)
 
@@ -52,6 +53,10 @@ class Exchange:
     @property
     def code(self) -> str:
         return json.loads(self.sent[1]["body"])["error"]["code"]
+
+    @property
+    def message(self) -> str:
+        return json.loads(self.sent[1]["body"])["error"]["message"]
 
 
 def piece(body: bytes, *, more: bool = False) -> dict:
@@ -104,6 +109,35 @@ async def test_only_hosts_of_ours_are_answered_to(bound, allowed, host, status):
 @pytest.mark.parametrize("headers", [[], [(b"host", b"localhost")] * 2, [(b"host", b"localhost"), (b"host", b"")]])
 async def test_there_is_one_host(headers):
     assert (await Exchange(headers=headers).run(answer)).code == "bad_host"
+
+
+@pytest.mark.parametrize("headers", [[], [(b"host", b"")]])
+async def test_a_probe_of_http_1_0_needs_no_host(headers):
+    exchange = Exchange(headers=headers)
+    exchange.scope["http_version"] = "1.0"
+    assert (await exchange.run(answer)).status == 200
+
+
+@pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/ping", 200), ("/v1/health", 400)])
+async def test_a_probe_is_answered_at_any_host(path, status):
+    exchange = Exchange(headers=[(b"host", b"10.1.2.3:8000")])
+    exchange.scope["path"] = path
+    assert (await exchange.run(answer)).status == status
+
+
+async def test_a_refused_host_is_told_the_line_that_lets_it_in():
+    exchange = await Exchange(headers=[(b"host", b"host.docker.internal:8000")]).run(answer)
+    line = 'allowed_hosts = ["127.0.0.1", "[::1]", "localhost", "host.docker.internal"] under [server]'
+    assert line in exchange.message
+    settings = msgspec.toml.decode(line.removesuffix(" under [server]"), type=ServerSettings)
+    assert (await Exchange(headers=[(b"host", b"host.docker.internal")]).run(answer, settings)).status == 200
+
+
+async def test_the_hosts_that_a_configuration_lists_are_not_told():
+    settings = ServerSettings(allowed_hosts=("secret.example",))
+    exchange = await Exchange(headers=[(b"host", b"other.example")]).run(answer, settings)
+    assert 'add "other.example" to allowed_hosts' in exchange.message
+    assert "secret" not in exchange.message
 
 
 async def test_a_body_may_be_as_large_as_the_limit():

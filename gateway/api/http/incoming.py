@@ -1,0 +1,132 @@
+"""A request's body on its way in: bounded in bytes and in time (granian bounds neither), and read to its end.
+
+An answer to a body that was not read would end the connection while the client still sends; with the answer lost, that
+is a connection error to the client in place of the reason. So what is left of a body is read before the answer, as
+far as that is soon done, else while the connection is closed.
+"""
+
+import asyncio
+
+from litestar.types import HTTPScope, Receive, ReceiveMessage
+
+from gateway.api.http.encoding import Inflater, to_inflater
+from gateway.api.http.problems import Problem
+from gateway.config import ServerSettings
+
+CLOSE = {"connection": "close"}
+
+# Seconds to read on for before an answer, and again behind one that closes the connection; bytes behind it.
+_DRAIN_SECONDS = 1.0
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 16 * 1024 * 1024
+# Of a number of bytes; Python would not read one of thousands of them.
+_MOST_DIGITS = 15
+
+
+class IncomingBody:
+    """The body of one request."""
+
+    def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings) -> None:
+        self._receive = receive
+        self._settings = settings
+        headers = dict(scope["headers"])
+        self._announced = headers.get(b"content-length", b"0")
+        self._encoding = headers.get(b"content-encoding", b"")
+        self._chunked = b"transfer-encoding" in headers
+        self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
+        self._bytes = 0
+        self._until: float | None = None
+        self._whole = False
+        self._is_late = False
+        self._inflater: Inflater | None = None
+
+    async def receive(self) -> ReceiveMessage:
+        """Return the next message; raise `Problem` for a body that is too large, too slow or broken off."""
+        if self._whole:
+            return await self._receive()
+        if self._until is None:
+            self._begin()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError as error:
+            self._is_late = True
+            seconds = f"{self._settings.body_seconds:g}"
+            raise Problem("body_timeout", f"the body did not arrive within {seconds} s", headers=CLOSE) from error
+        self._take(message)
+        return message
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing more of it comes."""
+        return self._whole or not (self._chunked or self._announced.strip(b"0"))
+
+    async def drain(self) -> bool:
+        """Read what is left of it, before the answer; tell whether that is all."""
+        if self._is_asked_for or self._is_late:
+            return False
+        if not self._is_announced_within(self._settings.max_body_bytes):
+            return False
+        return await self._read_on(_DRAIN_SECONDS, self._settings.max_body_bytes)
+
+    async def linger(self) -> None:
+        """Read on behind an answer that closes the connection, so that the answer arrives before the end does."""
+        if not self._is_asked_for:
+            await self._read_on(_LINGER_SECONDS, self._bytes + _LINGER_BYTES)
+
+    def let_go(self) -> None:
+        """Forget the connection."""
+        self._receive = _receive_nothing
+
+    def _begin(self) -> None:
+        if not self._is_announced_within(self._settings.max_body_bytes):
+            raise self._too_large()
+        self._inflater = to_inflater(self._encoding, self._settings.max_body_bytes)
+        self._until = asyncio.get_running_loop().time() + self._settings.body_seconds
+
+    @property
+    def _is_asked_for(self) -> bool:
+        """Whether the client waits for a word before it sends the body; it has none yet, and need not get one."""
+        return self._waits and not self._bytes
+
+    def _is_announced_within(self, limit: int) -> bool:
+        digits = self._announced.lstrip(b"0")
+        return not digits.isdigit() or (len(digits) <= _MOST_DIGITS and int(digits) <= limit)
+
+    def _take(self, message: ReceiveMessage) -> None:
+        if message["type"] == "http.disconnect":
+            self._whole = True
+            if self._chunked:  # granian says the same of a malformed chunk, whose sender still waits for an answer
+                raise Problem("invalid_json", "the body broke off, or its chunks are malformed")
+            raise Problem("client_closed_request", "the client left before the body was whole")
+        if message["type"] == "http.request":
+            self._bytes += len(message["body"])
+            self._whole = not message["more_body"]
+            if self._bytes > self._settings.max_body_bytes:
+                raise self._too_large()
+            if self._inflater is not None:
+                message["body"] = self._inflater.feed(message["body"], is_last=self._whole)
+
+    async def _read_on(self, seconds: float, limit: int) -> bool:
+        """Read and forget, for so long and up to so many bytes; tell whether that was all."""
+        if self.is_whole:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._whole and self._bytes <= limit:
+                    message = await self._receive()
+                    if message["type"] != "http.request":
+                        self._whole = True
+                        return True
+                    self._whole = not message["more_body"]
+                    self._bytes += len(message["body"])
+        except TimeoutError:
+            return False
+        return self._whole
+
+    def _too_large(self) -> Problem:
+        return Problem("request_too_large", f"the body may have {self._settings.max_body_bytes} bytes", headers=CLOSE)
+
+
+async def _receive_nothing() -> ReceiveMessage:
+    return {"type": "http.disconnect"}
