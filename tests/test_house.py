@@ -104,6 +104,19 @@ def test_every_file_of_the_gateway_belongs_to_a_part():
     assert len(LAYERS) <= 17
 
 
+def test_a_dialect_is_known_by_its_folder_and_its_word_in_the_routes():
+    """Tokens are shown in OpenAI's words for a conversation; nothing else knows a dialect by name."""
+    dialects = {f"gateway.api.{name}" for name in ("native", "openai", "anthropic")}
+    shared = {f"gateway.api.{name}" for name in ("http", "exchange", "reference")}
+    for path in (ROOT / "gateway").rglob("*.py"):
+        own = "gateway.api." + path.relative_to(ROOT / "gateway" / "api").parts[0] if "api" in path.parts else ""
+        used = {".".join(name.split(".")[:3]) for name in imports(path) if name.startswith("gateway.api.")} - {own}
+        if own in dialects:
+            assert used <= shared, path
+        elif path.name != "routes.py":
+            assert used & dialects <= ({"gateway.api.openai"} if own == "gateway.api.tokens" else set()), path
+
+
 def test_plugins_import_only_the_plugin_interface():
     for path in ROOT.glob("plugins/*/gateway_*/**/*.py"):
         own = path.relative_to(ROOT / "plugins").parts[1]
