@@ -57,8 +57,8 @@ def exposition() -> bytes:
         up=lambda: {"default": True},
         restarts=lambda: {("default", "exit"): 1},
     )
-    door = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
-    admission = SimpleNamespace(doors={"some": door})
+    queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
+    admission = SimpleNamespace(queues={"some": queue})
     gauges.register(metrics, hosting, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     gauges.register_cache(metrics, to_cache(CacheSettings()))
     for instrument in vars(metrics).values():
