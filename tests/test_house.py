@@ -6,17 +6,15 @@ import re
 import statistics
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from gateway import config, engine
+from gateway import config
 from gateway.app import create_app
 from tests.support.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("gateway/**/*.py"), *ROOT.glob("plugins/*/gateway_*/**/*.py")])
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
-README = (ROOT / "README.md").read_text()
 
 TOP = {"gateway", "plugins", "tests", "deploy", "justfile", "pyproject.toml", "uv.lock", "README.md", "LICENSE"}
 
@@ -210,29 +208,6 @@ def test_names_say_what_things_are():
         names = [node.name for node in classes(path)]
         assert [name for name in names if vague.search(name)] == [], path
         assert not {"utils", "core", "common", "helpers"} & set(path.with_suffix("").parts), path
-
-
-def settings() -> list[str]:
-    """Every setting by its path, the plugins' own too."""
-    found = []
-    for section in msgspec.structs.fields(config.Config):
-        if section.name in ("engines", "routes", "warnings"):
-            continue
-        found += [f"{section.name}.{field.name}" for field in msgspec.structs.fields(section.type)]
-    found += [field.name for field in msgspec.structs.fields(config.EngineSettings)]
-    for name in ("echo", "hf"):
-        found += [field.name for field in msgspec.structs.fields(engine.load(name).settings)]
-    return found
-
-
-@pytest.mark.parametrize("name", [*settings(), *config.PLAIN])
-def test_every_setting_is_documented(name):
-    assert f"`{name}`" in README, f"README.md says nothing of `{name}`"
-
-
-@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check", "bench", "keys"])
-def test_every_command_is_documented(command):
-    assert f"`{command}`" in README
 
 
 def test_every_route_is_tested():
