@@ -40,7 +40,6 @@ class TextContent(Struct, frozen=True, tag="text"):
     """A run of text."""
 
     text: Annotated[str, Meta(description="The text.", examples=["Paris."])] = ""
-    citations: Annotated[None, Meta(description="Always null.", examples=[None])] = None
 
 
 class ThinkingContent(Struct, frozen=True, tag="thinking"):

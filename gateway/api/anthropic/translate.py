@@ -16,7 +16,7 @@ from gateway.api.anthropic.blocks import (
 )
 from gateway.api.anthropic.parameters import NEEDS, refuse
 from gateway.api.anthropic.schema import CountBody, MessagesBody, ToolChoiceParam, ToolParam
-from gateway.api.exchange.asked import Asking, Prompts
+from gateway.api.exchange.asked import Asking, Prompts, settled
 from gateway.engine import (
     Capability,
     Chat,
@@ -57,12 +57,14 @@ def to_request(body: MessagesBody, request_id: str, priority: int = 0) -> Genera
         id=request_id,
         model=body.model,
         prompt=to_prompt(body),
-        sampling=Sampling(
-            max_tokens=body.max_tokens,
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=body.top_k,
-            stop=body.stop_sequences or None,
+        sampling=settled(
+            Sampling(
+                max_tokens=body.max_tokens,
+                temperature=body.temperature,
+                top_p=body.top_p,
+                top_k=body.top_k,
+                stop=body.stop_sequences or None,
+            )
         ),
         constraint=_to_constraint(body),
         priority=priority,
@@ -147,6 +149,8 @@ def _to_messages(message: MessageParam, path: str) -> Iterator[Message]:
     parts = [
         part for number, block in enumerate(message.content) for part in _to_parts(block, f"{path}.content[{number}]")
     ]
+    if not parts:
+        raise InvalidRequest("this message says nothing; a thought alone is not shown again", param=f"{path}.content")
     for is_result, run in groupby(parts, lambda part: isinstance(part, ToolResult)):
         if is_result and message.role != "user":
             raise InvalidRequest("a tool_result belongs into a user's message", param=path)

@@ -83,7 +83,7 @@ def test_a_streamed_text():
     assert stream(STARTED, Delta("Hel"), Delta(""), Delta("lo"), finished()) == [
         {"type": "message_start", "message": message()},
         {"type": "ping"},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "", "citations": None}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "lo"}},
         {"type": "content_block_stop", "index": 0},
@@ -105,7 +105,7 @@ def test_a_streamed_thought_text_and_two_calls():
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "!"}},
         {"type": "content_block_stop", "index": 0},
-        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "", "citations": None}},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "a"}},
         {"type": "content_block_stop", "index": 1},
         {
@@ -139,7 +139,7 @@ async def test_a_whole_answer():
     assert reply == message(
         content=[
             {"type": "thinking", "thinking": "hm", "signature": ""},
-            {"type": "text", "text": "a", "citations": None},
+            {"type": "text", "text": "a"},
             {"type": "tool_use", "id": "c0", "name": "f", "input": {"x": 1}},
         ],
         stop_reason="tool_use",
