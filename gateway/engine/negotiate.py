@@ -66,9 +66,9 @@ def prompt_needs(prompt: Prompt) -> frozenset[Capability]:
     if isinstance(prompt, Chat):
         parts = [part for message in prompt.messages for part in message.parts]
         asked = {
-            Capability.TOOLS: prompt.tools,
+            Capability.TOOLS: prompt.tools and prompt.tool_choice != "none",
             Capability.VISION: any(isinstance(part, Image) for part in parts),
-            Capability.CONTINUE_FINAL: prompt.continue_final,
+            Capability.CONTINUE_FINAL: prompt.continue_final or not prompt.generation_prompt,
             Capability.TEMPLATE_ARGUMENTS: prompt.template_arguments,
         }
         found |= {capability for capability, is_asked in asked.items() if is_asked}

@@ -104,7 +104,8 @@ class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):
     """A conversation, to be put through the model's own chat template.
 
     `tool_choice` is `auto`, `none`, `required`, or the name of the one tool to call. With `continue_final` the last
-    message is the beginning of the answer, which goes on where it ends and does not repeat it. `template_arguments`
+    message is the beginning of the answer, which goes on where it ends and does not repeat it. Without
+    `generation_prompt` the template ends with the last message and opens no turn for an answer. `template_arguments`
     are further variables of the template; which there are is the model's affair.
     """
 
@@ -112,6 +113,7 @@ class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
     continue_final: bool = False
+    generation_prompt: bool = True
     template_arguments: dict[str, Any] = {}
 
 

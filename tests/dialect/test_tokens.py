@@ -5,6 +5,7 @@ import pytest
 from tests.support.service import Service
 
 QUESTION = [{"role": "user", "content": "one two "}, {"role": "user", "content": "three"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
 BEGUN = [*QUESTION, {"role": "assistant", "content": "four"}]
 
 
@@ -44,6 +45,19 @@ def test_a_conversation(ask):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": QUESTION, "add_special_tokens": False, "add_special": False},
+        {"messages": QUESTION, "tools": [], "add_generation_prompt": True, "continue_final_message": False},
+        {"prompt": "one two three", "add_special": False, "tools": [], "add_generation_prompt": False},
+        {"content": "one two three", "add_special_tokens": False},
+    ],
+)
+def test_a_switch_that_changes_nothing_is_taken(ask, body):
+    assert ask("/tokenize", **body).json()["count"] == 3
+
+
+@pytest.mark.parametrize(
     ("path", "body", "code", "param"),
     [
         ("/tokenize", {}, "invalid_value", "prompt"),
@@ -51,7 +65,14 @@ def test_a_conversation(ask):
         ("/tokenize", {"content": "a", "add_special_tokens": True}, "invalid_value", "add_special_tokens"),
         ("/tokenize", {"prompt": "a", "add_special": True}, "invalid_value", "add_special"),
         ("/tokenize", {"prompt": "a", "parse_special": False}, "unsupported_parameter", "parse_special"),
-        ("/tokenize", {"prompt": "a", "tools": []}, "invalid_value", "messages"),
+        ("/tokenize", {"prompt": "a", "tools": [TOOL]}, "invalid_value", "messages"),
+        ("/tokenize", {"messages": QUESTION, "add_special_tokens": True}, "invalid_value", "add_special_tokens"),
+        (
+            "/tokenize",
+            {"messages": QUESTION, "add_generation_prompt": False},
+            "unsupported_parameter",
+            "add_generation_prompt",
+        ),
         ("/tokenize", {"messages": []}, "invalid_value", "messages"),
         ("/tokenize", {"prompt": "a", "model": "none"}, "model_not_found", "model"),
         (

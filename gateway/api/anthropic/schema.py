@@ -136,9 +136,10 @@ class MessagesBody(CountBody, frozen=True, kw_only=True):
         Meta(description="0 always takes the likeliest token; higher is more varied. Left out: 1.", examples=[0]),
     ] = None
     top_p: Annotated[
-        Annotated[float, Meta(gt=0, le=1)] | None,
+        Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(
-            description="Draw from the likeliest tokens that have this probability together. Left out: 1, off.",
+            description="Draw from the likeliest tokens that have this probability together; of 0, the likeliest one."
+            " Left out: 1, off.",
             examples=[0.9],
         ),
     ] = None

@@ -1,9 +1,9 @@
 """What one body asks of an engine."""
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.config import Config
-from gateway.engine import GenerateRequest, ModelCard
+from gateway.engine import GenerateRequest, ModelCard, Sampling
 
 
 class Asking(Struct, frozen=True):
@@ -13,6 +13,11 @@ class Asking(Struct, frozen=True):
     config: Config
     request_id: str
     priority: int
+
+
+def settled(sampling: Sampling) -> Sampling:
+    """Say `top_p` 0, which leaves the likeliest token, as engines know it: temperature 0."""
+    return structs.replace(sampling, temperature=0.0, top_p=None) if sampling.top_p == 0 else sampling
 
 
 class Prompts(Struct, frozen=True):

@@ -84,8 +84,8 @@ class GenerateBody(Struct, frozen=True, kw_only=True):
     temperature: Temperature = None
     top_p: TopP = None
     top_k: Annotated[
-        Annotated[int, Meta(ge=0, le=2**31)] | None,
-        Meta(description="Draw from this many of the likeliest tokens. Left out: 0, off.", examples=[40]),
+        Annotated[int, Meta(ge=-1, le=2**31)] | None,
+        Meta(description="Draw from this many of the likeliest tokens. Left out: 0; like -1, off.", examples=[40]),
     ] = None
     min_p: MinP = None
     repetition_penalty: RepetitionPenalty = None

@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.api.exchange.asked import Asking, Prompts
+from gateway.api.exchange.asked import Asking, Prompts, settled
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
 from gateway.engine import (
@@ -49,7 +49,7 @@ def to_request(
         id=request_id,
         model=body.model or card.name,
         prompt=_to_prompt(body),
-        sampling=_to_sampling(body),
+        sampling=settled(_to_sampling(body)),
         defaults=_to_defaults(body, defaults),
         priority=highest if body.priority is None else body.priority,
     )
@@ -80,7 +80,7 @@ def _to_sampling(body: GenerateBody) -> Sampling:
         min_tokens=body.min_new_tokens,
         temperature=body.temperature,
         top_p=body.top_p,
-        top_k=body.top_k,
+        top_k=0 if body.top_k == -1 else body.top_k,
         min_p=body.min_p,
         repetition_penalty=body.repetition_penalty,
         presence_penalty=body.presence_penalty,

@@ -24,13 +24,14 @@ def to_chat(body: ChatCompletionBody) -> Chat:
     """Make the conversation; raise `InvalidRequest` with the path of a message that is none."""
     messages = tuple(_to_message(message, f"messages[{number}]") for number, message in enumerate(body.messages))
     tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
-    if tools and body.parallel_tool_calls is False:
+    if tools and body.parallel_tool_calls is False and body.tool_choice != "none":
         raise Unsupported("parallel calls cannot be turned off", param="parallel_tool_calls")
     return Chat(
         messages,
         tools,
         _to_choice(body, tools),
         continue_final=_goes_on(body),
+        generation_prompt=body.add_generation_prompt is not False,
         template_arguments=body.chat_template_kwargs or {},
     )
 
@@ -48,9 +49,9 @@ def image_path(body: ChatCompletionBody) -> str:
 def _goes_on(body: ChatCompletionBody) -> bool:
     """Tell whether the answer goes on with the last message."""
     goes_on = bool(body.continue_final_message)
-    if body.add_generation_prompt is goes_on:
+    if goes_on and body.add_generation_prompt:
         raise InvalidRequest(
-            "add_generation_prompt has to be the opposite of continue_final_message", param="add_generation_prompt"
+            "add_generation_prompt does not go with continue_final_message", param="add_generation_prompt"
         )
     if goes_on and body.messages[-1].role != "assistant":
         raise InvalidRequest("only an assistant's message can be continued", param="continue_final_message")

@@ -99,8 +99,8 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     add_generation_prompt: Annotated[
         bool | None,
         Meta(
-            description="Whether the answer gets a turn of its own; the opposite of `continue_final_message`, and"
-            " refused where it is not. Left out: that."
+            description="Whether the template opens a turn for the answer; not with `continue_final_message`. Left out:"
+            " true, unless the last message is continued."
         ),
     ] = None
     chat_template_kwargs: Annotated[

@@ -7,7 +7,7 @@ completion 16 tokens.
 
 from msgspec import structs
 
-from gateway.api.exchange.asked import Asking, Prompts
+from gateway.api.exchange.asked import Asking, Prompts, settled
 from gateway.api.openai.conversation import image_path, to_chat
 from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
@@ -55,7 +55,7 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
         id=asking.request_id,
         model=body.model or asking.card.name,
         prompt=prompts[0],
-        sampling=_to_sampling(body, has_ranks=best_of > n),
+        sampling=settled(_to_sampling(body, has_ranks=best_of > n)),
         defaults=_to_defaults(body, asking.card),
         constraint=_to_constraint(body),
         truncate=body.truncate_prompt_tokens,
@@ -96,15 +96,16 @@ def _asked_by(capability: str, body: CommonBody) -> str:
 
 
 def _is_asked(field: str, value: object) -> bool:
-    if field == "add_special_tokens":
+    if field in ("add_special_tokens", "add_generation_prompt"):
         return value is False
     return value is not None and value is not False and not (isinstance(value, ResponseFormat) and value.type == "text")
 
 
 def _check_stream(body: CommonBody) -> None:
-    if body.stream_options is not None and not body.stream:
+    options = body.stream_options
+    if options is not None and options.include_usage and not body.stream:
         raise InvalidRequest("stream_options goes with stream", param="stream_options")
-    if body.stream_options is not None and body.stream_options.include_obfuscation:
+    if options is not None and options.include_obfuscation:
         raise Unsupported("chunks are not padded here", param="stream_options.include_obfuscation")
     if body.stream and body.prompt_logprobs is not None:
         raise InvalidRequest("prompt_logprobs does not go with stream", param="prompt_logprobs")
@@ -180,7 +181,8 @@ def _to_length(body: ChatCompletionBody | CompletionBody) -> int | None:
     if isinstance(body, ChatCompletionBody):
         name = _length_name(body)
         if None not in (most, body.max_completion_tokens) and most != body.max_completion_tokens:
-            raise InvalidRequest("max_tokens and max_completion_tokens differ; give one of them", param="max_tokens")
+            what = f"max_tokens is {most}, max_completion_tokens is {body.max_completion_tokens}; give one of them"
+            raise InvalidRequest(what, param="max_completion_tokens")
         most = body.max_completion_tokens if most is None else most
     if most is None:
         return None
@@ -201,7 +203,7 @@ def _to_defaults(body: ChatCompletionBody | CompletionBody, card: ModelCard) -> 
 def _to_logprobs(body: ChatCompletionBody | CompletionBody) -> int | None:
     if isinstance(body, CompletionBody):
         return body.logprobs
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs goes with logprobs", param="top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
 

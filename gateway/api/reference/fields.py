@@ -17,9 +17,10 @@ Temperature = Annotated[
     Meta(description="0 always takes the likeliest token; higher is more varied. Left out: 1.", examples=[0]),
 ]
 TopP = Annotated[
-    Annotated[float, Meta(gt=0, le=1)] | None,
+    Annotated[float, Meta(ge=0, le=1)] | None,
     Meta(
-        description="Draw from the likeliest tokens that have this probability together. Left out: 1, off.",
+        description="Draw from the likeliest tokens that have this probability together; of 0, the likeliest one. Left"
+        " out: 1, off.",
         examples=[0.9],
     ),
 ]
@@ -67,9 +68,9 @@ Seed = Annotated[
     ),
 ]
 Stop = Annotated[
-    StopText | Annotated[tuple[StopText, ...], Meta(max_length=4)] | None,
+    StopText | Annotated[tuple[StopText, ...], Meta(max_length=16)] | None,
     Meta(
-        description="Up to four texts that end the answer; they are cut off. Left out: none.",
+        description="Up to 16 texts that end the answer; they are cut off. Left out: none.",
         examples=["\n", [".", "!"]],
     ),
 ]

@@ -162,12 +162,12 @@ def _check_addition(body: TokenizeBody) -> None:
     """Refuse a switch that does not go with what is tokenized."""
     if body.parse_special is False:
         raise Unsupported("special tokens that are spelled out are always read as such", param="parse_special")
-    if body.add_special_tokens is not None and body.prompt is None:
-        raise InvalidRequest("add_special_tokens goes with prompt", param="add_special_tokens")
-    if body.add_special is not None and body.content is None:
+    if body.add_special_tokens and body.prompt is None:
+        raise InvalidRequest("add_special_tokens goes with prompt; nothing is added here", param="add_special_tokens")
+    if body.add_special and body.content is None:
         raise InvalidRequest("add_special goes with content", param="add_special")
     asked = (body.tools, body.add_generation_prompt, body.continue_final_message, body.chat_template_kwargs)
-    if body.messages is None and any(value is not None for value in asked):
+    if body.messages is None and any(value for value in asked):
         raise InvalidRequest("a template and its tools go with messages", param="messages")
 
 
@@ -192,6 +192,8 @@ def _reworded(body: Struct) -> Iterator[None]:
         text = "content" if isinstance(body, TokenizeBody) and body.content is not None else "prompt"
         if error.param == "prompt" or isinstance(error, ContextTooLong):
             error.param = "messages" if isinstance(body, TemplateBody) else text
+        elif error.param == Capability.CONTINUE_FINAL and not getattr(body, "continue_final_message", None):
+            error.param = "add_generation_prompt"
         elif error.param is not None:
             error.param = _FIELDS.get(error.param, error.param)
         raise

@@ -41,8 +41,12 @@ class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
         Messages | None,
         Meta(description="A conversation, put through its template. Left out: none.", examples=[CONVERSATION]),
     ] = None
-    add_special_tokens: Annotated[bool | None, Meta(description="Goes with `prompt`. Left out: true.")] = None
-    add_special: Annotated[bool | None, Meta(description="Goes with `content`. Left out: false.")] = None
+    add_special_tokens: Annotated[
+        bool | None, Meta(description="Goes with `prompt`, false with all. Left out: true with `prompt`, else false.")
+    ] = None
+    add_special: Annotated[bool | None, Meta(description="Goes with `content`, false with all. Left out: false.")] = (
+        None
+    )
     parse_special: Annotated[
         bool | None,
         Meta(description="Read special tokens that a text spells out as such; refused where false. Left out: true."),

@@ -33,7 +33,10 @@ class ConversationBody(Struct, frozen=True, kw_only=True):
     ] = None
     add_generation_prompt: Annotated[
         bool | None,
-        Meta(description="Has to be the opposite of `continue_final_message`. Left out: that."),
+        Meta(
+            description="Whether the template opens a turn for the answer; not with `continue_final_message`. Left out:"
+            " true, unless the last message is continued."
+        ),
     ] = None
     continue_final_message: Annotated[
         bool | None, Meta(description="Leave the last message, the assistant's, open. Left out: false.")

@@ -8,6 +8,7 @@ import pytest
 from gateway.api.anthropic.schema import count_decoder, messages_decoder
 from gateway.api.anthropic.translate import to_prompt, to_request
 from gateway.engine import (
+    Capability,
     Chat,
     Image,
     InvalidRequest,
@@ -19,6 +20,7 @@ from gateway.engine import (
     ToolCall,
     ToolResult,
     Unsupported,
+    needs,
 )
 
 TOOL = {"name": "f", "description": "Does f.", "input_schema": {"type": "object"}}
@@ -103,10 +105,21 @@ def test_an_output_format_is_a_constraint():
     assert ask(output_config=wanted).constraint == JsonSchema({"type": "object"})
 
 
+def test_a_top_p_of_0_is_the_likeliest_token():
+    assert ask(top_p=0, temperature=1).sampling == Sampling(max_tokens=5, temperature=0)
+
+
+def test_tools_that_must_not_be_called_need_no_tools():
+    assert Capability.TOOLS not in needs(ask(tools=[TOOL], tool_choice={"type": "none"}))
+    assert Capability.TOOLS in needs(ask(tools=[TOOL]))
+
+
 def test_thinking_turned_off_is_as_it_is():
     assert ask(thinking={"type": "disabled"}) == ask()
 
 
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+REDACTED = {"type": "redacted_thinking", "data": "x"}
 CALL = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
 LINK = {"type": "image", "source": {"type": "url", "url": "https://example.com/x.png"}}
 PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
@@ -144,7 +157,10 @@ def test_what_nobody_here_can_do_is_refused_by_name(fields, param):
         ({"messages": [USER, {"role": "assistant", "content": "I "}]}, "messages"),
         ({"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": "I\n"}]}]}, "messages"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, "messages"),
-        ({"messages": [USER, {"role": "assistant", "content": []}]}, "messages"),
+        ({"messages": [USER, {"role": "assistant", "content": []}]}, "messages[1].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [USER, {"role": "system", "content": []}, USER]}, "messages[1].content"),
+        ({"messages": [USER, {"role": "assistant", "content": [THOUGHT, REDACTED]}, USER]}, "messages[1].content"),
         ({"messages": [USER, {"role": "assistant", "content": [CALL]}]}, "messages"),
     ],
 )

@@ -19,7 +19,7 @@ from gateway.engine import (
 )
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.markers import Markers
-from gateway_hf.text.template import render, variables
+from gateway_hf.text.template import End, render, variables
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8
@@ -98,7 +98,7 @@ class TextCodec:
         hidden: list[str] = []
         turns = [{"role": turn.role, "content": markers.hide(turn.role, _said(turn), hidden)} for turn in chat.messages]
         arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
-        return markers, render(self._tokenizer, turns, arguments, continue_final=chat.continue_final), hidden
+        return markers, render(self._tokenizer, turns, arguments, end=_end(chat)), hidden
 
     def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, object]:
         """Return the further variables of the template; raise `Unsupported` where it has none of that name."""
@@ -159,6 +159,12 @@ def _deep(hide: Callable[[str], str], value: object) -> object:
             return {hide(key): _deep(hide, each) for key, each in value.items()}
         case _:
             return value
+
+
+def _end(chat: Chat) -> End:
+    if chat.continue_final:
+        return "open"
+    return "prompt" if chat.generation_prompt else "closed"
 
 
 def _said(turn: Message) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +28,10 @@ _SET = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).
 }
 
 
+# How a rendered conversation ends: with the beginning of an answer's turn, inside the last message, or behind it.
+End = Literal["prompt", "open", "closed"]
+
+
 class OutOfTime(BaseException):
     """The time ran out; no `except Exception` of foreign code may stop it."""
 
@@ -37,18 +41,18 @@ def render(
     messages: list[dict[str, str]],
     arguments: Mapping[str, Any] = _NONE,
     *,
-    continue_final: bool = False,
+    end: End = "prompt",
     seconds: float = SECONDS,
 ) -> str:
-    """Return the conversation as the model reads it, up to where the answer begins or goes on."""
+    """Return the conversation as the model reads it: up to where the answer begins or goes on, or to its end."""
     room = _MARGIN + 2 * sum(len(message["content"]) for message in messages)
     try:
         with time_limit(seconds):
             text = tokenizer.apply_chat_template(
                 messages,
                 tokenize=False,
-                add_generation_prompt=not continue_final,
-                continue_final_message=continue_final,
+                add_generation_prompt=end == "prompt",
+                continue_final_message=end == "open",
                 **arguments,
             )
     except OutOfTime as error:

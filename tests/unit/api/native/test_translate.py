@@ -91,6 +91,11 @@ def test_times_are_the_gateways_business():
     assert to_timeouts(GenerateBody(prompt="a")) == Timeouts()
 
 
+def test_a_top_p_of_0_is_the_likeliest_token_and_a_top_k_of_minus_1_is_off():
+    request = to_request(GenerateBody(prompt="a", top_p=0, top_k=-1, temperature=2), CARD, NONE, "1")
+    assert request.sampling == Sampling(temperature=0, top_k=0)
+
+
 def test_one_stop_string_is_a_list_of_one():
     assert sampling(GenerateBody(prompt="a", stop="b")).stop == ("b",)
 

@@ -258,9 +258,11 @@ def test_an_answer_may_go_on_with_the_last_message():
     assert asked(body).prompt.continue_final
     assert missing(body, Capability.CONTINUE_FINAL) == "continue_final_message"
     assert not asked(chat(messages=turns, add_generation_prompt=True)).prompt.continue_final
+    closed = chat(add_generation_prompt=False)
+    assert not asked(closed).prompt.generation_prompt
+    assert missing(closed, Capability.CONTINUE_FINAL) == "add_generation_prompt"
     for wrong, param in (
         (chat(messages=turns, continue_final_message=True, add_generation_prompt=True), "add_generation_prompt"),
-        (chat(add_generation_prompt=False), "add_generation_prompt"),
         (chat(continue_final_message=True), "continue_final_message"),
     ):
         with pytest.raises(InvalidRequest) as refused:
@@ -303,7 +305,7 @@ def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(rou
         ParameterTables([DIALECT]),
     )
     kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
-    kept |= {"parallel_tool_calls", "add_generation_prompt"}
+    kept |= {"parallel_tool_calls"}
     assert set(dull.routes[route].honoured) == kept & set(listed)
 
 

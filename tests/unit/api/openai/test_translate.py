@@ -5,6 +5,7 @@ from msgspec import structs
 from gateway.api.openai.schema import MOST_PROMPTS
 from gateway.api.openai.translate import reword
 from gateway.engine import (
+    Capability,
     Completion,
     ContextTooLong,
     EngineError,
@@ -13,6 +14,7 @@ from gateway.engine import (
     Tokens,
     Unsupported,
     answer_limit,
+    needs,
 )
 from tests.support.openai_dialect import ABLE, asked, chat, prompts, text
 
@@ -110,11 +112,10 @@ def test_an_answer_may_be_empty_where_there_is_something_else_to_see():
         (text(max_tokens=0), "max_tokens"),
         (chat(max_tokens=0), "max_tokens"),
         (chat(max_completion_tokens=0), "max_completion_tokens"),
-        (chat(max_tokens=3, max_completion_tokens=4), "max_tokens"),
+        (chat(max_tokens=3, max_completion_tokens=4), "max_completion_tokens"),
         (chat(max_completion_tokens=3, min_tokens=4), "min_tokens"),
         (text(max_tokens=0, echo=True, min_tokens=1), "min_tokens"),
         (chat(top_logprobs=2), "top_logprobs"),
-        (chat(logprobs=False, top_logprobs=0), "top_logprobs"),
         (text(n=3, best_of=2), "best_of"),
         (text(best_of=2, stream=True), "best_of"),
         (chat(stream=True, prompt_logprobs=0), "prompt_logprobs"),
@@ -183,6 +184,43 @@ def test_a_prompt_too_long_is_told_in_the_words_that_clients_look_for(body):
     assert "this model's maximum context length is" in error.message
     assert "context_length_exceeded" in error.message
     assert error.message.endswith(": the prompt has 130 tokens")
+
+
+def test_two_lengths_that_differ_are_both_named():
+    body = chat(max_tokens=2, max_completion_tokens=3)
+    with pytest.raises(InvalidRequest) as refused:
+        prompts(body)
+    reword(refused.value, body)
+    assert refused.value.message == "max_tokens is 2, max_completion_tokens is 3; give one of them"
+
+
+@pytest.mark.parametrize("make", [chat, text])
+def test_a_top_p_of_0_is_the_likeliest_token(make):
+    sampling = asked(make(top_p=0, temperature=1.5, seed=3)).sampling
+    assert (sampling.temperature, sampling.top_p, sampling.seed) == (0, None, 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning_effort": "none"},
+        {"reasoning_effort": "minimal"},
+        {"verbosity": "medium"},
+        {"tools": [], "tool_choice": "none", "parallel_tool_calls": False},
+        {"top_logprobs": 0, "logprobs": False},
+        {"stream_options": {"include_usage": False}},
+        {"functions": [], "function_call": "none", "modalities": ["text"]},
+        {"prompt_cache_retention": "in-memory", "store": False},
+    ],
+)
+def test_a_value_that_asks_for_nothing_is_taken(fields):
+    assert asked(chat(**fields)).sampling == Sampling()
+
+
+def test_tools_that_must_not_be_called_need_no_tools():
+    body = chat(tools=[{"function": {"name": "f"}}], tool_choice="none", parallel_tool_calls=False)
+    assert Capability.TOOLS not in needs(asked(body))
+    assert Capability.TOOLS in needs(asked(chat(tools=[{"function": {"name": "f"}}])))
 
 
 def test_a_message_names_the_length_as_the_body_did():

@@ -264,6 +264,13 @@ def test_a_conversation_is_shown_as_its_template_writes_it(tokenizer):
     assert codec(tokenizer).render(turns) == shown
 
 
+def test_a_conversation_may_end_without_a_turn_for_the_answer(tokenizer):
+    turns = chat("hello", "Well, ")
+    whole, closed = (codec(tokenizer).encode(Chat(turns.messages, generation_prompt=on)) for on in (True, False))
+    assert closed == whole[: len(closed)]
+    assert len(closed) < len(whole)
+
+
 def test_an_answer_can_go_on_with_the_last_message(tokenizer):
     turns = chat("hello", "Well, ")
     whole, begun = (codec(tokenizer).encode(Chat(turns.messages, continue_final=on)) for on in (False, True))

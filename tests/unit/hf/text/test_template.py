@@ -1,9 +1,10 @@
 import threading
+from typing import get_args
 
 import pytest
 
 from gateway.engine import EngineError, InvalidRequest
-from gateway_hf.text.template import OutOfTime, render, time_limit, variables
+from gateway_hf.text.template import End, OutOfTime, render, time_limit, variables
 from tests.support.tiny_models import make_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -83,9 +84,10 @@ def test_what_ends_in_time_leaves_no_timer_behind():
 def test_a_conversation_is_rendered_up_to_the_end_of_its_last_message():
     tokenizer = make_tokenizer(begins=False, chats=True)
     messages = [*HELLO, {"role": "assistant", "content": "Well, "}]
-    whole, open_ended = (render(tokenizer, messages, continue_final=on, seconds=20.0) for on in (False, True))
+    whole, open_ended, closed = (render(tokenizer, messages, end=end, seconds=20.0) for end in get_args(End))
     assert open_ended.endswith("Well, ")
-    assert whole.startswith(open_ended + "<|im_end|>")
+    assert closed.rstrip() == open_ended + "<|im_end|>"
+    assert whole == closed + "<|im_start|>assistant\n"
 
 
 def test_the_variables_of_a_template_are_those_that_nobody_sets_yet():
