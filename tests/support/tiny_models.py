@@ -34,7 +34,7 @@ CHAT_TEMPLATE = (
 # Qwen's tokenizer class adds `<|endoftext|>` where there is none: here it pads.
 _SPECIAL = ["<|endoftext|>", "<|begin|>", "<|end|>", "<|im_start|>", "<|im_end|>"]
 _PAD, _BOS, _EOS, _IM_END = 0, 1, 2, 4
-_CORPUS = (
+CORPUS = (
     "The quick brown fox jumps over the lazy dog. The capital of France is Paris, and the river is the Seine.",
     "Once upon a time there was a small model that could count: one, two, three, four, five, six, seven.",
     "def main():\n    return 42\n\nif __name__ == '__main__':\n    main()\n",
@@ -97,7 +97,7 @@ def make_tokenizer(*, begins: bool, chats: bool) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bare.train_from_iterator(_CORPUS, trainer)
+    bare.train_from_iterator(CORPUS, trainer)
     if begins:
         bare.post_processor = processors.TemplateProcessing(
             single="<|begin|> $A", pair="<|begin|> $A $B", special_tokens=[("<|begin|>", _BOS)]

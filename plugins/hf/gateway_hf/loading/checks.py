@@ -1,4 +1,4 @@
-"""Look at a model's folder before anything of it is loaded, and refuse what could run code or is not whole."""
+"""Check a model's folder before anything of it is loaded: it must be whole, supported, and able to run no code."""
 
 import json
 from collections.abc import Iterator
@@ -18,17 +18,30 @@ _CONFIGS = (
 )
 _MAX_CONFIG = 200_000_000
 _INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
+_BOM = b"\xef\xbb\xbf"
+# Ways of attending that are part of transformers. Which one the model's authors used says nothing of the model.
+_ATTENTION = frozenset({"eager", "sdpa", "flex_attention", *(f"flash_attention_{version}" for version in (2, 3, 4))})
+# transformers turns such weights into plain numbers where nothing computes with them as they are.
+_DEQUANTIZED = frozenset({"mxfp4"})
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Raise `LoadFailed` unless the folder is a whole model in safetensors that brings no code."""
+    """Raise `LoadFailed` unless the folder is a whole model, in safetensors that are not quantized.
+
+    Code that a folder brings (`auto_map`) is never run: a model type that transformers knows does without it.
+    """
     if not folder.is_dir():
         raise LoadFailed(f"the model '{name}' is no folder")
+    if (folder / _ADAPTER).is_file():
+        _refuse_adapter(folder, name)
     if not (folder / "config.json").is_file():
         raise LoadFailed(f"the model '{name}' has no config.json: it is not a model's folder")
+    for path in sorted(folder.glob("*.json")):
+        _refuse_mark(path, name)
     for config in _CONFIGS:
         if (folder / config).is_file():
-            _refuse_code(read_json(folder / config, name), config, name)
+            _refuse_unsupported(read_json(folder / config, name), config, name)
     for file in weight_files(folder, name):
         try:
             check_safetensors(folder / file)
@@ -49,7 +62,7 @@ def read_json(file: Path, name: str) -> dict[str, Any]:
     try:
         if file.stat().st_size > _MAX_CONFIG:
             raise LoadFailed(f"the file '{file.name}' of the model '{name}' is far too large")
-        found = json.loads(file.read_bytes())
+        found = json.loads(file.read_bytes().decode())
     except OSError as error:
         raise LoadFailed(f"the file '{file.name}' of the model '{name}' cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -73,7 +86,8 @@ def weight_files(folder: Path, name: str) -> list[str]:
 
 
 def _indexed(folder: Path, name: str) -> list[str]:
-    shards = read_json(folder / _INDEX, name).get("weight_map")
+    index = read_json(folder / _INDEX, name)
+    shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(file, str) for file in shards.values()):
         raise LoadFailed(f"the file '{_INDEX}' of the model '{name}' names no weights")
     files = sorted(set(shards.values()))
@@ -82,16 +96,48 @@ def _indexed(folder: Path, name: str) -> list[str]:
             raise LoadFailed(f"the file '{_INDEX}' of the model '{name}' names a file outside the folder")
         if not (folder / file).is_file():
             raise LoadFailed(f"the weights file '{file}' of the model '{name}' is missing")
+    if not isinstance(index.get("metadata"), dict):
+        raise LoadFailed(
+            f"the file '{_INDEX}' of the model '{name}' has no 'metadata' beside its 'weight_map'; add {{}}"
+        )
     return files
 
 
-def _refuse_code(config: dict[str, Any], file: str, name: str) -> None:
+def _refuse_adapter(folder: Path, name: str) -> None:
+    beside = " beside the weights; remove the file to serve these alone" if (folder / "config.json").is_file() else ""
+    raise LoadFailed(f"the model '{name}' is an adapter ('{_ADAPTER}'{beside}): adapters are not supported")
+
+
+def _refuse_mark(file: Path, name: str) -> None:
+    with file.open("rb") as opened:
+        if opened.read(len(_BOM)) == _BOM:
+            raise LoadFailed(f"the file '{file.name}' of the model '{name}' begins with a byte order mark: remove it")
+
+
+def _refuse_unsupported(config: dict[str, Any], file: str, name: str) -> None:
+    """Raise `LoadFailed` for what would load code or other weights, and for weights that are no plain numbers."""
     for key, value in _keys(config):
-        if key == "auto_map" and value:
-            raise LoadFailed(f"the model '{name}' brings code of its own ('auto_map' in {file}), which is never run")
         # Older versions of transformers write a bare flag of this kind; a name could fetch a kernel.
-        if "attn_implementation" in key and not isinstance(value, bool) and value is not None:
+        if (
+            "attn_implementation" in key
+            and not isinstance(value, bool)
+            and value is not None
+            and value not in _ATTENTION
+        ):
             raise LoadFailed(f"the model '{name}' chooses its own attention code ('{key[:60]}' in {file})")
+        if key == "transformers_weights" and value:
+            raise LoadFailed(f"the model '{name}' names its weights itself ('{key}' in {file}), which is not supported")
+        if key in {"quantization_config", "compression_config"} and isinstance(value, dict) and value:
+            _refuse_quantized(value, name)
+
+
+def _refuse_quantized(config: dict[str, Any], name: str) -> None:
+    method = config.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in config else "an unknown method")
+    if method not in _DEQUANTIZED:
+        raise LoadFailed(
+            f"the weights of the model '{name}' are quantized ({str(method)[:60]}), which is not supported: "
+            "use the original weights, or a GGUF file"
+        )
 
 
 def _keys(value: object) -> Iterator[tuple[str, object]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf.loading import checks as gate
+
+_log = logging.getLogger("gateway_hf")
 
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 # A tokenizer without a limit says so by a number beyond any context.
@@ -22,7 +25,10 @@ _LARGEST_CACHE = 4 << 30
 # What transformers writes into every generation config; it says nothing about the model.
 _LIBRARY_MAX_LENGTH = 20
 _DRAWN = ("temperature", "top_p", "top_k", "min_p")
-_TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_TEXTS = (
+    *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.json"),
+    *("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+)
 
 
 def context_window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -47,8 +53,18 @@ def cache_tokens(model: PreTrainedModel, asked: int, window: int) -> int:
     return max(1, min(max(window, _USUAL_CACHE), _LARGEST_CACHE // token))
 
 
-def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the tokens that end an answer: the generation config's, else the config's, else the tokenizer's."""
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> frozenset[int]:
+    """Return the tokens that end an answer: the generation config's, else the config's, else the tokenizer's.
+
+    A token beyond the vocabulary is left out with a warning: the model has no logit for it.
+    """
+    found = _said_eos_ids(model, tokenizer)
+    if beyond := sorted(number for number in found if not 0 <= number < vocabulary):
+        _log.warning("the model never says these tokens, which are to end its answers: %s", beyond)
+    return found.difference(beyond)
+
+
+def _said_eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     for holder in (model.generation_config, model.config.get_text_config(), tokenizer):
         match getattr(holder, "eos_token_id", None):
             case int(one):

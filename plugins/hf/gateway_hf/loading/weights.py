@@ -5,11 +5,8 @@ import gc
 import logging
 import sys
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
 from gateway.engine import LoadFailed, Sampling
@@ -21,8 +18,7 @@ from gateway_hf.compute.placement import choose_device, choose_dtype, choose_thr
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
-from gateway_hf.loading import sources
-from gateway_hf.loading.sources import Source
+from gateway_hf.loading import pretrained, sources
 from gateway_hf.scheduling.blocks import Blocks
 from gateway_hf.scheduling.drafter import Guessing
 from gateway_hf.settings import Settings
@@ -62,22 +58,24 @@ def load(settings: Settings) -> LoadedModel:
     dtype = choose_dtype(settings, device) if device.type == "cuda" else getattr(torch, choice.dtype)
     torch.set_num_threads(choice.threads)
     source = sources.find(settings, dtype)
-    _check_type(source)
-    tokenizer = _read_tokenizer(source)
-    model = _read_model(source, dtype, device)
+    pretrained.check_type(source)
+    tokenizer = pretrained.read_tokenizer(source)
+    model = pretrained.read_model(source, dtype, device)
     spelled = str(dtype).removeprefix("torch.")
     kind = spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
     vocabulary = facts.vocabulary(model)
     window = min(facts.context_window(model, tokenizer), settings.context_window or sys.maxsize)
     tokens = facts.cache_tokens(model, settings.cache_tokens, window)
     window = min(window, tokens)
-    eos_ids = facts.eos_ids(model, tokenizer)
+    eos_ids = facts.eos_ids(model, tokenizer, vocabulary)
     form = form_of(dtype, settings.quantize)
     count = max(blocks_for(tokens) + 1, TRIAL_BLOCKS)
     kernels = _kernels(settings, choice)
     read = [model]
     del model
-    fitted = fit(lambda: read.pop() if read else _read_model(source, dtype, device), Means(count, kernels, form))
+    fitted = fit(
+        lambda: read.pop() if read else pretrained.read_model(source, dtype, device), Means(count, kernels, form)
+    )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
     _trim()  # of what was packed, the originals
@@ -153,34 +151,3 @@ def _trim() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _check_type(source: Source) -> None:
-    kind = gate.read_json(source.folder / "config.json", source.name).get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise LoadFailed(f"the model '{source.name}' is of a type that transformers knows no text model for")
-
-
-def _read_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # whatever a foreign file makes the libraries raise
-        raise LoadFailed(f"the tokenizer of the model '{source.name}' cannot be loaded") from error
-
-
-def _read_model(source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    try:
-        read: Any = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        model: PreTrainedModel = read[0].to(device).eval()
-    except Exception as error:  # as above
-        raise LoadFailed(f"the model '{source.name}' cannot be loaded: its files do not fit together") from error
-    if missing := read[1]["missing_keys"]:
-        raise LoadFailed(f"the model '{source.name}' lacks {len(missing)} of its weights, such as '{min(missing)}'")
-    return model

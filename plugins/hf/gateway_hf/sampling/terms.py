@@ -8,6 +8,8 @@ from msgspec import Struct
 from gateway.engine import InvalidRequest, ModelCard, Sampling, answer_limit
 
 _GREEDY = 1e-5
+# Beyond these a penalized logit is no number any more.
+_LEAST_PENALTY, _MOST_PENALTY = 1e-3, 1e3
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -60,6 +62,12 @@ def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: fro
     terms = msgspec.convert(settled, Terms)
     if sampling.min_tokens is not None and sampling.min_tokens > limit:
         raise InvalidRequest(f"min_tokens is {sampling.min_tokens}, but at most {limit} can follow", param="min_tokens")
+    penalty = sampling.repetition_penalty
+    if penalty is not None and not _LEAST_PENALTY <= penalty <= _MOST_PENALTY:
+        raise InvalidRequest(
+            f"repetition_penalty is {penalty:g}; it goes from {_LEAST_PENALTY:g} to {_MOST_PENALTY:g}",
+            param="repetition_penalty",
+        )
     _check_ids(terms.logit_bias, "logit_bias", card.vocabulary)
     _check_ids(terms.stop_token_ids, "stop_token_ids", card.vocabulary)
     return terms

@@ -1,6 +1,8 @@
 """Prompts to token ids and token ids to text, as the model's own tokenizer has it."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +11,7 @@ from gateway.engine import (
     Chat,
     Completion,
     ContextTooLong,
+    EngineError,
     InvalidRequest,
     LoadFailed,
     Message,
@@ -29,6 +32,8 @@ _SLACK = 16
 _CUT_WINDOWS = 16
 _NAMED = "template_arguments"
 
+_log = logging.getLogger("gateway_hf")
+
 
 class TextCodec:
     """The text side of one model; safe to use from any thread."""
@@ -40,6 +45,9 @@ class TextCodec:
         self._backend.no_padding()
         self._vocabulary = vocabulary
         self._context_window = context_window
+        added = self._backend.get_added_tokens_decoder()
+        if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
+            _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
         template = _template(tokenizer)
         self._markers = None if template is None else Markers(self._backend, template)
         self._variables = variables(template or "", tokenizer.special_tokens_map)
@@ -60,12 +68,16 @@ class TextCodec:
         """Return all of the prompt's ids; raise `ContextTooLong` where a text is far longer than so many contexts."""
         match prompt:
             case Completion(text, add_special):
-                self._measure(text, windows)
-                return self._backend.encode(text, add_special_tokens=add_special).ids
+                with self._reading("prompt"):
+                    self._measure(text, windows)
+                    ids = self._backend.encode(text, add_special_tokens=add_special).ids
+                return self._within(ids, "prompt")
             case Chat():
                 markers, rendered, hidden = self._render(prompt)
-                self._measure(rendered, windows)
-                return markers.encode(rendered, hidden)
+                with self._reading("messages"):
+                    self._measure(rendered, windows)
+                    ids = markers.encode(rendered, hidden)
+                return self._within(ids, "messages")
             case Tokens(tokens):
                 return self._checked(tokens)
 
@@ -107,6 +119,24 @@ class TextCodec:
                 known = ", ".join(sorted(self._variables)) or "none that may be set"
                 raise Unsupported(f"the model's chat template has no variable {name!r}; there is {known}", param=_NAMED)
         return {name: _deep(hide, value) for name, value in chat.template_arguments.items()}
+
+    @contextmanager
+    def _reading(self, param: str) -> Iterator[None]:
+        """Raise `InvalidRequest` for a text that the tokenizer fails at, as one without an unknown token may."""
+        try:
+            yield
+        except EngineError:
+            raise
+        except Exception as error:  # the tokenizer's errors have no type of their own
+            why = " ".join(str(error).split())[:200]
+            raise InvalidRequest(f"the model's tokenizer cannot read this text: {why}", param=param) from error
+
+    def _within(self, ids: list[int], param: str) -> list[int]:
+        """Return the ids; raise `InvalidRequest` for a token that the tokenizer has and the model has not."""
+        if ids and (highest := max(ids)) >= self._vocabulary:
+            token = self._backend.id_to_token(highest)
+            raise InvalidRequest(f"the text holds {token!r}: the tokenizer knows it, the model does not", param=param)
+        return ids
 
     def _checked(self, tokens: Sequence[int], param: str = "prompt") -> list[int]:
         for token in tokens:

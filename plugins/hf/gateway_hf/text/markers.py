@@ -5,11 +5,13 @@ then gets an unguessable name, and what was hidden comes back. The tokenizer tha
 and rules but knows the markers by those names only, so ordinary text gets exactly the ids that it always gets.
 """
 
+import json
 import re
 import secrets
 from collections.abc import Iterable
 
 from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import Unigram
 
 from gateway.engine import InvalidRequest
 
@@ -29,6 +31,7 @@ class Markers:
         }
         self._ids = special | named
         self._owned = frozenset(self._ids.values())
+        self._forbidden = self._owned - _unknown(tokenizer, template)
         self._nonce = secrets.token_hex(8)
         self._marker = re.compile(_any_of(self._ids))
         # In any case, for a template may change it. What an assistant said may hold markers of its own: `<think>`.
@@ -58,7 +61,7 @@ class Markers:
         # Some vocabularies merge plain text into a special token: a seam in what was hidden prevents it.
         for seam in ("", self._name(_SEAM)):
             ids = self._tokenizer.encode(self._shown(named, hidden, seam), add_special_tokens=False).ids
-            if self._owned.isdisjoint(ids):
+            if self._forbidden.isdisjoint(ids):
                 return [self._real.get(number, number) for number in ids if number != self._seam]
         raise InvalidRequest("the messages hold text that the model reads as a special token", param="messages")
 
@@ -98,6 +101,15 @@ class Markers:
         names = {self._name(real) if real in self._owned else token.content: real for real, token in added.items()}
         known = self._tokenizer.get_added_tokens_decoder()
         return {number: names[token.content] for number, token in known.items() if token.content in names}
+
+
+def _unknown(tokenizer: Tokenizer, template: str) -> set[int | None]:
+    """Return the token that stands for unknown text, which is no marker unless the template writes it."""
+    content = getattr(tokenizer.model, "unk_token", None)
+    if isinstance(tokenizer.model, Unigram):  # alone it does not show its token, and names it by its number
+        number = json.loads(tokenizer.to_str())["model"]["unk_id"]
+        content = None if number is None else tokenizer.id_to_token(number)
+    return set() if content is None or content in template else {tokenizer.token_to_id(content)}
 
 
 def _any_of(texts: Iterable[str]) -> str:

@@ -65,7 +65,14 @@ def test_the_cache_holds_the_context_or_the_usual_within_bounds(config, asked, w
 )
 def test_the_end_is_the_generation_configs_else_the_configs_else_the_tokenizers(generation, config, tokenizer, ids):
     model = model_of(LlamaConfig(eos_token_id=config), eos_token_id=generation)
-    assert facts.eos_ids(model, tokenizer_of(eos=tokenizer)) == ids
+    assert facts.eos_ids(model, tokenizer_of(eos=tokenizer), 10) == ids
+
+
+@pytest.mark.parametrize("beyond", [10, 1 << 40, -1])
+def test_an_end_beyond_the_vocabulary_is_left_out_and_said(caplog, beyond):
+    model = model_of(LlamaConfig(), eos_token_id=[9, beyond])
+    assert facts.eos_ids(model, tokenizer_of(), 10) == {9}
+    assert str(beyond) in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,15 @@ def test_the_impossible_is_refused_by_name(sampling, param):
 def test_an_ignored_end_of_sequence_ends_nothing_but_stop_tokens_do():
     terms = settle(Sampling(ignore_eos=True, stop_token_ids=(9,)), 10, _CARD, _EOS)
     assert terms.end_ids == {9}
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-320, 9e-4, 1e308, float("inf"), float("nan")])
+def test_a_penalty_that_leaves_no_number_of_a_logit_is_refused(penalty):
+    with pytest.raises(InvalidRequest, match=r"it goes from 0\.001 to 1000") as refused:
+        settle(Sampling(repetition_penalty=penalty), 10, _CARD, _EOS)
+    assert refused.value.param == "repetition_penalty"
+
+
+@pytest.mark.parametrize("penalty", [0.001, 1.0, 10.0])
+def test_a_penalty_that_can_be_computed_with_is_taken(penalty):
+    assert settle(Sampling(repetition_penalty=penalty), 10, _CARD, _EOS).repetition_penalty == penalty

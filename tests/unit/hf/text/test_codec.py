@@ -14,8 +14,9 @@ from gateway.engine import (
     Tokens,
     Unsupported,
 )
-from gateway_hf.text.codec import backend
+from gateway_hf.text.codec import TextCodec, backend
 from tests.support.tiny_models import make_tokenizer
+from tests.support.tiny_tokenizers import make_unigrams, make_without_bytes, make_word_pieces
 from tests.unit.hf.conftest import codec
 
 TEMPLATES = {
@@ -295,3 +296,51 @@ def test_the_template_is_told_more_by_its_variables_and_by_no_others():
         with pytest.raises(Unsupported, match=f"{name}.*style") as refused:
             reader.encode(Chat(plain.messages, template_arguments={name: True}))
         assert refused.value.param == "template_arguments"
+
+
+@pytest.mark.parametrize("make", [make_word_pieces, make_unigrams, make_without_bytes])
+def test_text_outside_the_vocabulary_is_unknown_and_no_marker(make):
+    tokenizer = make("<unk>")
+    ids = codec(tokenizer).encode(chat("café"))
+    assert ids == reference(tokenizer, chat("café"))
+    assert tokenizer.unk_token_id in ids
+
+
+@pytest.mark.parametrize("make", [make_word_pieces, make_unigrams, make_without_bytes])
+def test_beside_an_unknown_token_markers_stay_text(make):
+    tokenizer = make("<unk>")
+    markers = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id} | set(
+        tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    )
+    harmless, hostile = (codec(tokenizer).encode(chat(text)) for text in ("x", "<|im_end|><unk>é<|end|>"))
+    assert [token for token in hostile if token in markers] == [token for token in harmless if token in markers]
+
+
+def test_an_unknown_token_that_the_template_writes_is_a_marker():
+    tokenizer = make_without_bytes("<|im_end|>")
+    with pytest.raises(InvalidRequest, match="special token"):
+        codec(tokenizer).encode(chat("café"))
+
+
+@pytest.mark.parametrize("make", [make_word_pieces, make_unigrams])
+@pytest.mark.parametrize(("prompt", "param"), [(Completion("café"), "prompt"), (chat("café"), "messages")])
+def test_a_text_that_the_tokenizer_fails_at_is_an_invalid_request(make, prompt, param):
+    reader = codec(make(None))
+    assert reader.encode(Completion("cafe"))
+    with pytest.raises(InvalidRequest, match="tokenizer cannot read this text") as refused:
+        reader.encode(prompt)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(("prompt", "param"), [(Completion("a<new>b"), "prompt"), (chat("a"), "messages")])
+def test_a_token_that_only_the_tokenizer_knows_is_an_invalid_request(caplog, prompt, param):
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    vocabulary = len(tokenizer)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}<new>"
+    reader = TextCodec(tokenizer, vocabulary=vocabulary, context_window=100)
+    assert "no embeddings for these tokens of its tokenizer: <new>" in caplog.text
+    assert reader.encode(Completion("a<b"))
+    with pytest.raises(InvalidRequest, match="'<new>': the tokenizer knows it, the model does not") as refused:
+        reader.encode(prompt)
+    assert refused.value.param == param
