@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -23,13 +23,13 @@ from gateway.api.routes import DIALECTS, routes
 from gateway.config import Config, handed_over, take_over
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.hosting.hosting import Hosting
-from gateway.hosting.shutdown import drain_on_signal
+from gateway.hosting.shutdown import supervised
 from gateway.isolation import EngineProcess
 from gateway.limits.settings import to_limiter
 from gateway.questions import Questions
 from gateway.service import Inference
 from gateway.supervisor.client import SupervisorClient
-from gateway.telemetry import Telemetry
+from gateway.telemetry import STDOUT, Telemetry
 
 
 class _Application(Litestar):
@@ -56,9 +56,10 @@ def serve() -> Litestar:
 
 def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS) -> Litestar:
     """Make the application."""
-    telemetry = Telemetry.start(config.telemetry)
+    handover = handed_over()
+    telemetry = Telemetry.start(config.telemetry, handover.log if handover else STDOUT)
     current = CurrentConfig(Snapshot.of(config))
-    supervisor = SupervisorClient(found.control) if (found := handed_over()) else None
+    supervisor = SupervisorClient(handover.control) if handover else None
     start = supervisor.start if supervisor else EngineProcess.start
     hosting = Hosting(config.engines, config.server.drain_seconds, start)
     admission = Admission(config.admission)
@@ -73,6 +74,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS) -> Litest
         admission.configure(changed.admission)
         if fixed:
             logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
+        hosting.drain_seconds = changed.server.drain_seconds
         await hosting.reload(changed.engines)
 
     @asynccontextmanager
@@ -80,9 +82,8 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS) -> Litest
         for warning in config.warnings:
             logger.warning("{}", warning)
         try:
-            listening = supervisor.listen(reload) if supervisor else nullcontext()
-            draining = drain_on_signal(hosting, supervisor)
-            async with aclosing(limiter), aclosing(inference.cache), listening, hosting, draining:
+            listening = supervised(supervisor, hosting, reload, inference.drain)
+            async with aclosing(limiter), aclosing(inference.cache), listening, hosting:
                 yield
         finally:
             await telemetry.stop()
@@ -106,7 +107,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS) -> Litest
         openapi_config=docs.Description(dialects) if config.server.docs else None,
         request_max_body_size=None,
     )
-    edge = Edge(app.asgi_handler, current, errors)
+    edge = Edge(app.asgi_handler, current, errors, is_draining=lambda: hosting.is_draining)
     app.asgi_handler = telemetry.middleware(edge)
     gauges.register(telemetry.metrics, hosting, admission, limiter, edge)
     gauges.register_cache(telemetry.metrics, inference.cache)

@@ -1,5 +1,6 @@
 """Requests in flight: list and cancel them."""
 
+import asyncio
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from msgspec import Struct, field
 from gateway.admission import Permit, QueuePosition, WaitLimits
 from gateway.auth import Caller, Scope
 from gateway.cache import CachePolicy
-from gateway.engine import EngineError, GenerateRequest
+from gateway.engine import Draining, EngineError, GenerateRequest
 from gateway.flow.deadline import Deadline, Timeouts
 from gateway.hosting.routing import Target
 from gateway.telemetry import GenerationTelemetry
@@ -74,6 +75,8 @@ class InFlight:
     """The requests that wait or run."""
 
     def __init__(self) -> None:
+        self._empty = asyncio.Event()
+        self._empty.set()
         # Keyed by themselves, in their order: an id that a client chose may be there twice.
         self._entries: dict[InFlightRequest, None] = {}
 
@@ -81,10 +84,23 @@ class InFlight:
     def enter(self, entry: InFlightRequest) -> Generator[None, None, None]:
         """Count a request in while the block runs."""
         self._entries[entry] = None
+        self._empty.clear()
         try:
             yield
         finally:
             del self._entries[entry]
+            if not self._entries:
+                self._empty.set()
+
+    async def finish(self, seconds: float) -> None:
+        """Return when the last request has ended; what still waits or runs after `seconds` is ended."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            for entry in list(self._entries):
+                entry.deadline.abort(Draining("the service went down before the answer was finished"))
+            await self._empty.wait()
 
     def seen_by(self, caller: Caller) -> list[InFlightRequest]:
         """List the requests that `caller` may know of, the oldest first: its own; an admin sees all."""

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import io
 import os
 import signal
 import sys
@@ -16,12 +17,18 @@ from granian.server import MPServer
 from gateway.config import Handover, relay
 from gateway.linux import die_with_parent
 
-_KILL_SECONDS = 5
+_STDOUT, _STDERR = 1, 2
+# Granian prints through it, in a form that keeps the level.
+_LOGGING = {
+    "formatters": {"lines": {"()": "gateway.isolation.output.LineFormatter"}},
+    "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "lines"}},
+    "loggers": {"_granian": {"handlers": ["lines"], "propagate": False}},
+}
 
 
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
-    handover = relay()
+    handover = relay(_keep_log_apart())
     die_with_parent(handover.giver)
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))
@@ -32,6 +39,18 @@ def main() -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
+
+
+def _keep_log_apart() -> int:
+    """Return a descriptor for the log, to which nothing else can write: what is printed goes to the supervisor.
+
+    That reads standard error and logs it, whatever prints there: granian, a library, an interpreter that ends badly.
+    """
+    log = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    return log
 
 
 def _import_application() -> None:
@@ -100,7 +119,7 @@ def _granian(handover: Handover) -> MPServer:
         ),
         log_enabled=True,
         log_level=LogLevels.warning,
-        workers_kill_timeout=int(server.drain_seconds) + _KILL_SECONDS,
+        log_dictconfig=_LOGGING,
     )
 
 

@@ -63,6 +63,11 @@ class Inference:
         """The configuration in force."""
         return self._current.config
 
+    async def drain(self) -> None:
+        """Refuse new requests; return when the last one has ended, or was ended because its time was over."""
+        self._hosting.drain()
+        await self.in_flight.finish(self._hosting.drain_seconds)
+
     def find(self, model: str | None, caller: Caller) -> Target:
         """Find the engine for `model`, or for the caller's default; raise `UnknownModel` or `Unavailable`."""
         record = current_record()

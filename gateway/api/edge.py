@@ -4,7 +4,7 @@ HEAD is GET without the body, on every route; the routes themselves know nothing
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from litestar.enums import HttpMethod, ScopeType
@@ -31,12 +31,15 @@ _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECAS
 
 
 class Edge:
-    """Wraps the application; what it refuses never reaches a route."""
+    """Wraps the application; what it refuses never reaches a route. While `is_draining`, connections are not kept."""
 
-    def __init__(self, app: ASGIApp, live: CurrentConfig, errors: Errors) -> None:
+    def __init__(
+        self, app: ASGIApp, live: CurrentConfig, errors: Errors, *, is_draining: Callable[[], bool] = lambda: False
+    ) -> None:
         self.in_flight = 0
+        self.errors = errors
+        self.is_draining = is_draining
         self._app = app
-        self._errors = errors
         self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +50,7 @@ class Edge:
         is_bare = scope["method"] == HttpMethod.HEAD
         config = self._live.config
         body = IncomingBody(scope, receive, config.server)
-        answer = _Answer(send, body, scope["path"], self._errors, is_bare=is_bare)
+        answer = _Answer(send, body, scope["path"], self, is_bare=is_bare)
         request_id.set(answer.id)
         self.in_flight += 1
         try:
@@ -72,11 +75,11 @@ class Edge:
 class _Answer:
     """One answer on its way out: gets the request id, and comes behind the whole body, or closes the connection."""
 
-    def __init__(self, send: Send, body: IncomingBody, path: str, errors: Errors, *, is_bare: bool) -> None:
+    def __init__(self, send: Send, body: IncomingBody, path: str, edge: Edge, *, is_bare: bool) -> None:
         self._send = send
         self._body = body
         self._path = path
-        self._errors = errors
+        self._edge = edge
         self._is_bare = is_bare
         self._begun = False
         self._lingers = False
@@ -86,7 +89,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self._begun = True
             headers = [_with_head(name, value) for name, value in message.get("headers", ())]
-            ids = [(name, self.id.encode()) for name in self._errors.words(self._path).id_headers]
+            ids = [(name, self.id.encode()) for name in self._edge.errors.words(self._path).id_headers]
+            if self._edge.is_draining() and not any(name == b"connection" for name, _ in headers):
+                ids.append((b"connection", b"close"))  # the next request is for another replica
             message["headers"] = [*headers, *ids]
             if not self._body.is_whole and not await self._body.drain():
                 self._lingers = True
@@ -106,7 +111,7 @@ class _Answer:
         current_record().code = problem.code
         if self._begun:
             raise problem
-        told = self._errors.response(problem, self._path)
+        told = self._edge.errors.response(problem, self._path)
         headers = {"content-type": "application/json"} | problem.headers
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": told.status, "headers": pairs})

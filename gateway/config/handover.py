@@ -14,26 +14,28 @@ from gateway.config.sources import HANDOVER
 class Handover(Struct, frozen=True):
     """What the supervisor leaves for the server, and that for its worker: `giver` is who left it.
 
-    `address` is where to listen, and `control` the path at which the supervisor can be asked.
+    `address` is where to listen, `control` the path at which the supervisor can be asked, and `log` the descriptor
+    that the log goes to.
     """
 
     giver: int
     config: Config
     address: str
     control: str
+    log: int = 1
 
 
 def hand_over(config: Config, *, address: str, control: str) -> None:
     """Leave all that the processes which this one starts must know."""
-    os.environ[HANDOVER] = msgspec.json.encode(Handover(os.getpid(), config, address, control)).decode()
+    _leave(Handover(os.getpid(), config, address, control))
 
 
-def relay() -> Handover:
-    """Take what the supervisor left, and leave the same for the worker."""
+def relay(log: int) -> Handover:
+    """Take what the supervisor left, and leave the same for the worker, which logs to `log`."""
     found = handed_over()
     if found is None:
         raise ConfigError("the server is started by llm-gateway serve")
-    hand_over(found.config, address=found.address, control=found.control)
+    _leave(msgspec.structs.replace(found, giver=os.getpid(), log=log))
     # It has done its part: no endpoint is left. The worker's SDK would empty the metrics too, which are never sent.
     os.environ.pop("OTEL_SDK_DISABLED", None)
     return found
@@ -50,3 +52,7 @@ def handed_over() -> Handover | None:
     text = os.environ.get(HANDOVER)
     found = msgspec.json.decode(text, type=Handover) if text else None
     return found if found is not None and found.giver == os.getppid() else None
+
+
+def _leave(handover: Handover) -> None:
+    os.environ[HANDOVER] = msgspec.json.encode(handover).decode()

@@ -23,6 +23,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[int, Meta(ge=1, le=65_535)] = 8000
     workers: int = 1
     drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
+    notice_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
     request_seconds: Seconds = 600.0
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1024 * 1024
     body_seconds: Seconds = 10.0

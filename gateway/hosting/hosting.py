@@ -37,9 +37,9 @@ class Hosting:
         self, engines: Mapping[str, EngineSettings], drain_seconds: float, start: Starter = EngineProcess.start
     ) -> None:
         self._start = start
-        self._drain_seconds = drain_seconds
+        self.drain_seconds = drain_seconds
         self._loads = Tasks()
-        self._draining = False
+        self.is_draining = False
         self.engines = tuple(HostedEngine.of(name, settings, start) for name, settings in engines.items())
         self.settled = asyncio.Event()
 
@@ -57,7 +57,7 @@ class Hosting:
     @property
     def health(self) -> Health:
         """The service's health: ready when every engine has settled and at least one serves."""
-        if self._draining:
+        if self.is_draining:
             return Health.DRAINING
         found = {seat.effective_health for seat in self.engines}
         order = (Health.STARTING, Health.READY, Health.FAILED)
@@ -164,16 +164,16 @@ class Hosting:
 
     def drain(self) -> None:
         """Take nothing new from now on, and cut off what still runs when the time for it is over."""
-        if not self._draining:
-            self._draining = True
+        if not self.is_draining:
+            self.is_draining = True
             if self.loaded():
-                logger.bind(event="draining").info("draining: what runs has {:g} s", self._drain_seconds)
+                logger.bind(event="draining").info("draining: what runs has {:g} s", self.drain_seconds)
             error = Draining("the service went down before the answer was finished")
             loop = asyncio.get_running_loop()
-            loop.call_later(self._drain_seconds, _abort, self.engines, error)
+            loop.call_later(self.drain_seconds, _abort, self.engines, error)
 
     def _check_open(self) -> None:
-        if self._draining:
+        if self.is_draining:
             raise Draining("the service is going down and takes no new requests")
 
     def _ready(self, seat: HostedEngine) -> HostedEngine:
@@ -263,7 +263,7 @@ class Hosting:
 
     async def _wait_idle(self, seat: HostedEngine) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_seconds):
+            async with asyncio.timeout(self.drain_seconds):
                 await seat.idle.wait()
         _abort((seat,), Unavailable("the model was unloaded before the answer was finished"))
         await seat.idle.wait()

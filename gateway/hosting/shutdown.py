@@ -1,33 +1,33 @@
 """The worker's life under our own main process: drains on SIGTERM, and ends when no engine can ever load."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import FrameType
-
-from loguru import logger
 
 from gateway.engine import Health
 from gateway.hosting.hosting import Hosting
-from gateway.supervisor.client import SupervisorClient
+from gateway.supervisor.client import DrainWork, ReloadWork, SupervisorClient
 from gateway.telemetry import logs
-
-_STDOUT, _STDERR = 1, 2
 
 
 @asynccontextmanager
-async def drain_on_signal(hosting: Hosting, helm: SupervisorClient | None) -> AsyncGenerator[None, None]:
-    """Watch over the service while it runs; under a foreign server, or in a test, signals are not ours to take."""
-    if helm is not None:
+async def supervised(
+    supervisor: SupervisorClient | None, hosting: Hosting, reload: ReloadWork, drain: DrainWork
+) -> AsyncGenerator[None, None]:
+    """Do what the supervisor says while the block runs; enter it before the engines, whose processes it starts.
+
+    Under another server, or in a test, there is none, and signals are not ours to take.
+    """
+    if supervisor is not None:
         _drain_on_signal(hosting)
-    ending = asyncio.create_task(_settle(hosting, helm))
-    try:
-        yield
-    finally:
-        ending.cancel()
+    async with supervisor.listen(reload, drain) if supervisor else nullcontext():
+        settling = asyncio.create_task(_settle(hosting, supervisor))
+        try:
+            yield
+        finally:
+            settling.cancel()
 
 
 def _drain_on_signal(hosting: Hosting) -> None:
@@ -40,18 +40,9 @@ def _drain_on_signal(hosting: Hosting) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
-async def _settle(hosting: Hosting, helm: SupervisorClient | None) -> None:
+async def _settle(hosting: Hosting, supervisor: SupervisorClient | None) -> None:
     """When all engines were tried: end the service if none could be loaded, for nothing will mend that."""
     await hosting.settled.wait()
     logs.capture()  # a library may have set up its own log when the engine imported it
-    if helm is not None and all(seat.health is Health.FAILED for seat in hosting.engines):
-        await logger.complete()  # the line below must not come between the two halves of a log line
-        print(_reason(hosting), end="", file=sys.stderr, flush=True)
-        helm.give_up()
-
-
-def _reason(hosting: Hosting) -> str:
-    """Say why no engine could be loaded; on one screen with the log, which has just said it, only that."""
-    if os.path.sameopenfile(_STDOUT, _STDERR):
-        return "llm-gateway: no engine could be loaded; the log says why\n"
-    return "".join(f"llm-gateway: engine {seat.name!r}: {seat.detail}\n" for seat in hosting.engines)
+    if supervisor is not None and all(hosted.health is Health.FAILED for hosted in hosting.engines):
+        supervisor.give_up({hosted.name: hosted.detail for hosted in hosting.engines})

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 
+import loguru
 import msgspec
 from loguru import logger
 from msgspec import Struct
@@ -26,16 +27,17 @@ class LineFormatter(logging.Formatter):
 
 
 class Output:
-    """Cuts what the process writes into lines, and logs each under the engine's name; long ones are cut off."""
+    """Cuts what a process writes into lines, and logs each, at `level` unless it names one; long ones are cut off."""
 
-    def __init__(self, name: str) -> None:
-        self._log = logger.bind(event="engine_output", engine=name)
+    def __init__(self, log: "loguru.Logger", level: str = "INFO") -> None:
+        self._log = log
+        self._level = level
         self._rest = b""
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece; an empty one is the end."""
         for line in self._lines(piece):
-            record = _read(line)
+            record = _read(line, self._level)
             if record.text:
                 self._log.log(record.level, "{}", record.text)
 
@@ -47,10 +49,10 @@ class Output:
             self._rest = b""
 
 
-def _read(line: bytes) -> Record:
+def _read(line: bytes, level: str) -> Record:
     try:
         record = msgspec.json.decode(line, type=Record)
         logger.level(record.level)
     except (msgspec.DecodeError, ValueError):
-        return Record("INFO", line[:_LONGEST].decode(errors="replace").rstrip())
+        return Record(level, line[:_LONGEST].decode(errors="replace").rstrip())
     return record

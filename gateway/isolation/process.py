@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, Self
 
+from loguru import logger
 from msgspec import Struct
 
 from gateway.isolation import launch
@@ -55,7 +56,7 @@ class EngineProcess:
         self._process = process
         self._folder = folder
         self._leave = recipe.care.leave
-        self._hearing = asyncio.create_task(self._hear(Output(recipe.name)))
+        self._hearing = asyncio.create_task(self._hear(Output(logger.bind(event="engine_output", engine=recipe.name))))
         self.path = _path(folder)
         self.pid = process.pid
 

@@ -14,6 +14,8 @@ from gateway.isolation import ProcessSpec
 from gateway.isolation.wire import Frames, pack
 from gateway.supervisor.protocol import (
     Command,
+    Drain,
+    Drained,
     LogLine,
     NoEngineLoads,
     ProcessStarted,
@@ -24,6 +26,9 @@ from gateway.supervisor.protocol import (
     StopProcess,
     read_reply,
 )
+
+ReloadWork = Callable[[Config], Awaitable[None]]
+DrainWork = Callable[[], Awaitable[None]]
 
 _PIECE = 2**16
 
@@ -39,10 +44,14 @@ class SupervisorClient:
         self._tasks = Tasks()
 
     @asynccontextmanager
-    async def listen(self, reload: Callable[[Config], Awaitable[None]]) -> AsyncGenerator[None, None]:
-        """Hear the supervisor while the block runs; `reload` goes by another configuration."""
+    async def listen(self, reload: ReloadWork, drain: DrainWork) -> AsyncGenerator[None, None]:
+        """Listen to the supervisor while the block runs.
+
+        `reload` puts another configuration into force; `drain` refuses new requests, and returns when the last one has
+        ended.
+        """
         reader, self._writer = await asyncio.open_unix_connection(self._path)
-        self._tasks.start(self._listen(reader, reload))
+        self._tasks.start(self._listen(reader, reload, drain))
         try:
             yield
         finally:
@@ -61,9 +70,9 @@ class SupervisorClient:
         word = await self._ask(StopProcess(next(self._calls), pid, how))
         return word.how if isinstance(word, ProcessStopped) else "is gone"
 
-    def give_up(self) -> None:
-        """Say that no engine can ever be loaded."""
-        self._send(NoEngineLoads())
+    def give_up(self, reasons: dict[str, str]) -> None:
+        """Say that no engine can ever be loaded, and why each of them cannot."""
+        self._send(NoEngineLoads(reasons))
 
     async def _ask(self, wish: StartProcess | StopProcess) -> ProcessStarted | ProcessStopped | StartFailed:
         answer: asyncio.Future[ProcessStarted | ProcessStopped | StartFailed] = (
@@ -80,15 +89,21 @@ class SupervisorClient:
         if self._writer is not None:
             self._writer.write(pack(wish))
 
-    async def _listen(self, reader: asyncio.StreamReader, reload: Callable[[Config], Awaitable[None]]) -> None:
+    async def _listen(self, reader: asyncio.StreamReader, reload: ReloadWork, drain: DrainWork) -> None:
         frames = Frames()
         while piece := await reader.read(_PIECE):
             for body in frames.feed(piece):
-                word = read_reply(body)
-                if isinstance(word, Reload):
-                    self._tasks.start(_change(reload, word.config))
-                else:
-                    self._take(word)
+                match read_reply(body):
+                    case Reload(config):
+                        self._tasks.start(_change(reload, config))
+                    case Drain():
+                        self._tasks.start(self._drain(drain))
+                    case reply:
+                        self._take(reply)
+
+    async def _drain(self, drain: DrainWork) -> None:
+        await drain()
+        self._send(Drained())
 
     def _take(self, word: ProcessStarted | ProcessStopped | StartFailed | LogLine) -> None:
         match word:
@@ -124,7 +139,7 @@ class SupervisedProcess:
         return await self._helm.end(self.pid, "kill")
 
 
-async def _change(reload: Callable[[Config], Awaitable[None]], config: Config) -> None:
+async def _change(reload: ReloadWork, config: Config) -> None:
     try:
         await reload(config)
     except Exception as error:  # noqa: BLE001 - whatever is wrong, the old configuration goes on

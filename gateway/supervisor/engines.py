@@ -20,6 +20,8 @@ from gateway.isolation.wire import Frames, MalformedFrame, pack
 from gateway.linux import peer_is_this_user
 from gateway.supervisor.protocol import (
     Command,
+    Drain,
+    Drained,
     LogLine,
     NoEngineLoads,
     ProcessStarted,
@@ -38,13 +40,14 @@ _LINES = 1_000
 class EngineProcesses:
     """Runs processes for one worker after another, each by its recipe; what they say goes to the worker's log."""
 
-    def __init__(self, on_hopeless: Callable[[], None]) -> None:
+    def __init__(self, on_hopeless: Callable[[dict[str, str]], None]) -> None:
         self._on_hopeless = on_hopeless
         self._processes: dict[str, tuple[ProcessSpec, EngineProcess]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._worker: asyncio.StreamWriter | None = None
         self._backlog: deque[LogLine] = deque(maxlen=_LINES)
         self._reload: Reload | None = None
+        self._drained: asyncio.Event | None = None
         self._tasks = Tasks()
         self._folder = tempfile.mkdtemp(prefix="llm-gateway-")
         self.path = str(Path(self._folder, "control"))
@@ -58,8 +61,7 @@ class EngineProcesses:
         await self._tasks.end()
         await asyncio.gather(*[process.kill() for _, process in self._processes.values()])
         shutil.rmtree(self._folder, ignore_errors=True)
-        for line in self._backlog:
-            print(f"llm-gateway: {line.text}", file=sys.stderr)
+        self._print_backlog()
 
     def prepare(self, recipes: Iterable[ProcessSpec]) -> None:
         """Start processes that the worker will ask for, while it starts itself."""
@@ -67,8 +69,16 @@ class EngineProcesses:
             self._tasks.start(self._prepare(recipe))
 
     def detach(self) -> None:
-        """Expect no worker to listen: the server has ended, and the next line is for who comes after."""
+        """Expect no worker to listen: the server has ended. The lines that none has logged are printed."""
         self._worker = None
+        self._print_backlog()
+
+    async def drain(self) -> None:
+        """Have the worker, and each that takes its place, refuse new requests; return when the last one has ended."""
+        self._drained = asyncio.Event()
+        if self._worker is not None:
+            self._send(Drain())
+            await self._drained.wait()
 
     def reload(self, config: Config) -> None:
         """Tell the worker, and each that will take its place, to go by another configuration."""
@@ -96,6 +106,8 @@ class EngineProcesses:
             self._send(self._backlog.popleft())
         if self._reload is not None:
             self._send(self._reload)
+        if self._drained is not None:
+            self._send(Drain())
         frames = Frames()
         try:
             while piece := await reader.read(_PIECE):
@@ -106,6 +118,7 @@ class EngineProcesses:
         finally:
             if self._worker is writer:
                 self._worker = None
+                self._note_drained()
             writer.close()
 
     def _take(self, wish: Command) -> None:
@@ -114,8 +127,18 @@ class EngineProcesses:
                 self._tasks.start(self._answer_start(call, recipe))
             case StopProcess():
                 self._tasks.start(self._answer_end(wish))
-            case NoEngineLoads():
-                self._on_hopeless()
+            case NoEngineLoads(reasons):
+                self._on_hopeless(reasons)
+            case Drained():
+                self._note_drained()
+
+    def _note_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set()
+
+    def _print_backlog(self) -> None:
+        while self._backlog:
+            print(f"llm-gateway: {self._backlog.popleft().text}", file=sys.stderr, flush=True)
 
     async def _prepare(self, recipe: ProcessSpec) -> None:
         try:

@@ -28,7 +28,13 @@ class StopProcess(Struct, frozen=True, array_like=True, tag="end"):
 
 
 class NoEngineLoads(Struct, frozen=True, array_like=True, tag="hopeless"):
-    """No engine can ever be loaded."""
+    """No engine can ever be loaded; why each of them cannot."""
+
+    reasons: dict[str, str]
+
+
+class Drained(Struct, frozen=True, array_like=True, tag="drained"):
+    """No request waits or runs any more."""
 
 
 class ProcessStarted(Struct, frozen=True, array_like=True, tag="running"):
@@ -67,8 +73,12 @@ class Reload(Struct, frozen=True, array_like=True, tag="reload"):
     config: Config
 
 
-Command = StartProcess | StopProcess | NoEngineLoads
-SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload
+class Drain(Struct, frozen=True, array_like=True, tag="drain"):
+    """Refuse new requests, and say when the last one has ended."""
+
+
+Command = StartProcess | StopProcess | NoEngineLoads | Drained
+SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Drain
 
 _COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _REPLIES: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(SupervisorReply)

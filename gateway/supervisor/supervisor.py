@@ -4,6 +4,7 @@ It imports neither the server nor any engine, and everything that it started die
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from loguru import logger
 
 from gateway import __version__
 from gateway.config import Config, ConfigError, ServerSettings, command, environment, hand_over
+from gateway.flow.tasks import Tasks
+from gateway.isolation.output import Output
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.recipe import spec_of
 
@@ -25,6 +28,11 @@ NO_ENGINE = 3
 _REPEAT_SECONDS = 1.0
 # Beyond the drain: the worker's own clean-up, and granian's.
 _KILL_SECONDS = 10.0
+# When the time to drain is over, the worker cuts off what runs, and says so a moment later.
+_LATE_SECONDS = 2.0
+_OUTPUT_SECONDS = 0.25
+_STDOUT, _STDERR = 1, 2
+_PIECE = 2**16
 _DEATHS = 5
 _WINDOW = 60.0
 
@@ -43,10 +51,12 @@ class Supervisor:
         self._config = config
         self._address = address
         self._reread = reread
-        self._hosts = EngineProcesses(self._fail)
+        self._engines = EngineProcesses(self._fail)
         self._server: asyncio.subprocess.Process | None = None
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
-        self._ended: float | None = None
+        self._stopped: float | None = None
+        self._tasks = Tasks()
+        self._reasons: dict[str, str] = {}
         self._code = 0
 
     async def run(self) -> int:
@@ -56,38 +66,45 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         logger.remove()
-        logger.add(self._hosts.say, level=self._config.telemetry.log_level, format=lambda _: "")
-        async with self._hosts as hosts:
-            hand_over(self._config, address=self._address, control=hosts.path)
-            if self._ended is None:
-                hosts.prepare(
+        logger.add(self._engines.say, level=self._config.telemetry.log_level, format=lambda _: "")
+        async with self._engines as engines:
+            hand_over(self._config, address=self._address, control=engines.path)
+            if self._stopped is None:
+                engines.prepare(
                     found for name, engine in self._config.engines.items() if (found := spec_of(name, engine))
                 )
-            while self._ended is None:
+            while self._stopped is None:
                 await self._run_server()
+            await self._tasks.end()
+        _say_why(self._reasons)
         return self._code
 
     async def _run_server(self) -> None:
-        """Run the HTTP server until it ends; where nobody wanted that, say so, and wait before the next."""
+        """Run the HTTP server until it ends; start another one, after a delay, where that was not asked for."""
         self._server = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
             "-m",
             "gateway.server",
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             env=environment(),
             preexec_fn=_spare,
         )
-        if self._ended is not None:
+        output = asyncio.create_task(_log_output(self._server.stderr))
+        if self._stopped is not None:
             self._server.terminate()
         status = await self._server.wait()
-        self._hosts.detach()
-        if self._ended is not None:
+        # A worker that has not ended yet holds the pipe open.
+        await asyncio.wait({output}, timeout=_OUTPUT_SECONDS)
+        output.cancel()
+        self._engines.detach()
+        if self._stopped is not None:
             return
         self._deaths.append(time.monotonic())
         recent = sum(time.monotonic() - death < _WINDOW for death in self._deaths)
         if recent == _DEATHS:
-            self._ended, self._code = time.monotonic(), 1
+            self._stopped, self._code = time.monotonic(), 1
             logger.error("the HTTP server ended {} times in a row, the last time with {}", _DEATHS, status)
             return
         logger.bind(event="server_restart").error("the HTTP server ended with {}; it is started again", status)
@@ -96,23 +113,39 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         """Drain at the first signal; end at once at a later one."""
         now = time.monotonic()
-        if self._ended is None:
-            self._ended = now
-            if self._server is not None and self._server.returncode is None:
-                self._server.terminate()
-            kill_after = self._config.server.drain_seconds + _KILL_SECONDS
-            asyncio.get_running_loop().call_later(kill_after, self._kill)
-        elif now - self._ended > _REPEAT_SECONDS:
+        if self._stopped is None:
+            self._begin_stop(self._config.server.notice_seconds)
+        elif now - self._stopped > _REPEAT_SECONDS:
             os._exit(128 + number)  # the others die with this process
 
-    def _kill(self) -> None:
-        if self._server is not None and self._server.returncode is None:
-            self._server.kill()
+    def _begin_stop(self, notice: float) -> None:
+        self._stopped = time.monotonic()
+        self._tasks.start(self._end_server(notice))
 
-    def _fail(self) -> None:
-        """Take the worker's word that no engine can be loaded."""
-        self._code = NO_ENGINE
-        self._stop(signal.SIGTERM)
+    async def _end_server(self, notice: float) -> None:
+        """Have the server end after the notice and the last request; kill it when its time is over.
+
+        It closes its port as soon as it is told to end. Until then probes, cancels and scrapes are answered, and new
+        requests are refused with a reason.
+        """
+        longest = max(notice, self._config.server.drain_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest + _LATE_SECONDS):
+                await asyncio.gather(self._engines.drain(), asyncio.sleep(notice))
+        self._signal(signal.SIGTERM)
+        await asyncio.sleep(longest + _KILL_SECONDS - (time.monotonic() - (self._stopped or 0.0)))
+        logger.error("the HTTP server has not ended in time, and is killed")
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._server is not None and self._server.returncode is None:
+            self._server.send_signal(number)
+
+    def _fail(self, reasons: dict[str, str]) -> None:
+        """End, for no engine can be loaded, and say why."""
+        if self._stopped is None:
+            self._code, self._reasons = NO_ENGINE, reasons
+            self._begin_stop(0.0)
 
     def _reload(self) -> None:
         """Read the configuration again; what is wrong with it is said, and the old one stays."""
@@ -121,8 +154,25 @@ class Supervisor:
         except ConfigError as error:
             logger.bind(event="reload_failed").error("the configuration stays as it was: {}", error)
             return
-        hand_over(self._config, address=self._address, control=self._hosts.path)
-        self._hosts.reload(self._config)
+        hand_over(self._config, address=self._address, control=self._engines.path)
+        self._engines.reload(self._config)
+
+
+async def _log_output(pipe: asyncio.StreamReader | None) -> None:
+    """Log what the server and its worker print: granian's words, a library's, the trace of a crash."""
+    output = Output(logger.bind(event="server_output"), "WARNING")
+    while pipe is not None and (piece := await pipe.read(_PIECE)):
+        output.feed(piece)
+    output.feed(b"")
+
+
+def _say_why(reasons: dict[str, str]) -> None:
+    """Say why no engine could be loaded; on one screen with the log, which has said it, only that."""
+    if reasons and os.path.sameopenfile(_STDOUT, _STDERR):
+        print("llm-gateway: no engine could be loaded; the log says why", file=sys.stderr, flush=True)
+        return
+    for name, reason in reasons.items():
+        print(f"llm-gateway: engine {name!r}: {reason}", file=sys.stderr, flush=True)
 
 
 def _spare() -> None:

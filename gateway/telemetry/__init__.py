@@ -13,12 +13,14 @@ from gateway.telemetry import logs
 from gateway.telemetry.context import Outcome, RequestRecord, current_record, request_id
 from gateway.telemetry.generation import GenerationTelemetry
 from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.logs import STDOUT
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.middleware import ROUTINE, TelemetryMiddleware
 from gateway.telemetry.tracing import Tracing, otlp_exporter, resource
 
 __all__ = [
     "ROUTINE",
+    "STDOUT",
     "GenerationTelemetry",
     "Metrics",
     "Outcome",
@@ -40,9 +42,9 @@ class Telemetry:
         self.metrics = Metrics(sender, self._dropped)
 
     @classmethod
-    def start(cls, settings: TelemetrySettings) -> Self:
-        """Set up logs, metrics and, where an endpoint is configured, the sending of traces."""
-        return cls(settings, logs.configure(settings), otlp_exporter(settings))
+    def start(cls, settings: TelemetrySettings, fd: int = STDOUT) -> Self:
+        """Set up logs, which go to `fd`, metrics and, where an endpoint is configured, the sending of traces."""
+        return cls(settings, logs.configure(settings, fd), otlp_exporter(settings))
 
     async def stop(self) -> None:
         """Send and write what waits, within two seconds."""

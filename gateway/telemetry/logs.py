@@ -25,7 +25,7 @@ from gateway.telemetry.context import current_record, request_id
 from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.text import COLORS, Scalar, text_line
 
-_STDOUT = 1
+STDOUT = 1
 _encode = msgspec.json.Encoder().encode
 # Keys of ours, of OpenAI's kind and of the Hub, wherever they may have slipped into a line.
 _STARTS = ("llmg_", "sk-", "hf_")
@@ -33,7 +33,7 @@ _SECRET = re.compile(rf"\b({'|'.join(_STARTS)})[A-Za-z0-9_-]{{8,}}")
 _REPEAT_SECONDS = 60.0
 
 
-def configure(settings: TelemetrySettings, fd: int = _STDOUT) -> LogWriter:
+def configure(settings: TelemetrySettings, fd: int = STDOUT) -> LogWriter:
     """Send every log of this process to `fd`; call it in the process that logs, for the writer's thread is its own."""
     lines = LogWriter(fd)
     logger.remove()

@@ -25,7 +25,7 @@ def test_a_disabled_sdk_sends_no_traces_and_is_kept_from_the_worker(monkeypatch)
     config.hand_over(found, **PLACES)
     assert config.read(flags=ECHO) == found  # as at a reload
     monkeypatch.setattr("os.getppid", os.getpid)
-    config.relay()
+    config.relay(7)
     assert "OTEL_SDK_DISABLED" not in os.environ
 
 

@@ -16,6 +16,9 @@ def lines():
     logger.remove(sink)
 
 
+LOG = logger.bind(event="engine_output", engine="e")
+
+
 def said(lines):
     return [(line["level"].name, line["message"]) for line in lines]
 
@@ -27,7 +30,7 @@ def written(level, text, **more):
 
 
 def test_a_record_keeps_its_level_and_all_its_lines(lines):
-    Output("e").feed(written(logging.WARNING, "one\ntwo {braces}") + b"\n")
+    Output(LOG).feed(written(logging.WARNING, "one\ntwo {braces}") + b"\n")
     assert said(lines) == [("WARNING", "one\ntwo {braces}")]
     assert lines[0]["extra"] == {"event": "engine_output", "engine": "e"}
 
@@ -37,13 +40,13 @@ def test_a_record_keeps_its_traceback(lines):
         raise ValueError("why")  # noqa: TRY301 - it is the traceback that is wanted
     except ValueError as error:
         record = written(logging.ERROR, "failed", exc_info=(type(error), error, error.__traceback__))
-    Output("e").feed(record + b"\n")
+    Output(LOG).feed(record + b"\n")
     assert "failed\nTraceback" in lines[0]["message"]
     assert "ValueError: why" in lines[0]["message"]
 
 
 def test_what_is_printed_is_a_line_wherever_it_is_cut(lines):
-    output = Output("e")
+    output = Output(LOG)
     for piece in (b"fir", b"st\nsec", b"ond\n\n", b"last \xff"):
         output.feed(piece)
     output.feed(b"")
@@ -51,14 +54,19 @@ def test_what_is_printed_is_a_line_wherever_it_is_cut(lines):
 
 
 def test_an_unknown_level_is_no_reason_to_lose_a_line(lines):
-    Output("e").feed(written(17, "odd") + b"\n")
+    Output(LOG).feed(written(17, "odd") + b"\n")
     assert [line["level"].name for line in lines] == ["INFO"]
     assert "odd" in lines[0]["message"]
 
 
 def test_a_line_without_an_end_is_cut(lines):
-    output = Output("e")
+    output = Output(LOG)
     for _ in range(64):
         output.feed(b"x" * 1024)
     assert {len(line["message"]) for line in lines} == {8192}
     assert len(output._rest) <= 8192
+
+
+def test_a_line_that_names_no_level_has_the_one_that_was_given(lines):
+    Output(LOG, "WARNING").feed(b"thread panicked\n" + written(logging.INFO, "fine") + b"\n")
+    assert said(lines) == [("WARNING", "thread panicked"), ("INFO", "fine")]

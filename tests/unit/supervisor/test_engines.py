@@ -22,13 +22,19 @@ class House:
     """A supervisor's hosts, and workers that come and go."""
 
     def __init__(self) -> None:
-        self.hopeless = 0
+        self.hopeless = {}
+        self.refusing = 0
+        self.last_request_ends = asyncio.Event()
         self.hosts = EngineProcesses(self.lose_hope)
         self.recipe = recipe("scripted", scrubbed_environment(os.environ, is_offline=True))
         self.reloaded = []
 
-    def lose_hope(self) -> None:
-        self.hopeless += 1
+    def lose_hope(self, reasons) -> None:
+        self.hopeless = reasons
+
+    async def drain(self) -> None:
+        self.refusing += 1
+        await self.last_request_ends.wait()
 
     async def reload(self, config) -> None:
         self.reloaded.append(config)
@@ -36,7 +42,7 @@ class House:
     @asynccontextmanager
     async def worker(self):
         helm = SupervisorClient(self.hosts.path)
-        async with helm.listen(self.reload):
+        async with helm.listen(self.reload, self.drain):
             yield helm
 
 
@@ -120,8 +126,45 @@ async def test_a_reload_reaches_this_worker_and_the_next(house):
 
 async def test_hopelessness_is_heard(house):
     async with house.worker() as helm:
-        helm.give_up()
-        await eventually(lambda: house.hopeless == 1)
+        helm.give_up({"default": "there is no folder"})
+        await eventually(lambda: house.hopeless == {"default": "there is no folder"})
+
+
+async def test_a_drain_is_over_when_the_workers_last_request_has_ended(house):
+    async with house.worker():
+        await eventually(lambda: house.hosts._worker is not None)
+        draining = asyncio.create_task(house.hosts.drain())
+        await eventually(lambda: house.refusing == 1)
+        assert not draining.done()
+        house.last_request_ends.set()
+        async with asyncio.timeout(PATIENCE):
+            await draining
+
+
+async def test_a_worker_that_takes_anothers_place_drains_too(house):
+    async with house.worker():
+        await eventually(lambda: house.hosts._worker is not None)
+        draining = asyncio.create_task(house.hosts.drain())
+        await eventually(lambda: house.refusing == 1)
+    async with asyncio.timeout(PATIENCE):
+        await draining  # what ran has ended with the worker
+    async with house.worker():
+        await eventually(lambda: house.refusing == 2)
+
+
+async def test_without_a_worker_nothing_is_to_be_drained(house):
+    async with asyncio.timeout(PATIENCE):
+        await house.hosts.drain()
+
+
+async def test_lines_that_no_worker_has_logged_are_printed_when_the_server_ends(house, capsys):
+    forwarding = logger.add(house.hosts.say, format=lambda _: "")
+    try:
+        logger.error("the reason why no worker comes")
+    finally:
+        logger.remove(forwarding)
+    house.hosts.detach()
+    assert capsys.readouterr().err == "llm-gateway: the reason why no worker comes\n"
 
 
 async def test_nonsense_costs_the_connection_and_nothing_else(house):
