@@ -146,3 +146,12 @@ def test_the_configurations_and_answers_shown_can_be_read(page, tmp_path):
             file.write_text(text if "[engines" in text else f'[engines.default]\nplugin = "echo"\n{text}')
             tomllib.loads(file.read_text())
             config.look(file)
+
+
+@pytest.mark.parametrize("page", ["gateway/DECISIONS.md", "plugins/hf/DECISIONS.md"])
+def test_a_decision_says_what_why_what_was_measured_and_what_would_change_it(page):
+    _, *entries = re.split(r"^### ", PAGES[page], flags=re.MULTILINE)
+    for entry in entries:
+        assert re.findall(r"^- \*([\w ]+)\*: ", entry, re.MULTILINE) == [
+            "Choice", "Because", "Measured", "Would change it"
+        ], entry.partition("\n")[0]  # fmt: skip
