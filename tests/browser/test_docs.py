@@ -26,9 +26,22 @@ async def test_redoc_shows_the_operations_and_leads_to_the_other_pages(page: Pag
     await shows_generate(page)
 
 
+@pytest.mark.parametrize("path", ["/schema", "/docs", "/redoc"])
+async def test_a_page_that_stays_open_asks_no_other_host(page: Page, service, path):
+    """What gathers figures about its readers sends them later, or when the page is hidden."""
+    await page.clock.install()
+    await page.goto(f"{service.url}{path}")
+    await expect(page.get_by_text("/v1/generate").first).to_be_attached(timeout=30_000)
+    await page.clock.fast_forward("10:00")
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await page.evaluate("window.dispatchEvent(new Event('pagehide'))")
+    await page.clock.run_for(10_000)
+    await page.evaluate("fetch('/livez')")
+
+
 async def shows_generate(page: Page) -> None:
     await expect(page.get_by_text("/v1/generate").first).to_be_visible(timeout=30_000)
-    await expect(page.get_by_text("Go on with a text", exact=True).first).to_be_visible(timeout=30_000)
+    await expect(page.get_by_text("Generate", exact=True).first).to_be_visible(timeout=30_000)
 
 
 async def leads_to_each_page(page: Page) -> None:

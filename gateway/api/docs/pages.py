@@ -18,6 +18,7 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="content-security-policy" content="{policy}">
 <title>LLM gateway</title>
 <link rel="icon" href="data:,">
 <style>body {{ margin: 0 }}</style>
@@ -31,6 +32,8 @@ _PAGE = """<!doctype html>
 </html>
 """
 
+# A page may use what this service serves, and no other host, whatever its script would like to tell one.
+_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 # Left to itself, Scalar fetches fonts, sends telemetry and offers services that would get the document.
 _SCALAR = """Scalar.createApiReference('#page', {
     url: '/schema/openapi.json',
@@ -47,7 +50,7 @@ _SCALAR = """Scalar.createApiReference('#page', {
 })"""
 _SWAGGER = "SwaggerUIBundle({ url: '/schema/openapi.json', dom_id: '#page', deepLinking: true, validatorUrl: null })"
 _REDOC = f"""import {{ init }} from '{url("redoc.js")}'
-init('/schema/openapi.json', {{}}, document.getElementById('page'))"""
+init('/schema/openapi.json', {{ disableTelemetry: true }}, document.getElementById('page'))"""
 
 
 class Page(OpenAPIRenderPlugin):
@@ -55,7 +58,7 @@ class Page(OpenAPIRenderPlugin):
 
     def __init__(self, path: str, start: str, *assets: str) -> None:
         super().__init__(path=path)
-        self.html = _PAGE.format(tags="\n".join(map(_tag, assets)), start=start).encode()
+        self.html = _PAGE.format(policy=_POLICY, tags="\n".join(map(_tag, assets)), start=start).encode()
 
     def render(self, request: Request[None, None, State], openapi_schema: dict[str, object]) -> bytes:
         """Answer with the page; it asks for the document by itself."""
