@@ -4,7 +4,6 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from gateway.engine import ModelCard
 from gateway.limits.quota import Quota
 
 
@@ -17,7 +16,10 @@ class Scope(StrEnum):
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who asks: `id` is for logs, fairness and limits; `models` of `None` are all; `priority` is its highest."""
+    """A client: `id` is for logs, fairness and limits; `models` are names that it may use, all of them if `None`.
+
+    `priority` is the highest that its requests may have.
+    """
 
     id: str
     name: str
@@ -29,10 +31,6 @@ class Caller(Struct, frozen=True, kw_only=True):
     def may(self, scope: Scope) -> bool:
         """Say whether it may do what `scope` is for; an admin may do everything."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
-
-    def may_use(self, card: ModelCard) -> bool:
-        """Say whether it may use the model, by its name or its full id."""
-        return self.models is None or not self.models.isdisjoint((card.name, *card.aliases))
 
     def quota_or(self, default: Quota) -> Quota:
         """Return the caller's own quota, or the default where it has none."""

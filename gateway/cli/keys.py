@@ -4,6 +4,7 @@ A new key is all that standard output gets, so that a shell can take it; everyth
 """
 
 import argparse
+import contextlib
 import re
 import sys
 import time
@@ -45,7 +46,9 @@ def add_commands(command: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--scope", action="append", choices=[scope.value for scope in Scope], help="what it is for (infer); repeatable"
     )
-    create.add_argument("--model", action="append", help="a model it may use (all); repeatable")
+    create.add_argument(
+        "--model", action="append", help="a model, an engine or a route that it may use (all); repeatable"
+    )
     create.add_argument("--expires", type=_seconds, metavar="TIME", help="how long it is valid, as 30d or 12h (always)")
     create.add_argument("--priority", type=int, default=0, metavar="N", help="the highest its requests may have (0)")
     for name, what in _QUOTA.items():
@@ -79,6 +82,9 @@ def _create(options: argparse.Namespace, file: KeyFile) -> None:
     print(text, flush=True)
     _say(f"made the key {key.name!r} ({key.id}) in {file.path}; it is shown this once")
     _say(f"a service whose auth.file is {file.path} takes it from now on; no restart is needed")
+    with contextlib.suppress(ConfigError):  # with --file, keys are made without a configuration too
+        for what in config.misspelt_models(config.look(options.config), options.model or ()):
+            _say(f"warning: {what}")
 
 
 def _list(options: argparse.Namespace, file: KeyFile) -> None:

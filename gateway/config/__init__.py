@@ -5,6 +5,7 @@ The configuration in force while the service runs is `gateway.config.snapshot`.
 
 from gateway.admission import AdmissionSettings
 from gateway.cache import CacheSettings
+from gateway.config.checks import misspelt_models
 from gateway.config.handover import Handover, hand_over, handed_over, relay, take_over
 from gateway.config.layers import ConfigError
 from gateway.config.load import look, read, service_url
@@ -43,6 +44,7 @@ __all__ = [
     "hand_over",
     "handed_over",
     "look",
+    "misspelt_models",
     "read",
     "relay",
     "service_url",

@@ -2,13 +2,14 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.auth import KeyFile, KeyFileError
 from gateway.config.schema import AuthSettings, Config
 from gateway.config.sources import command
+from gateway.config.spelling import meant
 
 # The path of a setting, and what is wrong with it.
 Violation = tuple[str, str]
@@ -79,6 +80,16 @@ def openings(config: Config) -> Iterator[Violation]:
     elif not _is_loopback(server.host):
         how = f"make one (`{command()} keys create NAME --file keys.db`) and set auth.file, or say --insecure-no-auth"
         yield "server.host", f"there is no key, so whoever reaches {server.host} could use the models; {how}"
+
+
+def misspelt_models(config: Config, models: Iterable[str]) -> Iterator[str]:
+    """Yield what a name of a model was probably meant to be; an engine may serve models that are not named here."""
+    configured = [str(name) for engine in config.engines.values() if (name := engine.settings.get("model"))]
+    known = {*config.engines, *config.routes, *configured, *(name.rpartition("/")[2] for name in configured)}
+    for model in sorted({*models} - known):
+        right = meant(model, known)
+        if right and right.lower() != model.lower():
+            yield f"no engine, route or model of the configuration is named {model!r}; did you mean {right!r}?"
 
 
 def no_address(config: Config) -> Iterator[Violation]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import sources
-from gateway.config.checks import Violation, contradictions, no_address, openings
+from gateway.config.checks import Violation, contradictions, misspelt_models, no_address, openings
 from gateway.config.layers import Layers, Table
 from gateway.config.schema import DEFAULT_ENGINE, Config, EngineSettings
 from gateway.config.sources import IN_ENVIRONMENT, PLAIN
@@ -50,7 +50,10 @@ def _read(file: str | None, flags: Mapping[str, str | None] | None) -> tuple[Con
         name: msgspec.structs.replace(engine, settings=_engine_settings(name, engine, laid, warnings))
         for name, engine in config.engines.items()
     }
-    return msgspec.structs.replace(config, engines=engines, warnings=tuple(warnings)), laid
+    config = msgspec.structs.replace(config, engines=engines)
+    for name, key in config.auth.keys.items():
+        warnings += [f"auth.keys.{name}.models: {what}" for what in misspelt_models(config, key.models or ())]
+    return msgspec.structs.replace(config, warnings=tuple(warnings)), laid
 
 
 def _refuse(laid: Layers, problems: Iterator[Violation]) -> None:

@@ -38,7 +38,10 @@ class Router:
     def targets(self, caller: Caller) -> list[Target]:
         """List the models that the caller may use."""
         return [
-            Target(hosted, card) for hosted in self._hosting.engines for card in hosted.cards if caller.may_use(card)
+            target
+            for hosted in self._hosting.engines
+            for target in (Target(hosted, card) for card in hosted.cards)
+            if self._may_use(caller, target)
         ]
 
     def find_any(self, model: str, caller: Caller) -> Target:
@@ -82,9 +85,19 @@ class Router:
 
     def _is_hidden(self, model: str, caller: Caller) -> bool:
         """Tell whether a name means a model that the caller may not use."""
-        cards = (hosted.answers_to(model) for hosted in self._hosting.engines)
-        named = next((card for card in cards if card is not None), None)
-        return named is not None and not caller.may_use(named)
+        found = (Target(hosted, card) for hosted in self._hosting.engines if (card := hosted.answers_to(model)))
+        named = next(found, None)
+        return named is not None and not self._may_use(caller, named)
+
+    def _may_use(self, caller: Caller, target: Target) -> bool:
+        """Tell whether this model is meant by a name that the caller may use: a model's, an engine's or a route's."""
+        if caller.models is None:
+            return True
+        hosted, card = target
+        return any(
+            hosted.answers_to(hosted.name if hosted.name in self._engines(name) else name) is card
+            for name in caller.models
+        )
 
     def _engines(self, model: str | None) -> tuple[str, ...]:
         return () if model is None else self._current.config.routes.get(model, ())

@@ -42,6 +42,8 @@ class Keys:
         self.file = KeyFile(folder / "keys.db")
         self.shop = self.make("shop")
         self.other = self.make("other", models=frozenset({"echo"}))
+        self.actor = self.make("actor", models=frozenset({"actor"}))
+        self.router = self.make("router", models=frozenset({"gpt-4o-mini"}))
         self.admin = self.make("admin", scopes=frozenset({Scope.ADMIN}))
         self.scraper = self.make("scraper", scopes=frozenset({Scope.METRICS}))
         self.poor = self.make("poor", quota=Quota(requests_per_minute=2, tokens_per_minute=1_000))
@@ -51,6 +53,7 @@ class Keys:
             LLM_GATEWAY__AUTH__FILE=str(folder / "keys.db"),
             LLM_GATEWAY__ENGINES__ACTOR__PLUGIN="scripted",
             LLM_GATEWAY__ENGINES__ACTOR__SETTINGS__PLACES="1",
+            LLM_GATEWAY__ROUTES='{"gpt-4o-mini": ["default"]}',
             LLM_GATEWAY__ADMISSION__QUEUE_SECONDS="30",
             LOG_LEVEL="DEBUG",
         )
@@ -134,6 +137,16 @@ def test_an_underscore_is_no_dash(keys):
 
 def test_a_key_in_a_url_is_refused(keys):
     assert is_error(keys.ask("GET", f"/v1/models?api_key={keys.shop}"), 400, "key_in_url")
+
+
+@pytest.mark.parametrize(("key", "name", "model"), [("actor", "actor", "scripted"), ("router", "gpt-4o-mini", "echo")])
+def test_a_key_for_an_engine_or_a_route_asks_by_that_name_and_for_nothing_else(keys, key, name, model):
+    text = getattr(keys, key)
+    assert keys.generate(text, model=name).json()["model"] == model
+    assert keys.generate(text).json()["model"] == model
+    assert [listed["id"] for listed in keys.ask("GET", "/v1/models", text).json()["data"]] == [model]
+    other = "echo" if model == "scripted" else "scripted"
+    assert is_error(keys.generate(text, model=other), 404, "model_not_found", "model")
 
 
 def test_a_model_that_is_not_the_keys_is_in_no_list_and_no_hint(keys):

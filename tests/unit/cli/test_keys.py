@@ -183,3 +183,13 @@ def test_what_cannot_be_done_is_one_line_and_wrong_usage(keys, file, monkeypatch
     code, _, err = keys("create", "other")
     assert code == 2
     assert err.startswith("llm-gateway: where are the keys? Say --file FILE")
+
+
+def test_a_model_that_is_nearly_a_name_of_the_configuration_is_a_warning(keys, monkeypatch):
+    monkeypatch.setenv("LLM_GATEWAY__ENGINES__PARROT__PLUGIN", "echo")
+    monkeypatch.setenv("LLM_GATEWAY__ROUTES", '{"gpt-4o-mini": ["parrot"]}')
+    for right in ("parrot", "gpt-4o-mini", "default", "echo", "of-another-plugin"):
+        assert "warning" not in keys("create", f"for-{right}", "--model", right)[2]
+    code, out, err = keys("create", "shop", "--model", "parot")
+    assert (code, bool(out)) == (0, True)
+    assert err.endswith("model of the configuration is named 'parot'; did you mean 'parrot'?\n")

@@ -89,3 +89,10 @@ def test_a_plain_name_that_is_wrong_is_named_as_a_variable(monkeypatch, tmp_path
     (tmp_path / ".env").write_text("PORT=x\n")
     with pytest.raises(ConfigError, match=r"^\.env: PORT: server\.port: expected `int`"):
         config.read(flags=ECHO)
+
+
+def test_a_model_of_a_key_that_is_nearly_a_name_of_the_configuration_is_a_warning(write):
+    file = write(KEY.format("shop") + "models = ['ehco', 'default', 'echo', 'other']\n")
+    [warning] = config.read(file, ECHO).warnings
+    assert warning.startswith("auth.keys.shop.models: ")
+    assert warning.endswith("named 'ehco'; did you mean 'echo'?")

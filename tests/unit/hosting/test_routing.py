@@ -69,6 +69,37 @@ def test_a_key_is_routed_to_what_it_may_use(routing):
         routing.find_any("gpt-4o", other)
 
 
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("one", {"one"}),
+        ("someone/one", {"one"}),
+        ("first", {"one"}),
+        ("second", {"two"}),
+        ("gpt-4o-mini", {"one", "two"}),
+        ("gpt-4o", {"two"}),
+        ("someone", set()),
+        ("none", set()),
+    ],
+)
+def test_a_key_may_use_what_its_name_means_whichever_name_that_is(routing, name, models):
+    caller = structs.replace(SECOND, models=frozenset({name}))
+    assert {target.card.name for target in routing.targets(caller)} == models
+    if models:
+        assert routing.find_ready(name, caller) == routing.find_ready(name, ANONYMOUS)
+        assert routing.find_any(name, caller) == routing.find_any(name, ANONYMOUS)
+        assert routing.find_ready(None, caller).card.name in models
+    for other in {"one", "two"} - models:
+        with pytest.raises(UnknownModel, match="for this key"):
+            routing.find_ready(other, caller)
+
+
+async def test_a_key_for_a_route_goes_on_to_its_next_engine(hosting, routing):
+    caller = structs.replace(SECOND, models=frozenset({"gpt-4o-mini"}))
+    await hosting.unload("one")
+    assert routing.find_ready("gpt-4o-mini", caller).card.name == "two"
+
+
 def test_an_unknown_name_is_answered_with_those_that_there_are(routing):
     with pytest.raises(UnknownModel, match=r"'none'; there is 'one', 'two', 'gpt-4o-mini', 'gpt-4o'$"):
         routing.find_ready("none", ANONYMOUS)
