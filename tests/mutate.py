@@ -117,6 +117,12 @@ MUTANTS = (
     Mutant("a_chat_gets_an_answer", ECHO, "sum(map(len, spoken))", "len(spoken[-1])"),
     Mutant("every_token_has_its_logprob", FAKE, "float(script.logprob)", "-float(script.logprob)"),
     Mutant("every_token_has_its_logprob", FAKE, "float(script.logprob)", "float('nan')"),
+    Mutant(
+        "the_bytes_of_the_tokens_are_the_text",
+        FAKE,
+        "return TokenLogprob(likeliest.id, text,",
+        "return TokenLogprob(likeliest.id, text.strip(),",
+    ),
     Mutant("events_survive_the_wire", FAKE, "        return ()\n", "        return []\n"),
     Mutant(
         "a_told_event_never_changes",

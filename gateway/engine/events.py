@@ -23,12 +23,22 @@ class Usage(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_field
 
 
 class TokenLogprob(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
-    """A token with its natural log probability and the likeliest alternatives."""
+    """A token with its natural log probability and the likeliest alternatives.
+
+    `raw` are the bytes of a token whose `text` is not all of it, since it is part of a character; the bytes of any
+    other are those of its text. The bytes of all tokens of an answer together are the answer's.
+    """
 
     id: int
     text: str
     logprob: float
     top: tuple["TokenLogprob", ...] = ()
+    raw: bytes | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """The token's bytes."""
+        return self.text.encode() if self.raw is None else self.raw
 
 
 class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", forbid_unknown_fields=True):

@@ -60,6 +60,7 @@ class TestHf(EngineContract):
 class TestHfThatWrites(Subject):
     written = WRITTEN
     test_a_character_is_never_torn = AnswerRules.test_a_character_is_never_torn
+    test_the_bytes_of_the_tokens_are_the_text = AnswerRules.test_the_bytes_of_the_tokens_are_the_text
 
     @pytest.fixture
     def make_engine(self, taught):

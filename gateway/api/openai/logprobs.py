@@ -1,5 +1,6 @@
 """From the engine's logprobs to the three shapes that they have in OpenAI's and vLLM's answers; pure."""
 
+import codecs
 import math
 from collections.abc import Iterable, Sequence
 
@@ -21,16 +22,31 @@ def to_chat_logprobs(tokens: Iterable[TokenLogprob]) -> ChatLogprobs:
     return ChatLogprobs([_to_chat_logprob(token) for token in tokens])
 
 
-def to_text_logprobs(prompt: Sequence[TokenLogprob], tokens: Iterable[TokenLogprob], offset: int = 0) -> TextLogprobs:
-    """Make the shape of completions: `prompt` is what is echoed, `offset` where its text begins."""
+class TextLength:
+    """Counts the whole characters of tokens, of which one may be a part of a character only."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: TokenLogprob) -> None:
+        """Take the next token."""
+        self.characters += len(self._decoder.decode(token.encoded))
+
+
+def to_text_logprobs(
+    prompt: Sequence[TokenLogprob], tokens: Iterable[TokenLogprob], before: TextLength | None = None
+) -> TextLogprobs:
+    """Make the shape of completions: `prompt` is what is echoed, `before` the length of what came earlier."""
     found = TextLogprobs([], [], [], [])
+    length = TextLength() if before is None else before
     for number, token in enumerate((*prompt, *tokens)):
         is_first = number == 0 and bool(prompt)
-        found.tokens.append(token.text)
-        found.text_offset.append(offset)
+        found.tokens.append(_spelled(token))
+        found.text_offset.append(length.characters)
         found.token_logprobs.append(None if is_first else to_number(token.logprob))
         found.top_logprobs.append(None if is_first else _to_table(token))
-        offset += len(token.text)
+        length.add(token)
     return found
 
 
@@ -40,19 +56,25 @@ def to_prompt_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, PromptL
 
 
 def _to_chat_logprob(token: TokenLogprob) -> ChatLogprob:
-    top = [TopLogprob(other.text, to_number(other.logprob), _to_bytes(other.text)) for other in token.top]
-    return ChatLogprob(token.text, to_number(token.logprob), _to_bytes(token.text), top)
+    top = [TopLogprob(other.text, to_number(other.logprob), _to_bytes(other)) for other in token.top]
+    return ChatLogprob(token.text, to_number(token.logprob), _to_bytes(token), top)
 
 
-def _to_bytes(text: str) -> list[int] | None:
-    return None if _BROKEN in text else list(text.encode())
+def _to_bytes(token: TokenLogprob) -> list[int] | None:
+    """Return a token's bytes, or None where the engine does not say those of a part of a character."""
+    return None if token.raw is None and _BROKEN in token.text else list(token.encoded)
+
+
+def _spelled(token: TokenLogprob) -> str:
+    """Say a token in a list of texts: a part of a character by its bytes, as OpenAI's completions do."""
+    return token.text if token.raw is None else "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
 
 
 def _to_table(token: TokenLogprob) -> dict[str, float]:
     """Name the alternatives and the token itself; of two with one text the likelier stays."""
     table: dict[str, float] = {}
     for other in (*token.top, token):
-        table.setdefault(other.text, to_number(other.logprob))
+        table.setdefault(_spelled(other), to_number(other.logprob))
     return table
 
 

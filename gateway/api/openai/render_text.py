@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import UNSET
 
-from gateway.api.openai.logprobs import to_prompt_logprobs, to_text_logprobs
+from gateway.api.openai.logprobs import TextLength, to_prompt_logprobs, to_text_logprobs
 from gateway.api.openai.render import ChoiceRendering, encode
 from gateway.api.openai.reply import CompletionReply, CompletionUsage, TextChoice, TextReason
 from gateway.api.openai.schema import CompletionBody
@@ -33,7 +33,7 @@ class TextRendering(ChoiceRendering):
         self._has_logprobs = body.logprobs is not None
         self._has_prompt = body.prompt_logprobs is not None
         self._is_silent = body.max_tokens == 0
-        self._ends: dict[int, int] = {}
+        self._lengths: dict[int, TextLength] = {}
         self._tail = b',"logprobs":null,"finish_reason":null}' + self._end
 
     def to_piece(self, index: int, event: GenerateEvent) -> bytes:
@@ -63,7 +63,7 @@ class TextRendering(ChoiceRendering):
 
     def _begin(self, index: int, started: Started) -> bytes:
         self._heads[index] = self._head + b'{"index":%d,"text":' % index
-        self._ends[index] = 0
+        self._lengths[index] = TextLength()
         if not self._has_echo:
             return b""
         tokens = (started.prompt_logprobs or ()) if self._has_logprobs else ()
@@ -77,8 +77,7 @@ class TextRendering(ChoiceRendering):
     def _tokens(self, index: int, text: str, tokens: tuple[TokenLogprob, ...], *, is_prompt: bool) -> bytes:
         """Encode a chunk with its tokens, which go on where the ones before ended."""
         prompt, rest = (tokens, ()) if is_prompt else ((), tokens)
-        logprobs = to_text_logprobs(prompt, rest, self._ends[index]) if tokens else None
-        self._ends[index] += sum(len(token.text) for token in tokens)
+        logprobs = to_text_logprobs(prompt, rest, self._lengths[index]) if tokens else None
         return self._frame(TextChoice(index=index, text=text, logprobs=logprobs, finish_reason=None))
 
     def _whole(self, index: int, answer: Answer) -> TextChoice:

@@ -114,6 +114,15 @@ class AnswerRules(Subject):
                 assert all(math.isfinite(token.logprob) and token.logprob <= 0 for token in delta.logprobs)
                 assert all(len(token.top) == 2 for token in delta.logprobs)
 
+    async def test_the_bytes_of_the_tokens_are_the_text(self, engine: Engine) -> None:
+        """Kills: tokens that lose their spaces, or the bytes of a character of several tokens."""
+        self.require(engine, Capability.LOGPROBS)
+        prompt = self.prompt_for(self.written)
+        if prompt is None:
+            pytest.skip("no prompt makes this model write a given text")
+        answer = await self.answer(engine, prompt, logprobs=0, max_tokens=200, ignore_eos=False)
+        assert b"".join(token.encoded for token in answer.logprobs).decode() == answer.text
+
     async def test_events_survive_the_wire(self, engine: Engine) -> None:
         """Kills: a list where the struct says tuple."""
         request = self.request(engine)

@@ -146,6 +146,22 @@ def test_logprobs_have_bytes_and_numbers_that_json_has():
     ]
 
 
+def test_the_bytes_of_parts_of_a_character_are_the_character():
+    parts = tuple(
+        TokenLogprob(at, "\ufffd", -0.5, (TokenLogprob(9, "\ufffd", -1.0, raw=b"\xe4"),), raw=bytes([byte]))
+        for at, byte in enumerate("é".encode())
+    )
+    events = (STARTED, Delta("", logprobs=parts[:1]), Delta("é", logprobs=parts[1:]), finished())
+    body = chat(logprobs=True, top_logprobs=1)
+    whole = read(body, *events)["choices"][0]["logprobs"]["content"]
+    told = [
+        token for each in follow(body, *events) for token in (each["choices"][0]["logprobs"] or {}).get("content", [])
+    ]
+    assert whole == told
+    assert bytes(byte for token in whole for byte in token["bytes"]).decode() == "é"
+    assert [token["top_logprobs"][0]["bytes"] for token in whole] == [[0xE4], [0xE4]]
+
+
 def test_an_empty_answer_has_all_that_others_have():
     assert read(chat(logprobs=True), STARTED, finished()) == reply(
         {"content": ""}, logprobs={"content": [], "refusal": None}

@@ -94,6 +94,23 @@ def test_logprobs_are_lists_and_hold_numbers_that_json_has():
     assert read(text(logprobs=2), *events) == reply(choice("abc", logprobs=logprobs), usage=USAGE)
 
 
+def test_parts_of_a_character_are_said_by_their_bytes_and_begin_where_it_begins():
+    first, second = (TokenLogprob(at, "\ufffd", -0.5, raw=bytes([byte])) for at, byte in enumerate("é".encode()))
+    events = (
+        STARTED,
+        Delta("a", logprobs=(A,)),
+        Delta("", logprobs=(first,)),
+        Delta("é", logprobs=(second,)),
+        Delta("bc", logprobs=(B,)),
+        finished(),
+    )
+    whole = read(text(logprobs=1), *events)["choices"][0]["logprobs"]
+    assert whole["tokens"] == ["a", "bytes:\\xc3", "bytes:\\xa9", "bc"]
+    assert whole["text_offset"] == [0, 1, 1, 2]
+    told = [each["choices"][0]["logprobs"] for each in follow(text(logprobs=1, stream=True), *events)[:-1]]
+    assert [each["text_offset"] for each in told] == [[0], [1], [1], [2]]
+
+
 def test_offsets_go_on_from_chunk_to_chunk_and_behind_the_prompt():
     body = text(logprobs=1, echo=True, stream=True)
     started = Started(7, prompt_logprobs=HI)

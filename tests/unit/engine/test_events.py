@@ -25,12 +25,17 @@ def test_an_event_is_a_tagged_array_outside_garbage_collection(event):
 def test_events_are_told_apart_on_the_wire():
     events = [
         Started(3),
-        Delta("hi", logprobs=(TokenLogprob(1, "hi", -0.5, (TokenLogprob(2, "ho", -1.0),)),)),
+        Delta("hi", logprobs=(TokenLogprob(1, "hi", -0.5, (TokenLogprob(2, "\ufffd", -1.0, raw=b"\xff"),)),)),
         ToolDelta(0, "{}", "call-1", "weather"),
         Finished(FinishReason.STOP, Usage(3, 2), stop="\n"),
         Finished(FinishReason.STOP, Usage(3, 2), stop=7),
     ]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(events), type=list[GenerateEvent]) == events
+
+
+def test_the_bytes_of_a_token_are_its_texts_unless_they_are_said():
+    assert TokenLogprob(1, "é", 0.0).encoded == "é".encode()
+    assert TokenLogprob(1, "\ufffd", 0.0, raw=b"\xc3").encoded == b"\xc3"
 
 
 def test_a_delta_is_one_token_unless_it_says_more():

@@ -20,6 +20,7 @@ from gateway.engine import (
     Tokens,
     Unsupported,
 )
+from gateway_hf.text.byte_tokens import byte_speller
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.markers import Markers
 from gateway_hf.text.template import End, render, variables
@@ -43,6 +44,7 @@ class TextCodec:
         self._backend = backend(tokenizer)
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._bytes_of = byte_speller(self._backend)
         self._vocabulary = vocabulary
         self._context_window = context_window
         added = self._backend.get_added_tokens_decoder()
@@ -99,6 +101,11 @@ class TextCodec:
     def token_text(self, token: int) -> str:
         """Say a token by itself; bytes that are no whole character are U+FFFD."""
         return self._backend.decode([token], skip_special_tokens=False)
+
+    def token_bytes(self, token: int) -> bytes | None:
+        """Return the bytes that a token stands for, or None where its vocabulary does not spell bytes."""
+        spelled = self._backend.id_to_token(token)
+        return None if spelled is None else self._bytes_of(spelled)
 
     def _render(self, chat: Chat) -> tuple[Markers, str, list[str]]:
         """Put a conversation through its template, with what reads like a marker hidden."""

@@ -7,7 +7,7 @@ from tokenizers.decoders import DecodeStream
 
 # Enough of the prompt for a decoder to see that the answer does not begin a text, so that it keeps its first space.
 _TAIL = 8
-_INCOMPLETE = "\ufffd"
+INCOMPLETE = "\ufffd"
 
 
 class Detokenizer:
@@ -20,7 +20,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), *, shows_special: bool = False) -> None:
         tail = list(prompt_ids[-_TAIL:])
-        if tokenizer.decode(tail).endswith(_INCOMPLETE):
+        if tokenizer.decode(tail).endswith(INCOMPLETE):
             tail = []  # a stream would wait for its end and then say the prompt again
         self._tokenizer = tokenizer
         self._skips = not shows_special

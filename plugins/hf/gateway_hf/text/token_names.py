@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from gateway.engine import Completion, Prompt
 from gateway_hf.text.codec import TextCodec
+from gateway_hf.text.detokenizer import INCOMPLETE
+from gateway_hf.text.writer import TokenName
 
 
 class _Usual(NamedTuple):
@@ -20,13 +22,15 @@ class TokenNames:
 
     def __init__(self, text: TextCodec) -> None:
         self._text = text
-        self._known: dict[int, str] = {}
+        self._known: dict[int, TokenName] = {}
 
-    def __call__(self, token: int) -> str:
-        """Say what a token adds to a text; bytes that are no whole character are U+FFFD."""
+    def __call__(self, token: int) -> TokenName:
+        """Say what a token adds to a text; bytes that are no whole character are U+FFFD, and said beside."""
         if token not in self._known:
             # By itself it would lose the space that it begins with, where a space is part of the word behind it.
-            self._known[token] = self._text.detokenize((*self._usual.ids, token))[-1]
+            text = self._text.detokenize((*self._usual.ids, token))[-1]
+            raw = self._text.token_bytes(token) if INCOMPLETE in text else None
+            self._known[token] = TokenName(text, raw)
         return self._known[token]
 
     def of_prompt(self, prompt: Prompt, ids: list[int]) -> tuple[str, ...]:

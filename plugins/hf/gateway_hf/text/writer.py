@@ -1,7 +1,9 @@
 """Turn the tokens drawn for one answer into its events: text as it becomes certain, then the reason of its end."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from msgspec import structs
 
 from gateway.engine import Delta, Finished, FinishReason, StopStrings, TokenLogprob, Usage
 from gateway_hf.sampling.terms import Terms
@@ -9,6 +11,18 @@ from gateway_hf.scheduling.sequence import Alternative, Drawn
 
 # What JSON has a number for; the log probability of the impossible is minus infinity.
 LEAST_LOGPROB = -9999.0
+
+
+class TokenName(NamedTuple):
+    """What a token adds to a text, and its bytes where these are no whole characters."""
+
+    text: str
+    raw: bytes | None = None
+
+
+def scored(token: Alternative, name: TokenName, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    """Put a token that was scored into the words of the interface."""
+    return TokenLogprob(token.id, name.text, max(token.logprob, LEAST_LOGPROB), top, name.raw)
 
 
 class TokenDecoder(Protocol):
@@ -29,7 +43,7 @@ class Writer:
     `cached_tokens` is the part of the prompt that was found in the cache, once that is known.
     """
 
-    def __init__(self, prompt_tokens: int, terms: Terms, text: TokenDecoder, name: Callable[[int], str]) -> None:
+    def __init__(self, prompt_tokens: int, terms: Terms, text: TokenDecoder, name: Callable[[int], TokenName]) -> None:
         self.cached_tokens = 0
         self._prompt_tokens = prompt_tokens
         self._terms = terms
@@ -51,8 +65,8 @@ class Writer:
         return Delta(text + self._rest(), logprobs=logprobs), self._finished(None)
 
     def _named(self, ranked: tuple[Alternative, ...]) -> tuple[TokenLogprob]:
-        own, *top = [TokenLogprob(each.id, self._name(each.id), max(each.logprob, LEAST_LOGPROB)) for each in ranked]
-        return (TokenLogprob(own.id, own.text, own.logprob, tuple(top)),)
+        own, *top = [scored(each, self._name(each.id)) for each in ranked]
+        return (structs.replace(own, top=tuple(top)),)
 
     def _cut(self, text: str) -> str:
         return self._stops.feed(text) if self._written > self._terms.min_tokens else text

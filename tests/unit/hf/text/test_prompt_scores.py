@@ -3,11 +3,11 @@ import math
 from gateway.engine import TokenLogprob
 from gateway_hf.scheduling.sequence import Alternative
 from gateway_hf.text.prompt_scores import ScoredPrompt
-from gateway_hf.text.writer import LEAST_LOGPROB
+from gateway_hf.text.writer import LEAST_LOGPROB, TokenName
 
 
 def _prompt(*texts):
-    return ScoredPrompt(5, texts, lambda token: f"<{token}>")
+    return ScoredPrompt(5, texts, lambda token: TokenName(f"<{token}>"))
 
 
 def test_the_first_token_has_nothing_before_it():

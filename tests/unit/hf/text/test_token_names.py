@@ -74,17 +74,25 @@ def test_tokens_and_chats_show_their_special_tokens(codec_of):
 def test_a_token_by_itself_keeps_its_first_space():
     names = TokenNames(_spaced(begins=True))
     first = 3 + 256  # behind the special tokens and the bytes
-    assert [names(token) for token in range(first, first + 6)] == [" ", " the", " a", "cat", "s", "."]
+    assert [names(token).text for token in range(first, first + 6)] == [" ", " the", " a", "cat", "s", "."]
 
 
 def test_a_part_of_a_character_is_no_character(codec_of):
     text = codec_of("gpt2")
     first, *_ = text.tokenize(Completion("🦜"))
-    assert TokenNames(text)(first) == "\N{REPLACEMENT CHARACTER}"
+    assert TokenNames(text)(first).text == "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize("said", ["🦜", "a 🙂 b", "Größe 你好"])
+def test_the_bytes_of_the_tokens_are_the_text(text, said):
+    names = [TokenNames(text)(token) for token in text.tokenize(Completion(f"a{said}", add_special=False))]
+    spelled = b"".join(name.text.encode() if name.raw is None else name.raw for name in names)
+    assert spelled.decode().lstrip() == f"a{said}"
+    assert all((name.raw is None) == ("\N{REPLACEMENT CHARACTER}" not in name.text) for name in names)
 
 
 def test_special_tokens_have_names(codec_of):
-    assert TokenNames(codec_of("llama"))(4) == "<|im_end|>"
+    assert TokenNames(codec_of("llama"))(4) == ("<|im_end|>", None)
 
 
 def test_a_name_is_looked_up_once(codec_of, monkeypatch):

@@ -3,7 +3,7 @@ import math
 from gateway.engine import Delta, Finished, FinishReason, Usage
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.sequence import Alternative, Drawn
-from gateway_hf.text.writer import LEAST_LOGPROB, Writer
+from gateway_hf.text.writer import LEAST_LOGPROB, TokenName, Writer
 
 _ALPHABET = "abcdefghij"
 _EOS = 99
@@ -29,7 +29,7 @@ class _Letters:
 
 def _write(tokens, *, held=0, **terms):
     terms = Terms(**{"limit": 100, "eos_ids": frozenset({_EOS}), **terms})
-    writer = Writer(3, terms, _Letters(held), lambda token: f"<{token}>")
+    writer = Writer(3, terms, _Letters(held), lambda token: TokenName(f"<{token}>", bytes([token])))
     events = []
     for token in tokens:
         events += writer.write(token if isinstance(token, Drawn) else Drawn(token))
@@ -101,5 +101,5 @@ def test_log_probabilities_come_with_their_token_and_are_numbers():
     drawn = Drawn(1, (Alternative(1, -0.5), Alternative(0, -0.1), Alternative(1, -math.inf)))
     (delta,) = _write([drawn])
     (own,) = delta.logprobs
-    assert (own.id, own.text, own.logprob) == (1, "<1>", -0.5)
+    assert (own.id, own.text, own.logprob, own.raw) == (1, "<1>", -0.5, b"\x01")
     assert [top.logprob for top in own.top] == [-0.1, LEAST_LOGPROB]
