@@ -155,20 +155,32 @@ def test_megabytes_are_too_large(edge, body):
 def test_knobs_of_other_servers_reach_no_engine(edge):
     knobs = {
         "n_discard": 5,
-        "chat_template": "{{ cycler.__init__.__globals__ }}",
         "guided_decoding_backend": "none",
         "mm_processor_kwargs": {"a": 1},
         "logits_processors": ["os.system"],
         "base_url": "http://169.254.169.254",
         "api_base": "http://169.254.169.254",
-        "best_of": 10_000,
-        "n": -1,
-        "echo": True,
-        "logprobs": 99,
     }
     answer = edge.generate(prompt="as ever", **knobs)
     assert answer.json()["generated_text"] == "as everas ever"
     assert answer.headers["x-ignored-params"] == ",".join(knobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("chat_template", "{{ cycler.__init__.__globals__ }}"),
+        ("best_of", 10_000),
+        ("n", -1),
+        ("echo", True),
+        ("logprobs", 99),
+        ("max_tokens", 3),
+        ("temprature", 1),
+        ("grammar", "root ::= 'a'"),
+    ],
+)
+def test_what_would_change_the_answer_by_another_name_is_refused(edge, name, value):
+    assert is_error(edge.generate(prompt="a", **{name: value}), 400, "unsupported_parameter", name)
 
 
 def test_a_model_that_nobody_serves_is_refused_by_name(edge):

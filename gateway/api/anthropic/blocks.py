@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.api.reference.examples import QUESTION
+from gateway.api.reference.fields import Elsewhere, NoEffect
 
 CacheControl = Annotated[
     dict[str, Any] | None,
@@ -20,6 +21,17 @@ class TextBlock(Struct, frozen=True, tag="text"):
 
     text: Annotated[str, Meta(description="The text.", examples=[QUESTION])]
     cache_control: CacheControl = None
+    citations: NoEffect = None
+    parsed_output: NoEffect = None
+
+
+class SystemBlock(Struct, frozen=True):
+    """A run of text in the system prompt, where blocks are of one kind."""
+
+    type: Annotated[Literal["text"], Meta(description="Always `text`.", examples=["text"])]
+    text: Annotated[str, Meta(description="The text.", examples=["Be brief."])]
+    cache_control: CacheControl = None
+    citations: NoEffect = None
 
 
 class Base64Source(Struct, frozen=True, tag="base64"):
@@ -46,6 +58,7 @@ class ImageBlock(Struct, frozen=True, tag="image"):
         ),
     ]
     cache_control: CacheControl = None
+    transformations: Elsewhere = None
 
 
 class ThinkingBlock(Struct, frozen=True, tag="thinking"):
@@ -68,6 +81,8 @@ class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
     name: Annotated[str, Meta(description="The tool's name.", examples=["get_weather"])]
     input: Annotated[dict[str, Any], Meta(description="What it was called with.", examples=[{"city": "Paris"}])]
     cache_control: CacheControl = None
+    caller: NoEffect = None
+    toolset_name: NoEffect = None
 
 
 class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
@@ -79,6 +94,7 @@ class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
     ] = ""
     is_error: Annotated[bool, Meta(description="Whether the tool failed.")] = False
     cache_control: CacheControl = None
+    toolset_name: NoEffect = None
 
 
 Block = TextBlock | ImageBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock

@@ -23,7 +23,7 @@ NEEDS = {
 }
 
 # Taken, and without effect: what its description says holds whatever it is.
-TAKEN = frozenset({"cache_control", "metadata", "service_tier"})
+TAKEN = frozenset({"cache_control", "metadata", "service_tier", "user_profile_id", "workspace_id"})
 
 # Not done by anybody here, and the values that ask for nothing; `null` never does.
 REFUSED: dict[str, tuple[object, ...]] = {
@@ -48,6 +48,8 @@ def refuse(body: CountBody) -> None:
         value: object = body
         for name in path.split("."):
             value = getattr(value, name, None)
+        if isinstance(value, Thinking):
+            value = Thinking(value.type, value.budget_tokens)
         if value is not None and value not in neutral:
             raise Unsupported(f"{path} is not supported here", param=path)
 

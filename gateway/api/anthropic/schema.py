@@ -1,13 +1,14 @@
 """What `/v1/messages` and `/v1/messages/count_tokens` take."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.api.anthropic.blocks import CacheControl, MessageParam, TextBlock
+from gateway.api.anthropic.blocks import CacheControl, MessageParam, SystemBlock
+from gateway.api.http.words import ApiBody
 from gateway.api.reference.examples import CONVERSATION
-from gateway.api.reference.fields import Elsewhere, StopText
+from gateway.api.reference.fields import Elsewhere, NoEffect, StopText
 
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31)]
 
@@ -30,6 +31,10 @@ class ToolParam(Struct, frozen=True):
     ] = None
     strict: Annotated[bool, Meta(description="Refused where it is true.")] = False
     cache_control: CacheControl = None
+    allowed_callers: Elsewhere = None
+    defer_loading: Elsewhere = None
+    eager_input_streaming: NoEffect = None
+    input_examples: NoEffect = None
 
 
 class ToolChoiceParam(Struct, frozen=True):
@@ -51,6 +56,7 @@ class Thinking(Struct, frozen=True):
         Meta(description="Refused unless it is `disabled`.", examples=["disabled"]),
     ]
     budget_tokens: Annotated[MaxTokens | None, Meta(description="The tokens to think in.", examples=[1_024])] = None
+    display: NoEffect = None
 
 
 class OutputFormat(Struct, frozen=True):
@@ -84,8 +90,11 @@ class Metadata(Struct, frozen=True):
     ] = None
 
 
-class CountBody(Struct, frozen=True, kw_only=True):
+class CountBody(ApiBody, frozen=True, kw_only=True):
     """A conversation."""
+
+    route: ClassVar[str] = "/v1/messages/count_tokens"
+    generates: ClassVar[bool] = False
 
     model: Annotated[
         Annotated[str, Meta(min_length=1, max_length=512)],
@@ -99,7 +108,7 @@ class CountBody(Struct, frozen=True, kw_only=True):
         ),
     ]
     system: Annotated[
-        str | tuple[TextBlock, ...], Meta(description="What goes before the conversation.", examples=["Be brief."])
+        str | tuple[SystemBlock, ...], Meta(description="What goes before the conversation.", examples=["Be brief."])
     ] = ""
     tools: Annotated[
         Annotated[tuple[ToolParam, ...], Meta(max_length=256)] | None,
@@ -121,6 +130,8 @@ class CountBody(Struct, frozen=True, kw_only=True):
         Meta(description="How the answer is made. Left out: as the model likes.", examples=[{"format": None}]),
     ] = None
     cache_control: CacheControl = None
+    user_profile_id: NoEffect = None
+    workspace_id: NoEffect = None
     context_management: Elsewhere = None
     mcp_servers: Elsewhere = None
     speed: Elsewhere = None
@@ -128,6 +139,9 @@ class CountBody(Struct, frozen=True, kw_only=True):
 
 class MessagesBody(CountBody, frozen=True, kw_only=True):
     """A conversation to answer."""
+
+    route: ClassVar[str] = "/v1/messages"
+    generates: ClassVar[bool] = True
 
     max_tokens: Annotated[MaxTokens, Meta(description="Tokens of the answer.", examples=[64])]
     stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None

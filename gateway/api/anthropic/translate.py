@@ -10,6 +10,7 @@ from gateway.api.anthropic.blocks import (
     Block,
     ImageBlock,
     MessageParam,
+    SystemBlock,
     TextBlock,
     ToolResultBlock,
     ToolUseBlock,
@@ -130,12 +131,16 @@ def _to_tool(tool: ToolParam, path: str) -> Tool:
         raise Unsupported("there are no tools of the server's own here", param=f"{path}.type")
     if tool.strict:
         raise Unsupported("calls are not held to their schema here", param=f"{path}.strict")
+    if tool.allowed_callers not in (None, ["direct"]):
+        raise Unsupported("tools are called by the model only", param=f"{path}.allowed_callers")
+    if tool.defer_loading:
+        raise Unsupported("tools are not searched for here", param=f"{path}.defer_loading")
     if tool.input_schema is None:
         raise InvalidRequest("this field is required", param=f"{path}.input_schema")
     return Tool(tool.name, tool.description, tool.input_schema)
 
 
-def _to_texts(content: str | tuple[TextBlock, ...]) -> tuple[Part, ...]:
+def _to_texts(content: str | tuple[SystemBlock, ...]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),)
     return tuple(Text(block.text) for block in content)
@@ -160,6 +165,8 @@ def _to_messages(message: MessageParam, path: str) -> Iterator[Message]:
 def _to_parts(block: Block, path: str) -> Iterator[Part]:
     """Yield the part that a block says; what the model thought in earlier turns is not shown to it again."""
     match block:
+        case ImageBlock(transformations=asked) if asked:
+            raise Unsupported("images are not transformed here", param=f"{path}.transformations")
         case TextBlock():
             yield Text(block.text)
         case ImageBlock(source=Base64Source(media_type=media_type, data=data)):

@@ -1,6 +1,7 @@
 """Request bodies: JSON, decoded strictly, every fault named by its path."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar, cast
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from msgspec import Raw, Struct, structs
 
 from gateway.api.http.problems import Problem
 from gateway.api.http.validation import invalid_value
+from gateway.api.http.words import Stray, refuse_wrong
 from gateway.config import ServerSettings
 
 T = TypeVar("T")
@@ -39,13 +41,25 @@ class RequestBody(Struct, frozen=True, eq=False):
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
-            unknown = list(_unknown(cast("Struct", value), _KEYS.decode(self.raw)))
+            strays = list(_strays(cast("Struct", value), _KEYS.decode(self.raw)))
         except msgspec.ValidationError as error:
-            raise invalid_value(error, self.raw, cast("type[Struct]", decoder.type)) from error
+            kind = cast("type[Struct]", decoder.type)
+            self._look_for_another_name(error, kind)
+            raise invalid_value(error, self.raw, kind) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem("invalid_json", self._reason(error)) from error
         _check_nesting(self.raw)
-        return value, unknown
+        if strays:
+            refuse_wrong(strays)
+        return value, [stray.path for stray in strays]
+
+    def _look_for_another_name(self, error: msgspec.ValidationError, kind: type[Struct]) -> None:
+        """Raise `Problem` where a field is missing because it was called otherwise."""
+        with suppress(msgspec.DecodeError, RecursionError):  # behind the fault there may be no JSON any more
+            if "missing required field" in str(error):
+                fields = _fields(kind)
+                parts = _KEYS.decode(self.raw)
+                refuse_wrong(Stray(key, key, kind, part) for key, part in parts.items() if key not in fields)
 
     def _reason(self, error: Exception) -> str:
         if not self.raw.strip():
@@ -98,20 +112,20 @@ def _check_nesting(raw: bytes) -> None:
         raise Problem("invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _unknown(value: Struct, parts: dict[str, Raw]) -> Iterator[str]:
-    """Name the keys of an object that its struct does not know, also in the objects inside it, by their paths."""
+def _strays(value: Struct, parts: dict[str, Raw], at: str = "") -> Iterator[Stray]:
+    """Find the keys of an object that its struct does not know, also in the objects inside it."""
     fields = _fields(type(value))
     for key, part in parts.items():
         if key == value.__struct_config__.tag_field:
             continue
         if key not in fields:
-            yield key
+            yield Stray(f"{at}{key}", key, type(value), part)
             continue
         inner = getattr(value, fields[key])
         if isinstance(inner, Struct):
-            yield from (f"{key}.{path}" for path in _unknown(inner, _KEYS.decode(part)))
+            yield from _strays(inner, _KEYS.decode(part), f"{at}{key}.")
         elif isinstance(inner, tuple) and inner and isinstance(inner[0], Struct):
-            yield from (f"{key}{path}" for path in _unknown_in_items(inner, part))
+            yield from _strays_in_items(inner, part, f"{at}{key}")
 
 
 @lru_cache(256)
@@ -120,9 +134,9 @@ def _fields(kind: type[Struct]) -> Mapping[str, str]:
     return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
 
 
-def _unknown_in_items(items: tuple[Struct, ...], raw: Raw) -> Iterator[str]:
-    """Name them in a list; a conversation has many objects with nothing inside, so those cost a microsecond."""
+def _strays_in_items(items: tuple[Struct, ...], raw: Raw, at: str) -> Iterator[Stray]:
+    """Find them in a list; a conversation has many objects with nothing inside, so those cost a microsecond."""
     for number, (item, parts) in enumerate(zip(items, _ITEMS.decode(raw), strict=True)):
         is_known = parts.keys() <= _fields(type(item)).keys()
         if not is_known or any(isinstance(inner, Struct | tuple) for inner in structs.astuple(item)):
-            yield from (f"[{number}].{path}" for path in _unknown(item, parts))
+            yield from _strays(item, parts, f"{at}[{number}].")

@@ -1,9 +1,10 @@
 """What `/v1/generate` and `/v1/models` take and give."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.api.http.words import ApiBody
 from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, QUESTION, REQUEST_ID
 from gateway.api.reference.fields import (
     FrequencyPenalty,
@@ -37,8 +38,10 @@ class ChatMessage(Struct, frozen=True):
     content: Annotated[str, Meta(description="What was said.", examples=[QUESTION])]
 
 
-class GenerateBody(Struct, frozen=True, kw_only=True):
+class GenerateBody(ApiBody, frozen=True, kw_only=True):
     """A text to go on with, or a conversation to answer; exactly one of `prompt` and `messages`."""
+
+    route: ClassVar[str] = "/v1/generate"
 
     prompt: Annotated[
         Annotated[str, Meta(min_length=1)] | None,

@@ -60,6 +60,9 @@ def _goes_on(body: ChatCompletionBody) -> bool:
 
 def _to_message(message: InputMessage, path: str) -> Message:
     role: Role = "system" if message.role == "developer" else message.role
+    for name in ("audio", "function_call"):
+        if getattr(message, name) is not None:
+            raise Unsupported(f"{name} is not supported in a message", param=f"{path}.{name}")
     if message.tool_calls and role != "assistant":
         raise InvalidRequest("only the assistant calls tools", param=f"{path}.tool_calls")
     texts = tuple(_to_parts(message, path))

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.api.reference.examples import QUESTION
+from gateway.api.reference.fields import Elsewhere, NoEffect
 
 _NAME = "get_weather"
 _ARGUMENTS = '{"city": "Paris"}'
@@ -46,6 +47,10 @@ class ContentPart(Struct, frozen=True):
         Meta(description="The image of an image part.", examples=[{"url": "data:image/png;base64,iVBORw0KGgo="}]),
     ] = None
     refusal: Annotated[str | None, Meta(description="The text of a refusal.", examples=["I cannot."])] = None
+    input_audio: Elsewhere = None
+    file: Elsewhere = None
+    cache_control: NoEffect = None
+    prompt_cache_breakpoint: NoEffect = None
 
 
 class CalledFunction(Struct, frozen=True):
@@ -53,6 +58,7 @@ class CalledFunction(Struct, frozen=True):
 
     name: ToolName
     arguments: Annotated[str, Meta(description="JSON text, as the model wrote it.", examples=[_ARGUMENTS])]
+    parsed_arguments: NoEffect = None
 
 
 class FunctionCall(Struct, frozen=True):
@@ -61,6 +67,7 @@ class FunctionCall(Struct, frozen=True):
     id: Annotated[str, Meta(description="The call's id.", examples=["call_1"])]
     function: CalledFunction
     type: Annotated[Literal["function"], Meta(description="Always `function`.")] = "function"
+    index: NoEffect = None
 
 
 class InputMessage(Struct, frozen=True):
@@ -86,6 +93,14 @@ class InputMessage(Struct, frozen=True):
     refusal: Annotated[
         str | None, Meta(description="What the assistant said when it refused.", examples=["I cannot."])
     ] = None
+    audio: Elsewhere = None
+    function_call: Elsewhere = None
+    name: NoEffect = None
+    annotations: NoEffect = None
+    cache_control: NoEffect = None
+    parsed: NoEffect = None
+    reasoning: NoEffect = None
+    reasoning_content: NoEffect = None
 
 
 class ToolFunction(Struct, frozen=True):
@@ -104,6 +119,7 @@ class FunctionTool(Struct, frozen=True):
 
     function: ToolFunction
     type: Annotated[Literal["function"], Meta(description="Always `function`.")] = "function"
+    cache_control: NoEffect = None
 
 
 class ChosenFunction(Struct, frozen=True):

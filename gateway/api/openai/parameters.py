@@ -53,6 +53,18 @@ NEEDS = {
 
 # Taken, and without effect: what its description says holds whatever it is.
 TAKEN = frozenset({"user", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+# Parts of parameters likewise: what an answer's message holds is sent back with it.
+TAKEN_PARTS = {
+    "messages": (
+        "messages.name",
+        "messages.annotations",
+        "messages.cache_control",
+        "messages.parsed",
+        "messages.reasoning",
+        "messages.reasoning_content",
+    ),
+    "tools": ("tools.cache_control",),
+}
 
 # Not done by anybody here, and the values that ask for nothing; `null` never does.
 _REFUSED: dict[str, tuple[object, ...]] = {
@@ -76,6 +88,7 @@ REFUSED: dict[type[CommonBody], dict[str, tuple[object, ...]]] = {
         "prompt_cache_options": (),
         "prompt_cache_retention": ("in_memory", "in-memory"),
         "reasoning_effort": ("none", "minimal"),
+        "thinking": ({"type": "disabled"},),
         "verbosity": ("medium",),
         "web_search_options": (),
     },
@@ -109,7 +122,10 @@ def honoured(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:
 
 def taken(kind: type[CommonBody]) -> Iterator[str]:
     """List the parameters of a body that are taken and have no effect."""
-    return (name for name in kind.__struct_fields__ if name in TAKEN)
+    for name in kind.__struct_fields__:
+        if name in TAKEN:
+            yield name
+        yield from TAKEN_PARTS.get(name, ())
 
 
 def refused(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:

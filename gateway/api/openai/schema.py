@@ -1,6 +1,6 @@
 """What `/v1/chat/completions` and `/v1/completions` take."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,8 @@ _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     """A conversation to answer."""
+
+    route: ClassVar[str] = "/v1/chat/completions"
 
     messages: Annotated[
         tuple[InputMessage, ...],
@@ -121,12 +123,15 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     prompt_cache_options: Elsewhere = None
     prompt_cache_retention: Elsewhere = None
     reasoning_effort: Elsewhere = None
+    thinking: Elsewhere = None
     verbosity: Elsewhere = None
     web_search_options: Elsewhere = None
 
 
 class CompletionBody(CommonBody, frozen=True, kw_only=True):
     """Texts to go on with."""
+
+    route: ClassVar[str] = "/v1/completions"
 
     prompt: Annotated[
         NonEmptyText | tuple[NonEmptyText | TokenId | tuple[TokenId, ...], ...],

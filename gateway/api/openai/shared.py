@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from gateway.api.http.words import ApiBody
 from gateway.api.openai.messages import StructuredOutputs
 from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (
@@ -40,7 +41,7 @@ class StreamOptions(Struct, frozen=True):
     ] = None
 
 
-class CommonBody(Struct, frozen=True, kw_only=True):
+class CommonBody(ApiBody, frozen=True, kw_only=True):
     """What both bodies may hold."""
 
     model: Annotated[

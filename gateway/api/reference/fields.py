@@ -4,12 +4,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+Json = dict[str, Any] | list[Any] | str | float | int | bool | None
 Elsewhere = Annotated[
-    dict[str, Any] | list[Any] | str | float | int | bool | None,
+    Json,
     Meta(
         description="Not done here: refused by its name, unless it asks for what is done anyway. Left out: nothing.",
         examples=[None],
     ),
+]
+NoEffect = Annotated[
+    Json,
+    Meta(description="Taken, and without effect: no model is told. Left out: nothing.", examples=[None]),
 ]
 StopText = Annotated[str, Meta(min_length=1, max_length=512)]
 Temperature = Annotated[

@@ -1,10 +1,11 @@
 """What `/tokenize`, `/detokenize` and `/apply-template` take and answer."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.api.http.words import ApiBody
 from gateway.api.openai.shared import TokenId
 from gateway.api.reference.examples import CONVERSATION, PROMPT
 from gateway.api.tokens.shared import AskedModel, ConversationBody, Messages
@@ -16,11 +17,15 @@ _PIECES = ["The", " capital", " of", " France", " is"]
 class TemplateBody(ConversationBody, frozen=True, kw_only=True):
     """A conversation to render."""
 
+    route: ClassVar[str] = "/apply-template"
+
     messages: Messages
 
 
 class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
     """A text or a conversation to tokenize: exactly one of `prompt`, `content` and `messages`."""
+
+    route: ClassVar[str] = "/tokenize"
 
     prompt: Annotated[
         str | None,
@@ -59,8 +64,11 @@ class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
     ] = None
 
 
-class DetokenizeBody(Struct, frozen=True, kw_only=True):
+class DetokenizeBody(ApiBody, frozen=True, kw_only=True):
     """Tokens to turn into text."""
+
+    route: ClassVar[str] = "/detokenize"
+    generates: ClassVar[bool] = False
 
     model: AskedModel = None
     tokens: Annotated[

@@ -1,9 +1,10 @@
 """What the bodies of these routes have in common."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from gateway.api.http.words import ApiBody
 from gateway.api.openai.messages import FunctionTool, InputMessage
 from gateway.api.reference.examples import CONVERSATION
 
@@ -20,8 +21,10 @@ Messages = Annotated[
 ]
 
 
-class ConversationBody(Struct, frozen=True, kw_only=True):
+class ConversationBody(ApiBody, frozen=True, kw_only=True):
     """How a conversation is put through its template."""
+
+    generates: ClassVar[bool] = False
 
     model: AskedModel = None
     tools: Annotated[

@@ -50,6 +50,8 @@ WITHOUT_EFFECT = {
     "cache_control": {"type": "ephemeral"},
     "metadata": {"user_id": "u"},
     "service_tier": "standard_only",
+    "user_profile_id": "u",
+    "workspace_id": "w",
 }
 # Tested in the transcripts, and through the SDK.
 ELSEWHERE = {"stream", "tools", "tool_choice"}

@@ -78,6 +78,7 @@ ASKING = {
     "reasoning_effort": "low",
     "skip_special_tokens": False,
     "suffix": "a",
+    "thinking": {"type": "enabled"},
     "use_beam_search": True,
     "verbosity": "low",
     "web_search_options": {},

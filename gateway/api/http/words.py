@@ -1,0 +1,118 @@
+"""Keys that a body does not know: refused where they are another name of something, else only named.
+
+A key that is meant for another server may be without harm here. One that is misspelled, that another API of the service
+knows, or that asks for a shape of the answer is not: without it the answer is another one than was asked for.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.api.http.problems import Problem
+from gateway.api.http.synonyms import ADVICE, SHAPES, SYNONYMS
+
+# Of a word with fewer letters most other words are near.
+_FEWEST_LETTERS = 5
+_MANY_LETTERS = 8
+_MOST_LETTERS = 40
+# Values of a shape that ask for none.
+_ANY_SHAPE: tuple[object, ...] = (None, False, "", "text", {"type": "text"})
+
+
+class ApiBody(Struct, frozen=True, kw_only=True):
+    """The body of a route, whose parameters are known by name on the other routes as well.
+
+    One that asks for no answer may hold what only a generation goes by: clients send the same body to both.
+    """
+
+    route: ClassVar[str] = ""
+    generates: ClassVar[bool] = True
+
+
+class Stray(Struct, frozen=True):
+    """A key that is no field of its object's struct, and the path that leads to it."""
+
+    path: str
+    key: str
+    kind: type[Struct]
+    raw: Raw
+
+    @property
+    def value(self) -> object:
+        """Its value; one that cannot be read asks for something all the same."""
+        try:
+            return msgspec.json.decode(self.raw)
+        except (msgspec.DecodeError, RecursionError):
+            return ...
+
+
+def refuse_wrong(strays: Iterable[Stray]) -> None:
+    """Raise `Problem` for the first key that is another name of something; `null` asks for nothing."""
+    for stray in strays:
+        told = _told(stray)
+        if told is not None and stray.value is not None:
+            raise Problem("unsupported_parameter", told, param=stray.path)
+
+
+def _told(stray: Stray) -> str | None:
+    """Say what is wrong with a key, and what is right."""
+    key, path, kind = stray.key, stray.path, stray.kind
+    if key in SHAPES and (not issubclass(kind, ApiBody) or kind.generates):
+        if stray.value in _ANY_SHAPE:
+            return None
+        return f"{path} is not supported here: no answer is held to a schema, a pattern or a grammar by it"
+    if issubclass(kind, ApiBody) and (told := _other_name(key, kind)):
+        return f"{path} is not a parameter of {kind.route}; {told}"
+    near = nearest(key, kind.__struct_encode_fields__)
+    return f"{path} is not known here; did you mean {path.removesuffix(key)}{near}?" if near else None
+
+
+def _other_name(key: str, kind: type[ApiBody]) -> str | None:
+    """Say what a word of another API is called here, or that it is called nothing."""
+    right = next((name for name in SYNONYMS.get(key, ()) if name in kind.__struct_encode_fields__), None)
+    if right is not None:
+        return f"it is called {right} here"
+    if not kind.generates:
+        return None
+    if key in ADVICE:
+        return ADVICE[key]
+    other = min(_routes(key), default=None)
+    return f"{other} has it, and nothing here is like it" if other else None
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Find the word that another one was meant to be: the same letters, or all but one or two of them."""
+    letters = _letters(word)
+    if len(word) > _MOST_LETTERS:
+        return None
+    allowed = 0 if len(letters) < _FEWEST_LETTERS else 1 if len(letters) < _MANY_LETTERS else 2
+    found = min(((_distance(letters, _letters(other)), other) for other in words), default=None)
+    return found[1] if found is not None and found[0] <= allowed else None
+
+
+def _letters(word: str) -> str:
+    return "".join(filter(str.isalnum, word)).lower()
+
+
+def _distance(word: str, other: str) -> int:
+    """Count the letters to add, drop, change or swap with their neighbour (optimal string alignment)."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(word, start=1):
+        before, last, row = row, before, [i]
+        for j, wanted in enumerate(other, start=1):
+            steps = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and word[i - 2] == wanted:
+                steps = min(steps, last[j - 2] + 1)
+            row.append(steps)
+    return row[-1]
+
+
+def _routes(key: str, kind: type[ApiBody] = ApiBody) -> Iterator[str]:
+    """List the routes that generate by a parameter of that name."""
+    if kind.route and kind.generates and key in kind.__struct_encode_fields__:
+        yield kind.route
+    for narrower in kind.__subclasses__():
+        yield from _routes(key, narrower)
