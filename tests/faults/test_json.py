@@ -246,3 +246,10 @@ def test_where_the_configuration_is_strict_an_unknown_field_is_an_error():
         assert is_error(refused, 400, "unsupported_parameter", "messages[0].name")
         assert "server.strict" in refused.json()["error"]["message"]
         assert service.generate(prompt="a").status_code == 200
+        first = service.client.post("/v1/chat/completions", json={"messages": [message]}).json()
+        turns = [message, first["choices"][0]["message"], message]
+        assert service.client.post("/v1/chat/completions", json={"messages": turns}).status_code == 200
+        claude = {"model": "echo", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}]}
+        content = service.client.post("/v1/messages", json=claude).json()["content"]
+        claude["messages"] += [{"role": "assistant", "content": content}, {"role": "user", "content": "a"}]
+        assert service.client.post("/v1/messages", json=claude).status_code == 200

@@ -1,0 +1,191 @@
+"""What a client sends back of an answer is known: the SDKs' own messages, and every key that the APIs document.
+
+`server.strict` refuses a key that no body knows, so these bodies leave none.
+"""
+
+import json
+import typing
+
+import anthropic
+import anthropic.types
+import httpx
+import httpx2
+import msgspec
+import openai
+import openai.types.chat
+import pytest
+from anthropic.types import message_count_tokens_params, message_create_params
+from openai.types import completion_create_params, shared_params
+from openai.types.chat import completion_create_params as chat_params
+from openai.types.shared_params import response_format_json_schema
+from pydantic import BaseModel
+
+from gateway.api.anthropic import blocks
+from gateway.api.anthropic import schema as anthropic_schema
+from gateway.api.anthropic.render import MessagesRendering
+from gateway.api.anthropic.translate import to_request
+from gateway.api.http.body import RequestBody
+from gateway.api.openai import messages, schema, shared
+from gateway.engine import Delta, Finished, FinishReason, Fold, Started, ToolCall, ToolDelta, Usage
+from tests.support.openai_dialect import asked, chat, rendering
+
+EVENTS = (
+    Started(7, cached_tokens=2),
+    Delta("", reasoning="hm"),
+    Delta('{"x":1}'),
+    ToolDelta(0, "{}", "c0", "f"),
+    Finished(FinishReason.TOOL_CALLS, Usage(7, 3)),
+)
+QUESTION = [{"role": "user", "content": "hi", "name": "me"}]
+PLAIN = [{"role": "user", "content": "hi"}]
+TOOL = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}
+
+
+class Parsed(BaseModel):
+    """What an answer is parsed into."""
+
+    x: int
+
+
+class Server:
+    """Answers every request of an SDK alike, and keeps the last body."""
+
+    def __init__(self, library, whole: bytes, stream: bytes) -> None:
+        self.bodies = []
+        self.client = library.Client(transport=library.MockTransport(self._answer))
+        self._library = library
+        self._whole, self._stream = whole, stream
+
+    def _answer(self, request):
+        self.bodies.append(json.loads(request.content))
+        is_stream = self.bodies[-1].get("stream")
+        kind = {"content-type": "text/event-stream" if is_stream else "application/json"}
+        return self._library.Response(200, content=self._stream if is_stream else self._whole, headers=kind)
+
+
+def fold():
+    folded = Fold()
+    for event in EVENTS:
+        folded.add(event)
+    return folded.answer()
+
+
+def unknown(decoder, body):
+    """Name the keys of a body that are not known."""
+    return RequestBody(msgspec.json.encode(body)).decode(decoder)[1]
+
+
+@pytest.fixture
+def openai_server():
+    streamed = rendering(chat(stream=True))
+    frames = b"".join(streamed.to_frame(event) for event in EVENTS) + b"data: [DONE]\n\n"
+    return Server(httpx, rendering(chat()).to_reply({0: fold()}, Usage(7, 3)), frames)
+
+
+@pytest.fixture
+def anthropic_server():
+    streamed = MessagesRendering("m", "1")
+    frames = b"".join(streamed.to_frame(event) for event in EVENTS)
+    return Server(httpx2, MessagesRendering("m", "1").to_reply({0: fold()}, Usage(7, 3)), frames)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of what it parsed itself
+@pytest.mark.parametrize("way", ["create", "stream", "parse"])
+def test_an_answer_of_openais_sdk_can_be_sent_back(openai_server, way):
+    client = openai.OpenAI(base_url="http://x/v1", api_key="k", http_client=openai_server.client)
+    if way == "create":
+        message = client.chat.completions.create(model="m", messages=QUESTION).choices[0].message
+    elif way == "parse":
+        parsed = client.chat.completions.parse(model="m", messages=QUESTION, response_format=Parsed, tools=[TOOL])
+        message = parsed.choices[0].message
+    else:
+        with client.chat.completions.stream(model="m", messages=QUESTION) as stream:
+            message = stream.get_final_completion().choices[0].message
+    results = {"role": "tool", "tool_call_id": "c0", "content": "1"}
+    client.chat.completions.create(model="m", messages=[*QUESTION, message, results])
+    body = openai_server.bodies[-1]
+    assert len(body["messages"][1]) > 3
+    assert unknown(schema.chat_decoder, body) == []
+    sent = asked(schema.chat_decoder.decode(msgspec.json.encode(body))).prompt.messages[1]
+    assert [sent.text, *(part for part in sent.parts if isinstance(part, ToolCall))] == [
+        '{"x":1}',
+        ToolCall("c0", "f", "{}"),
+    ]
+
+
+@pytest.mark.parametrize("way", ["create", "stream", "parse"])
+def test_an_answer_of_anthropics_sdk_can_be_sent_back(anthropic_server, way):
+    client = anthropic.Anthropic(base_url="http://x", api_key="k", http_client=anthropic_server.client)
+    least = {"model": "m", "max_tokens": 9, "messages": PLAIN}
+    if way == "create":
+        content = client.messages.create(**least).content
+    elif way == "parse":
+        content = client.messages.parse(**least, output_format=Parsed).content
+    else:
+        with client.messages.stream(**least) as stream:
+            content = stream.get_final_message().content
+    results = [{"type": "tool_result", "tool_use_id": "c0", "content": "1"}]
+    turns = [*PLAIN, {"role": "assistant", "content": content}, {"role": "user", "content": results}]
+    client.messages.create(**least | {"messages": turns})
+    body = anthropic_server.bodies[-1]
+    assert len(body["messages"][1]["content"]) == 3
+    assert unknown(anthropic_schema.messages_decoder, body) == []
+    sent = to_request(anthropic_schema.messages_decoder.decode(msgspec.json.encode(body)), "1").prompt.messages[1]
+    assert [sent.text, *(part for part in sent.parts if isinstance(part, ToolCall))] == [
+        '{"x":1}',
+        ToolCall("c0", "f", "{}"),
+    ]
+
+
+CHAT = openai.types.chat
+CLAUDE = anthropic.types
+DOCUMENTED = [
+    (chat_params.CompletionCreateParamsNonStreaming, schema.ChatCompletionBody),
+    (completion_create_params.CompletionCreateParamsNonStreaming, schema.CompletionBody),
+    (CHAT.ChatCompletionAssistantMessageParam, messages.InputMessage),
+    (CHAT.ChatCompletionDeveloperMessageParam, messages.InputMessage),
+    (CHAT.ChatCompletionSystemMessageParam, messages.InputMessage),
+    (CHAT.ChatCompletionToolMessageParam, messages.InputMessage),
+    (CHAT.ChatCompletionUserMessageParam, messages.InputMessage),
+    (CHAT.ChatCompletionContentPartImageParam, messages.ContentPart),
+    (CHAT.ChatCompletionContentPartInputAudioParam, messages.ContentPart),
+    (CHAT.ChatCompletionContentPartRefusalParam, messages.ContentPart),
+    (CHAT.ChatCompletionContentPartTextParam, messages.ContentPart),
+    (CHAT.ChatCompletionFunctionToolParam, messages.FunctionTool),
+    (CHAT.ChatCompletionMessageFunctionToolCallParam, messages.FunctionCall),
+    (CHAT.ChatCompletionNamedToolChoiceParam, messages.ChosenTool),
+    (CHAT.ChatCompletionStreamOptionsParam, shared.StreamOptions),
+    (shared_params.FunctionDefinition, messages.ToolFunction),
+    (shared_params.ResponseFormatJSONSchema, messages.ResponseFormat),
+    (response_format_json_schema.JSONSchema, messages.NamedSchema),
+    (message_create_params.MessageCreateParamsNonStreaming, anthropic_schema.MessagesBody),
+    (message_count_tokens_params.MessageCountTokensParams, anthropic_schema.CountBody),
+    (CLAUDE.UserMessageParam, blocks.MessageParam),
+    (CLAUDE.AssistantMessageParam, blocks.MessageParam),
+    (CLAUDE.SystemMessageParam, blocks.MessageParam),
+    (CLAUDE.TextBlockParam, blocks.TextBlock),
+    (CLAUDE.TextBlockParam, blocks.SystemBlock),
+    (CLAUDE.ImageBlockParam, blocks.ImageBlock),
+    (CLAUDE.Base64ImageSourceParam, blocks.Base64Source),
+    (CLAUDE.URLImageSourceParam, blocks.UrlSource),
+    (CLAUDE.ThinkingBlockParam, blocks.ThinkingBlock),
+    (CLAUDE.RedactedThinkingBlockParam, blocks.RedactedThinkingBlock),
+    (CLAUDE.ToolUseBlockParam, blocks.ToolUseBlock),
+    (CLAUDE.ToolResultBlockParam, blocks.ToolResultBlock),
+    (CLAUDE.ToolParam, anthropic_schema.ToolParam),
+    (CLAUDE.ToolChoiceAutoParam, anthropic_schema.ToolChoiceParam),
+    (CLAUDE.ToolChoiceAnyParam, anthropic_schema.ToolChoiceParam),
+    (CLAUDE.ToolChoiceToolParam, anthropic_schema.ToolChoiceParam),
+    (CLAUDE.ToolChoiceNoneParam, anthropic_schema.ToolChoiceParam),
+    (CLAUDE.ThinkingConfigEnabledParam, anthropic_schema.Thinking),
+    (CLAUDE.ThinkingConfigAdaptiveParam, anthropic_schema.Thinking),
+    (CLAUDE.OutputConfigParam, anthropic_schema.OutputConfig),
+    (CLAUDE.JSONOutputFormatParam, anthropic_schema.OutputFormat),
+    (CLAUDE.MetadataParam, anthropic_schema.Metadata),
+]
+
+
+@pytest.mark.parametrize(("documented", "kind"), DOCUMENTED, ids=lambda kind: kind.__name__)
+def test_every_key_that_an_api_documents_is_known(documented, kind):
+    tag = kind.__struct_config__.tag_field
+    assert set(typing.get_type_hints(documented)) <= {*kind.__struct_encode_fields__, *([tag] if tag else ())}
