@@ -1,157 +1,211 @@
-"""The pages say what holds: settings and their defaults, commands, links, and code that runs."""
+"""The pages say what holds: settings and their defaults, commands, folders, links, and code that is run somewhere."""
 
 import json
 import re
-import tomllib
-from pathlib import Path
-from typing import NamedTuple
+import shlex
 
 import msgspec
 import pytest
+import yaml
 
 from gateway import config, engine
+from gateway.cli import main
+from gateway.testing.contract import Subject
+from tests.support.markdown import ROOT, Snippet, anchors, commands, links, pages, printed, prose, snippets, tables
+from tests.test_house import LAYERS, PARTS
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("[a-z]*/**/*.md")])
-    if ".venv" not in path.parts and ".pytest_cache" not in path.parts
-}
-CONFIG, HF, ECHO, COMMANDS = (
-    PAGES[f"{folder}/README.md"] for folder in ("gateway/config", "plugins/hf", "plugins", "gateway/cli")
-)
+PAGES = pages()
+SNIPPETS = [snippet for page, text in PAGES.items() for snippet in snippets(page, text)]
+CONFIG, HF, ENGINES = "gateway/config/README.md", "plugins/hf/README.md", "plugins/README.md"
 NONE = "none"
-# A default that differs from engine to engine.
-SAID_IN_WORDS = {"isolated": "the plugin's own"}
+# A default that differs from plugin to plugin.
+IN_WORDS = {"isolated": "the plugin's own"}
 
-# Where code of each kind is run or read; a block of another language is a picture.
-RUN = {
-    "README.md": "e2e/test_readme.py: the clients, and the first request",
-    "gateway/api/README.md": "e2e/test_readme.py: the requests",
-    "gateway/auth/README.md": "e2e/test_keys.py: a key made, sent and limited",
-    "plugins/README.md": "e2e/test_readme.py: the engine, written down, installed and held to the contract",
-}
+# Commands that no test runs, by their beginnings, and why.
 NOT_RUN = {
-    ".github/CONTRIBUTING.md": "recipes that CI runs itself",
-    "README.md": "the commands that set up and start, which CI has run to get here",
-    "deploy/README.md": "needs a container engine; tests/deploy checks the files",
-    "gateway/cli/bench/README.md": "takes minutes; e2e/test_bench.py runs the command on a small load",
-    "tests/README.md": "the command that runs this",
+    "pip install uv": "sets up the environment that the tests are in, as .ci/run does",
+    "uv sync": "the same",
+    "uv run pytest": "is these tests",
+    "uvx pre-commit": "needs a package that is not among the locked ones; tests/test_repository.py looks at its hooks",
+    "docker ": "needs a container engine; tests/deploy parses the files",
 }
-FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+# Python that is no program of its own: e2e/test_readme.py makes files of it.
+FILES = ("plugin = Plugin(", "EngineContract")
+LANGUAGES = {"sh", "python", "javascript", "toml", "json", "yaml", "text"}
 
 
-class Setting(NamedTuple):
-    """A setting, the page that tells of it, and its default."""
-
-    name: str
-    page: str
-    default: object
+def of(*languages: str) -> list[Snippet]:
+    return [snippet for snippet in SNIPPETS if snippet.language in languages]
 
 
-def fields(kind: type[msgspec.Struct], page: str, prefix: str = "") -> list[Setting]:
-    return [
-        Setting(prefix + field.name, page, None if field.required else getattr(made, field.name))
-        for made in (kind(**({"plugin": "hf"} if kind is config.EngineSettings else {})),)
-        for field in msgspec.structs.fields(kind)
-    ]
+def where(snippet: object) -> str:
+    return f"{snippet.page}:{snippet.line}" if isinstance(snippet, Snippet) else str(snippet)
 
 
-def settings() -> list[Setting]:
-    """Every setting, the plugins' own too."""
-    found = []
-    for section in msgspec.structs.fields(config.Config):
-        if section.name == "routes":
-            found.append(Setting("routes", CONFIG, None))
-        elif section.name not in ("engines", "warnings"):
-            found += fields(section.type, CONFIG, f"{section.name}.")
-    found += [each for each in fields(config.EngineSettings, CONFIG) if each.name not in ("plugin", "settings")]
-    return found + fields(engine.load("hf").settings, HF) + fields(engine.load("echo").settings, ECHO)
+def defaults(kind: type[msgspec.Struct], prefix: str = "") -> dict[str, object]:
+    """Find the defaults of a struct by the names of its fields."""
+    made = kind()
+    return {prefix + field.name: getattr(made, field.name) for field in msgspec.structs.fields(kind)}
+
+
+def settings() -> dict[str, dict[str, object]]:
+    """Find every setting and its default, by the page that documents it; the plugins' own settings too."""
+    own = {f.name: f.type for f in msgspec.structs.fields(config.Config) if f.name not in ("engines", "warnings")}
+    found = defaults(config.EngineSettings) | {"routes": {}}
+    for section in own.keys() - {"routes"}:
+        found |= defaults(own[section], f"{section}.")
+    plugins = {HF: engine.load("hf").settings, ENGINES: engine.load("echo").settings}
+    return {CONFIG: found} | {page: defaults(kind) for page, kind in plugins.items()}
 
 
 def written(value: object) -> str:
     """Write a default as the tables do."""
-    if value is None or (isinstance(value, msgspec.Struct) and value == type(value)()) or value == {}:
+    if value is None or value == {} or (isinstance(value, msgspec.Struct) and value == type(value)()):
         return NONE
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, int | float):
-        return f"`{value:g}`" if abs(value) < 1e6 else f"`{value}`"
     if isinstance(value, str):
         return f"`{value}`"
-    return f"`{json.dumps(list(value))}`"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"`{json.dumps(value)}`"
 
 
-@pytest.mark.parametrize("setting", settings(), ids=lambda setting: setting.name)
-def test_every_setting_is_documented_with_its_default(setting):
-    rows = re.findall(rf"^\| `{re.escape(setting.name)}` \| (.*?) \|", setting.page, re.MULTILINE)
-    assert len(rows) == 1, f"{setting.name} has {len(rows)} rows"
-    assert rows[0] == SAID_IN_WORDS.get(setting.name, written(setting.default))
+@pytest.mark.parametrize("page", settings())
+def test_every_setting_has_one_row_and_its_true_default(page):
+    rows = [(row["key"].strip("`"), row["default"]) for row in tables(PAGES[page], "key", "default", "meaning")]
+    expected = {key: IN_WORDS.get(key, written(default)) for key, default in settings()[page].items()}
+    assert sorted(rows) == sorted(expected.items())
 
 
-def test_no_page_tells_of_a_setting_that_there_is_not():
-    known = {setting.name for setting in settings()}
-    for page in (CONFIG, HF, ECHO):
-        for table in re.findall(r"\| setting \| default \|.*?\n((?:\|.*\n)+)", page):
-            assert set(re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)) <= known
+def test_the_facts_of_a_contracts_subject_are_documented():
+    facts = {name: getattr(Subject, name) for name in Subject.__annotations__}
+    rows = {row["fact"].strip("`"): row["default"] for row in tables(PAGES[ENGINES], "fact", "default", "meaning")}
+    assert facts.keys() <= rows.keys()
+    short = {name: written(value) for name, value in facts.items() if not isinstance(value, str)}
+    assert {name: rows[name] for name in short} == short
 
 
-@pytest.mark.parametrize("name", config.PLAIN)
-def test_every_plain_name_is_documented(name):
-    assert f"`{name}`" in CONFIG
+def test_every_plain_name_leads_where_its_row_says():
+    rows = tables(PAGES[CONFIG], "plain name", "key")
+    assert {row["plain name"].strip("`"): row["key"].strip("`") for row in rows} == config.PLAIN
+    assert [flag for flag in config.FLAGS if f"`{flag}`" not in PAGES[CONFIG]] == []
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "engines", "models", "check", "bench", "keys"])
-def test_every_command_is_documented(command):
-    assert f"`{command}`" in COMMANDS
+@pytest.mark.parametrize("page", PAGES)
+def test_every_setting_that_a_page_names_exists(page):
+    known = {*settings()[CONFIG]}
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    named = re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_]+)`", prose(PAGES[page]))
+    assert {name for name in named if not name.endswith(("_py", ".py"))} - known <= {"server.py"}
 
 
-def test_the_first_page_is_short():
-    assert len(PAGES["README.md"].splitlines()) <= 200
+def test_every_command_is_documented():
+    page = PAGES["gateway/cli/README.md"]
+    listed = {row["command"].strip("`") for row in tables(page, "command", "what it does")}
+    (choices,) = (action.choices for action in main._parser()._actions if action.choices)
+    assert listed == set(choices)
 
 
-def anchors(page: str) -> set[str]:
-    """The anchors of a page's headings, as the hosting sites make them."""
-    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+def test_the_folders_are_documented_in_the_order_of_their_layers():
+    rows = tables(PAGES["gateway/README.md"], "folder", "subject")
+    listed = ["gateway." + re.search(r"`(\w+)(?:/|[.]py)`", row["folder"])[1] for row in rows]
+    assert sorted(listed) == sorted(LAYERS)
+    for at, name in enumerate(listed):
+        assert LAYERS[name] <= set(listed[:at]), name
+    files = "".join(row["subject"] for row in rows)
+    assert [file for file in PARTS if f"`{file.partition('.')[2]}.py`" not in files] == ["gateway.__main__"]
+
+
+def test_every_file_that_tests_share_is_documented():
+    rows = tables(PAGES["tests/README.md"], "file of `support`", "what it gives")
+    listed = [name for row in rows for name in re.findall(r"`([\w.]+)`", row["file of `support`"])]
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "tests" / "support").glob("*.py"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.endswith("DECISIONS.md")])
+def test_a_decision_says_what_why_and_until_when(page):
+    for entry in re.split(r"^### ", PAGES[page], flags=re.MULTILINE)[1:]:
+        title, _, body = entry.partition("\n")
+        labels = re.findall(r"^- \*([\w ]+)\*: ", body, re.MULTILINE)
+        assert labels == ["Choice", "Because", "Measured", "Would change it"], title
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
-    text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in links(PAGES[page]):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
-        to = (ROOT / page).parent / path if path else ROOT / page
+        to = ((ROOT / page).parent / path).resolve() if path else ROOT / page
         assert to.exists(), f"{page}: {target}"
         if anchor:
-            assert anchor in anchors(to.resolve().relative_to(ROOT).as_posix()), f"{page}: {target}"
+            assert anchor in anchors(PAGES[to.relative_to(ROOT).as_posix()]), f"{page}: {target}"
+
+
+def test_every_page_is_linked_from_the_first_page_or_one_that_it_links():
+    def linked(page):
+        targets = {target.partition("#")[0] for target in links(PAGES[page]) if "://" not in target}
+        return {((ROOT / page).parent / target).resolve().relative_to(ROOT).as_posix() for target in targets if target}
+
+    first = linked("README.md") | {"README.md"}
+    near = first.union(*(linked(page) for page in first & PAGES.keys()))
+    assert {page for page in PAGES if not page.startswith(".github/PULL_REQUEST")} - near == set()
+
+
+def recipes() -> list[str]:
+    return re.findall(r"^([a-z]\w*)(?: [^:\n]*)?:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_code_is_run_by_a_test_or_left_out_for_a_reason(page):
-    languages = {language for language, _ in FENCE.findall(PAGES[page])} & {"python", "sh", "javascript"}
-    assert not languages or page in RUN.keys() | NOT_RUN.keys(), f"{page} has {languages}, which nothing runs"
+def test_the_recipes_that_a_page_names_exist(page):
+    named = re.findall(r"`(?:uv run )?just ([a-z]\w*)", prose(PAGES[page]))
+    assert set(named) <= set(recipes())
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_configurations_and_answers_shown_can_be_read(page, tmp_path):
-    for language, text in FENCE.findall(PAGES[page]):
-        if language == "json":
-            json.loads(text)
-        if language == "toml" and "[project]" not in text:
-            file = tmp_path / "gateway.toml"
-            file.write_text(text if "[engines" in text else f'[engines.default]\nplugin = "echo"\n{text}')
-            tomllib.loads(file.read_text())
-            config.look(file)
+def test_every_block_of_code_names_a_language_that_the_tests_know():
+    assert {where(snippet): snippet.language for snippet in SNIPPETS if snippet.language not in LANGUAGES} == {}
 
 
-@pytest.mark.parametrize("page", ["gateway/DECISIONS.md", "plugins/hf/DECISIONS.md"])
-def test_a_decision_says_what_why_what_was_measured_and_what_would_change_it(page):
-    _, *entries = re.split(r"^### ", PAGES[page], flags=re.MULTILINE)
-    for entry in entries:
-        assert re.findall(r"^- \*([\w ]+)\*: ", entry, re.MULTILINE) == [
-            "Choice", "Because", "Measured", "Would change it"
-        ], entry.partition("\n")[0]  # fmt: skip
+def is_run_elsewhere(command: str) -> bool:
+    """Say whether e2e/test_readme.py, which takes up every request and every use of a key, runs the command."""
+    return command.startswith(("curl ", "export "))
+
+
+@pytest.mark.parametrize("snippet", of("sh"), ids=where)
+def test_every_command_of_the_pages_is_run_or_parsed_or_left_out_for_a_reason(snippet):
+    for command in commands(snippet.text):
+        words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+        if words[:3] == ["uv", "run", "llm-gateway"]:
+            main._parser().parse_args(main._command_first(words[3:]))
+        elif words[:3] == ["uv", "run", "just"]:
+            assert set(words[3:4]) <= set(recipes()), f"{where(snippet)}: {command}"
+        else:
+            assert is_run_elsewhere(command) or command.startswith(tuple(NOT_RUN)), f"{where(snippet)}: {command}"
+
+
+@pytest.mark.parametrize("snippet", of("sh"), ids=where)
+def test_a_variable_set_before_a_command_is_one_that_the_gateway_reads(snippet):
+    for name in re.findall(r"^([A-Z_]+)=", snippet.text, re.MULTILINE):
+        assert name in config.PLAIN
+
+
+@pytest.mark.parametrize("snippet", of("python", "javascript"), ids=where)
+def test_a_program_says_what_it_prints_unless_it_is_a_file_of_an_engine(snippet):
+    """e2e/test_readme.py runs the programs and compares, and makes files of the others."""
+    assert printed(snippet.text) or any(text in snippet.text for text in FILES)
+
+
+@pytest.mark.parametrize("snippet", of("json"), ids=where)
+def test_the_answers_shown_are_json(snippet):
+    json.loads(snippet.text)
+
+
+@pytest.mark.parametrize("snippet", of("yaml"), ids=where)
+def test_yaml_is_yaml(snippet):
+    assert yaml.safe_load(snippet.text)
+
+
+@pytest.mark.parametrize("snippet", [it for it in of("toml") if "[project]" not in it.text], ids=where)
+def test_the_configurations_shown_are_right(snippet, tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(snippet.text)
+    assert config.look(str(file)).warnings == ()

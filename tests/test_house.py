@@ -170,6 +170,10 @@ def test_the_root_of_the_gateway_is_small():
     assert len([*ROOT.glob("gateway/*.py")]) <= 9
 
 
+def test_the_first_page_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
 def test_tests_outweigh_the_source():
     source = sum(len(path.read_text().splitlines()) for path in SOURCES)
     tests = sum(len(path.read_text().splitlines()) for path in TESTS)
