@@ -16,7 +16,7 @@ from typing import cast
 
 from msgspec import structs
 
-from gateway.admission import Admission, Permit, QueuePosition, WaitLimits
+from gateway.admission import Admission, Permit, QueuePosition, WaitLimits, prompt_bound
 from gateway.auth import Caller
 from gateway.cache import CachePolicy, Replay, key_of, to_cache
 from gateway.config import Config
@@ -131,7 +131,7 @@ class Inference:
                     watch.see(last)
                     yield last
                 finally:
-                    allowance.used = watch.usage.prompt_tokens + watch.usage.completion_tokens if watch.is_made else 0
+                    allowance.used = _used(entry) if watch.is_made else 0
 
     async def _answer(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
         """Choose who makes the answer: the engine for this client alone, or the cache for all that ask the same."""
@@ -213,6 +213,15 @@ class Inference:
             return salt
         text = f"{len(caller)}:{caller}{salt}"
         return blake2b(text.encode(errors="surrogatepass"), key=self._secret, digest_size=16).hexdigest()
+
+
+def _used(entry: InFlightRequest) -> int:
+    """Count the tokens that a request used; a prompt whose length was not told is as long as was reserved for it."""
+    watch = entry.telemetry
+    prompt = watch.usage.prompt_tokens
+    if watch.started is not None and watch.prompt_tokens is None:
+        prompt = min(prompt_bound(entry.request.prompt), entry.cost)
+    return prompt + watch.usage.completion_tokens
 
 
 def _least(asked: float | None, most: float) -> float:

@@ -64,7 +64,7 @@ class Permit:
         return self._queue.position(self._waiter) if self._waiter.state is WaiterState.WAITING else None
 
     def settle(self, started: Started) -> None:
-        """Give back what was reserved beyond the prompt's true length; call it at `Started`."""
+        """Give back what was reserved beyond the prompt's true length, where it is known; call it at `Started`."""
         self._queue.settle(self._waiter, started.prompt_tokens)
 
     async def positions(self) -> AsyncGenerator[QueuePosition, None]:

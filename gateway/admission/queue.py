@@ -80,11 +80,11 @@ class ModelQueue:
             waiter.timer = loop.call_later(waiter.limits.place - now, self._expire, waiter)
         return waiter.turn
 
-    def settle(self, waiter: Waiter, prompt_tokens: int) -> None:
-        """Hold no more than a prompt of `prompt_tokens` and its answer need."""
+    def settle(self, waiter: Waiter, prompt_tokens: int | None) -> None:
+        """Hold no more than a prompt of `prompt_tokens` and its answer need; all of it where the length is unknown."""
         if waiter.state is WaiterState.HELD:
             self.estimator.start(self._clock() - waiter.admitted)
-            exact = self._cost(waiter.request, prompt_tokens)
+            exact = waiter.held if prompt_tokens is None else self._cost(waiter.request, prompt_tokens)
             self.places.adjust(exact - waiter.held)
             waiter.settle(exact)
             self._serve()

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import msgspec
 from msgspec import structs
 
-from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, join
+from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, Usage, join
 
 # Deltas in one piece of a stream that is told again: few enough to look like a stream, enough to cost little.
 _PIECE = 8
@@ -41,7 +42,8 @@ def write(log: Sequence[GenerateEvent]) -> bytes | None:
     """Write the events of an answer, deltas joined to pieces; `None` where the answer is not whole."""
     if not _is_whole(log):
         return None
-    return _encode([_unprefilled(event) for event in _pieces(log)])
+    last = cast("Finished", log[-1])
+    return _encode([_unprefilled(event, last.usage) for event in _pieces(log)])
 
 
 def read(answer: bytes) -> list[GenerateEvent] | None:
@@ -61,14 +63,13 @@ def _is_whole(log: Sequence[GenerateEvent]) -> bool:
     return isinstance(last, Finished) and last.reason in _WHOLE
 
 
-def _unprefilled(event: GenerateEvent) -> GenerateEvent:
-    """Write a kept `Started` as its reader pays for it: nothing of the prompt prefilled, no time spent."""
+def _unprefilled(event: GenerateEvent, usage: Usage) -> GenerateEvent:
+    """Write a kept event as its reader pays for it: nothing of the prompt prefilled, no time spent."""
     match event:
         case Started():
-            return Started(event.prompt_tokens, event.prompt_tokens, prompt_logprobs=event.prompt_logprobs)
+            return Started(usage.prompt_tokens, usage.prompt_tokens, prompt_logprobs=event.prompt_logprobs)
         case Finished():
-            usage = structs.replace(event.usage, cached_tokens=event.usage.prompt_tokens)
-            return structs.replace(event, usage=usage)
+            return structs.replace(event, usage=structs.replace(usage, cached_tokens=usage.prompt_tokens))
         case _:
             return event
 

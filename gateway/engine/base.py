@@ -33,7 +33,7 @@ class Engine(ABC):
         raise Unsupported(f"{request.model} makes no embeddings")
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
-        """Count what `generate` would report as `Started.prompt_tokens`; needs `Capability.TOKEN_COUNT`."""
+        """Count what `generate` would report as the prompt's tokens; needs `Capability.TOKEN_COUNT`."""
         del prompt
         raise Unsupported(f"{model} does not count tokens")
 

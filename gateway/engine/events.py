@@ -42,9 +42,12 @@ class TokenLogprob(Struct, frozen=True, array_like=True, gc=False, forbid_unknow
 
 
 class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", forbid_unknown_fields=True):
-    """The commit point: prefill is done and the first delta follows at once. Seconds are this request's own."""
+    """The commit point: prefill is done and the first delta follows at once. Seconds are this request's own.
 
-    prompt_tokens: int
+    `prompt_tokens` is None where the engine learns it at the end only: then `Finished.usage` says it.
+    """
+
+    prompt_tokens: int | None
     cached_tokens: int = 0
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0

@@ -67,10 +67,18 @@ class GenerationTelemetry:
         return self.cache in _MADE
 
     @property
+    def prompt_tokens(self) -> int | None:
+        """The tokens of the prompt, which some engines know at the end only."""
+        if self._finished is not None:
+            return self._finished.usage.prompt_tokens
+        return None if self.started is None else self.started.prompt_tokens
+
+    @property
     def usage(self) -> Usage:
-        """What was used up to now, for an end that the engine does not get to write."""
-        started = self.started or Started(0)
-        return Usage(started.prompt_tokens, self._tokens, started.cached_tokens)
+        """What was used up to now, as far as it is known: for an end that the engine does not get to write."""
+        if self._finished is not None:
+            return self._finished.usage
+        return Usage(self.prompt_tokens or 0, self._tokens, self.started.cached_tokens if self.started else 0)
 
     def __enter__(self) -> Self:
         self._record.model = self._model
@@ -142,10 +150,10 @@ class GenerationTelemetry:
     def _fill_record(self, code: str) -> None:
         record = self._record
         record.code = record.code or code
-        record.tokens += self._finished.usage.completion_tokens if self._finished is not None else self._tokens
+        record.tokens += self.usage.completion_tokens
+        record.prompt_tokens += self.usage.prompt_tokens
         record.finish_reason = self._finished.reason if self._finished is not None else ""
         if self.started is not None:
-            record.prompt_tokens += self.started.prompt_tokens
             record.queue = self.started.queue_seconds
         if self._first_at and record.ttft is None:
             record.ttft = self._first_at - self._begun_at
@@ -157,8 +165,8 @@ class GenerationTelemetry:
             metrics.shed.add(1, code)
         metrics.server_duration.record(self._ended_at - self._begun_at, *labels, code or self._left)
         if self.started is not None and self.is_made:
-            metrics.prompt_tokens.add(self.started.prompt_tokens, model)
-            metrics.cached_tokens.add(self.started.cached_tokens, model)
+            metrics.prompt_tokens.add(self.usage.prompt_tokens, model)
+            metrics.cached_tokens.add(self.usage.cached_tokens, model)
         if self.started is not None:
             metrics.generation_duration.record(self._ended_at - self._begun_at, model)
         if self._first_at:
@@ -188,14 +196,13 @@ class GenerationTelemetry:
 
     def _answered(self) -> Attributes:
         attributes: Attributes = {semconv.RESPONSE_ID: self._request.id, semconv.RESPONSE_MODEL: self._model}
-        attributes[semconv.OUTPUT_TOKENS] = self._tokens
+        attributes[semconv.OUTPUT_TOKENS] = self.usage.completion_tokens
         if self.cache:
             attributes[semconv.CACHE] = self.cache
-        if self.started is not None:
-            attributes[semconv.INPUT_TOKENS] = self.started.prompt_tokens
-            attributes[semconv.CACHED_TOKENS] = self.started.cached_tokens
+        if self.prompt_tokens is not None:
+            attributes[semconv.INPUT_TOKENS] = self.prompt_tokens
+            attributes[semconv.CACHED_TOKENS] = self.usage.cached_tokens
         if self._finished is not None:
-            attributes[semconv.OUTPUT_TOKENS] = self._finished.usage.completion_tokens
             attributes[semconv.FINISH_REASONS] = (self._finished.reason.value,)
         return attributes
 

@@ -33,7 +33,8 @@ class Fault(StrEnum):
 class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One answer: each of `texts` is a token that takes `delay` seconds; an empty one completes no text.
 
-    `fault` strikes after that many deltas (`after`), or before `Started` where `after` is -1.
+    `fault` strikes after that many deltas (`after`), or before `Started` where `after` is -1. Without
+    `knows_prompt` the length of the prompt is told at the end only, as by an engine with a server behind it.
     """
 
     texts: tuple[str, ...] = ("Once ", "upon ", "a ", "time.")
@@ -45,6 +46,7 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     code: str = EngineError.code
     message: str = "the script says so"
     seconds: ScriptSeconds = 5.0
+    knows_prompt: bool = True
 
     def __post_init__(self) -> None:
         if self.code not in _ERRORS:

@@ -125,7 +125,7 @@ class ScriptedEngine(Engine):
         await asyncio.sleep(script.prefill)
         await strike(script, -1)
         scores = _scores(script, request, most.prompt_tokens)
-        yield Started(most.prompt_tokens, 0, queued, script.prefill, scores)
+        yield Started(most.prompt_tokens if script.knows_prompt else None, 0, queued, script.prefill, scores)
         stops = StopStrings(request.sampling.stop or ())
         told = 0
         for text in itertools.islice(_speech(script, request), most.completion_tokens):

@@ -3,10 +3,11 @@
 import asyncio
 from contextlib import aclosing
 
+import msgspec
 import pytest
 from msgspec import structs
 
-from gateway.admission import Admission, QueuePosition, QueueTimeout
+from gateway.admission import Admission, QueuePosition, QueueTimeout, prompt_bound
 from gateway.auth import ANONYMOUS, Caller, Scope
 from gateway.cache import CachePolicy
 from gateway.config import Config, EngineSettings, TelemetrySettings
@@ -56,6 +57,7 @@ async def inference():
         "default": EngineSettings(plugin="echo", settings={}),
         "slow": EngineSettings(plugin="echo", settings={"model": "slow", "delay": 3_600.0, "places": 1}),
     }
+    engines["scripted"] = EngineSettings(plugin="scripted", settings={})
     telemetry = Telemetry.start(TelemetrySettings(log_level="CRITICAL"))
     async with Hosting(engines, 5.0) as hosting:
         await hosting.settled.wait()
@@ -129,6 +131,36 @@ async def test_what_was_used_is_settled_not_what_was_reserved(inference):
         await collect(inference.generate(request(max_tokens=12), SHOP))
 
 
+def scripted(name="r", **script):
+    prompt = Completion(msgspec.json.encode({"script": {"knows_prompt": False, **script}}).decode())
+    return structs.replace(request(name=name, model="scripted"), prompt=prompt)
+
+
+async def test_a_prompt_whose_length_is_known_at_the_end_counts_towards_the_limits(inference):
+    caller = structs.replace(SHOP, quota=Quota(tokens_per_minute=1_000))
+    entry = inference.admit(scripted(texts=["a"] * 50), caller)
+    answer = await collect(inference.inference.generate(entry))
+    assert answer.started.prompt_tokens is None
+    usage = answer.finished.usage
+    assert (entry.telemetry.prompt_tokens, usage.completion_tokens) == (usage.prompt_tokens, 50)
+    again = inference.admit(scripted("s"), caller)
+    await collect(inference.inference.generate(again))
+    left = int(again.headers["x-ratelimit-remaining-tokens"])
+    assert left == 1_000 - usage.prompt_tokens - 50 - again.cost
+
+
+async def test_a_prompt_whose_length_was_never_told_counts_as_it_was_reserved(inference):
+    caller = structs.replace(SHOP, quota=Quota(tokens_per_minute=1_000))
+    entry = inference.admit(scripted(texts=["a"], fault="hang", after=1), caller)
+    async with aclosing(inference.inference.generate(entry)) as events:
+        await anext(events)
+        assert entry.telemetry.prompt_tokens is None
+    again = inference.admit(scripted("s"), caller)
+    await collect(inference.inference.generate(again))
+    left = int(again.headers["x-ratelimit-remaining-tokens"])
+    assert left == 1_000 - prompt_bound(entry.request.prompt) - again.cost
+
+
 async def test_a_key_has_no_more_at_once_than_it_may(inference):
     async with aclosing(inference.generate(request(model="slow", max_tokens=1), SHOP)) as running:
         await anext(running)
@@ -170,7 +202,7 @@ async def test_closing_the_stream_gives_the_lease_back(inference):
 async def test_an_engine_is_asked_by_its_own_name(inference):
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
-        assert [len(seat.running) for seat in inference.hosting.engines] == [0, 1]
+        assert [len(seat.running) for seat in inference.hosting.engines] == [0, 1, 0]
 
 
 async def test_each_caller_has_a_prefix_cache_of_its_own(inference):

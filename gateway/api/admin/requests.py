@@ -94,7 +94,7 @@ def _to_object(entry: InFlightRequest) -> LiveRequest:
         position=position.position if position else None,
         eta=position.eta if position else None,
         seconds=round(entry.seconds, 3),
-        prompt_tokens=watch.usage.prompt_tokens if watch.started else None,
+        prompt_tokens=watch.prompt_tokens,
         tokens=watch.usage.completion_tokens,
         key=entry.caller.id or None,
     )

@@ -70,7 +70,7 @@ class MessagesRendering(Rendering):
             case ToolDelta():
                 return self._call(event)
             case Started():
-                usage = Usage(event.prompt_tokens, 0, event.cached_tokens)
+                usage = Usage(event.prompt_tokens or 0, 0, event.cached_tokens)  # else the message's last event says it
                 return to_sse(MessageStart(self._message((), None, usage))) + PING
             case Finished():
                 last = MessageDelta(_ending(event), _to_usage(event.usage))

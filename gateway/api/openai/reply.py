@@ -28,7 +28,7 @@ TokenText = Annotated[str, Meta(description="The token's text.", examples=[" Par
 TokenBytes = Annotated[
     list[int] | None,
     Meta(
-        description="Its bytes in UTF-8; null where it is a part of a character.",
+        description="Its bytes, of a part of a character too; null where the engine does not say them.",
         examples=[[32, 80, 97, 114, 105, 115]],
     ),
 ]

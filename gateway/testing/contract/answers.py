@@ -64,7 +64,7 @@ class AnswerRules(Subject):
     async def test_max_length_counts_the_prompt_too(self, engine: Engine) -> None:
         """Kills: a `max_length` that counts the answer alone."""
         self.require(engine, Capability.MAX_LENGTH, Capability.IGNORE_EOS)
-        prompt_tokens = (await self.answer(engine)).started.prompt_tokens
+        prompt_tokens = (await self.answer(engine)).finished.usage.prompt_tokens
         finished = (await self.answer(engine, max_tokens=None, max_length=prompt_tokens + 3)).finished
         assert finished.usage.completion_tokens == 3
         assert finished.reason is FinishReason.LENGTH

@@ -17,7 +17,7 @@ class ScoreRules(Subject):
         """Kills: a prompt of which the first or the last token is left out."""
         answer = await self._ask(engine, 2)
         first, *others = _scores(answer)
-        assert len(others) == answer.started.prompt_tokens - 1
+        assert len(others) == answer.finished.usage.prompt_tokens - 1
         assert (first.logprob, first.top) == (0.0, ())
         assert others
         assert all(math.isfinite(token.logprob) and token.logprob <= 0 for token in others)

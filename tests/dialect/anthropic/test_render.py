@@ -56,6 +56,12 @@ async def whole(*events):
     return answer
 
 
+def test_a_prompt_of_unknown_length_is_counted_by_the_last_event():
+    told = stream(Started(None), Delta("a"), finished())
+    assert told[0]["message"]["usage"]["input_tokens"] == 0
+    assert told[-2]["usage"] | USAGE == told[-2]["usage"]
+
+
 def to_error(problem, request_id=None):
     return msgspec.json.encode(to_body(problem, request_id))
 

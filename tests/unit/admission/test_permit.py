@@ -52,6 +52,15 @@ async def test_tokens_are_a_budget_of_their_own(make_house):
     house.assert_empty()
 
 
+async def test_a_prompt_of_unknown_length_keeps_what_was_reserved_for_it(make_house):
+    house = make_house(places=9, cache_tokens=1_000)
+    async with house.permit(tokens=500) as permit:
+        held = house.queue.places.tokens
+        permit.settle(Started(None))
+        assert house.queue.places.tokens == held
+    house.assert_empty()
+
+
 async def test_what_the_prompt_did_not_need_is_given_back_at_started(make_house):
     house = make_house(places=9, cache_tokens=1_000)
     request = house.permit(tokens=500)

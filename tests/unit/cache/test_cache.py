@@ -282,6 +282,13 @@ async def test_an_answer_told_again_says_all_that_it_said(cache):
     assert again.finished.usage.completion_tokens == first.finished.usage.completion_tokens
 
 
+async def test_a_kept_answer_says_the_length_of_a_prompt_that_only_its_end_said(cache):
+    source = Source(Started(None), Delta("a"), FINISHED)
+    await read(cache, source)
+    _, events = await read(cache, source)
+    assert events[0] == Started(3, 3)
+
+
 async def test_a_long_answer_is_told_again_in_pieces(cache):
     source = Source(Started(3), *[Delta("word ")] * 100, FINISHED)
     await read(cache, source)

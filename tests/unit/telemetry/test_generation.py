@@ -224,6 +224,29 @@ def test_the_requests_record_learns_of_it(watched, request_, card):
     assert record.code == "engine_unavailable"
 
 
+LATE = (Started(None), *EVENTS[1:])
+
+
+def test_a_prompt_whose_length_is_known_at_the_end_is_counted_as_any_other(watched, request_, card, samples):
+    record = open_record(watched.telemetry.tracing.serve("POST", remote_parent([])))
+    run(watched, request_, card, LATE)
+    assert record.prompt_tokens == 5
+    record.close()
+    assert samples("llm_gateway_prompt_tokens_total") == {key(model="tiny"): 5}
+    assert samples("llm_gateway_cached_tokens_total") == {key(model="tiny"): 2}
+    attributes = watched.spans()["text_completion tiny"].attributes
+    assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.cache_read.input_tokens"]) == (5, 2)
+
+
+def test_a_prompt_of_unknown_length_is_no_number_while_it_runs(watched, request_, card):
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.see(LATE[0])
+        assert generation.prompt_tokens is None
+        generation.see(LATE[-1])
+        assert generation.prompt_tokens == 5
+        assert generation.usage == LATE[-1].usage
+
+
 def test_no_prompt_text_reaches_a_span(watched, request_, card):
     run(watched, request_, card)
     assert "CANARY" not in "".join(span.to_json() for span in watched.spans().values())
