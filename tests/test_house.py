@@ -48,8 +48,7 @@ PARTS = {
     "gateway.questions": "gateway.service",
     "gateway.server": "gateway.app",
 }
-LONG_CLASSES = {"Hosting", "IsolatedEngine"}
-SHARED_NAMES = {"Message"}
+LONG_CLASSES = {"Hosting"}
 
 # Tests in tests/unit that are named for no module, and why.
 OF_NO_MODULE = {
@@ -163,7 +162,7 @@ def test_no_two_classes_share_a_name():
         for name in [*(node.name for node in classes(path)), *aliases(path)]:
             homes[name].append(path.relative_to(ROOT).as_posix())
     shared = {name: paths for name, paths in homes.items() if len(paths) > 1}
-    assert {name: paths for name, paths in shared.items() if name not in {"Settings", *SHARED_NAMES}} == {}
+    assert {name: paths for name, paths in shared.items() if name != "Settings"} == {}
 
 
 def test_the_root_of_the_gateway_is_small():

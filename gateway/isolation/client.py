@@ -3,13 +3,11 @@
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Self, TypeVar, cast
+from typing import Self, cast
+
+from msgspec import Raw
 
 from gateway.engine import (
-    Chat,
-    Embeddings,
-    EmbedRequest,
-    Engine,
     EngineError,
     EngineRestarted,
     Finished,
@@ -19,20 +17,14 @@ from gateway.engine import (
     InvalidRequest,
     Mailbox,
     ModelCard,
-    Prompt,
     Status,
     Unavailable,
     UpstreamFailed,
 )
+from gateway.isolation.methods import EngineMethod, ForwardingEngine
 from gateway.isolation.wire import (
-    AskStatus,
     Call,
     Cancel,
-    CountReply,
-    CountTokens,
-    Detokenize,
-    Embed,
-    Embedded,
     Ended,
     EngineLoaded,
     Failure,
@@ -41,24 +33,22 @@ from gateway.isolation.wire import (
     Heartbeat,
     LoadError,
     MalformedFrame,
-    Message,
     Question,
-    Render,
     Reply,
     ReplyBatch,
-    StatusReply,
-    TextReply,
-    Tokenize,
-    Tokenized,
+    Result,
+    ServerMessage,
     Unsendable,
     pack,
     read_message,
     to_error,
+    to_raw,
 )
 
-R = TypeVar("R", Embedded, CountReply, Tokenized, TextReply, StatusReply)
 _BUFFER_BYTES = 2**16
 _LOST = "the engine's process has ended"
+
+_Reader = Mailbox | asyncio.Future[Raw]
 
 
 class ConnectionLost(Unavailable):
@@ -69,42 +59,42 @@ class _StreamEnd(Exception):
     """The generator on the other side has ended."""
 
 
-class RemoteEngine(Engine):
+class RemoteEngine(ForwardingEngine):
     """The engine that an `EngineServer` serves at a socket; leaving hangs up, which ends what was asked here."""
 
     def __init__(self, path: str, on_lost: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._line = _ClientConnection(on_lost)
+        self._connection = _ClientConnection(on_lost)
         self._numbers = itertools.count(1)
 
     @property
     def progress(self) -> int:
         """A number that stands still only while the process is silent, or has calls and does not get on."""
-        return self._line.progress
+        return self._connection.progress
 
     @property
     def health(self) -> Health:
-        """What the engine behind last said of itself unasked."""
-        return self._line.health
+        """The health of the engine behind, as of the last heartbeat."""
+        return self._connection.health
 
     @property
     def served(self) -> int:
-        """How many answers came to their end."""
-        return self._line.served
+        """The number of answers that came to their end."""
+        return self._connection.served
 
     @property
     def is_lost(self) -> bool:
         """Whether the connection is gone, or was never there."""
-        return self._line.transport is None
+        return self._connection.transport is None
 
     async def lost(self) -> None:
         """Wait until the connection is gone."""
-        await self._line.gone.wait()
+        await self._connection.gone.wait()
 
     async def connect(self) -> None:
         """Connect; the server need not be serving yet, only listening."""
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: self._line, self._path)
+            await asyncio.get_running_loop().create_unix_connection(lambda: self._connection, self._path)
         except OSError as error:
             raise ConnectionLost(_LOST) from error
 
@@ -112,26 +102,26 @@ class RemoteEngine(Engine):
         """Wait until the engine behind is entered; raise what it raised, or `ConnectionLost` when its process ended."""
         if self.is_lost:
             await self.connect()
-        await self._line.settled.wait()
-        if self._line.broken is not None:
-            raise to_error(self._line.broken)
-        if self._line.cards is None:
+        await self._connection.settled.wait()
+        if self._connection.failure is not None:
+            raise to_error(self._connection.failure)
+        if self._connection.cards is None:
             raise ConnectionLost(_LOST)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._line.transport is not None:
-            self._line.transport.close()
-            await self._line.gone.wait()
+        if self._connection.transport is not None:
+            self._connection.transport.close()
+            await self._connection.gone.wait()
 
     def models(self) -> Sequence[ModelCard]:
-        """Say what the engine behind served when it was entered."""
-        return self._line.cards or ()
+        """Return the cards of the engine behind, as of when it was entered."""
+        return self._connection.cards or ()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Ask the other process; raise `ConnectionLost` when it ends before `Started`, `EngineRestarted` after that."""
-        line, call, mailbox = self._line, next(self._numbers), Mailbox()
-        line.begin(Generate(call, request), mailbox)
+        connection, number, mailbox = self._connection, next(self._numbers), Mailbox()
+        connection.begin(Generate(number, request), mailbox)
         has_started = has_finished = False
         try:
             while True:
@@ -148,49 +138,34 @@ class RemoteEngine(Engine):
                 raise EngineRestarted(f"{_LOST} before the answer was finished") from error
             raise
         finally:
-            line.end(call)
+            connection.end(number)
 
-    async def embed(self, request: EmbedRequest) -> Embeddings:
+    async def ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> object:
         """Ask the other process."""
-        return (await self._ask(Embed(next(self._numbers), request), Embedded)).embeddings
-
-    async def count_tokens(self, model: str, prompt: Prompt) -> int:
-        """Ask the other process."""
-        return (await self._ask(CountTokens(next(self._numbers), model, prompt), CountReply)).tokens
-
-    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
-        """Ask the other process."""
-        return (await self._ask(Tokenize(next(self._numbers), model, prompt), Tokenized)).ids
-
-    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
-        """Ask the other process."""
-        return (await self._ask(Detokenize(next(self._numbers), model, tuple(ids)), TextReply)).pieces
-
-    async def render(self, model: str, chat: Chat) -> str:
-        """Ask the other process."""
-        return "".join((await self._ask(Render(next(self._numbers), model, chat), TextReply)).pieces)
+        number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
+        try:
+            call = Question(number, method.name, to_raw(arguments))
+        except Unsendable as error:
+            raise _unsendable(error) from error
+        self._connection.begin(call, answer)
+        try:
+            return method.read_result(await answer)
+        except (MalformedFrame, _StreamEnd) as error:
+            what = f"the engine's process answered {method.name!r} with what is no answer to it"
+            raise UpstreamFailed(what) from error
+        finally:
+            self._connection.end(number)
 
     async def status(self) -> Status:
         """Ask the other process; it may not answer while it hangs."""
         try:
-            return (await self._ask(AskStatus(next(self._numbers)), StatusReply)).status
+            return await super().status()
         except EngineError as error:
             return Status(health=Health.FAILED, detail=error.message)
 
-    async def _ask(self, demand: Question, kind: type[R]) -> R:
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._line.begin(demand, answer)
-        try:
-            letter = await answer
-        finally:
-            self._line.end(demand.call)
-        if not isinstance(letter, kind):
-            raise UpstreamFailed(f"the engine's process answered with a {type(letter).__name__}")
-        return letter
-
 
 class _ClientConnection(asyncio.BufferedProtocol):
-    """The connection: writes demands, and hands each letter to its call. It never waits for a reader.
+    """The connection: writes calls, and hands each reply to the reader of its call, for which it never waits.
 
     It reads into one buffer of its own: a plain `Protocol` gets a new one of 256 KiB each time, at some 50 µs a frame.
     """
@@ -198,7 +173,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
     def __init__(self, on_lost: Callable[[], None]) -> None:
         self.transport: asyncio.Transport | None = None
         self.cards: tuple[ModelCard, ...] | None = None
-        self.broken: Failure | None = None
+        self.failure: Failure | None = None
         self.settled = asyncio.Event()
         self.gone = asyncio.Event()
         self.progress = 0
@@ -208,7 +183,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
         self._frames = Frames()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._moved = (0, 0)
-        self._readers: dict[int, Mailbox | asyncio.Future[Reply]] = {}
+        self._readers: dict[int, _Reader] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -234,60 +209,64 @@ class _ClientConnection(asyncio.BufferedProtocol):
         for reader in self._readers.values():
             _fail(reader, ConnectionLost(_LOST))
 
-    def begin(self, demand: Generate | Question, reader: Mailbox | asyncio.Future[Reply]) -> None:
-        """Send a demand whose letters go to `reader`; raise `ConnectionLost` or `InvalidRequest`."""
-        self._send(demand)
-        self._readers[demand.call] = reader
+    def begin(self, call: Generate | Question, reader: _Reader) -> None:
+        """Send a call whose replies go to `reader`; raise `ConnectionLost` or `InvalidRequest`."""
+        self._send(call)
+        self._readers[call.number] = reader
 
-    def end(self, call: int) -> None:
+    def end(self, number: int) -> None:
         """Expect nothing more for this call; cancel it where it has not ended."""
-        if self._readers.pop(call, None) is not None and self.transport is not None:
-            self._send(Cancel(call))
+        if self._readers.pop(number, None) is not None and self.transport is not None:
+            self._send(Cancel(number))
 
-    def _send(self, demand: Call) -> None:
+    def _send(self, call: Call) -> None:
         if self.transport is None:
             raise ConnectionLost(_LOST)
         try:
-            self.transport.write(pack(demand))
+            self.transport.write(pack(call))
         except Unsendable as error:
-            raise InvalidRequest(f"the request cannot be handed to the engine: {error}") from error
+            raise _unsendable(error) from error
 
-    def _take(self, report: Message) -> None:
-        match report:
-            case ReplyBatch(letters):
-                for call, letter in letters:
-                    if (reader := self._readers.get(call)) is not None:
-                        self._deliver(call, reader, letter)
+    def _take(self, message: ServerMessage) -> None:
+        match message:
+            case ReplyBatch(replies):
+                for number, reply in replies:
+                    if (reader := self._readers.get(number)) is not None:
+                        self._deliver(number, reader, reply)
             case Heartbeat():
-                # Who comes and goes is no progress: a line grows before an engine that hangs, too.
-                moved = (report.letters, report.status.cache_used)
-                self.progress += report.calls == 0 or moved != self._moved
-                self._moved, self.health = moved, report.status.health
+                # A call that comes or goes is no progress: a queue grows before an engine that hangs, too.
+                moved = (message.replies, message.status.cache_used)
+                self.progress += message.calls == 0 or moved != self._moved
+                self._moved, self.health = moved, message.status.health
             case EngineLoaded(cards):
                 self.cards = cards
                 self.settled.set()
             case LoadError(failure):
-                self.broken = failure
+                self.failure = failure
                 self.settled.set()
 
-    def _deliver(self, call: int, reader: Mailbox | asyncio.Future[Reply], letter: Reply) -> None:
-        match letter:
+    def _deliver(self, number: int, reader: _Reader, reply: Reply) -> None:
+        match reply:
             case Failure():
-                del self._readers[call]
-                _fail(reader, to_error(letter))
+                del self._readers[number]
+                _fail(reader, to_error(reply))
             case Ended():
-                del self._readers[call]
+                del self._readers[number]
                 self.served += 1
                 _fail(reader, _StreamEnd())
-            case Embedded() | CountReply() | Tokenized() | TextReply() | StatusReply():
-                del self._readers[call]
+            case Result(value):
+                del self._readers[number]
                 if isinstance(reader, asyncio.Future) and not reader.done():
-                    reader.set_result(letter)
+                    reader.set_result(value)
             case _ if isinstance(reader, Mailbox):
-                reader.put(letter)
+                reader.put(reply)
 
 
-def _fail(reader: Mailbox | asyncio.Future[Reply], error: Exception) -> None:
+def _unsendable(error: Unsendable) -> InvalidRequest:
+    return InvalidRequest(f"the request cannot be handed to the engine: {error}")
+
+
+def _fail(reader: _Reader, error: Exception) -> None:
     if isinstance(reader, Mailbox):
         reader.put(error)
     elif not reader.done():

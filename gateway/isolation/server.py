@@ -3,22 +3,16 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import cast
 
-from msgspec import Struct
-
 from gateway.engine import Engine, EngineError, GenerateRequest, Health, Status, Unavailable
+from gateway.isolation.methods import EngineMethod, find_method
 from gateway.isolation.wire import (
-    AnyReply,
-    AskStatus,
     Call,
     Cancel,
-    CountReply,
-    CountTokens,
-    Detokenize,
-    Embed,
-    Embedded,
     Ended,
     EngineLoaded,
     Failure,
@@ -28,17 +22,15 @@ from gateway.isolation.wire import (
     LoadError,
     MalformedFrame,
     Question,
-    Render,
     Reply,
     ReplyBatch,
-    StatusReply,
-    TextReply,
-    Tokenize,
-    Tokenized,
+    Result,
+    ServerMessage,
     Unsendable,
     pack,
     read_call,
     to_failure,
+    to_raw,
 )
 from gateway.linux import peer_is_this_user
 
@@ -47,13 +39,13 @@ _BUG = Failure(EngineError.code, "the engine failed; the log says why")
 
 
 class EngineServer:
-    """Serves one engine to this user's processes; until `open`, connections wait for the word that it is loaded."""
+    """Serves one engine to this user's processes; connections that come early wait for the outcome of its load."""
 
     def __init__(self, beat_seconds: float) -> None:
         self.beat_seconds = beat_seconds
         self.engine: Engine | None = None
-        self.lines: set[_ServerConnection] = set()
-        self.word: EngineLoaded | LoadError | None = None
+        self.outcome: EngineLoaded | LoadError | None = None
+        self.connections: set[_ServerConnection] = set()
         self._listener: asyncio.AbstractServer | None = None
 
     async def listen(self, listener: socket.socket) -> None:
@@ -69,51 +61,52 @@ class EngineServer:
         return self.engine
 
     def open(self, engine: Engine) -> None:
-        """Serve `engine`, which is entered, and say so."""
+        """Serve `engine`, which is entered, and tell every connection."""
         self.engine = engine
-        self._say(EngineLoaded(tuple(engine.models())))
+        self._tell(EngineLoaded(tuple(engine.models())))
 
     def refuse(self, error: EngineError) -> None:
-        """Say that the engine can never be entered."""
-        self._say(LoadError(to_failure(error)))
+        """Tell every connection that the engine can never be entered."""
+        self._tell(LoadError(to_failure(error)))
 
     async def close(self) -> None:
         """Take no more connections, end every call, and hang up."""
         if self._listener is not None:
             self._listener.close()
-        await asyncio.gather(*[line.close() for line in self.lines])
+        await asyncio.gather(*[connection.close() for connection in self.connections])
 
-    def _say(self, word: EngineLoaded | LoadError) -> None:
-        self.word = word
-        for line in self.lines:
-            line.send(word)
+    def _tell(self, outcome: EngineLoaded | LoadError) -> None:
+        self.outcome = outcome
+        for connection in self.connections:
+            connection.send(outcome)
 
 
 class _ServerConnection(asyncio.Protocol):
-    """One connection: reads demands, runs each call as a task, writes what they post once a turn of the loop."""
+    """One connection: runs each call as a task, and writes the replies of a turn of the loop in one frame."""
 
     def __init__(self, server: EngineServer) -> None:
         self._server = server
         self._frames = Frames()
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._outbox: list[tuple[int, Reply]] = []
-        self._letters = 0
+        self._progress = 0
+        self._idle_replies = 0
         self._writable = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._beats: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        line = cast("asyncio.Transport", transport)
-        if not peer_is_this_user(line.get_extra_info("socket")):
+        accepted = cast("asyncio.Transport", transport)
+        if not peer_is_this_user(accepted.get_extra_info("socket")):
             _log.warning("a connection from another user was refused")
-            line.abort()
+            accepted.abort()
             return
-        self._transport = line
+        self._transport = accepted
         self._writable.set()
-        self._server.lines.add(self)
+        self._server.connections.add(self)
         self._beats = asyncio.create_task(self._beat())
-        if self._server.word is not None:
-            self.send(self._server.word)
+        if self._server.outcome is not None:
+            self.send(self._server.outcome)
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
@@ -122,13 +115,13 @@ class _ServerConnection(asyncio.Protocol):
             for body in self._frames.feed(data):
                 self._take(read_call(body))
         except MalformedFrame as error:
-            _log.error("a connection was closed, for it sent what is no demand: %s", error)
+            _log.error("a connection was closed, for it sent what is no call: %s", error)
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
-        self._server.lines.discard(self)
+        self._server.connections.discard(self)
         if self._beats is not None:
             self._beats.cancel()
         for task in self._calls.values():
@@ -140,13 +133,13 @@ class _ServerConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def send(self, report: Struct) -> None:
-        """Write one frame, unless nobody is there."""
+    def send(self, message: ServerMessage) -> None:
+        """Write one frame, unless the connection is gone."""
         if self._transport is not None:
-            self._transport.write(pack(report))
+            self._transport.write(pack(message))
 
     async def close(self) -> None:
-        """End every call, write what they had to say, and hang up."""
+        """End every call, write the replies that wait, and hang up."""
         tasks = list(self._calls.values())
         for task in tasks:
             task.cancel()
@@ -155,91 +148,82 @@ class _ServerConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _take(self, demand: Call) -> None:
-        if isinstance(demand, Cancel):
-            if task := self._calls.get(demand.call):
+    def _take(self, call: Call) -> None:
+        if isinstance(call, Cancel):
+            if task := self._calls.get(call.number):
                 task.cancel()
             return
-        if demand.call in self._calls:
-            raise MalformedFrame(f"the call {demand.call} runs already")
-        self._calls[demand.call] = asyncio.create_task(self._run(demand))
+        if call.number in self._calls:
+            raise MalformedFrame(f"the call {call.number} runs already")
+        if isinstance(call, Generate):
+            work = partial(self._generate, call.number, call.request)
+        else:
+            method = find_method(call.method)
+            work = partial(self._ask, method, method.read_arguments(call.arguments))
+        self._calls[call.number] = asyncio.create_task(self._run(call, work))
 
-    async def _run(self, demand: Generate | Question) -> None:
-        """Do what was asked for; whatever an engine may raise goes back as a failure of this call alone."""
-        call = demand.call
+    async def _run(self, call: Generate | Question, work: Callable[[], Awaitable[Reply]]) -> None:
+        """Run a call to its last reply; any exception of an engine goes back as a failure of this call alone."""
         try:
-            engine = self._server.entered()
-            if isinstance(demand, Generate):
-                await self._generate(engine, call, demand.request)
-            else:
-                self._post(call, await _reply(engine, demand))
+            last = await work()
         except EngineError as error:
-            self._post(call, to_failure(error))
+            last = to_failure(error)
         except Exception:  # noqa: BLE001 - whatever a plugin may raise
             _log.exception("the engine raised what no engine may raise")
-            self._post(call, _BUG)
+            last = _BUG
         finally:
-            self._calls.pop(call, None)
+            self._calls.pop(call.number, None)
+        self._post(call.number, last)
+        # A monitor asks an engine that hangs, too: its reply is no sign of progress.
+        self._idle_replies += isinstance(call, Question) and call.method == "status"
 
-    async def _generate(self, engine: Engine, call: int, request: GenerateRequest) -> None:
-        async with aclosing(engine.generate(request)) as events:
+    async def _generate(self, number: int, request: GenerateRequest) -> Reply:
+        async with aclosing(self._server.entered().generate(request)) as events:
             async for event in events:
-                self._post(call, event)
+                self._post(number, event)
                 if not self._writable.is_set():
                     await self._writable.wait()
-        self._post(call, Ended())
+        return Ended()
 
-    def _post(self, call: int, letter: Reply) -> None:
-        """Write the letter with all others of this turn: the tasks that one step of the engine woke run before it."""
+    async def _ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> Reply:
+        return Result(to_raw(await method.ask(self._server.entered(), arguments)))
+
+    def _post(self, number: int, reply: Reply) -> None:
+        """Write the reply with all others of this turn: the tasks that one step of the engine woke run before it."""
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox.append((call, letter))
+        self._outbox.append((number, reply))
 
     def _flush(self) -> None:
-        letters, self._outbox = self._outbox, []
-        if not letters or self._transport is None:
+        replies, self._outbox = self._outbox, []
+        if not replies or self._transport is None:
             return
-        self._letters += sum(type(letter) is not StatusReply for _, letter in letters)
+        self._progress += len(replies) - self._idle_replies
+        self._idle_replies = 0
         try:
-            frame = pack(ReplyBatch(letters))
+            frame = pack(ReplyBatch(replies))
         except Unsendable:
-            frame = b"".join([self._pack_alone(call, letter) for call, letter in letters])
+            frame = b"".join([self._pack_alone(number, reply) for number, reply in replies])
         self._transport.write(frame)
 
-    def _pack_alone(self, call: int, letter: Reply) -> bytes:
-        """Make a frame of one letter; one that cannot be sent ends its call, and no other."""
+    def _pack_alone(self, number: int, reply: Reply) -> bytes:
+        """Make a frame of one reply; one that cannot be sent ends its call, and no other."""
         try:
-            return pack(ReplyBatch([(call, letter)]))
+            return pack(ReplyBatch([(number, reply)]))
         except Unsendable as error:
             _log.error("the engine said what cannot be sent: %s", error)
-            if task := self._calls.get(call):
+            if task := self._calls.get(number):
                 task.cancel()
-            return pack(ReplyBatch([(call, _BUG)]))
+            return pack(ReplyBatch([(number, _BUG)]))
 
     async def _beat(self) -> None:
-        """Say over and over that the process lives, and whether it gets on."""
+        """Tell over and over that the process lives, and whether it gets on."""
         while True:
             await asyncio.sleep(self._server.beat_seconds)
             engine = self._server.engine
             if engine is not None and self._writable.is_set():
                 status = await _status(engine)
-                self.send(Heartbeat(len(self._calls), self._letters, status))
-
-
-async def _reply(engine: Engine, question: Question) -> AnyReply:
-    match question:
-        case Embed(request=request):
-            return Embedded(await engine.embed(request))
-        case CountTokens(model=model, prompt=prompt):
-            return CountReply(await engine.count_tokens(model, prompt))
-        case Tokenize(model=model, prompt=prompt):
-            return Tokenized(await engine.tokenize(model, prompt))
-        case Detokenize(model=model, ids=ids):
-            return TextReply(await engine.detokenize(model, ids))
-        case Render(model=model, chat=chat):
-            return TextReply((await engine.render(model, chat),))
-        case AskStatus():
-            return StatusReply(await _status(engine))
+                self.send(Heartbeat(len(self._calls), self._progress, status))
 
 
 async def _status(engine: Engine) -> Status:

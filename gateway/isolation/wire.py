@@ -1,33 +1,29 @@
 """What two processes say to each other: length-prefixed MessagePack of the structs of `gateway.engine`.
 
-    a frame is   [0, 4) length of the rest, big-endian   [4, 4 + length) one `Call` or one `Message`
+    a frame is   [0, 4) length of the rest, big-endian   [4, 4 + length) one `Call` or one `ServerMessage`
 
-A call is a number that the client chose. What an engine says to its calls are letters; the letters of one turn of the
-event loop, whosever they are, travel in one frame.
+The client numbers its calls, and a reply carries the number of its call. The replies of one turn of the event loop, to
+whatever calls, travel in one frame.
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from gateway.engine import (
-    Chat,
-    Delta,
-    Embeddings,
-    EmbedRequest,
     EngineError,
-    Finished,
+    GenerateEvent,
     GenerateRequest,
     ModelCard,
     Overloaded,
-    Prompt,
-    Started,
     Status,
-    ToolDelta,
     Unavailable,
     errors,
 )
+
+T = TypeVar("T")
 
 MOST_BYTES = 64 * 2**20
 _PREFIX = 4
@@ -44,59 +40,22 @@ class Unsendable(Exception):
 class Generate(Struct, frozen=True, array_like=True, tag="generate", forbid_unknown_fields=True):
     """Begin an answer."""
 
-    call: int
+    number: int
     request: GenerateRequest
 
 
-class Embed(Struct, frozen=True, array_like=True, tag="embed", forbid_unknown_fields=True):
-    """Turn texts into vectors."""
+class Question(Struct, frozen=True, array_like=True, tag="question", forbid_unknown_fields=True):
+    """Ask a question of the `Engine` interface: the method of this name, with its arguments in their places."""
 
-    call: int
-    request: EmbedRequest
-
-
-class CountTokens(Struct, frozen=True, array_like=True, tag="count", forbid_unknown_fields=True):
-    """Count the tokens of a prompt."""
-
-    call: int
-    model: str
-    prompt: Prompt
-
-
-class Tokenize(Struct, frozen=True, array_like=True, tag="tokenize", forbid_unknown_fields=True):
-    """Tokenize a prompt."""
-
-    call: int
-    model: str
-    prompt: Prompt
-
-
-class Detokenize(Struct, frozen=True, array_like=True, tag="detokenize", forbid_unknown_fields=True):
-    """Say the text of tokens."""
-
-    call: int
-    model: str
-    ids: tuple[int, ...]
-
-
-class Render(Struct, frozen=True, array_like=True, tag="render", forbid_unknown_fields=True):
-    """Put a conversation through its template."""
-
-    call: int
-    model: str
-    chat: Chat
-
-
-class AskStatus(Struct, frozen=True, array_like=True, tag="ask", forbid_unknown_fields=True):
-    """Say how the engine is."""
-
-    call: int
+    number: int
+    method: str
+    arguments: msgspec.Raw
 
 
 class Cancel(Struct, frozen=True, array_like=True, tag="cancel", forbid_unknown_fields=True):
     """End a call; one that has ended already is no error."""
 
-    call: int
+    number: int
 
 
 class Ended(Struct, frozen=True, array_like=True, gc=False, tag="ended", forbid_unknown_fields=True):
@@ -112,44 +71,19 @@ class Failure(Struct, frozen=True, array_like=True, gc=False, tag="failure", for
     retry_after: float | None = None
 
 
-class Embedded(Struct, frozen=True, array_like=True, tag="embedded", forbid_unknown_fields=True):
-    """The answer to `Embed`."""
+class Result(Struct, frozen=True, array_like=True, gc=False, tag="result", forbid_unknown_fields=True):
+    """The answer to a `Question`: what the method returned."""
 
-    embeddings: Embeddings
-
-
-class CountReply(Struct, frozen=True, array_like=True, gc=False, tag="counted", forbid_unknown_fields=True):
-    """The answer to `CountTokens`."""
-
-    tokens: int
+    value: msgspec.Raw
 
 
-class Tokenized(Struct, frozen=True, array_like=True, gc=False, tag="tokenized", forbid_unknown_fields=True):
-    """The answer to `Tokenize`."""
-
-    ids: tuple[int, ...]
-
-
-class TextReply(Struct, frozen=True, array_like=True, gc=False, tag="written", forbid_unknown_fields=True):
-    """The answer to `Detokenize` and to `Render`, which has one piece."""
-
-    pieces: tuple[str, ...]
-
-
-class StatusReply(Struct, frozen=True, array_like=True, tag="told", forbid_unknown_fields=True):
-    """The answer to `AskStatus`."""
-
-    status: Status
-
-
-AnyReply = Embedded | CountReply | Tokenized | TextReply | StatusReply
-Reply = Started | Delta | ToolDelta | Finished | Ended | Failure | AnyReply
+Reply = GenerateEvent | Ended | Failure | Result
 
 
 class ReplyBatch(Struct, frozen=True, array_like=True, tag="batch", forbid_unknown_fields=True):
-    """The letters of one turn of the event loop, each with its call."""
+    """The replies of one turn of the event loop, each with the number of its call."""
 
-    letters: list[tuple[int, Reply]]
+    replies: list[tuple[int, Reply]]
 
 
 class EngineLoaded(Struct, frozen=True, array_like=True, tag="loaded", forbid_unknown_fields=True):
@@ -165,48 +99,51 @@ class LoadError(Struct, frozen=True, array_like=True, tag="broken", forbid_unkno
 
 
 class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fields=True):
-    """The process lives; it hangs where there are calls, and neither the letters written so far nor the cache move."""
+    """The process lives; it hangs where there are calls, and neither the replies so far nor the cache move."""
 
     calls: int
-    letters: int
+    replies: int
     status: Status
 
 
-Question = Embed | CountTokens | Tokenize | Detokenize | Render | AskStatus
 Call = Generate | Question | Cancel
-Message = ReplyBatch | EngineLoaded | LoadError | Heartbeat
+ServerMessage = ReplyBatch | EngineLoaded | LoadError | Heartbeat
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DEMANDS: msgspec.msgpack.Decoder[Call] = msgspec.msgpack.Decoder(Call)
-_REPORTS: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_CALLS: msgspec.msgpack.Decoder[Call] = msgspec.msgpack.Decoder(Call)
+_MESSAGES: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
 _BAD = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 def pack(frame: Struct, most: int = MOST_BYTES) -> bytes:
     """Make a frame; raise `Unsendable` for what MessagePack cannot say, and for what is longer than `most` bytes."""
-    try:
-        body = _ENCODER.encode(frame)
-    except _BAD as error:
-        raise Unsendable(str(error)) from error
+    body = _encode(frame)
     if len(body) > most:
         raise Unsendable(f"it takes {len(body)} bytes; {most} are the most")
     return len(body).to_bytes(_PREFIX, "big") + body
 
 
+def to_raw(value: object) -> msgspec.Raw:
+    """Encode the arguments or the result of a question; raise `Unsendable`."""
+    return msgspec.Raw(_encode(value))
+
+
+def decode(body: bytes | msgspec.Raw, decoder: msgspec.msgpack.Decoder[T]) -> T:
+    """Decode what the other process encoded; raise `MalformedFrame`."""
+    try:
+        return decoder.decode(body)
+    except _BAD as error:
+        raise MalformedFrame(str(error)) from error
+
+
 def read_call(body: bytes) -> Call:
     """Read what a client sent; raise `MalformedFrame`."""
-    try:
-        return _DEMANDS.decode(body)
-    except _BAD as error:
-        raise MalformedFrame(str(error)) from error
+    return decode(body, _CALLS)
 
 
-def read_message(body: bytes) -> Message:
+def read_message(body: bytes) -> ServerMessage:
     """Read what a server sent; raise `MalformedFrame`."""
-    try:
-        return _REPORTS.decode(body)
-    except _BAD as error:
-        raise MalformedFrame(str(error)) from error
+    return decode(body, _MESSAGES)
 
 
 class Frames:
@@ -232,6 +169,13 @@ class Frames:
                 at = end
         finally:
             del rest[:at]
+
+
+def _encode(value: object) -> bytes:
+    try:
+        return _ENCODER.encode(value)
+    except _BAD as error:
+        raise Unsendable(str(error)) from error
 
 
 def _kinds(kind: type[EngineError]) -> Iterator[type[EngineError]]:

@@ -94,7 +94,7 @@ async def until(holds):
 
 
 async def replaced(engine, pid):
-    await until(lambda: engine.pid not in (None, pid) and engine._health is Health.READY)
+    await until(lambda: engine.pid not in (None, pid) and engine._keeper.health is Health.READY)
 
 
 async def test_ten_kills_under_load_lose_no_answer_silently():
@@ -171,7 +171,7 @@ async def test_an_engine_that_is_busy_and_gets_nowhere_is_replaced():
     async with isolated(care=HASTY) as engine:
         with pytest.raises(EngineRestarted):
             await collect(engine.generate(scripted(fault=Fault.HANG, after=1)))
-        assert engine.restarts["hang"] == 1 or engine._health is Health.STARTING
+        assert engine.restarts["hang"] == 1 or engine._keeper.health is Health.STARTING
 
 
 async def test_an_engine_that_is_slow_and_gets_on_is_left_alone():
@@ -257,7 +257,7 @@ async def test_neighbours_of_a_poisonous_request_are_answered():
 async def test_a_request_waits_for_the_next_process_no_longer_than_it_may():
     async with isolated(care=HASTY, load=1.0) as engine:
         os.kill(engine.pid, signal.SIGKILL)
-        await until(lambda: engine._health is Health.STARTING)
+        await until(lambda: engine._keeper.health is Health.STARTING)
         assert (await engine.status()).health is Health.STARTING
         with pytest.raises(DeadlineExceeded):
             await collect(engine.generate(scripted(1, seconds=0.05)))
@@ -329,6 +329,6 @@ async def test_leaving_ends_a_process_that_does_not_listen():
 async def test_an_engine_that_says_it_has_failed_is_replaced():
     engine = isolated(care=RestartPolicy(beat=0.02, hang=1.0, delay=0.01, deaths=3), health="failed")
     async with engine:
-        await until(lambda: engine._health is Health.FAILED)
+        await until(lambda: engine._keeper.health is Health.FAILED)
         assert engine.restarts == {"failed": 2}
         assert (await engine.status()).detail.startswith("the engine's process died 3 times in a row")

@@ -5,6 +5,7 @@ import os
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
+from msgspec import Raw
 
 from gateway.engine import (
     Chat,
@@ -28,7 +29,7 @@ from gateway.engine import (
     collect,
 )
 from gateway.isolation import ConnectionLost, RemoteEngine
-from gateway.isolation.wire import AskStatus, Cancel, Frames, Generate, Heartbeat, pack, read_message
+from gateway.isolation.wire import Cancel, Frames, Generate, Heartbeat, Question, pack, read_message, to_raw
 from gateway.testing.script import Fault
 from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.border import across, scripted, served
@@ -83,7 +84,10 @@ async def raw(path):
             await writer.wait_closed()
 
 
-async def reports(reader):
+STATUS = Question(1, "status", to_raw(()))
+
+
+async def messages(reader):
     frames = Frames()
     while piece := await reader.read(2**16):
         for body in frames.feed(piece):
@@ -94,12 +98,12 @@ async def test_the_events_of_one_step_come_in_one_frame():
     steps = Steps()
     async with served(steps) as (_, path), raw(path) as (reader, writer):
         writer.write(b"".join(pack(Generate(call, scripted(call))) for call in range(8)))
-        stream = reports(reader)
+        stream = messages(reader)
         assert (await anext(stream)).cards == steps.models()
         started = await anext(stream)
-        assert [(call, type(letter)) for call, letter in started.letters] == [(call, Started) for call in range(8)]
+        assert [(call, type(reply)) for call, reply in started.replies] == [(call, Started) for call in range(8)]
         await steps.step()
-        assert sorted((await anext(stream)).letters) == [(call, Delta("x")) for call in range(8)]
+        assert sorted((await anext(stream)).replies) == [(call, Delta("x")) for call in range(8)]
 
 
 async def test_closing_the_generator_cancels_the_call():
@@ -119,7 +123,7 @@ async def test_a_lost_connection_cancels_every_call():
             await asyncio.gather(*map(anext, streams))
             assert steps.running == 4
         await until(lambda: steps.running == 0)
-        assert not server.lines
+        assert not server.connections
         for stream in streams:
             await stream.aclose()
 
@@ -130,8 +134,8 @@ async def test_a_call_that_is_cut_off_before_started_says_so_and_after_it_otherw
         late = remote.generate(scripted(2, fault=Fault.HANG, after=0))
         assert isinstance(await anext(late), Started)
         await until(lambda: len(engine.requests) == 2)
-        for line in list(server.lines):
-            line._transport.abort()
+        for connection in list(server.connections):
+            connection._transport.abort()
         with pytest.raises(ConnectionLost):
             await early
         with pytest.raises(EngineRestarted, match="before the answer was finished"):
@@ -254,9 +258,21 @@ async def test_embeddings_and_counts_are_asked_for(engine):
 
 
 @pytest.mark.parametrize(
-    "bad", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", pack(Heartbeat(1, 1, Status(health=Health.READY)))]
+    "bad",
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\1\xc1",
+        pack(Heartbeat(1, 1, Status(health=Health.READY))),
+        pack(Question(1, "no_question", to_raw(()))),
+        pack(Question(1, "generate", to_raw(()))),
+        pack(Question(1, "__aexit__", to_raw(()))),
+        pack(Question(1, "count_tokens", to_raw(("m",)))),
+        pack(Question(1, "count_tokens", to_raw(("m", Completion("a"), 1)))),
+        pack(Question(1, "count_tokens", to_raw((1, Completion("a"))))),
+        pack(Question(1, "status", Raw(b"\xc1"))),
+    ],
 )
-async def test_what_is_no_demand_ends_its_connection_and_no_other(bad, engine):
+async def test_what_is_no_call_ends_its_connection_and_no_other(bad, engine):
     async with served(engine) as (server, path), RemoteEngine(path) as other, raw(path) as (reader, writer):
         writer.write(bad)
         try:
@@ -264,25 +280,25 @@ async def test_what_is_no_demand_ends_its_connection_and_no_other(bad, engine):
                 await reader.read()
         except ConnectionResetError:
             pass
-        assert len(server.lines) == 1
+        assert len(server.connections) == 1
         assert (await collect(other.generate(scripted()))).text == "Once upon a time."
 
 
 async def test_a_call_number_that_is_taken_ends_the_connection(engine):
     async with served(engine) as (server, path), raw(path) as (_, writer):
-        writer.write(pack(Generate(1, scripted(fault=Fault.HANG))) + pack(AskStatus(1)))
-        await until(lambda: not server.lines)
+        writer.write(pack(Generate(1, scripted(fault=Fault.HANG))) + pack(STATUS))
+        await until(lambda: not server.connections)
 
 
 async def test_cancelling_what_does_not_run_is_no_error(engine):
     async with served(engine) as (_, path), raw(path) as (reader, writer):
-        writer.write(pack(Cancel(7)) + pack(AskStatus(1)))
-        stream = reports(reader)
+        writer.write(pack(Cancel(7)) + pack(STATUS))
+        stream = messages(reader)
         await anext(stream)
-        assert (await anext(stream)).letters[0][0] == 1
+        assert (await anext(stream)).replies[0][0] == 1
 
 
-async def test_a_server_that_sends_no_report_is_hung_up_on(tmp_path):
+async def test_a_server_that_sends_no_message_is_hung_up_on(tmp_path):
     path = str(tmp_path / "engine")
 
     async def lie(reader, writer):
@@ -300,7 +316,7 @@ async def test_nobody_but_the_user_is_served(engine, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: other)
     async with served(engine) as (server, path), raw(path) as (reader, _writer):
         assert await reader.read() == b""
-        assert not server.lines
+        assert not server.connections
 
 
 async def test_where_nobody_listens_the_engine_is_unavailable(tmp_path):
@@ -316,7 +332,7 @@ async def test_who_is_early_waits_for_the_engine_and_hears_why_there_is_none(eng
         async with served(None) as (server, path):
             remote = RemoteEngine(path)
             entering = asyncio.create_task(remote.__aenter__())
-            await until(lambda server=server: len(server.lines) == 1)
+            await until(lambda server=server: len(server.connections) == 1)
             say(server)
             if expected is None:
                 assert (await entering).models() == engine.models()

@@ -13,8 +13,6 @@ from gateway.engine import (
     Choice,
     Completion,
     Delta,
-    Embeddings,
-    EmbedRequest,
     EngineError,
     Finished,
     FinishReason,
@@ -98,29 +96,22 @@ REQUEST = st.builds(
     trace=st.none() | TEXT,
     salt=TEXT,
 )
-DEMAND = st.one_of(
+RAW = JSON.map(wire.to_raw)
+CALL = st.one_of(
     st.builds(wire.Generate, INTEGER, REQUEST),
-    st.builds(wire.Embed, INTEGER, st.builds(EmbedRequest, id=TEXT, model=TEXT, texts=some(TEXT))),
-    st.builds(wire.CountTokens, INTEGER, TEXT, PROMPT),
-    st.builds(wire.Tokenize, INTEGER, TEXT, PROMPT),
-    st.builds(wire.Detokenize, INTEGER, TEXT, some(INTEGER)),
-    st.builds(wire.AskStatus, INTEGER),
+    st.builds(wire.Question, INTEGER, TEXT, RAW),
     st.builds(wire.Cancel, INTEGER),
 )
 STATUS = st.builds(Status, health=st.sampled_from(Health), detail=TEXT, running=INTEGER)
 FAILURE = st.builds(wire.Failure, TEXT, TEXT, st.none() | TEXT, st.none() | NUMBER)
-LETTER = st.one_of(
+REPLY = st.one_of(
     st.builds(Started, INTEGER, INTEGER, NUMBER, NUMBER, st.none() | some(LOGPROB)),
     st.builds(Delta, TEXT, INTEGER, TEXT, some(LOGPROB)),
     st.builds(ToolDelta, INTEGER, TEXT, TEXT, TEXT, INTEGER),
     st.builds(Finished, st.sampled_from(FinishReason), st.builds(Usage, INTEGER, INTEGER), st.none() | TEXT | INTEGER),
     st.builds(wire.Ended),
     FAILURE,
-    st.builds(wire.Embedded, st.builds(Embeddings, some(some(NUMBER)), INTEGER)),
-    st.builds(wire.CountReply, INTEGER),
-    st.builds(wire.Tokenized, some(INTEGER)),
-    st.builds(wire.TextReply, some(TEXT)),
-    st.builds(wire.StatusReply, STATUS),
+    st.builds(wire.Result, RAW),
 )
 CARD = st.builds(
     ModelCard,
@@ -130,8 +121,8 @@ CARD = st.builds(
     aliases=some(TEXT),
     defaults=SAMPLING,
 )
-REPORT = st.one_of(
-    st.builds(wire.ReplyBatch, st.lists(st.tuples(INTEGER, LETTER), max_size=4)),
+SAID = st.one_of(
+    st.builds(wire.ReplyBatch, st.lists(st.tuples(INTEGER, REPLY), max_size=4)),
     st.builds(wire.EngineLoaded, some(CARD)),
     st.builds(wire.LoadError, FAILURE),
     st.builds(wire.Heartbeat, INTEGER, INTEGER, STATUS),
@@ -144,22 +135,22 @@ def bodies(data: bytes, cuts: list[int]) -> list[bytes]:
     return [body for start, end in itertools.pairwise(edges) for body in frames.feed(data[start:end])]
 
 
-@given(st.lists(DEMAND, min_size=1, max_size=3), st.lists(st.integers(0, 2**16), max_size=12))
-def test_a_demand_arrives_as_it_was_sent_wherever_it_is_cut(demands, cuts):
-    data = b"".join(map(wire.pack, demands))
-    assert [wire.read_call(body) for body in bodies(data, cuts)] == demands
+@given(st.lists(CALL, min_size=1, max_size=3), st.lists(st.integers(0, 2**16), max_size=12))
+def test_a_call_arrives_as_it_was_sent_wherever_it_is_cut(calls, cuts):
+    data = b"".join(map(wire.pack, calls))
+    assert [wire.read_call(body) for body in bodies(data, cuts)] == calls
 
 
-@given(st.lists(REPORT, min_size=1, max_size=3), st.lists(st.integers(0, 2**16), max_size=12))
-def test_a_report_arrives_as_it_was_sent_wherever_it_is_cut(reports, cuts):
-    data = b"".join(map(wire.pack, reports))
-    assert [wire.read_message(body) for body in bodies(data, cuts)] == reports
+@given(st.lists(SAID, min_size=1, max_size=3), st.lists(st.integers(0, 2**16), max_size=12))
+def test_a_message_arrives_as_it_was_sent_wherever_it_is_cut(messages, cuts):
+    data = b"".join(map(wire.pack, messages))
+    assert [wire.read_message(body) for body in bodies(data, cuts)] == messages
 
 
 def test_a_frame_that_comes_byte_by_byte_arrives():
-    data = wire.pack(wire.AskStatus(1)) + wire.pack(wire.Cancel(2))
+    data = wire.pack(wire.Cancel(1)) + wire.pack(wire.Cancel(2))
     read = [wire.read_call(body) for body in bodies(data, list(range(len(data))))]
-    assert read == [wire.AskStatus(1), wire.Cancel(2)]
+    assert read == [wire.Cancel(1), wire.Cancel(2)]
 
 
 @given(st.binary(max_size=64))
@@ -169,7 +160,7 @@ def test_no_bytes_are_worse_than_malformed(body):
             read(body)
 
 
-@pytest.mark.parametrize("body", [b"", b"\x91" * 100_000, msgspec.msgpack.encode(["ask", 1, 2]), b"\xa1\xff"])
+@pytest.mark.parametrize("body", [b"", b"\x91" * 100_000, msgspec.msgpack.encode(["cancel", 1, 2]), b"\xa1\xff"])
 def test_what_is_no_frame_is_malformed(body):
     for read in (wire.read_call, wire.read_message):
         with pytest.raises(wire.MalformedFrame):
@@ -188,12 +179,12 @@ def test_a_frame_at_the_cap_arrives():
 @pytest.mark.parametrize("text", ["\ud800", pytest.param("x" * wire.MOST_BYTES, id="long")])
 def test_what_cannot_be_sent_is_said_to_be(text):
     with pytest.raises(wire.Unsendable):
-        wire.pack(wire.CountTokens(1, "m", Completion(text)))
+        wire.pack(wire.Question(1, "count_tokens", wire.to_raw(("m", Completion(text)))))
 
 
 def test_a_number_beyond_64_bits_cannot_be_sent():
     with pytest.raises(wire.Unsendable):
-        wire.pack(wire.AskStatus(2**64))
+        wire.pack(wire.Cancel(2**64))
 
 
 @pytest.mark.parametrize("kind", sorted(wire._KINDS.values(), key=lambda kind: kind.code))

@@ -1,0 +1,163 @@
+"""Keeps an engine's process: starts it, watches it, replaces it, and gives it up when it dies over and over."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from loguru import logger
+
+from gateway.engine import EngineError, Health, LoadFailed, ModelCard, Unavailable
+from gateway.isolation.client import ConnectionLost, RemoteEngine
+from gateway.isolation.process import ProcessSpec, RunningProcess, Starter
+from gateway.linux import oom_kills
+
+_TICKS = 20
+
+
+class Keeper:
+    """One process after another; `restarts` counts by reason: exit, oom, hang, failed, load.
+
+    `on_death` is called when a process that served is gone, before any of its calls hears of it.
+    """
+
+    def __init__(self, spec: ProcessSpec, start: Starter, on_death: Callable[[], None]) -> None:
+        self.restarts: Counter[str] = Counter()
+        self.pid: int | None = None
+        self.cards: Sequence[ModelCard] = ()
+        self.health, self.detail = Health.STARTING, "the model is loading"
+        self.settled = asyncio.Event()
+        self._spec = spec
+        self._start = start
+        self._on_death = on_death
+        self._log = logger.bind(engine=spec.name)
+        self._remote: RemoteEngine | None = None
+        self._deaths: deque[float] = deque(maxlen=spec.care.deaths)
+        self._keeping: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Start the first process; `settled` tells when it serves, or never will."""
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def end(self) -> None:
+        """End the process within its time."""
+        self._set_health(Health.UNLOADED, "the engine was left")
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    @property
+    def remote(self) -> RemoteEngine:
+        """The engine in the process that serves now; raise `Unavailable` where there is none."""
+        if self.health is not Health.READY or self._remote is None:
+            raise Unavailable(self.detail, retry_after=self._spec.care.longest_delay)
+        return self._remote
+
+    def _set_health(self, health: Health, detail: str) -> None:
+        self.health, self.detail = health, detail
+        if health is Health.STARTING:
+            self.settled.clear()
+        else:
+            self.settled.set()
+
+    def _on_lost(self) -> None:
+        if self.health is Health.READY:
+            self._set_health(Health.STARTING, "the engine's process has ended; it is being replaced")
+            self._on_death()
+
+    async def _keep(self) -> None:
+        """Run one process after another, until one cannot load, they die too fast, or the engine is left."""
+        try:
+            while True:
+                reason, how, served = await self._run_once()
+                if served:
+                    self._deaths.clear()
+                self._deaths.append(_now())
+                self._check_loop(how)
+                self.restarts[reason] += 1
+                delay = self._delay()
+                self._log.bind(event="engine_restart", reason=reason).error(
+                    "the engine's process {}; the next one starts in {:.1f} s", how, delay
+                )
+                await asyncio.sleep(delay)
+        except EngineError as error:
+            self._set_health(Health.FAILED, error.message)
+            if self.cards:  # else the engine was never entered, and that fails with this message
+                self._log.bind(event="engine_failed").error("{}", error.message)
+        except Exception as error:  # noqa: BLE001 - no descriptor, no memory, no program: say so, and serve no one
+            self._set_health(Health.FAILED, "the engine's process could not be started; the log says why")
+            self._log.opt(exception=error).bind(event="engine_failed").error("the engine's process did not start")
+
+    async def _run_once(self) -> tuple[str, str, int]:
+        """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
+        kills = oom_kills()
+        process = await self._start(self._spec)
+        remote = RemoteEngine(process.path, self._on_lost)
+        reason = "load"
+        try:
+            try:
+                with contextlib.suppress(ConnectionLost):
+                    await self._enter(process, remote)
+                    reason = await self._watch(remote)
+                if reason in ("hang", "failed"):
+                    await process.dump()
+            except asyncio.CancelledError:
+                await process.leave()
+                raise
+        finally:
+            self.pid = None
+            how = await process.kill()
+            await remote.__aexit__()
+        if reason == "exit" and oom_kills() > kills:
+            reason = "oom"
+        return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served
+
+    async def _enter(self, process: RunningProcess, remote: RemoteEngine) -> None:
+        self.pid = process.pid
+        await remote.connect()
+        process.hide()
+        seconds = self._spec.care.load
+        try:
+            async with asyncio.timeout(seconds):
+                await remote.__aenter__()
+        except TimeoutError as error:
+            raise LoadFailed(f"the engine did not load within {seconds:g} s") from error
+        self._remote, self.cards = remote, remote.models()
+        self._set_health(Health.READY, "")
+
+    async def _watch(self, remote: RemoteEngine) -> str:
+        """Wait for the end of the process, or of its progress."""
+        # Ticks are counted, not seconds: a stall of this event loop says nothing of the other process.
+        tick = self._spec.care.hang / _TICKS
+        seen, still = -1, 0
+        while still < _TICKS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(tick):
+                    await remote.lost()
+                    return "exit"
+            if remote.health is Health.FAILED:
+                self._on_lost()
+                return "failed"
+            seen, still = (seen, still + 1) if remote.progress == seen else (remote.progress, 0)
+        self._on_lost()
+        return "hang"
+
+    def _check_loop(self, how: str) -> None:
+        """Raise `LoadFailed` in a crash loop: that many deaths within the window, and no answer in between."""
+        care = self._spec.care
+        if len(self._deaths) == care.deaths and _now() - self._deaths[0] < care.window:
+            raise LoadFailed(f"the engine's process died {care.deaths} times in a row; the last {how}")
+
+    def _delay(self) -> float:
+        """Return 0 after a first death, then longer and longer; at random, so that replicas do not step alike."""
+        care = self._spec.care
+        recent = sum(_now() - death < care.window for death in self._deaths)
+        if recent <= 1:
+            return 0.0
+        return min(care.delay * 2.0 ** (recent - 2), care.longest_delay) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
