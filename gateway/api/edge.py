@@ -13,19 +13,21 @@ from loguru import logger
 from ulid import ULID
 
 from gateway.api.errors import Errors
+from gateway.api.http.cors import check_origin
 from gateway.api.http.incoming import IncomingBody
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 from gateway.config.snapshot import CurrentConfig
 from gateway.telemetry import current_record, request_id
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - names the addresses that stand for all, binds none
 _SINGLE = frozenset({b"content-length", b"content-type", b"origin", b"prefer", b"x-request-timeout"})
 _OLD_HTTP = frozenset({"1", "1.0"})  # as granian says it, and as ASGI does
 # Open to every host: they say whether the service is there, and nothing else.
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ping"})
+_WHOLE_SERVER = frozenset({"*", "/*"})
+_METHODS = b"DELETE, GET, HEAD, OPTIONS, POST"
 _FRAMING = frozenset({b"connection", b"content-length"})
 _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECASE)
 
@@ -56,7 +58,10 @@ class Edge:
         try:
             _check_host(scope, config.server)
             _check_single(scope)
-            _check_origin(scope, config.cors.origins)
+            check_origin(scope, config.cors)
+            if scope["method"] == HttpMethod.OPTIONS and scope["path"] in _WHOLE_SERVER:
+                await answer.say_methods()
+                return
             if is_bare:
                 scope["method"] = HttpMethod.GET
             await self._app(scope, body.receive, answer.send)
@@ -117,6 +122,11 @@ class _Answer:
         await self.send({"type": "http.response.start", "status": told.status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": told.body, "more_body": False})
 
+    async def say_methods(self) -> None:
+        """Answer `OPTIONS *` with the methods of the whole service (RFC 9110, 9.3.7)."""
+        await self.send({"type": "http.response.start", "status": 204, "headers": [(b"allow", _METHODS)]})
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
     def let_go(self) -> None:
         """Forget the connection."""
         self._send = _send_nowhere
@@ -153,16 +163,6 @@ def _check_single(scope: HTTPScope) -> None:
     if len(names) != len(set(names)):
         twice = next(name for name in names if names.count(name) > 1)
         raise Problem("duplicate_header", f"the header {twice.decode()} may come once")
-
-
-def _check_origin(scope: HTTPScope, origins: Collection[str]) -> None:
-    """Refuse what a foreign web page makes its visitor's browser post; also without a body to look at."""
-    headers = dict(scope["headers"])
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    if not origin or scope["method"] in _SAFE or origin in origins or "*" in origins:
-        return
-    if origin.partition("://")[2] != headers.get(b"host", b"").decode("latin-1"):
-        raise Problem("origin_not_allowed", "web pages of that origin may not call this; see cors.origins")
 
 
 def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -10,6 +10,39 @@ from gateway.auth import KeyEntry
 from gateway.cache import CacheSettings
 from gateway.limits.settings import LimitsSettings
 
+# What pages may send: the headers of the service itself, and those that the SDKs of OpenAI and Anthropic set.
+CORS_HEADERS = (
+    "authorization",
+    "cache-control",
+    "content-type",
+    "prefer",
+    "traceparent",
+    "tracestate",
+    "x-api-key",
+    "x-request-timeout",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    "idempotency-key",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "user-agent",
+    "x-stainless-arch",
+    "x-stainless-async",
+    "x-stainless-custom-poll-interval",
+    "x-stainless-helper",
+    "x-stainless-helper-method",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-poll-helper",
+    "x-stainless-read-timeout",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
+)
 # The engine that the plain names of the environment and the flags set up.
 DEFAULT_ENGINE = "default"
 
@@ -46,7 +79,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     origins: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("GET", "POST")
-    headers: tuple[str, ...] = ("authorization", "content-type", "traceparent", "x-api-key")
+    headers: tuple[str, ...] = CORS_HEADERS
     credentials: bool = False
     max_age: Annotated[int, Meta(ge=0, le=86_400)] = 600
 

@@ -154,7 +154,7 @@ def test_one_length_said_twice_is_one_length(edge):
         ("GET", "/V1/models", 404),
         ("GET", "*", 404),
         ("GET", "http://localhost/nothing", 404),
-        ("OPTIONS", "*", 404),
+        ("OPTIONS", "*", 204),
         ("POST", "/v1/models/%2e%2e/load", 404),
         ("POST", "/v1/models/..%2f..%2fetc/load", 404),
         ("POST", "/v1/models/a%0d%0aset-cookie:b/load", 404),
@@ -206,6 +206,11 @@ def test_head_tells_what_get_would_and_leaves_the_body_out(edge, path):
     assert (bare.status_code, bare.content) == (told.status_code, b"")
     assert bare.headers["content-type"] == told.headers["content-type"]
     assert bare.headers["x-request-id"] != told.headers["x-request-id"]
+
+
+def test_the_whole_service_says_its_methods(edge):
+    answer = exchange(edge.port, request("OPTIONS", "*"))
+    assert (answer.status, answer.headers["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, POST")
 
 
 def test_a_connection_goes_on_behind_a_head(edge):
