@@ -89,7 +89,8 @@ class Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
-            preexec_fn=_spare,
+            # A terminal's signals are for the supervisor alone, which tells the server and its worker when to end.
+            start_new_session=True,
         )
         output = asyncio.create_task(_log_output(self._server.stderr))
         if self._stopped is not None:
@@ -173,12 +174,6 @@ def _say_why(reasons: dict[str, str]) -> None:
         return
     for name, reason in reasons.items():
         print(f"llm-gateway: engine {name!r}: {reason}", file=sys.stderr, flush=True)
-
-
-def _spare() -> None:
-    """Keep a terminal's signals from the server: it is told by the supervisor when to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _resolve(server: ServerSettings) -> str:

@@ -166,6 +166,20 @@ def test_who_waits_for_a_place_is_told_when_the_time_is_over_and_is_not_begun():
         assert service.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_terminals_signal_to_the_whole_group_is_for_the_main_process(number):
+    with Service(**{DELAY: "0.02", DRAIN: "120"}, leads=True) as service, begin(service) as stream:
+        os.killpg(service.process.pid, number)
+        if number == signal.SIGINT:
+            eventually(lambda: service.client.get("/readyz").status_code == 503, PATIENCE)
+        else:
+            eventually(lambda: any(line.get("event") == "reloaded" for line in service.lines), PATIENCE)
+        time.sleep(0.5)
+        assert service.client.get("/livez").status_code == 200
+        stream.read_until(b"data: ")
+        service.process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_the_notice_at_once(number):
     with Service(**{NOTICE: "60"}) as service:

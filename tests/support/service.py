@@ -42,12 +42,15 @@ def free_port() -> int:
 class Service:
     """`llm-gateway serve` as a child process; a context that ends it and what it started."""
 
-    def __init__(self, *arguments: str, ready: bool = True, cwd: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, ready: bool = True, cwd: Path | None = None, leads: bool = False, **environment: str
+    ) -> None:
         self.port = free_port()
         self._arguments = arguments
         self._environment = {"ENGINE": "echo", "PORT": str(self.port)} | environment
         self._ready = ready
         self._cwd = cwd
+        self._leads = leads  # a process group of its own, as a shell makes one
         self._scraped = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-test-")
         self._log = Path(self._folder.name, "log")
@@ -63,6 +66,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 cwd=self._cwd or self._folder.name,
                 env=inherited | self._environment,
+                process_group=0 if self._leads else None,
             )
         self.client = httpx.Client(base_url=self.url, timeout=60, event_hooks={"request": [self._note_scrape]})
         try:
