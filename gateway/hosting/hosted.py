@@ -41,7 +41,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     @classmethod
     def of(cls, name: str, origin: EngineSettings, start: Starter) -> Self:
-        """Make the seat of an engine; one with a process of its own has it started by `start`."""
+        """Make the hosted engine; one with a process of its own has it started by `start`."""
         plugin = load(origin.plugin)
         build = plugin.build
         if (found := spec_of(name, origin)) is not None:

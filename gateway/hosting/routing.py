@@ -29,7 +29,7 @@ class Router:
     def name(self, model: str | None) -> str:
         """Return the own name of the model that `model` means; empty for none of ours."""
         engines = self._engines(model)
-        return self._hosting.name_of(engines[0] if engines else model)
+        return self._hosting.directory.name_of(engines[0] if engines else model)
 
     def aliases(self, hosted: HostedEngine) -> tuple[str, ...]:
         """Name the routes that may lead to an engine."""

@@ -60,11 +60,11 @@ async def house() -> AsyncGenerator:
 
 def leftovers(hosting: Hosting, inference: Inference) -> dict[str, int]:
     """Count all that a request may hold."""
-    seat = hosting.engines[0]
+    hosted = hosting.engines[0]
     found = {
-        "leases": len(seat.running),
-        "busy": int(not seat.idle.is_set()),
-        "engine": 1 - seat.engine._places._value,
+        "leases": len(hosted.running),
+        "busy": int(not hosted.idle.is_set()),
+        "engine": 1 - hosted.engine._places._value,
         "entries": len(inference.in_flight._entries),
         "quota": sum(len(account.running) for account in inference._limiter._local._accounts.values()),
     }

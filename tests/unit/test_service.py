@@ -190,19 +190,19 @@ async def test_requests_are_their_owners_to_see_and_to_end(inference):
 
 
 async def test_closing_the_stream_gives_the_lease_back(inference):
-    seat = inference.hosting.engines[1]
+    hosted = inference.hosting.engines[1]
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
-        assert len(seat.running) == 1
-    assert len(seat.running) == 0
+        assert len(hosted.running) == 1
+    assert len(hosted.running) == 0
     async with asyncio.timeout(5):
-        await seat.idle.wait()
+        await hosted.idle.wait()
 
 
 async def test_an_engine_is_asked_by_its_own_name(inference):
     async with aclosing(inference.generate(request(model="slow"))) as events:
         await anext(events)
-        assert [len(seat.running) for seat in inference.hosting.engines] == [0, 1, 0]
+        assert [len(hosted.running) for hosted in inference.hosting.engines] == [0, 1, 0]
 
 
 async def test_each_caller_has_a_prefix_cache_of_its_own(inference):
@@ -230,12 +230,12 @@ async def until(holds):
 class Counting:
     """An engine before an echo: it counts what reaches it, and speaks when it may."""
 
-    def __init__(self, seat):
+    def __init__(self, hosted):
         self.asked = []
         self.may_speak = asyncio.Event()
         self.may_speak.set()
-        self._echo = seat.engine.generate
-        seat.engine.generate = self.generate
+        self._echo = hosted.engine.generate
+        hosted.engine.generate = self.generate
 
     async def generate(self, request):
         self.asked.append(request)

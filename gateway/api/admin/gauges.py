@@ -11,10 +11,13 @@ from gateway.telemetry import Metrics
 def register(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, edge: Edge) -> None:
     """Register the gauges; they are sampled on the thread that renders."""
     queues = admission.queues
-    metrics.watch(hosting.loaded, hosting.up)
+    metrics.watch(hosting.directory.loaded, hosting.directory.up)
     metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): edge.in_flight})
     metrics.observe_count(
-        "engine_restarts", "Times that an engine's process was replaced.", ("engine", "reason"), hosting.restarts
+        "engine_restarts",
+        "Times that an engine's process was replaced.",
+        ("engine", "reason"),
+        hosting.directory.restarts,
     )
     metrics.observe(
         "queue_depth",

@@ -92,8 +92,8 @@ class HealthController(Controller):
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
         statuses = await hosting.ask_all()
         engines = [
-            _engine_health(seat, status, admission.waiting(seat.cards))
-            for seat, status in zip(hosting.engines, statuses, strict=True)
+            _engine_health(hosted, status, admission.waiting(hosted.cards))
+            for hosted, status in zip(hosting.engines, statuses, strict=True)
         ]
         default = engines[0]
         status = hosting.health
@@ -146,15 +146,15 @@ async def _readiness(hosting: Hosting) -> Response[Readiness]:
     return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
 
 
-def _engine_health(seat: HostedEngine, status: Status, waiting: int) -> EngineHealth:
-    card = seat.cards[0] if seat.cards else None
+def _engine_health(hosted: HostedEngine, status: Status, waiting: int) -> EngineHealth:
+    card = hosted.cards[0] if hosted.cards else None
     return EngineHealth(
-        engine=seat.name,
-        plugin=seat.plugin,
+        engine=hosted.name,
+        plugin=hosted.plugin,
         status=status.health,
         detail=status.detail,
         model=card.name if card else None,
-        loaded=seat.engine is not None,
+        loaded=hosted.engine is not None,
         device=card.device if card else None,
         running=status.running,
         waiting=status.waiting + waiting,

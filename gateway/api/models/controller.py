@@ -156,7 +156,7 @@ async def _change(change: Callable[[str], Awaitable[HostedEngine]], hosting: Hos
     try:
         hosted = await change(name)
     finally:
-        current_record().model = hosting.name_of(name)
+        current_record().model = hosting.directory.name_of(name)
     model = hosted.cards[0].name if hosted.cards else hosted.name
     seconds = round(time.perf_counter() - clock, 3)
     return ModelState(model, hosted.name, hosted.health, hosted.engine is not None, seconds)

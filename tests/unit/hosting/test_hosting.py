@@ -140,9 +140,9 @@ async def test_a_bug_in_a_plugin_tells_nothing_of_its_inside():
 async def test_unloading_waits_for_what_runs_and_loading_makes_a_new_engine():
     async with hosting() as found:
         await settled(found)
-        seat = found.engines[0]
+        hosted = found.engines[0]
         async with Deadline(60) as deadline:
-            async with found.lease(seat, deadline):
+            async with found.lease(hosted, deadline):
                 unloading = asyncio.create_task(found.unload("m"))
                 await asyncio.sleep(0.01)
                 assert not unloading.done()
@@ -150,7 +150,7 @@ async def test_unloading_waits_for_what_runs_and_loading_makes_a_new_engine():
                     found.find("m")
             await unloading
         assert found.health is Health.UNLOADED
-        assert seat.engine is None
+        assert hosted.engine is None
         await found.unload("m")
         await found.load("m")
         assert found.find("m")[0].engine is Obedient.made[1]
@@ -203,11 +203,11 @@ async def test_a_load_that_fails_again_says_so():
 
 async def test_a_model_is_called_by_its_name_however_it_was_asked_for_and_whether_it_is_loaded_or_not():
     async with hosting(a={"model": "org/first"}, b={"model": "second"}) as found:
-        assert found.name_of(None) == found.name_of("a") == ""
+        assert found.directory.name_of(None) == found.directory.name_of("a") == ""
         await settled(found)
         await found.unload("b")
         asked = (None, "first", "org/first", "a", "second", "b", "nope")
-        assert [found.name_of(name) for name in asked] == ["first"] * 4 + ["second"] * 2 + [""]
+        assert [found.directory.name_of(name) for name in asked] == ["first"] * 4 + ["second"] * 2 + [""]
 
 
 async def test_a_model_is_loaded_and_unloaded_by_name_by_full_id_and_by_its_engine():
@@ -246,8 +246,8 @@ async def test_draining_loads_nothing():
 async def test_a_second_engine_of_the_same_name_is_refused():
     async with hosting(a={"model": "m"}, b={"model": "x/m"}) as found:
         await settled(found)
-        assert sorted(seat.health for seat in found.engines) == [Health.FAILED, Health.READY]
-        assert any("serves the name 'm' already" in seat.detail for seat in found.engines)
+        assert sorted(hosted.health for hosted in found.engines) == [Health.FAILED, Health.READY]
+        assert any("serves the name 'm' already" in hosted.detail for hosted in found.engines)
     assert [engine.left for engine in Obedient.made] == [1, 1]
 
 
@@ -280,7 +280,7 @@ async def test_an_engine_that_broke_is_seen_and_can_be_loaded_again():
 
         broken.status = status
         assert (await found.status(found.engines[0])).health is Health.FAILED
-        assert (found.health, found.up()) == (Health.FAILED, {"default": False})
+        assert (found.health, found.directory.up()) == (Health.FAILED, {"default": False})
         await found.load("m")
         assert found.health is Health.READY
         assert broken.left == 1
@@ -301,8 +301,8 @@ async def test_an_engine_that_cannot_say_how_it_is_does_not_count_until_it_can(m
         engine.status = status
         statuses = await found.ask_all()
         assert [status.health for status in statuses] == [Health.FAILED, Health.READY]
-        assert found.up() == {"a": False, "b": True}
+        assert found.directory.up() == {"a": False, "b": True}
         assert found.health is Health.READY
         del engine.status
         await found.ask_all()
-        assert found.up() == {"a": True, "b": True}
+        assert found.directory.up() == {"a": True, "b": True}

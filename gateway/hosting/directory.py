@@ -1,0 +1,83 @@
+"""The hosted engines by the names of their models: lookup only, which loads and ends nothing."""
+
+from collections.abc import Iterable, Mapping
+
+from gateway.engine import Health, LoadFailed, ModelCard, Unavailable, UnknownModel
+from gateway.hosting.hosted import HostedEngine
+
+
+class Directory:
+    """The engines of a configuration, in its order: the first serves a request that names no model."""
+
+    def __init__(self, engines: Iterable[HostedEngine]) -> None:
+        self.engines = tuple(engines)
+
+    @property
+    def health(self) -> Health:
+        """Their health together: ready when every engine has settled and at least one serves."""
+        found = {hosted.effective_health for hosted in self.engines}
+        order = (Health.STARTING, Health.READY, Health.FAILED)
+        return next((health for health in order if health in found), Health.UNLOADED)
+
+    def loaded(self) -> list[tuple[str, ModelCard]]:
+        """List the cards of the loaded models, with their engines' plugins."""
+        ready = (hosted for hosted in self.engines if hosted.health is Health.READY)
+        return [(hosted.plugin, card) for hosted in ready for card in hosted.cards]
+
+    def up(self) -> dict[str, bool]:
+        """Tell of each engine whether it serves."""
+        return {hosted.name: hosted.effective_health is Health.READY for hosted in self.engines}
+
+    def restarts(self) -> Mapping[tuple[str, ...], float]:
+        """Count how often each engine's process was replaced, by engine and reason."""
+        counts = ((hosted.name, hosted.restarts) for hosted in self.engines)
+        return {(name, reason): number for name, restarts in counts for reason, number in restarts.items()}
+
+    def name_of(self, model: str | None) -> str:
+        """Return the own name of the model that `model` means, ready or not; empty for none of ours."""
+        if model is None:
+            return self.engines[0].cards[0].name if self.engines[0].cards else ""
+        return next((card.name for hosted in self.engines if (card := hosted.answers_to(model))), "")
+
+    def find(self, model: str | None) -> tuple[HostedEngine, ModelCard]:
+        """Find the engine that serves `model`, the first where it is `None`; raise `UnknownModel` or `Unavailable`."""
+        if model is None:
+            hosted = _ready(self.engines[0])
+            return hosted, hosted.cards[0]
+        for hosted in self.engines:
+            if card := hosted.answers_to(model):
+                return _ready(hosted), card
+        for hosted in self.engines:
+            if hosted.name == model:
+                _ready(hosted)
+        raise self._unknown(model, "model")
+
+    def named(self, name: str) -> HostedEngine:
+        """Find an engine, loaded or not, by its own name or a model's; raise `UnknownModel` or `Unavailable`."""
+        for hosted in self.engines:
+            if hosted.name == name or hosted.answers_to(name):
+                return hosted
+        raise self._unknown(name, "name")
+
+    def check_cards(self, own: HostedEngine, cards: tuple[ModelCard, ...]) -> None:
+        """Refuse an engine that serves nothing, or a name that another serves: it would mean two models."""
+        if not cards:
+            raise LoadFailed("the engine serves no model")
+        taken = {card.name: other.name for other in self.engines if other is not own for card in other.cards}
+        for card in cards:
+            if card.name in taken:
+                raise LoadFailed(f"the engine {taken[card.name]!r} serves the name {card.name!r} already")
+
+    def _unknown(self, name: str, param: str) -> UnknownModel:
+        """Make the error for an unknown name; raise `Unavailable` while an engine loads, for that one may serve it."""
+        for hosted in self.engines:
+            if hosted.health is Health.STARTING:
+                _ready(hosted)
+        known = ", ".join(repr(card.name) for hosted in self.engines for card in hosted.cards) or "none loaded"
+        return UnknownModel(f"there is no model {name!r}; there is {known}", param=param)
+
+
+def _ready(hosted: HostedEngine) -> HostedEngine:
+    if hosted.health is not Health.READY:
+        raise Unavailable(f"the model is not ready: {hosted.detail}", retry_after=2.0)
+    return hosted

@@ -1,0 +1,73 @@
+"""Hosted engines are found by their names, whether anything of them is loaded or not; no engine is needed for it."""
+
+import pytest
+
+from gateway.config import EngineSettings
+from gateway.engine import Health, LoadFailed, ModelCard, Unavailable, UnknownModel
+from gateway.hosting.directory import Directory
+from gateway.hosting.hosted import HostedEngine
+
+
+def card(name, *aliases):
+    return ModelCard(name=name, aliases=aliases, context_window=8, capabilities=frozenset())
+
+
+def hosted(name, *cards, health=Health.READY, detail=""):
+    found = HostedEngine.of(name, EngineSettings(plugin="echo"), start=None)
+    found.cards, found.health, found.detail = cards, health, detail
+    return found
+
+
+@pytest.fixture
+def directory():
+    first = hosted("a", card("one", "org/one"), card("uno"))
+    return Directory([first, hosted("b", card("two"), health=Health.UNLOADED, detail="it was unloaded")])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [(None, "one"), ("one", "one"), ("org/one", "one"), ("uno", "uno"), ("a", "one")]
+)
+def test_a_ready_model_is_found_by_any_of_its_names(directory, name, expected):
+    found, model = directory.find(name)
+    assert (found.name, model.name) == ("a", expected)
+
+
+def test_a_model_that_is_not_ready_is_named_and_not_served(directory):
+    assert directory.name_of("two") == "two"
+    assert directory.named("b") is directory.named("two") is directory.engines[1]
+    with pytest.raises(Unavailable, match="it was unloaded"):
+        directory.find("two")
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_there_are(directory):
+    assert directory.name_of("none") == ""
+    for find, param in ((directory.find, "model"), (directory.named, "name")):
+        with pytest.raises(UnknownModel, match=r"'none'; there is 'one', 'uno', 'two'$") as raised:
+            find("none")
+        assert raised.value.param == param
+
+
+def test_while_an_engine_loads_no_name_is_unknown(directory):
+    directory.engines[1].health = Health.STARTING
+    for find in (directory.find, directory.named):
+        with pytest.raises(Unavailable):
+            find("none")
+
+
+def test_the_health_is_that_of_the_best_engine_once_all_have_settled(directory):
+    assert directory.health is Health.READY
+    assert directory.up() == {"a": True, "b": False}
+    assert directory.loaded() == [("echo", directory.engines[0].cards[0]), ("echo", directory.engines[0].cards[1])]
+    directory.engines[1].health = Health.STARTING
+    assert directory.health is Health.STARTING
+    for engine in directory.engines:
+        engine.health = Health.UNLOADED
+    assert directory.health is Health.UNLOADED
+
+
+def test_an_engine_may_serve_no_name_that_another_serves(directory):
+    directory.check_cards(directory.engines[0], directory.engines[0].cards)
+    with pytest.raises(LoadFailed, match="'a' serves the name 'uno' already"):
+        directory.check_cards(directory.engines[1], (card("three"), card("uno")))
+    with pytest.raises(LoadFailed, match="no model"):
+        directory.check_cards(directory.engines[1], ())
