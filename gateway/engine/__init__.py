@@ -32,6 +32,7 @@ from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, join
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
 from gateway.engine.plugin import Plugin, PluginError, installed, load
+from gateway.engine.progress import loading_step
 from gateway.engine.stop import StopStrings
 from gateway.engine.types import (
     Capability,
@@ -122,6 +123,7 @@ __all__ = [
     "installed",
     "join",
     "load",
+    "loading_step",
     "needs",
     "negotiate",
     "prompt_needs",

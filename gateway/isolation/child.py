@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.engine import Engine, EngineError, LoadFailed, PluginError, load
+from gateway.engine import Engine, EngineError, LoadFailed, PluginError, load, loading_step
 from gateway.isolation import launch
 from gateway.isolation.launch import Launch
 from gateway.isolation.output import LineFormatter
@@ -90,8 +90,12 @@ async def _load(told: Launch, server: EngineServer) -> None:
 
 
 def _build(told: Launch) -> Engine:
-    plugin = load(told.plugin)
-    return plugin.build(msgspec.msgpack.decode(told.settings, type=plugin.settings))
+    with loading_step(_log, f"importing the plugin {told.plugin}"):
+        plugin = load(told.plugin)
+        engine = plugin.build(msgspec.msgpack.decode(told.settings, type=plugin.settings))
+    # What libraries say of their own accord may hold prompts: the level is for the plugin alone.
+    logging.getLogger(type(engine).__module__.partition(".")[0]).setLevel(told.log_level)
+    return engine
 
 
 async def _end_of_input() -> None:

@@ -1,5 +1,6 @@
 """What an engine's process is told when it starts, and what it may know of the environment."""
 
+import logging
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -37,7 +38,7 @@ class RestartPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Launch(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
-    """What the process must know: parent, listening socket, plugin, and the plugin's settings as encoded."""
+    """What the process must know: parent, listening socket, plugin with encoded settings, the level of its log."""
 
     parent: int
     listener: int
@@ -45,6 +46,7 @@ class Launch(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_
     settings: bytes
     beat: float
     leave: float
+    log_level: int = logging.INFO
 
 
 def write(launch: Launch) -> bytes:

@@ -8,14 +8,18 @@ import msgspec
 from loguru import logger
 from msgspec import Struct
 
+from gateway.engine.progress import step_of
+
 _LONGEST = 8192
 
 
-class Record(Struct, forbid_unknown_fields=True):
-    """One record of the log in the engine's process."""
+class Record(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One record of the log in the engine's process; `step` and `progress` as in `gateway.engine.progress`."""
 
     level: str
     text: str
+    step: str = ""
+    progress: float = 0.0
 
 
 class LineFormatter(logging.Formatter):
@@ -23,7 +27,8 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write level and text, the traceback with it."""
-        return msgspec.json.encode(Record(record.levelname, super().format(record))).decode()
+        text = super().format(record)
+        return msgspec.json.encode(Record(record.levelname, text, *(step_of(record) or ()))).decode()
 
 
 class Output:
@@ -38,7 +43,9 @@ class Output:
         """Take the next piece; an empty one is the end."""
         for line in self._lines(piece):
             record = _read(line, self._level)
-            if record.text:
+            if record.step:
+                self._log.bind(step=record.step, progress=record.progress).log(record.level, "{}", record.text)
+            elif record.text:
                 self._log.log(record.level, "{}", record.text)
 
     def _lines(self, piece: bytes) -> Iterator[bytes]:
@@ -54,5 +61,7 @@ def _read(line: bytes, level: str) -> Record:
         record = msgspec.json.decode(line, type=Record)
         logger.level(record.level)
     except (msgspec.DecodeError, ValueError):
-        return Record(level, line[:_LONGEST].decode(errors="replace").rstrip())
+        # A bar that a library prints comes as one line: of what it wrote over itself, the last is left.
+        last = line.rstrip(b"\r").rpartition(b"\r")[2]
+        return Record(level, last[:_LONGEST].decode(errors="replace").rstrip())
     return record

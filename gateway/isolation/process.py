@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from gateway.isolation import launch
 from gateway.isolation.launch import Launch, RestartPolicy
 from gateway.isolation.output import Output
 
+_LOG = logging.getLogger("gateway")
 _MODULE = "gateway.isolation.child"
 _BACKLOG = 8
 _DUMP_SECONDS = 0.25
@@ -150,6 +152,7 @@ def _launch(recipe: ProcessSpec, listener: socket.socket) -> Launch:
         settings=recipe.settings,
         beat=recipe.care.beat,
         leave=recipe.care.leave,
+        log_level=min(logging.INFO, _LOG.getEffectiveLevel()),
     )
 
 

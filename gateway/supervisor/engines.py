@@ -88,9 +88,8 @@ class EngineProcesses:
     def say(self, message: "loguru.Message") -> None:
         """Put a line into the worker's log, or keep it until there is one."""
         record = message.record
-        said = LogLine(
-            record["level"].name, record["message"], {key: str(value) for key, value in record["extra"].items()}
-        )
+        extra = {key: value if type(value) is float else str(value) for key, value in record["extra"].items()}
+        said = LogLine(record["level"].name, record["message"], extra)
         if self._worker is None:
             self._backlog.append(said)
         else:

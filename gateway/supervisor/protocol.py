@@ -64,7 +64,7 @@ class LogLine(Struct, frozen=True, array_like=True, tag="said"):
 
     level: str
     text: str
-    extra: dict[str, str]
+    extra: dict[str, str | float]
 
 
 class Reload(Struct, frozen=True, array_like=True, tag="reload"):

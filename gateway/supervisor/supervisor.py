@@ -5,6 +5,7 @@ It imports neither the server nor any engine, and everything that it started die
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -66,7 +67,9 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         logger.remove()
-        logger.add(self._engines.say, level=self._config.telemetry.log_level, format=lambda _: "")
+        level = self._config.telemetry.log_level
+        logger.add(self._engines.say, level=level, format=lambda _: "")
+        logging.getLogger("gateway").setLevel(logger.level(level).no)  # for the engines' processes
         async with self._engines as engines:
             hand_over(self._config, address=self._address, control=engines.path)
             if self._stopped is None:

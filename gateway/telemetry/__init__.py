@@ -12,7 +12,6 @@ from gateway.engine import GenerateRequest, ModelCard
 from gateway.telemetry import logs
 from gateway.telemetry.context import Outcome, RequestRecord, current_record, request_id
 from gateway.telemetry.generation import GenerationTelemetry
-from gateway.telemetry.log_writer import LogWriter
 from gateway.telemetry.logs import STDOUT
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.middleware import ROUTINE, TelemetryMiddleware
@@ -35,9 +34,9 @@ __all__ = [
 class Telemetry:
     """Everything that watches; one for a process, made in the process that serves, for its threads are its own."""
 
-    def __init__(self, settings: TelemetrySettings, lines: LogWriter, exporter: SpanExporter | None) -> None:
+    def __init__(self, settings: TelemetrySettings, log: logs.LogSink, exporter: SpanExporter | None) -> None:
         sender = resource(settings)
-        self._lines = lines
+        self._log = log
         self.tracing = Tracing(exporter, sender)
         self.metrics = Metrics(sender, self._dropped)
 
@@ -49,7 +48,7 @@ class Telemetry:
     async def stop(self) -> None:
         """Send and write what waits, within two seconds."""
         await self.tracing.stop()
-        await asyncio.to_thread(self._lines.flush, 0.4)
+        await asyncio.to_thread(self._log.close, 0.4)
 
     def middleware(self, app: ASGIApp) -> TelemetryMiddleware:
         """Wrap the app, so that each HTTP request is seen."""
@@ -60,4 +59,4 @@ class Telemetry:
         return GenerationTelemetry(self.tracing, self.metrics, request, card, engine)
 
     def _dropped(self) -> Mapping[str, int]:
-        return {"logs": self._lines.dropped, "spans": self.tracing.dropped}
+        return {"logs": self._log.dropped, "spans": self.tracing.dropped}

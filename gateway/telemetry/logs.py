@@ -11,7 +11,6 @@ import math
 import os
 import re
 import traceback
-from collections.abc import Callable
 from datetime import UTC
 from functools import partial
 from time import monotonic
@@ -21,8 +20,10 @@ import msgspec
 from loguru import logger
 
 from gateway.config import TelemetrySettings
+from gateway.engine.progress import step_of
 from gateway.telemetry.context import current_record, request_id
 from gateway.telemetry.log_writer import LogWriter
+from gateway.telemetry.steps import StepLines, Steps
 from gateway.telemetry.text import COLORS, Scalar, text_line
 
 STDOUT = 1
@@ -31,14 +32,18 @@ _encode = msgspec.json.Encoder().encode
 _STARTS = ("llmg_", "sk-", "hf_")
 _SECRET = re.compile(rf"\b({'|'.join(_STARTS)})[A-Za-z0-9_-]{{8,}}")
 _REPEAT_SECONDS = 60.0
+# Of a terminal that does not say.
+_COLUMNS = 80
 
 
-def configure(settings: TelemetrySettings, fd: int = STDOUT) -> LogWriter:
+def configure(settings: TelemetrySettings, fd: int = STDOUT) -> "LogSink":
     """Send every log of this process to `fd`; call it in the process that logs, for the writer's thread is its own."""
-    lines = LogWriter(fd)
+    columns = (os.get_terminal_size(fd).columns or _COLUMNS) if os.isatty(fd) else 0
+    is_json = settings.log_format == "json" or (settings.log_format == "auto" and not columns)
+    sink = LogSink(LogWriter(fd), columns, is_json=is_json)
     logger.remove()
     logger.add(
-        _Sink(lines, _renderer(settings.log_format, is_terminal=os.isatty(fd))),
+        sink,
         level=settings.log_level,
         format=lambda _: "",
         colorize=False,
@@ -47,7 +52,7 @@ def configure(settings: TelemetrySettings, fd: int = STDOUT) -> LogWriter:
     )
     capture()
     logging.getLogger().setLevel(logger.level(settings.log_level).no)
-    return lines
+    return sink
 
 
 def capture() -> None:
@@ -60,25 +65,72 @@ def capture() -> None:
         library.propagate = True
 
 
-class _Sink:
-    """Renders a record where it happens, for the context is there, and leaves the writing to `lines`."""
+class LogSink:
+    """Renders a record where it happens, for the context is there, and leaves the writing to `lines`.
 
-    def __init__(self, lines: LogWriter, render: "Callable[[loguru.Record], str]") -> None:
+    A terminal has `columns`; 0 means that there is none.
+    """
+
+    def __init__(self, lines: LogWriter, columns: int, *, is_json: bool) -> None:
         self._lines = lines
-        self._render = render
+        self._render = _as_json if is_json else partial(_as_text, is_terminal=columns > 0)
+        self._columns = 0 if is_json else columns
+        self._steps: Steps | None = None
+
+    @property
+    def dropped(self) -> int:
+        """The number of lines that were lost."""
+        return self._lines.dropped
 
     def write(self, message: "loguru.Message") -> None:
-        line = self._render(message.record)
+        """Write a record; called by loguru, one at a time."""
+        record = message.record
+        if not self._is_line(record):
+            return
+        line = self._render(record)
         if any(start in line for start in _STARTS):  # rarely; the pattern costs ten times as much
             line = _SECRET.sub(r"\1***", line)
-        self._lines.write(line)
+        if self._steps is None:
+            self._lines.write(line)
+        else:
+            self._steps.write(line)
+
+    def close(self, timeout: float) -> None:
+        """Take the bars off the screen and wait until all is written, for at most `timeout` seconds."""
+        if self._steps is not None:
+            self._steps.close()
+        self._lines.flush(timeout)
 
     async def complete(self) -> None:
         """Wait until what was logged is written; loguru asks for it in `logger.complete()`."""
         await asyncio.to_thread(self._lines.flush)
 
     def stop(self) -> None:
+        """Write what can be written; loguru asks for it in `logger.remove()`."""
+        self.close(0.0)
         self._lines.stop()
+
+    def _is_line(self, record: "loguru.Record") -> bool:
+        """Show a step of loading; return whether the record is a line too."""
+        extra = record["extra"]
+        engine, step = extra.get("engine"), extra.get("step")
+        if step is None:
+            if self._steps is not None and engine is not None and extra.get("event") != "engine_output":
+                self._steps.end(str(engine))  # an engine that is ready, or was replaced, has no steps under way
+            return True
+        if self._steps is None:
+            self._steps = self._new_steps()
+        key = str(engine or extra.get("logger")), str(step)
+        return self._steps.take(key, float(extra.get("progress", 1.0)), record["message"])
+
+    def _new_steps(self) -> Steps:
+        if self._columns:
+            from gateway.telemetry.bars import StepBars  # noqa: PLC0415 - rich is for terminals
+
+            bars = StepBars(self._lines.write, self._columns)
+            if bars.is_possible:
+                return bars
+        return StepLines(self._lines.write)
 
 
 class _Intercept(logging.Handler):
@@ -94,7 +146,10 @@ class _Intercept(logging.Handler):
         except (TypeError, ValueError):  # arguments that do not fit the message are the library's fault
             message = str(record.msg)
         level = record.levelname if record.levelname in COLORS else record.levelno
-        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, message)
+        fields: dict[str, str | float] = {"logger": record.name}
+        if (step := step_of(record)) is not None:
+            fields |= {"step": step[0], "progress": step[1]}
+        logger.bind(**fields).opt(exception=record.exc_info).log(level, message)
 
 
 class _Seldom(logging.Filter):
@@ -115,12 +170,6 @@ class _Seldom(logging.Filter):
 
 
 _INTERCEPT = _Intercept()
-
-
-def _renderer(log_format: str, *, is_terminal: bool) -> "Callable[[loguru.Record], str]":
-    if log_format == "json" or (log_format == "auto" and not is_terminal):
-        return _as_json
-    return partial(_as_text, is_terminal=is_terminal)
 
 
 def _add_fields(line: dict[str, Scalar], record: "loguru.Record") -> None:

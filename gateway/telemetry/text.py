@@ -28,19 +28,24 @@ def text_line(record: "loguru.Record", fields: dict[str, Scalar], trace: str, *,
     if is_terminal:
         level = f"\x1b[{COLORS.get(level.strip(), '0')}m{level}\x1b[0m"
     # A traceback keeps its lines, each behind a mark that no line of ours begins with.
-    lines = [f"    | {_escape(line)}\n" for line in trace.split("\n") if line]
+    lines = [f"    | {escape(line)}\n" for line in trace.split("\n") if line]
     return f"{moment} {level} {told}\n{''.join(lines)}"
 
 
 def _event(message: str, fields: dict[str, Scalar]) -> str:
     """Write the message, and the fields that it does not say itself."""
     logger = str(fields.pop("logger"))
-    fields.pop("event", None)
+    for hidden in ("event", "progress"):
+        fields.pop(hidden, None)
     words = [
-        _escape(message),
-        *[f"{_escape(key)}={_word(value)}" for key, value in fields.items() if str(value) not in message],
+        escape(message),
+        *[f"{escape(key)}={_word(value)}" for key, value in fields.items() if not _says(message, value)],
     ]
-    return " ".join(words if logger.startswith(_OWN) else [f"{_escape(logger)}:", *words])
+    return " ".join(words if logger.startswith(_OWN) else [f"{escape(logger)}:", *words])
+
+
+def _says(message: str, value: Scalar) -> bool:
+    return isinstance(value, str) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", message) is not None
 
 
 def _request(fields: Mapping[str, Scalar], room: int) -> str:
@@ -69,7 +74,7 @@ def _parts(fields: Mapping[str, Scalar]) -> dict[str, str]:
         "key": str(fields.get("key_id", "")),
         "id": str(fields.get("request_id", "")),
     }
-    return {name: _escape(part) for name, part in found.items() if part}
+    return {name: escape(part) for name, part in found.items() if part}
 
 
 def _length(parts: Mapping[str, str]) -> int:
@@ -85,8 +90,9 @@ def _duration(milliseconds: Scalar) -> str:
 
 def _word(value: Scalar) -> str:
     text = str(value)
-    return text if _BARE.fullmatch(text) else f'"{_escape(text)}"'
+    return text if _BARE.fullmatch(text) else f'"{escape(text)}"'
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Write the characters that a terminal could act on as their numbers."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -61,7 +61,7 @@ class TinyHub:
 
     def described(self) -> dict[str, object]:
         """Say what the model is, and the names of its files."""
-        files = [{"rfilename": file["path"]} for file in self.listed()]
+        files = [{"rfilename": file["path"], "size": file["size"]} for file in self.listed()]
         return {"id": self._name, "sha": _COMMIT, "siblings": files}
 
     def listed(self) -> list[dict[str, object]]:

@@ -70,3 +70,16 @@ def test_a_line_without_an_end_is_cut(lines):
 def test_a_line_that_names_no_level_has_the_one_that_was_given(lines):
     Output(LOG, "WARNING").feed(b"thread panicked\n" + written(logging.INFO, "fine") + b"\n")
     assert said(lines) == [("WARNING", "thread panicked"), ("INFO", "fine")]
+
+
+def test_a_step_of_loading_keeps_its_progress(lines):
+    record = logging.makeLogRecord({"levelname": "INFO", "msg": "copying", "step": "copying", "progress": 0.25})
+    Output(LOG).feed(LineFormatter().format(record).encode() + b"\n")
+    assert said(lines) == [("INFO", "copying")]
+    assert lines[0]["extra"] == {"event": "engine_output", "engine": "e", "step": "copying", "progress": 0.25}
+
+
+def test_of_a_bar_that_a_library_prints_the_last_state_is_one_line(lines):
+    bar = b"".join(b"\rfetching %d%%|%s|" % (share, b"#" * share) for share in range(101))
+    Output(LOG).feed(bar + b"\n" + b"next\r\n")
+    assert said(lines) == [("INFO", "fetching 100%|" + "#" * 100 + "|"), ("INFO", "next")]

@@ -37,7 +37,7 @@ def log(tmp_path, standard_logging):
         return made.lines
 
     def text():
-        assert made.lines.flush(20)
+        assert made.lines._lines.flush(20)
         return path.read_text(encoding="utf-8")
 
     made.configure, made.text = configure, text

@@ -99,7 +99,7 @@ def test_engines_are_up_or_not(metrics, samples):
 
 
 def test_losses_are_reported_by_signal(metrics, samples, watched):
-    watched.telemetry._lines.dropped = 3
+    watched.telemetry._log._lines.dropped = 3
     assert samples("llm_gateway_telemetry_dropped_total") == {(("signal", "logs"),): 3, (("signal", "spans"),): 0}
 
 

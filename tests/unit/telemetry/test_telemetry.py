@@ -53,14 +53,14 @@ async def test_stopping_writes_what_was_logged(capfd, standard_logging):
 async def test_stopping_is_short_though_nobody_reads_the_log(log, request_):
     read_end, write_end = os.pipe()
     telemetry = Telemetry(TelemetrySettings(), log.configure(), None)
-    telemetry._lines._fd = write_end
+    telemetry._log._lines._fd = write_end
     for _ in range(2000):
         logger.info("x" * 100)
     begun = time.monotonic()
     await telemetry.stop()
     assert time.monotonic() - begun < 4
     os.close(read_end)
-    telemetry._lines._thread.join(0.1)
+    telemetry._log._lines._thread.join(0.1)
     logger.remove()
     os.close(write_end)
 

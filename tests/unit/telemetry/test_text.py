@@ -93,3 +93,8 @@ def test_the_lines_of_a_traceback_are_marked():
 @pytest.mark.parametrize(("milliseconds", "told"), [(0.42, "0.4 ms"), (42.6, "43 ms"), (75_040, "75.0 s")])
 def test_a_duration_is_as_exact_as_it_needs_to_be(milliseconds, told):
     assert f" 200 {told}" in line(**REQUEST | {"duration_ms": milliseconds})
+
+
+def test_a_field_is_left_out_only_where_the_message_has_it_as_a_word():
+    assert line("hello", event="x", engine="e").endswith("hello engine=e\n")
+    assert line("the engine 'e' left", event="x", engine="e").endswith("the engine 'e' left\n")

@@ -18,6 +18,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
+from gateway.engine import loading_step
 from gateway_hf.compute.kernels import FORMATS, Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.packed import Packed
@@ -64,20 +65,23 @@ def tune(model: str, candidates: Candidates, cache: Path) -> ComputeChoice:
     file, key = cache / _FILE, _key(model, candidates)
     known = _remembered(file)
     if key not in known:
-        known[key] = _measure(candidates, cache)
+        with loading_step(_log, "measuring what computes fastest here", "once, about 5 s") as tell:
+            known[key] = _measure(candidates, cache, tell)
         _remember(file, known)
-        _log.info("measured: %s", ", ".join(f"{how} {micros:.0f} µs" for how, micros in known[key].micros.items()))
+        _log.debug("measured: %s", ", ".join(f"{how} {micros:.0f} µs" for how, micros in known[key].micros.items()))
     chosen = known[key]
     how = "kernels of our own" if chosen.kernels else "torch's operations"
     _log.info("computing in %s with %d threads and %s", chosen.dtype, chosen.threads, how)
     return chosen
 
 
-def _measure(candidates: Candidates, cache: Path) -> ComputeChoice:
+def _measure(candidates: Candidates, cache: Path, tell: Callable[[float], None]) -> ComputeChoice:
     """Take the least geometric mean over the numbers of rows, in doubt the candidate that comes first."""
     micros: dict[str, float] = {}
     best: tuple[float, ComputeChoice] | None = None
-    for dtype, threads, kernels in product(*candidates):
+    ways = list(product(*candidates))
+    for at, (dtype, threads, kernels) in enumerate(ways):
+        tell(at / len(ways))
         with contextlib.suppress(NotBuiltError), _torch_threads(1 if kernels else threads):
             times = _times(getattr(torch, dtype), Kernels(cache, threads) if kernels else None)
             mean = prod(times) ** (1 / len(times))

@@ -17,16 +17,20 @@ from typing import Any
 import gguf
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-from gateway.engine import LoadFailed
+from gateway.engine import LoadFailed, loading_step
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
 from gateway_hf.loading.gguf_file import GgufFile
+from gateway_hf.loading.progress import Tell, bar_for, told_by_transformers
 
 _LOG = logging.getLogger(__name__)
 _MARKER = "converted.json"
 # Counts up when what is written here changes.
 _FORMAT = 2
+# Of a GGUF file, on two cores.
+_BYTES_A_SECOND = 20 << 20
 
 
 def converted(source: Path, dtype: torch.dtype, cache: Path, complete: Callable[[Path], None]) -> Path:
@@ -43,7 +47,6 @@ def converted(source: Path, dtype: torch.dtype, cache: Path, complete: Callable[
             if not _is_whole(folder, origin):
                 gate.check_gguf_file(source)
                 _clear(folder)
-                _LOG.info("converting %s into the cache folder, once", source.name)
                 with _finished_in(folder, origin) as part:
                     _convert(source, dtype, part)
                     complete(part)
@@ -115,10 +118,14 @@ def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
     """Write what the file holds as a folder; raise `LoadFailed` where transformers reads it not at all or in part."""
     try:
         with _reading_once():
-            file = GgufFile(source)
-            gguf_checks.check_before(file)
-            tokenizer = gguf_tokens.completed(_read_tokenizer(source), file)
-            model = _read_model(source, dtype, file)
+            with loading_step(_LOG, f"reading {source.name}"):
+                file = GgufFile(source)
+                gguf_checks.check_before(file)
+            with loading_step(_LOG, f"converting the tokenizer of {source.stem}", "once, about 6 s"):
+                tokenizer = gguf_tokens.completed(_read_tokenizer(source), file)
+            about = f"once, about {max(source.stat().st_size // _BYTES_A_SECOND, 1)} s"
+            with loading_step(_LOG, f"converting the weights of {source.stem}", about) as tell, _told(tell):
+                model = _read_model(source, dtype, file)
             gguf_positions.restore_positions(file, model.config.get_text_config())
             if model.generation_config is not None:
                 model.generation_config.eos_token_id = gguf_tokens.ends(file) or None
@@ -168,3 +175,15 @@ def _reading_once() -> Iterator[None]:
             yield
         finally:
             gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
+
+
+@contextmanager
+def _told(tell: Tell) -> Iterator[None]:
+    """Hear how many tensors transformers has read: that bar goes past the hook for all others."""
+    with told_by_transformers(lambda _: None):
+        bar = gguf_reader.tqdm  # type: ignore[attr-defined] # it is not meant for others
+        gguf_reader.tqdm = bar_for(lambda done, of: tell(done / of if of else 0.0))  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            gguf_reader.tqdm = bar  # type: ignore[attr-defined]

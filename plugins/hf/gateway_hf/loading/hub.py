@@ -14,8 +14,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from gateway.engine import LoadFailed
+from gateway.engine import LoadFailed, loading_step
 from gateway_hf.loading import checks as gate
+from gateway_hf.loading.progress import bar_for
 
 _LOG = logging.getLogger(__name__)
 _SECONDS = 5.0
@@ -49,16 +50,26 @@ def _cached(model: str, revision: str | None) -> Path | None:
 
 def _download(model: str, revision: str | None) -> Path:
     try:
-        found = HfApi().model_info(model, revision=revision, timeout=_SECONDS)
+        found = HfApi().model_info(model, revision=revision, timeout=_SECONDS, files_metadata=True)
         wanted = _wanted([file.rfilename for file in found.siblings or ()], model)
-        _LOG.info("fetching %s from the hub", model)
-        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, etag_timeout=_SECONDS))
+        whole = sum(file.size or 0 for file in found.siblings or () if file.rfilename in wanted)
+        with loading_step(_LOG, f"fetching {model} from the hub", _size(whole)) as tell:
+            bar = bar_for(lambda done, _: tell(done / whole if whole else 0.0), unit="B")
+            return Path(
+                snapshot_download(
+                    model, revision=revision, allow_patterns=wanted, etag_timeout=_SECONDS, tqdm_class=bar
+                )
+            )
     except (HfHubHTTPError, HFValidationError, LoadFailed):
         raise
     except Exception as error:  # most are the HTTP library's own, and those change with it
         if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
             raise LoadFailed(f"the model '{model}' cannot be written to the local cache: {error.strerror}") from error
         raise LoadFailed(f"the model '{model}' is not in the local cache and the hub cannot be reached") from error
+
+
+def _size(whole: int) -> str:
+    return f"once, {whole / 1e6:.0f} MB" if whole else "once"
 
 
 def _wanted(files: list[str], model: str) -> list[str]:

@@ -7,9 +7,8 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from transformers.utils.logging import disable_progress_bar
 
-from gateway.engine import LoadFailed, Sampling
+from gateway.engine import LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
 from gateway_hf.compute.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
 from gateway_hf.compute.forward import Forward
@@ -52,7 +51,6 @@ class LoadedModel:
 
 def load(settings: Settings) -> LoadedModel:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
-    disable_progress_bar()  # type: ignore[no-untyped-call] # so is the library
     device = choose_device(settings)
     choice = _choose(settings, device)
     dtype = choose_dtype(settings, device) if device.type == "cuda" else getattr(torch, choice.dtype)
@@ -73,9 +71,10 @@ def load(settings: Settings) -> LoadedModel:
     kernels = _kernels(settings, choice)
     read = [model]
     del model
-    fitted = fit(
-        lambda: read.pop() if read else pretrained.read_model(source, dtype, device), Means(count, kernels, form)
-    )
+    with loading_step(_log, "fitting out the model and checking it"):
+        fitted = fit(
+            lambda: read.pop() if read else pretrained.read_model(source, dtype, device), Means(count, kernels, form)
+        )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
     _trim()  # of what was packed, the originals

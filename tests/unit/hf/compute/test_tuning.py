@@ -1,5 +1,7 @@
 """What is measured at the first start, chosen, and remembered."""
 
+import logging
+
 import msgspec
 import pytest
 import torch
@@ -52,6 +54,18 @@ def test_what_was_measured_is_remembered_for_each_model(timed, tmp_path):
     assert clock.asked == asked == len(first.micros)
     tune("other", _OPEN, tmp_path)
     assert clock.asked == 2 * asked
+
+
+def test_the_log_says_that_it_measures_and_only_a_debugger_what(timed, tmp_path, caplog):
+    timed(float32_torch=20.0)
+    with caplog.at_level(logging.DEBUG, "gateway_hf"):
+        tune("m", _OPEN, tmp_path)
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert told[0] == "measuring what computes fastest here (once, about 5 s)"
+    assert told[-1] == "computing in float32 with 2 threads and torch's operations"
+    assert not any("µs" in message for message in told)
+    (measured,) = [record for record in caplog.records if "µs" in record.getMessage()]
+    assert measured.levelno == logging.DEBUG
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"m": 3}', b"\xff"])

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from gateway.engine import LoadFailed
+from gateway.engine.progress import step_of
 from gateway_hf.loading import convert
 from tests.support.tiny_gguf import make_tiny_gguf
 
@@ -40,6 +42,15 @@ def test_a_file_is_converted_once(source, tmp_path, conversions):
     assert converted(source, tmp_path) == first
     assert len(conversions) == 1
     assert (first / "model.safetensors").is_file()
+
+
+def test_converting_is_told_in_steps_and_draws_no_bar(source, tmp_path, caplog, capfd):
+    with caplog.at_level(logging.INFO, "gateway_hf"):
+        converted(source, tmp_path)
+    steps = [step for record in caplog.records if (step := step_of(record)) and step[1] in (0.0, 1.0)]
+    names = "reading tiny.gguf", "converting the tokenizer of tiny", "converting the weights of tiny"
+    assert steps == [(name, end) for name in names for end in (0.0, 1.0)]
+    assert capfd.readouterr().err == ""
 
 
 def test_what_the_file_lacks_is_completed_before_the_folder_appears(source, tmp_path, conversions):

@@ -1,3 +1,5 @@
+import logging
+import re
 import socket
 from functools import partial
 
@@ -44,6 +46,16 @@ def test_a_model_is_fetched_once_and_then_found_without_the_hub(folder, cache, c
     cache(closed)
     assert hub.fetch(NAME, None) == fetched
     assert (fetched / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_fetching_is_a_step_of_loading_and_draws_no_bar(folder, cache, caplog, capfd):
+    with TinyHub(NAME, folder) as served, caplog.at_level(logging.INFO, "gateway_hf"):
+        cache(served.url)
+        hub.fetch(NAME, None)
+    first, *_, last = [record.getMessage() for record in caplog.records if record.name.startswith("gateway_hf")]
+    assert re.fullmatch(rf"fetching {NAME} from the hub \(once, \d+ MB\)", first)
+    assert re.fullmatch(rf"fetching {NAME} from the hub: done after [\d.]+ s", last)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_but_safetensors_and_texts_is_fetched(folder, cache):

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -10,8 +11,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from gateway.engine import loading_step
 from gateway_hf.compute.placement import processor_flags
 
+_log = logging.getLogger("gateway_hf")
 _FOLDER = Path(__file__).parent
 _FLAGS = (
     *("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread"),
@@ -37,7 +40,8 @@ def library(cache: Path) -> ctypes.CDLL:
     if not built.exists():
         if compiler is None:
             raise NotBuiltError("there is no C++ compiler")
-        _build(compiler, built)
+        with loading_step(_log, "building kernels for this processor", "once, about 20 s"):
+            _build(compiler, built)
     try:
         return _declared(ctypes.CDLL(str(built)))
     except OSError as error:

@@ -1,0 +1,93 @@
+"""The screen of a terminal, as a person would see it: a program on a pseudo-terminal, or whatever writes to one."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import sys
+import termios
+import time
+
+import psutil
+import pyte
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+UP, DOWN, LEFT, RIGHT = "\x1b[A", "\x1b[B", "\x1b[D", "\x1b[C"
+
+
+def paste(text):
+    """The keys that a terminal sends for a pasted text, where the program asked it to mark them."""
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+class Screen:
+    """What the terminal behind a descriptor shows; `raw` is all that was ever written to it."""
+
+    def __init__(self, fd, columns=100, lines=40):
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._fd = fd
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self._screen)
+        self.raw = b""
+
+    @property
+    def lines(self):
+        """The lines that are not empty, from above."""
+        self._read(0)
+        return [line.rstrip() for line in self._screen.display if line.strip()]
+
+    def wait_for(self, text, seconds=30.0):
+        """Read until `text` is shown; return the lines."""
+        until = time.monotonic() + seconds
+        while not any(text in line for line in self.lines):
+            assert time.monotonic() < until, f"no {text!r} in\n" + "\n".join(self.lines)
+            self._read(0.1)
+        return self.lines
+
+    def clear(self):
+        """Forget what is shown, so that it is not found again."""
+        self._read(0)
+        self._screen.reset()
+
+    def type(self, text):
+        """Press keys."""
+        os.write(self._fd, text.encode())
+
+    def _read(self, seconds):
+        while select.select([self._fd], [], [], seconds)[0]:
+            try:
+                piece = os.read(self._fd, 65_536)
+            except OSError:  # the program has ended
+                return
+            self.raw += piece
+            self._stream.feed(piece)
+            seconds = 0
+
+
+class Terminal(Screen):
+    """A command of the gateway on a terminal of its own."""
+
+    def __init__(self, *arguments, **environment):
+        self.pid, fd = pty.fork()
+        if self.pid == 0:
+            words = [sys.executable, "-m", "gateway", *arguments]
+            os.execve(sys.executable, words, os.environ | {"TERM": "xterm-256color"} | environment)  # noqa: S606 - no shell is wanted
+        super().__init__(fd)
+
+    def wait_until_read(self):
+        """Wait until it sleeps over its input."""
+        process, until = psutil.Process(self.pid), time.monotonic() + 30
+        while process.status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < until
+
+    def end(self):
+        """Wait until it has ended; return its exit code."""
+        ended, until = (0, 0), time.monotonic() + 30
+        while not ended[0]:
+            assert time.monotonic() < until, "the command goes on:\n" + "\n".join(self.lines)
+            self._read(0)
+            ended = os.waitpid(self.pid, os.WNOHANG)
+            time.sleep(0.01)
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(ended[1])
