@@ -27,6 +27,7 @@ NOT_RUN = {
     "uv sync": "the same",
     "uv run pytest": "is these tests",
     "uvx pre-commit": "needs a package that is not among the locked ones; tests/test_repository.py looks at its hooks",
+    "ps ": "shows what the machine at hand runs",
     "docker ": "needs a container engine; tests/deploy parses the files",
 }
 # Python that is no program of its own: e2e/test_readme.py makes files of it.
@@ -105,6 +106,19 @@ def test_every_command_is_documented():
     assert listed == set(choices)
 
 
+def test_the_endpoints_are_those_of_the_reference(service):
+    described = service.client.get("/schema/openapi.json").json()["paths"].keys()
+    rows = tables(PAGES["gateway/api/README.md"], "endpoint", "what it does")
+    listed = {path for row in rows for path in re.findall(r"`(?:[A-Z]+ )?(/[^` ]*)`", row["endpoint"])}
+    assert listed - {"/schema", "/docs", "/redoc"} == described
+
+
+def test_every_metric_that_the_page_names_is_on_the_dashboard():
+    named = re.findall(r"`((?:llm_gateway|gen_ai)_\w+)`", PAGES["deploy/README.md"])
+    dashboard = (ROOT / "deploy/grafana/dashboards/llm-gateway.json").read_text()
+    assert [name for name in named if name not in dashboard] == []
+
+
 def test_the_folders_are_documented_in_the_order_of_their_layers():
     rows = tables(PAGES["gateway/README.md"], "folder", "subject")
     listed = ["gateway." + re.search(r"`(\w+)(?:/|[.]py)`", row["folder"])[1] for row in rows]
@@ -159,6 +173,12 @@ def recipes() -> list[str]:
 def test_the_recipes_that_a_page_names_exist(page):
     named = re.findall(r"`(?:uv run )?just ([a-z]\w*)", prose(PAGES[page]))
     assert set(named) <= set(recipes())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_speaks_of_things_and_not_of_whoever_meets_them(page):
+    vague = r"\b(?:whoever|nobody|everybody|somebody|anybody)\b|(?:^|[.:;] |\| )Who\b"
+    assert re.findall(vague, prose(PAGES[page]), re.MULTILINE) == []
 
 
 def test_every_block_of_code_names_a_language_that_the_tests_know():
