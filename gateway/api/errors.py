@@ -9,6 +9,7 @@ from loguru import logger
 from msgspec import Struct
 
 from gateway.api.exchange.dialect import Dialect
+from gateway.api.http.directions import direct
 from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem, to_problem
 from gateway.telemetry import current_record, request_id
 
@@ -40,7 +41,7 @@ class Errors:
 
     def answer(self, request: Request[None, None, State], error: Exception) -> Response[bytes]:
         """Answer every error that a route raises in the words of its path; log errors that nothing foresaw."""
-        problem = to_problem(error)
+        problem = direct(to_problem(error), request.scope)
         if problem.code == "internal_error":
             logger.opt(exception=error).error("a request failed in a way that nothing foresaw")
         current_record().code = problem.code

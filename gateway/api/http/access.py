@@ -103,7 +103,10 @@ class Access:
         wait = self._tries.fail(address)
         if not wait:
             return Problem("invalid_api_key", _INVALID, headers=_CHALLENGE)
-        return Problem("rate_limit_exceeded", _TOO_MANY, headers={"retry-after": str(math.ceil(wait))})
+        seconds = str(math.ceil(wait))
+        return Problem(
+            "rate_limit_exceeded", f"{_TOO_MANY}; try again in {seconds} s", headers={"retry-after": seconds}
+        )
 
     def _refused(self, reason: str, problem: Problem) -> Problem:
         self._count(reason)

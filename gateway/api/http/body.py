@@ -11,6 +11,7 @@ from litestar import Request
 from litestar.datastructures import State
 from msgspec import Raw, Struct, structs
 
+from gateway.api.http.directions import content_type
 from gateway.api.http.problems import Problem
 from gateway.api.http.validation import invalid_value
 from gateway.api.http.words import Stray, refuse_wrong
@@ -74,7 +75,7 @@ async def read_body(request: Request[None, None, State]) -> RequestBody:
     """Read the body; a body of another type is refused, so that no web page's plain form can post one."""
     media = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
     if media.partition(b";")[0].strip().lower() != b"application/json":
-        raise Problem("unsupported_media_type")
+        raise content_type(media)
     # `request.body()` counts the bytes again, which the layer around all routes has done, and takes five times as long.
     pieces: list[bytes] = []
     has_more = True

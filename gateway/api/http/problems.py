@@ -69,9 +69,9 @@ _LONGEST = 1_000
 _MESSAGES = {
     "invalid_url": "the request line or a parameter in it is malformed",
     "not_found": "there is nothing at this path; the APIs are under /v1",
-    "method_not_allowed": "this path does not take this method; the header Allow names those that it takes",
+    "method_not_allowed": "this method is not taken here; the header Allow names those that are",
     "request_too_large": "the body is too large",
-    "unsupported_media_type": "the content type must be application/json",
+    "unsupported_media_type": "the content type is not application/json; send that (curl --json)",
     "internal_error": "something went wrong here; the log says what",
 }
 
@@ -99,6 +99,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.is_general = not message
         self.message = (message or _MESSAGES.get(code, code))[:_LONGEST]
         self.param = param and param[:_LONGEST]
         self.headers = dict(headers or {})
@@ -139,7 +140,8 @@ def to_problem(error: BaseException) -> Problem:
         case Problem():
             return error
         case LimitReached():
-            return Problem(error.code, error.message, headers=error.headers)
+            message = f"{error.message}; try again in {error.headers['retry-after']} s"
+            return Problem(error.code, message, headers=error.headers)
         case EngineError():
             return Problem(_known_code(error), error.message, param=error.param, headers=_hints(error))
         case HTTPException() if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:

@@ -88,7 +88,11 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     if len(word) > _MOST_LETTERS:
         return None
     allowed = 0 if len(letters) < _FEWEST_LETTERS else 1 if len(letters) < _MANY_LETTERS else 2
-    found = min(((_distance(letters, _letters(other)), other) for other in words), default=None)
+    like = ((_letters(other), other) for other in words)
+    found = min(
+        ((_distance(letters, bare), other) for bare, other in like if abs(len(bare) - len(letters)) <= allowed),
+        default=None,
+    )
     return found[1] if found is not None and found[0] <= allowed else None
 
 
