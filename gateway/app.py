@@ -109,7 +109,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS) -> Litest
     )
     edge = Edge(app.asgi_handler, current, errors, is_draining=lambda: hosting.is_draining)
     app.asgi_handler = telemetry.middleware(edge)
-    gauges.register(telemetry.metrics, hosting, admission, limiter, edge)
+    gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
     gauges.register_cache(telemetry.metrics, inference.cache)
     return app
 

@@ -52,14 +52,14 @@ def exposition() -> bytes:
     """All metrics at once: each instrument measured something, an engine is up, and its model is loaded."""
     metrics = Metrics(Resource.get_empty(), lambda: {"spans": 1})
     card = ModelCard(name="some", context_window=8, capabilities=frozenset({Capability.CHAT}))
-    hosting = SimpleNamespace(
+    directory = SimpleNamespace(
         loaded=lambda: [("default", card)],
         up=lambda: {"default": True},
         restarts=lambda: {("default", "exit"): 1},
     )
     queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
     admission = SimpleNamespace(queues={"some": queue})
-    gauges.register(metrics, hosting, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
+    gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     gauges.register_cache(metrics, to_cache(CacheSettings()))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):

@@ -3,21 +3,21 @@
 from gateway.admission import Admission
 from gateway.api.edge import Edge
 from gateway.cache import Cache
-from gateway.hosting.hosting import Hosting
+from gateway.hosting.directory import Directory
 from gateway.limits import Limiter
 from gateway.telemetry import Metrics
 
 
-def register(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, edge: Edge) -> None:
+def register(metrics: Metrics, directory: Directory, admission: Admission, limiter: Limiter, edge: Edge) -> None:
     """Register the gauges; they are sampled on the thread that renders."""
     queues = admission.queues
-    metrics.watch(hosting.directory.loaded, hosting.directory.up)
+    metrics.watch(directory.loaded, directory.up)
     metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): edge.in_flight})
     metrics.observe_count(
         "engine_restarts",
         "Times that an engine's process was replaced.",
         ("engine", "reason"),
-        hosting.directory.restarts,
+        directory.restarts,
     )
     metrics.observe(
         "queue_depth",
