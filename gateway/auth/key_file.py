@@ -23,6 +23,8 @@ _TABLE = """CREATE TABLE IF NOT EXISTS keys (
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # Where SQLite counts the changes of a file, in its header.
 _COUNTER = slice(24, 28)
+# Nanoseconds; the clocks of some file systems stand still for two seconds.
+_TICK = 3 * 10**9
 
 Stamp = tuple[int, int, int, bytes]
 
@@ -98,15 +100,23 @@ class KeyFile:
         return found
 
     def stamp(self) -> Stamp | None:
-        """Tell this state of the file from any other, for some microseconds; `None` where there is no file."""
+        """Tell this state of the file from any other, for two microseconds; `None` where there is no file.
+
+        Two changes may come within one tick of the clock that stamps files: while the last one is recent, the file is
+        opened for SQLite's count of its changes.
+        """
         try:
-            with self.path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                return status.st_ino, status.st_mtime_ns, status.st_size, file.read(_COUNTER.stop)[_COUNTER]
+            status = os.stat(self.path)  # noqa: PTH116 - the path's own method takes twice as long
+            is_recent = time.time_ns() - status.st_ctime_ns < _TICK
+            return status.st_ino, status.st_ctime_ns, status.st_size, self._counter() if is_recent else b""
         except FileNotFoundError:
             return None
         except OSError as error:
             raise KeyFileError(f"{self.path}: {error.strerror}") from error
+
+    def _counter(self) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(_COUNTER.stop)[_COUNTER]
 
     @contextmanager
     def _open(self, *, is_new: bool = False) -> Iterator[sqlite3.Connection]:

@@ -10,7 +10,7 @@ from typing import Annotated
 from loguru import logger
 from msgspec import Meta, Struct
 
-from gateway.auth.caller import Caller, Scope
+from gateway.auth.caller import ANONYMOUS, Caller, Scope
 from gateway.auth.key_file import KeyFile, KeyFileError, Stamp
 from gateway.auth.keys import Key, digest_of
 from gateway.limits.quota import Quota
@@ -22,6 +22,7 @@ _NOBODY = "0" * 64
 class Refusal(StrEnum):
     """Why a credential was refused: for metrics only, who asks is told the same of all."""
 
+    MISSING = "missing"
     MALFORMED = "malformed"
     UNKNOWN = "unknown"
     EXPIRED = "expired"
@@ -68,9 +69,16 @@ class Keyring:
         self._refresh()
         return not self._is_closed
 
-    def find(self, credential: str) -> Caller | Refusal:
-        """Say whose `credential` is. The time that it takes tells nothing of the keys there are."""
+    def caller(self, credential: str | None) -> Caller | Refusal:
+        """Find whose `credential` is; without a key at all every caller is `ANONYMOUS`.
+
+        The time that it takes tells nothing of the keys there are. The file is looked at once.
+        """
         self._refresh()
+        if not self._is_closed:
+            return ANONYMOUS
+        if credential is None:
+            return Refusal.MISSING
         is_well_formed = _CREDENTIAL.fullmatch(credential) is not None
         digest = digest_of(credential if is_well_formed else "")
         key = self._keys.get(digest)

@@ -130,7 +130,7 @@ def made(tmp_path_factory):
 
 def test_the_first_start_makes_a_key_to_ask_with_and_shows_it_once(made):
     folder, (first, second) = made
-    caller = Keyring(file=KeyFile(folder / "keys.db")).find(first.strip())
+    caller = Keyring(file=KeyFile(folder / "keys.db")).caller(first.strip())
     assert (caller.name, caller.scopes) == ("first", {Scope.INFER})
     assert second == ""
     assert stat.S_IMODE((folder / "keys.db").stat().st_mode) == 0o600
@@ -144,7 +144,7 @@ def test_the_first_start_makes_a_key_that_prometheus_can_read_and_scrape_with(ma
     assert mounts("prometheus")[str(keys.parent)] == mounts("keys")["/var/lib/llm-gateway"]
     file = folder / keys.name
     assert stat.S_IMODE(file.stat().st_mode) == 0o444
-    caller = Keyring(file=KeyFile(folder / "keys.db")).find(file.read_text().strip())
+    caller = Keyring(file=KeyFile(folder / "keys.db")).caller(file.read_text().strip())
     assert caller.scopes == {Scope.METRICS}
 
 

@@ -10,7 +10,7 @@ from litestar.types import ASGIApp, Receive, Send
 from litestar.types import Scope as AnyScope
 
 from gateway.api.http.problems import Problem
-from gateway.auth import ANONYMOUS, Caller, FailureThrottle, Refusal, Scope
+from gateway.auth import Caller, FailureThrottle, Refusal, Scope
 from gateway.config.snapshot import CurrentConfig
 from gateway.telemetry import current_record
 
@@ -73,12 +73,9 @@ class Access:
         if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
             raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
         credential = self._credential(scope)
-        keyring = self._live.snapshot.keyring
-        if keyring.is_open:
-            return ANONYMOUS
-        if credential is None:
-            raise self._refused("missing", Problem("missing_api_key", _MISSING, headers=_CHALLENGE))
-        found = keyring.find(credential)
+        found = self._live.snapshot.keyring.caller(credential)
+        if found is Refusal.MISSING:
+            raise self._refused(found, Problem("missing_api_key", _MISSING, headers=_CHALLENGE))
         if isinstance(found, Refusal):
             raise self._refused(found, self._wrong(scope))
         return found

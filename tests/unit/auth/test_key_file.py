@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import time
 
 import pytest
 
@@ -126,3 +127,22 @@ def test_a_change_within_one_tick_of_the_clock_is_seen_too(file):
     os.utime(file.path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert file.path.stat().st_size == status.st_size
     assert file.stamp() != before
+
+
+def test_a_file_that_has_not_changed_of_late_is_not_opened(file, monkeypatch):
+    file.create("shop")
+    later = time.time_ns() + 10**10
+    monkeypatch.setattr("gateway.auth.key_file.time.time_ns", lambda: later)
+    monkeypatch.setattr(file, "_counter", None)
+    before = file.stamp()
+    assert file.stamp() == before
+    os.utime(file.path)
+    assert file.stamp() != before
+
+
+def test_a_stamp_that_was_taken_in_the_tick_of_a_change_is_not_trusted_afterwards(file, monkeypatch):
+    """A second change in that tick would have left the file's time as it is."""
+    file.create("shop")
+    recent, later = file.stamp(), time.time_ns() + 10**10
+    monkeypatch.setattr("gateway.auth.key_file.time.time_ns", lambda: later)
+    assert file.stamp() != recent

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth import KeyEntry, KeyFile, KeyFileError, Keyring, Refusal, Scope, digest_of, new_key
+from gateway.auth import ANONYMOUS, KeyEntry, KeyFile, KeyFileError, Keyring, Refusal, Scope, digest_of, new_key
 from gateway.limits import Quota
 from tests.support.clock import Clock
 
@@ -33,7 +33,7 @@ def keyring(file, clock):
 def test_a_key_says_who_asks(file, keyring):
     quota = Quota(concurrent=3)
     key, text = file.create("shop", models=frozenset({"small"}), quota=quota)
-    caller = keyring.find(text)
+    caller = keyring.caller(text)
     assert (caller.id, caller.name, caller.quota) == (key.id, "shop", quota)
     assert caller.may(Scope.INFER)
     assert not caller.may(Scope.ADMIN)
@@ -42,46 +42,47 @@ def test_a_key_says_who_asks(file, keyring):
 
 def test_an_admin_may_everything(file, keyring):
     _, text = file.create("boss", scopes=frozenset({Scope.ADMIN}))
-    assert all(keyring.find(text).may(scope) for scope in Scope)
+    assert all(keyring.caller(text).may(scope) for scope in Scope)
 
 
 @pytest.mark.parametrize("models", [None, frozenset({"small", "org/small"})])
 def test_a_key_may_be_for_some_models_only(models):
     entry = KeyEntry(sha256=digest_of(CONFIGURED), models=models)
-    assert Keyring({"shop": entry}).find(CONFIGURED).models == models
+    assert Keyring({"shop": entry}).caller(CONFIGURED).models == models
 
 
 def test_a_revoked_key_is_refused_at_once(file, keyring):
     _, text = file.create("shop")
-    assert keyring.find(text).name == "shop"
+    assert keyring.caller(text).name == "shop"
     file.revoke("shop")
-    assert keyring.find(text) is Refusal.REVOKED
+    assert keyring.caller(text) is Refusal.REVOKED
 
 
 def test_a_key_expires_on_the_second(file, keyring, clock):
     _, text = file.create("shop", seconds=60)
     clock.advance(59.9)
-    assert keyring.find(text).name == "shop"
+    assert keyring.caller(text).name == "shop"
     clock.advance(0.1)
-    assert keyring.find(text) is Refusal.EXPIRED
+    assert keyring.caller(text) is Refusal.EXPIRED
 
 
 def test_an_unknown_key_is_nobodys(file, keyring):
     _, text = file.create("shop")
-    assert keyring.find(new_key()[1]) is Refusal.UNKNOWN
+    assert keyring.caller(new_key()[1]) is Refusal.UNKNOWN
     other = text[:-1] + ("A" if text[-1] != "A" else "B")
-    assert keyring.find(other) is Refusal.UNKNOWN
+    assert keyring.caller(other) is Refusal.UNKNOWN
 
 
 @given(st.text())
 def test_no_text_whatever_opens_or_breaks_anything(text):
     keyring = Keyring({"shop": KeyEntry(sha256=digest_of(CONFIGURED))})
-    assert isinstance(keyring.find(text), Refusal) or text == CONFIGURED
+    assert isinstance(keyring.caller(text), Refusal) or text == CONFIGURED
 
 
 @pytest.mark.parametrize("credential", ["", "' OR 1=1 --", "x" * 257, "llmg_\n", "ключ-ключ-ключ", "\ud800" * 9])
-def test_what_cannot_be_a_key_is_malformed(keyring, credential):
-    assert keyring.find(credential) is Refusal.MALFORMED
+def test_what_cannot_be_a_key_is_malformed(file, keyring, credential):
+    file.create("shop")
+    assert keyring.caller(credential) is Refusal.MALFORMED
 
 
 def test_every_answer_takes_one_hash_and_one_constant_comparison(file, keyring, clock):
@@ -93,7 +94,7 @@ def test_every_answer_takes_one_hash_and_one_constant_comparison(file, keyring, 
             mock.patch("gateway.auth.keyring.digest_of", wraps=digest_of) as hashed,
             mock.patch("gateway.auth.keyring.hmac.compare_digest", wraps=hmac.compare_digest) as compared,
         ):
-            keyring.find(credential)
+            keyring.caller(credential)
         assert (hashed.call_count, compared.call_count) == (1, 1)
 
 
@@ -101,17 +102,19 @@ def test_the_configuration_has_keys_of_its_own_and_the_first_word(file, clock):
     _, text = file.create("shop")
     entries = {"shop": KeyEntry(sha256=digest_of(text), priority=5), "ci": KeyEntry(sha256=digest_of(CONFIGURED))}
     keyring = Keyring(entries, file, clock)
-    assert keyring.find(CONFIGURED).name == "ci"
-    assert keyring.find(text).priority == 5
+    assert keyring.caller(CONFIGURED).name == "ci"
+    assert keyring.caller(text).priority == 5
     file.revoke("shop")
-    assert keyring.find(text).priority == 5
+    assert keyring.caller(text).priority == 5
 
 
 def test_without_any_key_everybody_may_call_until_there_is_one(file, keyring):
     assert Keyring().is_open
     assert keyring.is_open
+    assert keyring.caller(None) is keyring.caller("any-key-at-all") is ANONYMOUS
     file.create("shop")
     assert not keyring.is_open
+    assert keyring.caller(None) is Refusal.MISSING
 
 
 def test_once_closed_it_never_opens_again(file, keyring):
@@ -119,7 +122,7 @@ def test_once_closed_it_never_opens_again(file, keyring):
     assert not keyring.is_open
     file.path.unlink()
     assert not keyring.is_open
-    assert keyring.find(text) is Refusal.UNKNOWN
+    assert keyring.caller(text) is Refusal.UNKNOWN
 
 
 def test_only_revoked_keys_are_keys_all_the_same(file, clock):
@@ -137,21 +140,29 @@ def test_an_unreadable_file_keeps_the_gateway_from_starting(file, clock):
 
 def test_a_file_that_becomes_unreadable_leaves_the_keys_as_they_were(file, keyring):
     _, text = file.create("shop")
-    assert keyring.find(text).name == "shop"
+    assert keyring.caller(text).name == "shop"
     file.revoke("shop")
     file.path.chmod(0o644)
-    assert keyring.find(text).name == "shop"
+    assert keyring.caller(text).name == "shop"
     file.path.chmod(0o600)
-    assert keyring.find(text) is Refusal.REVOKED
+    assert keyring.caller(text) is Refusal.REVOKED
 
 
 def test_an_unchanged_file_is_not_read_again(file, keyring):
     _, text = file.create("shop")
-    keyring.find(text)
+    keyring.caller(text)
     with mock.patch.object(file, "read") as read:
         for _ in range(100):
-            keyring.find(text)
+            keyring.caller(text)
     assert read.call_count == 0
+
+
+def test_a_request_looks_at_the_file_once(file, keyring):
+    _, text = file.create("shop")
+    for credential in (text, None, "not-a-key-of-ours"):
+        with mock.patch.object(file, "stamp", wraps=file.stamp) as stamp:
+            keyring.caller(credential)
+        assert stamp.call_count == 1
 
 
 def test_a_configured_hash_must_be_one():

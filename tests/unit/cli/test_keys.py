@@ -45,7 +45,7 @@ def test_a_new_key_is_all_that_standard_output_gets_and_opens_the_service(keys, 
     assert code == 0
     assert re.fullmatch(r"llmg_[A-Za-z0-9]{32}\n", out)
     assert out.strip() not in err
-    caller = Keyring(file=file).find(out.strip())
+    caller = Keyring(file=file).caller(out.strip())
     assert (caller.name, caller.scopes, caller.models, caller.quota) == ("me", {Scope.INFER}, None, Quota())
     assert caller.id in err
 
@@ -141,18 +141,18 @@ def test_the_list_is_json_where_it_is_asked_for(keys, file):
 def test_a_revoked_key_is_refused_by_who_serves_already(keys, file, by):
     text = keys("create", "me")[1].strip()
     serving = Keyring(file=file)
-    assert serving.find(text).name == "me"
+    assert serving.caller(text).name == "me"
     [key] = file.read()
     code, out, err = keys("revoke", getattr(key, by))
     assert (code, out) == (0, "")
     assert key.id in err
-    assert serving.find(text) is Refusal.REVOKED
+    assert serving.caller(text) is Refusal.REVOKED
 
 
 def test_a_new_key_is_known_to_who_serves_already(keys, file):
     keys("create", "me")
     serving = Keyring(file=file)
-    assert serving.find(keys("create", "other")[1].strip()).name == "other"
+    assert serving.caller(keys("create", "other")[1].strip()).name == "other"
 
 
 def test_the_file_can_be_named_beside_the_configuration(keys, tmp_path, monkeypatch):
