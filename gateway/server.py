@@ -18,7 +18,7 @@ from gateway.config import Handover, relay
 from gateway.linux import die_with_parent
 
 _STDOUT, _STDERR = 1, 2
-# Granian prints through it, in a form that keeps the level.
+# The form of granian's messages, which keeps their level.
 _LOGGING = {
     "formatters": {"lines": {"()": "gateway.isolation.output.LineFormatter"}},
     "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "lines"}},
@@ -42,9 +42,9 @@ def main() -> int:
 
 
 def _keep_log_apart() -> int:
-    """Return a descriptor for the log, to which nothing else can write: what is printed goes to the supervisor.
+    """Return a file descriptor for the log alone, and send everything else on standard output to the supervisor.
 
-    That reads standard error and logs it, whatever prints there: granian, a library, an interpreter that ends badly.
+    The supervisor logs what it reads from standard error: messages of granian, of a library, of a crash.
     """
     log = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
@@ -54,7 +54,7 @@ def _keep_log_apart() -> int:
 
 
 def _import_application() -> None:
-    """Import it here already, so that a worker that takes another's place is forked with it; none of it is garbage."""
+    """Import the application before the fork, so that a restarted worker has it; the collector need not look at it."""
     gc.disable()
     import gateway.app  # noqa: F401, PLC0415 - for the workers that are forked
 
@@ -70,16 +70,16 @@ def _load() -> Callable[..., object]:
 
 
 def _listen(server: MPServer) -> None:
-    """Take the signals over from granian, which has just taken them: only SIGTERM means something here."""
+    """Replace granian's signal handlers: only SIGTERM stops the server."""
     signal.signal(signal.SIGTERM, lambda _, __: server.signal_handler_interrupt())  # type: ignore[no-untyped-call]  # granian's own handler
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _spare_no_worker() -> None:
-    """See that a worker which was only just forked ends on a signal too: it has nothing to finish yet.
+    """Let SIGTERM end a worker that was only just forked: it has nothing to finish yet.
 
-    It would inherit handlers that reach nobody there, and the fork itself forgets what came in the meantime.
+    It inherits handlers that do nothing there, and a signal during the fork would be lost.
     """
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}),
@@ -94,7 +94,7 @@ def _let_signals_end() -> None:
 
 
 def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, handed on
-    """Be the worker of the process `main`, and leave at once in the end: a thread may still load what nobody wants."""
+    """Run the worker of the process `main`, and exit without waiting for threads: one may still load a model."""
     die_with_parent(main)
     MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001 - what granian takes by itself for this interface
     os._exit(0)
@@ -112,7 +112,7 @@ def _granian(handover: Handover) -> MPServer:
         respawn_failed_workers=True,
         http=HTTPModes.http1,
         websockets=False,
-        # Sheds nothing: a connection is not a request, and a full one would get no answer at all.
+        # High enough to refuse nothing: a connection is not a request, and a refused one gets no answer at all.
         backpressure=65_536,
         http1_settings=HTTP1Settings(
             header_read_timeout=server.idle_seconds * 1_000, max_buffer_size=32_768, pipeline_flush=False

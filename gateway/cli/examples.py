@@ -24,7 +24,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
 
 
 def show_examples(parser: argparse.ArgumentParser, name: str) -> None:
-    """End the help of the command `name` with its examples."""
+    """Add the examples of the command `name` to the end of its help."""
     lines = [f"  {command()} {example}" for example in EXAMPLES[name]]
     parser.epilog = "\n".join(["examples:", *lines])
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -1,6 +1,6 @@
-"""`llm-gateway keys`: make, list and revoke the keys of callers, whether the service runs or not.
+"""`llm-gateway keys`: create, list and revoke API keys, whether the service runs or not.
 
-A new key is all that standard output gets, so that a shell can take it; everything else is said on standard error.
+Only a new key is printed on standard output, for a shell to read; messages go to standard error.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _COLUMNS = ("id", "name", "scopes", "models", "limits", "valid")
 
 
 def add_commands(command: argparse.ArgumentParser) -> None:
-    """Give `keys` its own commands."""
+    """Add the commands of `keys`."""
     actions = command.add_subparsers(title="commands (each has a --help)", metavar="COMMAND", required=True)
     create = actions.add_parser("create", help="make a key, and print it: this once, for only its hash is kept")
     listing = actions.add_parser("list", help="list the keys, the revoked and expired too")
@@ -144,7 +144,7 @@ def _shown(seconds: float) -> str:
 
 
 def _seconds(text: str) -> float:
-    """Convert `30d`, `12h`, `90m`."""
+    """Convert `30d`, `12h` or `90m` to seconds."""
     found = re.fullmatch(r"([1-9][0-9]{0,4})([smhdw])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; expected a number and one of {', '.join(_UNITS)}")

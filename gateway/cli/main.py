@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command_first(words: list[str]) -> list[str]:
-    """Put the command before the flags, most of which take a value; where none is named it is `serve`."""
+    """Move the command before the flags, most of which take a value; `serve` if there is no command."""
     if words and words[0] in ("-h", "--help", "--version"):
         return words
     at = 0
@@ -103,7 +103,7 @@ def _add_chat_flags(chat: argparse.ArgumentParser) -> None:
 
 
 def _add_flags(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Give `command` the flags that set configuration."""
+    """Add the flags that set configuration to `command`."""
     command.add_argument("--config", metavar="FILE", help="a TOML file (or LLM_GATEWAY_CONFIG)")
     for flag, path in config.FLAGS.items():
         if flag in config.SWITCHES:
@@ -135,7 +135,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _engines(options: argparse.Namespace) -> int:
-    """List the plugins even where the configuration is wrong: one of them may be why."""
+    """List the plugins even if the configuration is wrong: a plugin may be the reason."""
     try:
         engines, trouble = config.look(*_layers(options)).engines, None
     except config.ConfigError as error:

@@ -1,4 +1,4 @@
-"""The configuration: its schema, its layers, how they are read and checked, and how children get it.
+"""The configuration: schema, layers, checks, and the way to the child processes.
 
 The configuration in force while the service runs is `gateway.config.snapshot`.
 """

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration that is read and converted: what no type can say."""
+"""Checks of a converted configuration, beyond the types of its settings."""
 
 import ipaddress
 import socket
@@ -11,14 +11,14 @@ from gateway.config.schema import AuthSettings, Config
 from gateway.config.sources import command
 from gateway.config.spelling import meant
 
-# The path of a setting, and what is wrong with it.
+# The path of a setting, and the error.
 Violation = tuple[str, str]
 
 _STORES = ("redis", "rediss", "unix")
 
 
 def contradictions(config: Config) -> Iterator[Violation]:
-    """Yield what no type can say: the path at fault, and what is wrong with it."""
+    """Yield settings that contradict each other, or that their types cannot rule out."""
     if config.server.workers != 1:
         why = "one worker a process keeps the metrics true and the batch whole; run more replicas to scale"
         yield "server.workers", f"{config.server.workers} is refused: {why}"
@@ -53,7 +53,7 @@ def _no_store(section: str, url: str | None) -> Iterator[Violation]:
 
 
 def _same_keys(auth: AuthSettings) -> Iterator[Violation]:
-    """Yield the keys that have two names: only one of them could be meant."""
+    """Yield the keys that are configured under two names."""
     names: dict[str, str] = {}
     for name, entry in auth.keys.items():
         first = names.setdefault(entry.sha256, name)
@@ -62,7 +62,7 @@ def _same_keys(auth: AuthSettings) -> Iterator[Violation]:
 
 
 def openings(config: Config) -> Iterator[Violation]:
-    """Yield what would let people in who should stay outside."""
+    """Yield settings that would serve unauthenticated callers on other machines."""
     auth, server = config.auth, config.server
     if auth.file is None:
         has_keys = bool(auth.keys)
@@ -83,7 +83,7 @@ def openings(config: Config) -> Iterator[Violation]:
 
 
 def misspelt_models(config: Config, models: Iterable[str]) -> Iterator[str]:
-    """Yield what a name of a model was probably meant to be; an engine may serve models that are not named here."""
+    """Yield suggestions for misspelt model names. Unknown names pass: an engine may serve models not named here."""
     configured = [str(name) for engine in config.engines.values() if (name := engine.settings.get("model"))]
     known = {*config.engines, *config.routes, *configured, *(name.rpartition("/")[2] for name in configured)}
     for model in sorted({*models} - known):
@@ -93,7 +93,7 @@ def misspelt_models(config: Config, models: Iterable[str]) -> Iterator[str]:
 
 
 def no_address(config: Config) -> Iterator[Violation]:
-    """Yield a host that is neither an address nor the name of one; some programs set HOST to what is no host at all."""
+    """Yield a host that cannot be resolved; some programs, like conda, set HOST to something else."""
     host = config.server.host
     if _address(host) is None:
         how = "--host 127.0.0.1 wins over it (0.0.0.0 listens on every network)"
@@ -101,7 +101,7 @@ def no_address(config: Config) -> Iterator[Violation]:
 
 
 def _is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches `host`, as far as can be known."""
+    """Tell whether `host` is known to be reachable from this machine only."""
     address = _address(host)
     return address is not None and ipaddress.ip_address(address).is_loopback
 

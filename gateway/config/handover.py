@@ -1,4 +1,4 @@
-"""How the configuration reaches the worker: the supervisor hands it over to the server, which relays it."""
+"""Pass the configuration from the supervisor to the server, and from there to the worker."""
 
 import os
 
@@ -12,10 +12,10 @@ from gateway.config.sources import HANDOVER
 
 
 class Handover(Struct, frozen=True):
-    """What the supervisor leaves for the server, and that for its worker: `giver` is who left it.
+    """The configuration and the resources of a child process; `giver` is the parent's process id.
 
-    `address` is where to listen, `control` the path at which the supervisor can be asked, and `log` the descriptor
-    that the log goes to.
+    `address` is the address to listen on, `control` the path of the supervisor's socket, and `log` the file descriptor
+    that the log is written to.
     """
 
     giver: int
@@ -26,29 +26,29 @@ class Handover(Struct, frozen=True):
 
 
 def hand_over(config: Config, *, address: str, control: str) -> None:
-    """Leave all that the processes which this one starts must know."""
+    """Put the configuration into the environment, for the child processes."""
     _leave(Handover(os.getpid(), config, address, control))
 
 
 def relay(log: int) -> Handover:
-    """Take what the supervisor left, and leave the same for the worker, which logs to `log`."""
+    """Take what the supervisor handed over, and hand it on to the worker, which logs to `log`."""
     found = handed_over()
     if found is None:
         raise ConfigError("the server is started by llm-gateway serve")
     _leave(msgspec.structs.replace(found, giver=os.getpid(), log=log))
-    # It has done its part: no endpoint is left. The worker's SDK would empty the metrics too, which are never sent.
+    # It has removed the endpoints already; the worker's SDK would switch off the metrics too, which are never sent.
     os.environ.pop("OTEL_SDK_DISABLED", None)
     return found
 
 
 def take_over() -> Config:
-    """Take the configuration that was left; without one, read all layers."""
+    """Return the configuration that was handed over, or else read all layers."""
     found = handed_over()
     return found.config if found else read()
 
 
 def handed_over() -> Handover | None:
-    """Find what the parent process left; `None` where a foreign server runs the application."""
+    """Return what the parent process handed over; `None` if another server runs the application."""
     text = os.environ.get(HANDOVER)
     found = msgspec.json.decode(text, type=Handover) if text else None
     return found if found is not None and found.giver == os.getppid() else None

@@ -26,28 +26,28 @@ class ConfigError(Exception):
 
 
 class TextValue(str):
-    """A value that came as text and whose type is yet to be found."""
+    """A text whose type depends on the setting that it is for."""
 
     __slots__ = ()
 
 
 class Layers:
-    """The values laid together as one tree, and the layer that each of them came from."""
+    """The merged values as one tree, and the layer that each of them came from."""
 
     def __init__(self) -> None:
         self.tree: Table = {}
         self._origin: dict[str, str] = {}
 
     def lay(self, name: str, layer: Table) -> None:
-        """Put `layer` on top."""
+        """Merge `layer` over what is there; `name` is what errors call it."""
         self._merge(self.tree, layer, name, "$")
 
     def origin(self, path: str) -> str:
-        """Name the layer that `server.port` came from, or its section did."""
+        """Return the name of the layer that set `server.port`, or its section."""
         return next((self._origin[part] for part in _prefixes(f"$.{path}") if part in self._origin), "the default")
 
     def convert(self, tree: object, kind: type[S], path: str = "$") -> S:
-        """Make a `kind` of `tree`, which lies at `path`; raise `ConfigError`."""
+        """Convert `tree`, which is at `path`, to a `kind`; raise `ConfigError`."""
         try:
             return msgspec.convert(_typed(tree, kind, "$"), kind)
         except msgspec.ValidationError as error:
@@ -65,7 +65,7 @@ class Layers:
             raise self.error(path + inner, what) from error
 
     def error(self, path: str, what: str) -> ConfigError:
-        """Say what is wrong at `$.server.port`, and in which layer."""
+        """Return an error that names the layer and the path, as in `$.server.port`."""
         shown = _shown(path)
         return ConfigError(f"{self.origin(shown)}: {shown or 'the whole'}: {what[:1].lower()}{what[1:]}")
 
@@ -82,7 +82,7 @@ class Layers:
 
 
 def _typed(value: object, kind: object, path: str) -> object:
-    """Convert the texts in `value` to what `kind` says of them; where it says nothing they stay."""
+    """Convert the texts in `value` to the types that `kind` gives them; texts without a type stay."""
     if isinstance(value, dict):
         return {key: _typed(item, _inside(kind, key), f"{path}.{key}") for key, item in value.items()}
     if not isinstance(value, TextValue) or kind is Any:
@@ -95,7 +95,7 @@ def _typed(value: object, kind: object, path: str) -> object:
 
 
 def _named(path: str, value: object, kind: object) -> str:
-    """Put the key of a table into `.engines[...].plugin`: the first whose value is not right."""
+    """Replace `[...]` in `.engines[...].plugin` by the first key of the table whose value is wrong."""
     before, is_table, after = path.partition("[...]")
     if not is_table:
         return path
@@ -110,14 +110,14 @@ def _named(path: str, value: object, kind: object) -> str:
 
 
 def _found(kind: object, path: str) -> object:
-    """Find the type that lies at `.server.port` below `kind`."""
+    """Return the type at the path `.server.port` of `kind`."""
     for key in path.split(".")[1:]:
         kind = _inside(kind, key.partition("[")[0])
     return kind
 
 
 def _inside(kind: object, key: str) -> object:
-    """Find the type of a struct's field or a table's values; `Any` where there is none."""
+    """Return the type of a struct's field or a table's values; `Any` if there is none."""
     for option in _options(kind):
         if isinstance(option, type) and issubclass(option, Struct):
             return next((field.type for field in msgspec.structs.fields(option) if field.encode_name == key), Any)
@@ -127,7 +127,7 @@ def _inside(kind: object, key: str) -> object:
 
 
 def _fields(kind: object) -> Iterator[str]:
-    """Yield the names of a struct's fields, and for a struct of sections `server.port` too."""
+    """Yield the names of a struct's fields, with those of nested structs as `server.port`."""
     for option in _options(kind):
         if isinstance(option, type) and issubclass(option, Struct):
             for field in msgspec.structs.fields(option):
@@ -140,7 +140,7 @@ def _shown(path: str) -> str:
 
 
 def _choices(kind: object) -> Iterator[object]:
-    """Yield the values that an enumeration permits."""
+    """Yield the values of an enumeration."""
     for option in _options(kind):
         if get_origin(option) is Literal:
             yield from get_args(option)
@@ -152,7 +152,7 @@ def _choices(kind: object) -> Iterator[object]:
 
 
 def _options(kind: object) -> Iterator[object]:
-    """Yield the types that a union is made of, without annotations."""
+    """Yield the members of a union, without annotations."""
     if get_origin(kind) is Annotated:
         yield from _options(get_args(kind)[0])
     elif get_origin(kind) in (Union, UnionType):

@@ -1,4 +1,4 @@
-"""The configuration, read: the structs of `gateway.config.schema` from the layers of `gateway.config.sources`.
+"""Load the configuration: convert the layers of `gateway.config.sources` to the structs of `gateway.config.schema`.
 
 Unknown keys are refused, and every error names the layer and the path at fault.
 """
@@ -16,12 +16,12 @@ from gateway.config.schema import DEFAULT_ENGINE, Config, EngineSettings
 from gateway.config.sources import IN_ENVIRONMENT, PLAIN
 from gateway.engine import PluginError, load
 
-# The settings that a plain name sets where the engine has such a setting, and a warning where it has none.
+# Plain names that are ignored with a warning if the engine has no such setting.
 _OPTIONAL = {PLAIN[name]: name for name in ("MODEL_NAME", "DEVICE")}
 
 
 def read(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
-    """Read all layers, to serve by; `flags` maps paths like `server.port` to texts. Raise `ConfigError`."""
+    """Read and check the configuration for serving; `flags` maps `server.port` to a text. Raise `ConfigError`."""
     config, laid = _read(file, flags)
     _refuse(laid, no_address(config))
     _refuse(laid, openings(config))
@@ -29,12 +29,12 @@ def read(file: str | None = None, flags: Mapping[str, str | None] | None = None)
 
 
 def look(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
-    """Read all layers for who does not serve, and may not read the keys. Raise `ConfigError`."""
+    """Read the configuration for a command that does not serve: keys are not read. Raise `ConfigError`."""
     return _read(file, flags)[0]
 
 
 def service_url() -> str:
-    """Say where a client on this machine finds the service that is configured here. Raise `ConfigError`."""
+    """Return the URL of the configured service for a client on this machine. Raise `ConfigError`."""
     config, laid = _read(None, None)
     _refuse(laid, no_address(config))
     return config.server.url
@@ -62,20 +62,20 @@ def _refuse(laid: Layers, problems: Iterator[Violation]) -> None:
 
 
 def _settings() -> list[str]:
-    """List the paths of all settings but the engines', which have names of their own."""
+    """List the paths of all settings, except those of engines."""
     sections = [field for field in msgspec.structs.fields(Config) if msgspec.inspect.is_struct_type(field.type)]
     return [f"{section.name}.{field.name}" for section in sections for field in msgspec.structs.fields(section.type)]
 
 
 def _default_engine(tree: Table) -> None:
-    """Keep the plain names' engine first; where a file names other engines only, do not add one to them."""
+    """Put the default engine first; do not add it if a file configures other engines only."""
     engines = tree.setdefault("engines", {DEFAULT_ENGINE: {}})
     if isinstance(engines, dict) and DEFAULT_ENGINE in engines:
         tree["engines"] = {DEFAULT_ENGINE: engines[DEFAULT_ENGINE]} | engines
 
 
 def _engine_settings(name: str, engine: EngineSettings, laid: Layers, warnings: list[str]) -> Table:
-    """Convert one engine's table to its plugin's settings and back, so that it is checked and complete."""
+    """Check an engine's settings and fill in their defaults, by converting them to the plugin's struct and back."""
     try:
         plugin = load(engine.plugin)
     except PluginError as error:

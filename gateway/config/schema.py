@@ -50,7 +50,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[server]`: where to listen, and what every request must keep to."""
+    """`[server]`: the address, and the limits of every request."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65_535)] = 8000
@@ -69,13 +69,13 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the service."""
+        """The URL of the service for a client on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - all addresses
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[cors]`: which web pages may call; closed where `origins` is empty."""
+    """`[cors]`: the web pages that may call; none if `origins` is empty."""
 
     origins: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("GET", "POST")
@@ -106,8 +106,8 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[engines.NAME]`: the plugin that runs, where it runs, and the plugin's own settings.
 
-    `isolated` of `None` is as the plugin wishes. An engine may load for `load_seconds`; a process of its own that is
-    silent, or busy without getting on, for `hang_seconds` is replaced.
+    If `isolated` is `None`, the plugin decides. An engine may load for `load_seconds`. An isolated process that sends
+    nothing, or makes no progress, for `hang_seconds` is replaced.
     """
 
     plugin: str = "hf"
@@ -118,7 +118,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[auth]`: who may call; without a key everybody may."""
+    """`[auth]`: the API keys; without one, every caller is accepted."""
 
     file: str | None = None
     keys: dict[str, KeyEntry] = {}
@@ -126,9 +126,9 @@ class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole configuration. The first engine is the one that answers where a request names no model.
+    """The whole configuration. The first engine answers requests that name no model.
 
-    `routes` are further names of models: each means the first of its engines that can serve.
+    `routes` are further model names; each means the first of its engines that can serve.
     """
 
     server: ServerSettings = ServerSettings()

@@ -9,7 +9,7 @@ from msgspec import Struct
 from gateway.auth import KeyFile, KeyFileError, Keyring
 from gateway.config.schema import AuthSettings, Config
 
-# What granian, Litestar, the telemetry and the connections to a store were made with.
+# Granian, Litestar, the telemetry and the connections to a store were built with these.
 _FIXED = (
     "server.host",
     "server.port",
@@ -30,21 +30,21 @@ _FIXED = (
 
 
 class Snapshot(Struct, frozen=True, eq=False):
-    """One configuration, and what was made of it."""
+    """A configuration with the keyring made from it."""
 
     config: Config
     keyring: Keyring
 
     @classmethod
     def of(cls, config: Config) -> "Snapshot":
-        """Make the snapshot of a configuration; raise `KeyFileError` where its keys cannot be read."""
+        """Make the snapshot of a configuration; raise `KeyFileError` if its keys cannot be read."""
         return cls(config, _keyring(config.auth))
 
 
 class CurrentConfig:
     """The configuration in force: one immutable snapshot, replaced as a whole on reload.
 
-    `config` is that of the snapshot; take `snapshot` once where two parts of it have to fit.
+    Read `snapshot` once if two parts of it must be consistent.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -52,7 +52,7 @@ class CurrentConfig:
         self.config = snapshot.config
 
     def swap(self, snapshot: Snapshot) -> list[str]:
-        """Put another snapshot in force; return the settings that only a restart can change, where they differ."""
+        """Replace the snapshot; return the changed settings that only take effect after a restart."""
         fixed = list(_differing(self.config, snapshot.config))
         self.snapshot, self.config = snapshot, snapshot.config
         return fixed
@@ -61,7 +61,7 @@ class CurrentConfig:
 def _keyring(auth: AuthSettings) -> Keyring:
     keyring = Keyring(auth.keys, KeyFile(Path(auth.file)) if auth.file else None)
     if auth.file and keyring.is_open and not auth.insecure_no_auth:
-        # It was there when the configuration was read: a worker that comes later must not open the door.
+        # There was a key when the configuration was read: a later worker must not accept every caller.
         raise KeyFileError(f"there is no key in {auth.file}")
     return keyring
 

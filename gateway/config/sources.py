@@ -1,4 +1,4 @@
-"""Where the layers of a configuration come from: a TOML file, `.env`, the environment and flags, in this order.
+"""The sources of the configuration: a TOML file, `.env`, the environment and flags, in this order.
 
 Within the environment `LLM_GATEWAY__SERVER__PORT` wins over the plain name `PORT`. Nothing else in the gateway reads
 the environment.
@@ -50,7 +50,7 @@ FLAGS = {
     "--insecure-no-auth": "auth.insecure_no_auth",
 }
 
-# Those of them that take no value.
+# The flags that take no value.
 SWITCHES = frozenset({"--insecure-no-auth"})
 
 FILE = "LLM_GATEWAY_CONFIG"
@@ -59,16 +59,16 @@ HANDOVER = "LLM_GATEWAY_HANDOVER"
 PREFIX = "LLM_GATEWAY__"
 _OURS = "LLM_GATEWAY_"
 
-# Plain names are other programs' names too: an error says that the value is not from a file or a flag.
+# Other programs use the plain names too, so an error says that the value came from the environment.
 IN_ENVIRONMENT = " in the environment"
 
-# Kubernetes tells of a service named llm-gateway in this variable and others of its shape.
+# Kubernetes sets this variable, and others like it, if a service is named llm-gateway.
 _LINKED = "LLM_GATEWAY_SERVICE_HOST"
 _DOTENV = Path(".env")
 
 
 def collect(file: str | None, flags: Mapping[str, str | None], settings: Collection[str]) -> Layers:
-    """Read all layers. `flags` maps paths to texts; `settings` are all known paths, to correct misspelt names with."""
+    """Read all layers. `flags` maps paths to texts; `settings` lists all paths, for suggestions."""
     layers = Layers()
     written = _dotenv()
     if file := file or _variable(FILE):
@@ -85,14 +85,14 @@ def collect(file: str | None, flags: Mapping[str, str | None], settings: Collect
 
 
 def api_key() -> str | None:
-    """Find the key that the clients of the command line send; it is no setting of the service."""
+    """Return the API key that the client commands send; it is not a setting of the service."""
     return _variable(API_KEY)
 
 
 def environment() -> dict[str, str]:
-    """Copy the environment for a child process: nothing that it starts imports from the current folder by accident.
+    """Copy the environment for a child process, which must not import from the current folder.
 
-    An empty entry of PYTHONPATH, as `$PYTHONPATH:/lib` leaves one where there was none, would mean that folder.
+    An empty entry of PYTHONPATH means the current folder; `$PYTHONPATH:/lib` makes one if the variable was not set.
     """
     copied = dict(os.environ) | {"PYTHONSAFEPATH": "1"}
     if folders := copied.get("PYTHONPATH"):
@@ -101,17 +101,17 @@ def environment() -> dict[str, str]:
 
 
 def command() -> str:
-    """Say how this program was called, for who shall call it again."""
+    """Return the command that started this program, for messages that tell the user what to run."""
     return "uv run llm-gateway" if "UV_RUN_RECURSION_DEPTH" in os.environ else "llm-gateway"
 
 
 def _variable(name: str) -> str | None:
-    """Find a variable that is no setting, in the environment or in `.env`."""
+    """Return a variable that is not a setting, from the environment or `.env`."""
     return os.environ.get(name) or _dotenv().get(name)
 
 
 def unread() -> list[str]:
-    """Warn of variables that nothing reads and that look like ours."""
+    """Return a warning for each variable that is not read but resembles one that is."""
     return [
         f"{source}{name} is ignored: there is no such name; write {right}"
         for source, variables in ((f"{_DOTENV}: ", _dotenv()), ("", os.environ))
@@ -144,13 +144,13 @@ def _dotenv() -> dict[str, str]:
 
 
 def _line(binding: Binding) -> int:
-    """Count on over the blank lines that the parser takes for a part of what follows them."""
+    """Return the line number of a binding; the parser counts the blank lines before it as part of it."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _variables(source: str, variables: Mapping[str, str], settings: Collection[str]) -> Iterator[tuple[str, Table]]:
-    """Yield one layer a variable; an empty value is no value."""
+    """Yield one layer for each variable with a value that is not empty."""
     for name, path in PLAIN.items():
         if value := variables.get(name):
             yield name if source else f"{name}{IN_ENVIRONMENT}", _nest(path, value)
@@ -164,7 +164,7 @@ def _variables(source: str, variables: Mapping[str, str], settings: Collection[s
 
 
 def _respelt(name: str, settings: Collection[str]) -> str:
-    """Say how the name must have been meant."""
+    """Return advice on the name that was probably meant."""
     word = name.removeprefix(_OURS)
     if word in PLAIN:
         return f"write {word} or {_long(PLAIN[word])}"
@@ -180,7 +180,7 @@ def _long(path: str) -> str:
 
 
 def _silence(layers: Layers, variables: Mapping[str, str]) -> None:
-    """Send no traces where OpenTelemetry's own switches say so."""
+    """Remove the trace endpoints if OpenTelemetry's own variables switch tracing off."""
     for name, off in (("OTEL_TRACES_EXPORTER", "none"), ("OTEL_SDK_DISABLED", "true")):
         if variables.get(name, "").strip().lower() == off:
             layers.lay(name, {"telemetry": {"otlp_endpoint": None, "otlp_traces_endpoint": None}})

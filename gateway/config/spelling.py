@@ -1,10 +1,10 @@
-"""Names that are nearly right: what was meant by a setting, a flag or a variable that does not exist."""
+"""Suggestions for misspelt settings and variables."""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _CLOSE = 0.85
-# Standard names of OpenTelemetry that are no settings of ours differ from ours in one word of many.
+# OpenTelemetry's other standard names differ from ours by one word of many.
 _CLOSE_STANDARD = 0.95
 _STANDARD = "OTEL_"
 _SHORTEST_WORD = 5
@@ -12,7 +12,7 @@ _LINKED = "_SERVICE_HOST"
 
 
 def meant(name: str, known: Iterable[str], cutoff: float = _CLOSE) -> str | None:
-    """Find the known name that `name` was probably meant to be, in any case and with any separators."""
+    """Return the known name closest to `name`, ignoring case and separators; `None` if none is close."""
     plain = {_bare(other): other for other in known}
     wanted = _bare(name)
     if wanted in plain:
@@ -25,9 +25,9 @@ def meant(name: str, known: Iterable[str], cutoff: float = _CLOSE) -> str | None
 
 
 def near_misses(variables: Mapping[str, str], plain: Collection[str], prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield the variables that nothing reads, each with the name that it was probably meant to be.
+    """Yield the variables that are not read but resemble one that is, with the name that was probably meant.
 
-    Where the right name is set too, the other one belongs to another program.
+    If the right name is set too, the other one belongs to another program.
     """
     for name in variables:
         if name in plain or name.startswith(prefix.rstrip("_")) or _is_linked(name, variables):
@@ -37,7 +37,7 @@ def near_misses(variables: Mapping[str, str], plain: Collection[str], prefix: st
 
 
 def _plain_name(name: str, plain: Collection[str]) -> str | None:
-    """Find a plain name; `MODEL` is `MODEL_NAME` without its last word, and `UV_LOG_LEVEL` is somebody else's."""
+    """Return the plain name that was meant. `MODEL` means `MODEL_NAME`; `UV_LOG_LEVEL` is another program's."""
     if any(name.endswith(f"_{other}") for other in plain):
         return None
     if name.startswith(_STANDARD):
@@ -48,13 +48,13 @@ def _plain_name(name: str, plain: Collection[str]) -> str | None:
 
 
 def _long_name(name: str, prefix: str) -> str | None:
-    """Find the long name whose prefix is nearly right: `LLMGATEWAY__SERVER__PORT`, `llm_gateway__server__port`."""
+    """Return the long name that was meant by `LLMGATEWAY__SERVER__PORT` or `llm_gateway__server__port`."""
     head, separator, path = name.partition("__")
     return f"{prefix}{path.upper()}" if separator and meant(head, [prefix]) else None
 
 
 def _is_linked(name: str, variables: Mapping[str, str]) -> bool:
-    """Say whether Kubernetes tells of a service in this variable."""
+    """Tell whether Kubernetes set this variable for a service."""
     return any(other.endswith(_LINKED) and name.startswith(other.removesuffix(_LINKED)) for other in variables)
 
 

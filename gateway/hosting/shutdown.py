@@ -1,4 +1,4 @@
-"""The worker's life under our own main process: drains on SIGTERM, and ends when no engine can ever load."""
+"""The worker under the supervisor: it drains on SIGTERM, and reports when no engine can be loaded."""
 
 import asyncio
 import signal
@@ -16,9 +16,9 @@ from gateway.telemetry import logs
 async def supervised(
     supervisor: SupervisorClient | None, hosting: Hosting, reload: ReloadWork, drain: DrainWork
 ) -> AsyncGenerator[None, None]:
-    """Do what the supervisor says while the block runs; enter it before the engines, whose processes it starts.
+    """Follow the orders of the supervisor while the block runs; enter it before the engines that it starts.
 
-    Under another server, or in a test, there is none, and signals are not ours to take.
+    Under another server, or in a test, there is no supervisor, and no signal handler is installed.
     """
     if supervisor is not None:
         _drain_on_signal(hosting)
@@ -31,7 +31,7 @@ async def supervised(
 
 
 def _drain_on_signal(hosting: Hosting) -> None:
-    """Begin to drain on the signal; granian's own handling of it goes on, through its wake-up descriptor."""
+    """Drain on SIGTERM; granian's own handler still runs, through its wake-up file descriptor."""
     loop = asyncio.get_running_loop()
 
     def drain(_: int, __: FrameType | None) -> None:
@@ -41,7 +41,7 @@ def _drain_on_signal(hosting: Hosting) -> None:
 
 
 async def _settle(hosting: Hosting, supervisor: SupervisorClient | None) -> None:
-    """When all engines were tried: end the service if none could be loaded, for nothing will mend that."""
+    """Wait until every engine was tried, and give up if none can ever be loaded."""
     await hosting.settled.wait()
     logs.capture()  # a library may have set up its own log when the engine imported it
     if supervisor is not None and all(hosted.health is Health.FAILED for hosted in hosting.engines):

@@ -1,1 +1,1 @@
-"""The main process, and what the worker says to it."""
+"""The main process, and its protocol with the worker."""

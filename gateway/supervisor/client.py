@@ -1,4 +1,4 @@
-"""The worker's connection to the supervisor, which runs engine processes for it and tells it to reload."""
+"""The worker's connection to the supervisor, which runs engine processes for it and tells it to reload and to drain."""
 
 import asyncio
 import itertools
@@ -34,7 +34,7 @@ _PIECE = 2**16
 
 
 class SupervisorClient:
-    """The worker's end: has the supervisor run processes, and does as it says."""
+    """Sends commands to the supervisor, and carries out its orders."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -58,36 +58,36 @@ class SupervisorClient:
             await self._tasks.end()
             self._writer.close()
 
-    async def start(self, recipe: ProcessSpec) -> "SupervisedProcess":
-        """Have a process run by `recipe`; one that does so already is taken over. Raise `OSError`."""
-        word = await self._ask(StartProcess(next(self._calls), recipe))
-        if isinstance(word, ProcessStarted):
-            return SupervisedProcess(self, word)
-        raise OSError(word.why if isinstance(word, StartFailed) else "the supervisor said something else")
+    async def start(self, spec: ProcessSpec) -> "SupervisedProcess":
+        """Start a process by `spec`, or take over the one that runs already. Raise `OSError`."""
+        reply = await self._ask(StartProcess(next(self._calls), spec))
+        if isinstance(reply, ProcessStarted):
+            return SupervisedProcess(self, reply)
+        raise OSError(reply.why if isinstance(reply, StartFailed) else "the supervisor gave an unexpected reply")
 
     async def end(self, pid: int, how: Literal["dump", "leave", "kill"]) -> str:
-        """Have a process ended; say how it ended."""
-        word = await self._ask(StopProcess(next(self._calls), pid, how))
-        return word.how if isinstance(word, ProcessStopped) else "is gone"
+        """Stop a process; return how it ended."""
+        reply = await self._ask(StopProcess(next(self._calls), pid, how))
+        return reply.how if isinstance(reply, ProcessStopped) else "is gone"
 
     def give_up(self, reasons: dict[str, str]) -> None:
-        """Say that no engine can ever be loaded, and why each of them cannot."""
+        """Report that no engine can be loaded, with the reason for each of them."""
         self._send(NoEngineLoads(reasons))
 
-    async def _ask(self, wish: StartProcess | StopProcess) -> ProcessStarted | ProcessStopped | StartFailed:
+    async def _ask(self, command: StartProcess | StopProcess) -> ProcessStarted | ProcessStopped | StartFailed:
         answer: asyncio.Future[ProcessStarted | ProcessStopped | StartFailed] = (
             asyncio.get_running_loop().create_future()
         )
-        self._asked[wish.call] = answer
-        self._send(wish)
+        self._asked[command.call] = answer
+        self._send(command)
         try:
             return await answer
         finally:
-            del self._asked[wish.call]
+            del self._asked[command.call]
 
-    def _send(self, wish: Command) -> None:
+    def _send(self, command: Command) -> None:
         if self._writer is not None:
-            self._writer.write(pack(wish))
+            self._writer.write(pack(command))
 
     async def _listen(self, reader: asyncio.StreamReader, reload: ReloadWork, drain: DrainWork) -> None:
         frames = Frames()
@@ -105,38 +105,38 @@ class SupervisorClient:
         await drain()
         self._send(Drained())
 
-    def _take(self, word: ProcessStarted | ProcessStopped | StartFailed | LogLine) -> None:
-        match word:
+    def _take(self, reply: ProcessStarted | ProcessStopped | StartFailed | LogLine) -> None:
+        match reply:
             case LogLine(level, text, extra):
                 logger.bind(**extra).log(level, "{}", text)
             case ProcessStarted() | ProcessStopped() | StartFailed():
-                answer = self._asked.get(word.call)
+                answer = self._asked.get(reply.call)
                 if answer is not None and not answer.done():
-                    answer.set_result(word)
+                    answer.set_result(reply)
 
 
 class SupervisedProcess:
-    """A process that the supervisor runs."""
+    """An engine process that the supervisor runs."""
 
-    def __init__(self, helm: SupervisorClient, running: ProcessStarted) -> None:
-        self._helm = helm
+    def __init__(self, supervisor: SupervisorClient, running: ProcessStarted) -> None:
+        self._supervisor = supervisor
         self.pid = running.pid
         self.path = running.path
 
     def hide(self) -> None:
-        """Leave the socket's name where it is: the next worker will look for it."""
+        """Do nothing: the next worker needs the socket's name."""
 
     async def dump(self) -> None:
-        """Have the process write where each of its threads is, which ends it."""
-        await self._helm.end(self.pid, "dump")
+        """Stop the process with a dump of the stack of each thread."""
+        await self._supervisor.end(self.pid, "dump")
 
     async def leave(self) -> None:
-        """Let the process leave its engine, within its time; then end it."""
-        await self._helm.end(self.pid, "leave")
+        """Let the process leave its engine within its time; then kill it."""
+        await self._supervisor.end(self.pid, "leave")
 
     async def kill(self) -> str:
-        """End the process; say how it ended."""
-        return await self._helm.end(self.pid, "kill")
+        """Kill the process; return how it ended."""
+        return await self._supervisor.end(self.pid, "kill")
 
 
 async def _change(reload: ReloadWork, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The engines' processes, in the supervisor: they outlive the worker that asked for them."""
+"""Engine processes, owned by the supervisor so that they survive a worker restart."""
 
 import asyncio
 import shutil
@@ -38,7 +38,7 @@ _LINES = 1_000
 
 
 class EngineProcesses:
-    """Runs processes for one worker after another, each by its recipe; what they say goes to the worker's log."""
+    """Runs engine processes for successive workers, and forwards their output to the log of the current one."""
 
     def __init__(self, on_hopeless: Callable[[dict[str, str]], None]) -> None:
         self._on_hopeless = on_hopeless
@@ -63,40 +63,40 @@ class EngineProcesses:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._print_backlog()
 
-    def prepare(self, recipes: Iterable[ProcessSpec]) -> None:
-        """Start processes that the worker will ask for, while it starts itself."""
-        for recipe in recipes:
-            self._tasks.start(self._prepare(recipe))
+    def prepare(self, specs: Iterable[ProcessSpec]) -> None:
+        """Start the processes that the worker will ask for, before it asks."""
+        for spec in specs:
+            self._tasks.start(self._prepare(spec))
 
     def detach(self) -> None:
-        """Expect no worker to listen: the server has ended. The lines that none has logged are printed."""
+        """Forget the worker, after the server has ended, and print the lines that it has not logged."""
         self._worker = None
         self._print_backlog()
 
     async def drain(self) -> None:
-        """Have the worker, and each that takes its place, refuse new requests; return when the last one has ended."""
+        """Have this worker and its successors refuse new requests; return when the last request has ended."""
         self._drained = asyncio.Event()
         if self._worker is not None:
             self._send(Drain())
             await self._drained.wait()
 
     def reload(self, config: Config) -> None:
-        """Tell the worker, and each that will take its place, to go by another configuration."""
+        """Put another configuration into force in this worker and its successors."""
         self._reload = Reload(config)
         self._send(self._reload)
 
     def say(self, message: "loguru.Message") -> None:
-        """Put a line into the worker's log, or keep it until there is one."""
+        """Send a record to the worker's log, or keep it until a worker is connected."""
         record = message.record
         extra = {key: value if type(value) is float else str(value) for key, value in record["extra"].items()}
-        said = LogLine(record["level"].name, record["message"], extra)
+        line = LogLine(record["level"].name, record["message"], extra)
         if self._worker is None:
-            self._backlog.append(said)
+            self._backlog.append(line)
         else:
-            self._send(said)
+            self._send(line)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Listen to the worker, until it is gone."""
+        """Read commands of the worker until it disconnects."""
         if not peer_is_this_user(writer.get_extra_info("socket")):
             writer.close()
             return
@@ -120,12 +120,12 @@ class EngineProcesses:
                 self._note_drained()
             writer.close()
 
-    def _take(self, wish: Command) -> None:
-        match wish:
-            case StartProcess(call, recipe):
-                self._tasks.start(self._answer_start(call, recipe))
+    def _take(self, command: Command) -> None:
+        match command:
+            case StartProcess(call, spec):
+                self._tasks.start(self._answer_start(call, spec))
             case StopProcess():
-                self._tasks.start(self._answer_end(wish))
+                self._tasks.start(self._answer_end(command))
             case NoEngineLoads(reasons):
                 self._on_hopeless(reasons)
             case Drained():
@@ -139,47 +139,47 @@ class EngineProcesses:
         while self._backlog:
             print(f"llm-gateway: {self._backlog.popleft().text}", file=sys.stderr, flush=True)
 
-    async def _prepare(self, recipe: ProcessSpec) -> None:
+    async def _prepare(self, spec: ProcessSpec) -> None:
         try:
-            await self._start(recipe)
+            await self._start(spec)
         except OSError:
             return  # the worker will ask, and be told
 
-    async def _answer_start(self, call: int, recipe: ProcessSpec) -> None:
+    async def _answer_start(self, call: int, spec: ProcessSpec) -> None:
         try:
-            process = await self._start(recipe)
+            process = await self._start(spec)
         except OSError as error:
             self._send(StartFailed(call, str(error)))
         else:
             self._send(ProcessStarted(call, process.pid, process.path))
 
-    async def _start(self, recipe: ProcessSpec) -> EngineProcess:
-        async with self._locks[recipe.name]:
-            known, process = self._processes.get(recipe.name, (None, None))
+    async def _start(self, spec: ProcessSpec) -> EngineProcess:
+        async with self._locks[spec.name]:
+            known, process = self._processes.get(spec.name, (None, None))
             if process is not None:
-                if known == recipe and process.is_running:
+                if known == spec and process.is_running:
                     return process
-                del self._processes[recipe.name]
+                del self._processes[spec.name]
                 await process.kill()
-            process = await EngineProcess.start(recipe)
-            self._processes[recipe.name] = recipe, process
+            process = await EngineProcess.start(spec)
+            self._processes[spec.name] = spec, process
             return process
 
-    async def _answer_end(self, wish: StopProcess) -> None:
-        found = next((item for item in self._processes.items() if item[1][1].pid == wish.pid), None)
+    async def _answer_end(self, command: StopProcess) -> None:
+        found = next((item for item in self._processes.items() if item[1][1].pid == command.pid), None)
         if found is None:
-            self._send(ProcessStopped(wish.call, "is gone"))
+            self._send(ProcessStopped(command.call, "is gone"))
             return
         name, (_, process) = found
-        if wish.how == "dump":
+        if command.how == "dump":
             await process.dump()
-            self._send(ProcessStopped(wish.call, ""))
+            self._send(ProcessStopped(command.call, ""))
             return
         del self._processes[name]
-        if wish.how == "leave":
+        if command.how == "leave":
             await process.leave()
-        self._send(ProcessStopped(wish.call, await process.kill()))
+        self._send(ProcessStopped(command.call, await process.kill()))
 
-    def _send(self, word: Struct) -> None:
+    def _send(self, reply: Struct) -> None:
         if self._worker is not None:
-            self._worker.write(pack(word))
+            self._worker.write(pack(reply))

@@ -1,4 +1,4 @@
-"""The messages between the worker and the supervisor: commands one way; replies, log lines and reloads the other.
+"""The messages between worker and supervisor: commands one way; replies, log lines and orders the other.
 
 They go over a Unix socket in a private folder, framed as in `gateway.isolation.wire`.
 """
@@ -13,14 +13,14 @@ from gateway.isolation import ProcessSpec
 
 
 class StartProcess(Struct, frozen=True, array_like=True, tag="start"):
-    """Run an engine's process, or say where it runs already."""
+    """Start an engine's process, or return the one that runs already."""
 
     call: int
-    recipe: ProcessSpec
+    spec: ProcessSpec
 
 
 class StopProcess(Struct, frozen=True, array_like=True, tag="end"):
-    """End a process in one of three ways."""
+    """Stop a process in one of three ways."""
 
     call: int
     pid: int
@@ -28,17 +28,17 @@ class StopProcess(Struct, frozen=True, array_like=True, tag="end"):
 
 
 class NoEngineLoads(Struct, frozen=True, array_like=True, tag="hopeless"):
-    """No engine can ever be loaded; why each of them cannot."""
+    """No engine can be loaded; the reason for each of them."""
 
     reasons: dict[str, str]
 
 
 class Drained(Struct, frozen=True, array_like=True, tag="drained"):
-    """No request waits or runs any more."""
+    """The last request has ended."""
 
 
 class ProcessStarted(Struct, frozen=True, array_like=True, tag="running"):
-    """The process runs, and serves at `path`."""
+    """The process runs and listens at `path`."""
 
     call: int
     pid: int
@@ -46,7 +46,7 @@ class ProcessStarted(Struct, frozen=True, array_like=True, tag="running"):
 
 
 class ProcessStopped(Struct, frozen=True, array_like=True, tag="over"):
-    """The process was dumped, or has ended, and how."""
+    """The process has ended, or was dumped; `how` it ended."""
 
     call: int
     how: str
@@ -60,7 +60,7 @@ class StartFailed(Struct, frozen=True, array_like=True, tag="refused"):
 
 
 class LogLine(Struct, frozen=True, array_like=True, tag="said"):
-    """A line for the log, of an engine's process or of the supervisor."""
+    """A log record of the supervisor, or of a process that it runs."""
 
     level: str
     text: str
@@ -68,13 +68,13 @@ class LogLine(Struct, frozen=True, array_like=True, tag="said"):
 
 
 class Reload(Struct, frozen=True, array_like=True, tag="reload"):
-    """Go by another configuration."""
+    """Put another configuration into force."""
 
     config: Config
 
 
 class Drain(Struct, frozen=True, array_like=True, tag="drain"):
-    """Refuse new requests, and say when the last one has ended."""
+    """Refuse new requests, and report when the last one has ended."""
 
 
 Command = StartProcess | StopProcess | NoEngineLoads | Drained
@@ -85,10 +85,10 @@ _REPLIES: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(Sup
 
 
 def read_command(body: bytes) -> Command:
-    """Read what the worker sent; raise `msgspec.MsgspecError`."""
+    """Decode a message of the worker; raise `msgspec.MsgspecError`."""
     return _COMMANDS.decode(body)
 
 
 def read_reply(body: bytes) -> SupervisorReply:
-    """Read what the supervisor sent; raise `msgspec.MsgspecError`."""
+    """Decode a message of the supervisor; raise `msgspec.MsgspecError`."""
     return _REPLIES.decode(body)

@@ -1,4 +1,4 @@
-"""What to run for an engine that has a process of its own."""
+"""The process of an isolated engine: its command, environment and restart policy."""
 
 import msgspec
 
@@ -7,17 +7,17 @@ from gateway.engine import load
 from gateway.isolation import ProcessSpec, RestartPolicy, scrubbed_environment
 
 
-def spec_of(name: str, origin: EngineSettings) -> ProcessSpec | None:
-    """Write the recipe of an engine's process; `None` for one that runs in the worker, as it or its plugin wishes."""
-    plugin = load(origin.plugin)
-    if not (plugin.isolated if origin.isolated is None else origin.isolated):
+def spec_of(name: str, engine: EngineSettings) -> ProcessSpec | None:
+    """Return the specification of an engine's process; `None` for an engine that runs in the worker."""
+    plugin = load(engine.plugin)
+    if not (plugin.isolated if engine.isolated is None else engine.isolated):
         return None
-    own = msgspec.convert(origin.settings, plugin.settings)
+    own = msgspec.convert(engine.settings, plugin.settings)
     return ProcessSpec(
         name=name,
-        plugin=origin.plugin,
-        # In one order, for a set has another one in each process, and equal recipes must be equal bytes.
+        plugin=engine.plugin,
+        # Sets have another order in each process, and equal settings must give equal bytes.
         settings=msgspec.msgpack.encode(own, order="deterministic"),
         environment=scrubbed_environment(environment(), is_offline=plugin.is_offline(own)),
-        care=RestartPolicy(hang=origin.hang_seconds, load=origin.load_seconds),
+        care=RestartPolicy(hang=engine.hang_seconds, load=engine.load_seconds),
     )

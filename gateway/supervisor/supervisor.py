@@ -1,6 +1,6 @@
-"""The main process: starts the HTTP server and the engines' processes, hears the signals, replaces what dies.
+"""The main process: starts the HTTP server and engine processes, handles signals, restarts what dies.
 
-It imports neither the server nor any engine, and everything that it started dies with it.
+It imports neither the server nor any engine, and its child processes die with it.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from gateway.supervisor.recipe import spec_of
 
 NO_ENGINE = 3
 
-# A terminal's Ctrl-C and `uv run` deliver one wish as two signals within milliseconds.
+# A Ctrl-C under `uv run` arrives as two signals within milliseconds.
 _REPEAT_SECONDS = 1.0
-# Beyond the drain: the worker's own clean-up, and granian's.
+# After the drain, for the clean-up of the worker and of granian.
 _KILL_SECONDS = 10.0
-# When the time to drain is over, the worker cuts off what runs, and says so a moment later.
+# After the drain the worker aborts what still runs, and reports that a moment later.
 _LATE_SECONDS = 2.0
 _OUTPUT_SECONDS = 0.25
 _STDOUT, _STDERR = 1, 2
@@ -39,14 +39,14 @@ _WINDOW = 60.0
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> int:
-    """Serve until a signal says to stop; return the exit code. `reread` reads the configuration again."""
+    """Serve until a signal; return the exit code. `reread` reads the configuration again."""
     address = _resolve(config.server)
     _greet(config)
     return asyncio.run(Supervisor(config, address, reread).run())
 
 
 class Supervisor:
-    """Keeps one HTTP server running, and the engines' processes beside it."""
+    """Keeps one HTTP server and the engine processes running."""
 
     def __init__(self, config: Config, address: str, reread: Callable[[], Config]) -> None:
         self._config = config
@@ -61,7 +61,7 @@ class Supervisor:
         self._code = 0
 
     async def run(self) -> int:
-        """Run until a signal, or until nothing can be served; return the exit code."""
+        """Run until a signal, or until no engine or server can run; return the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
@@ -83,7 +83,7 @@ class Supervisor:
         return self._code
 
     async def _run_server(self) -> None:
-        """Run the HTTP server until it ends; start another one, after a delay, where that was not asked for."""
+        """Run the HTTP server until it ends; if it died, log that and wait before the next start."""
         self._server = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -115,7 +115,7 @@ class Supervisor:
         await asyncio.sleep(2.0 ** (recent - 2) if recent > 1 else 0.0)
 
     def _stop(self, number: int) -> None:
-        """Drain at the first signal; end at once at a later one."""
+        """Drain at the first signal; exit at once at a later one."""
         now = time.monotonic()
         if self._stopped is None:
             self._begin_stop(self._config.server.notice_seconds)
@@ -127,10 +127,10 @@ class Supervisor:
         self._tasks.start(self._end_server(notice))
 
     async def _end_server(self, notice: float) -> None:
-        """Have the server end after the notice and the last request; kill it when its time is over.
+        """Stop the server after the notice and the last request; kill it when its time is over.
 
-        It closes its port as soon as it is told to end. Until then probes, cancels and scrapes are answered, and new
-        requests are refused with a reason.
+        It closes its port at the first signal, so that is sent last: until then probes, cancels and scrapes are
+        answered, and new requests are refused with a reason.
         """
         longest = max(notice, self._config.server.drain_seconds)
         with contextlib.suppress(TimeoutError):
@@ -146,13 +146,13 @@ class Supervisor:
             self._server.send_signal(number)
 
     def _fail(self, reasons: dict[str, str]) -> None:
-        """End, for no engine can be loaded, and say why."""
+        """Stop because no engine can be loaded; the reasons are printed at the end."""
         if self._stopped is None:
             self._code, self._reasons = NO_ENGINE, reasons
             self._begin_stop(0.0)
 
     def _reload(self) -> None:
-        """Read the configuration again; what is wrong with it is said, and the old one stays."""
+        """Read the configuration again; keep the old one and log the error if it is wrong."""
         try:
             self._config = self._reread()
         except ConfigError as error:
@@ -163,7 +163,7 @@ class Supervisor:
 
 
 async def _log_output(pipe: asyncio.StreamReader | None) -> None:
-    """Log what the server and its worker print: granian's words, a library's, the trace of a crash."""
+    """Log the output of the server and its worker: messages of granian and libraries, the traces of crashes."""
     output = Output(logger.bind(event="server_output"), "WARNING")
     while pipe is not None and (piece := await pipe.read(_PIECE)):
         output.feed(piece)
@@ -171,7 +171,7 @@ async def _log_output(pipe: asyncio.StreamReader | None) -> None:
 
 
 def _say_why(reasons: dict[str, str]) -> None:
-    """Say why no engine could be loaded; on one screen with the log, which has said it, only that."""
+    """Print why no engine could be loaded; only a pointer to the log if that is on the same terminal."""
     if reasons and os.path.sameopenfile(_STDOUT, _STDERR):
         print("llm-gateway: no engine could be loaded; the log says why", file=sys.stderr, flush=True)
         return
@@ -180,7 +180,7 @@ def _say_why(reasons: dict[str, str]) -> None:
 
 
 def _resolve(server: ServerSettings) -> str:
-    """Turn the host into an address, and find out before anything is started whether it can be had."""
+    """Resolve the host, and check that its port is free before anything is started."""
     try:
         family, _, _, _, address = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
