@@ -64,6 +64,14 @@ def peer_is_this_user(peer: socket.socket) -> bool:
     return bool(_CREDENTIALS.unpack(found)[1] == os.geteuid())
 
 
+def resident_bytes(pid: int, root: Path = Path("/proc")) -> int | None:
+    """Return the memory that a process has in RAM; `None` where there is no such process, or no Linux."""
+    try:
+        return _field(root / str(pid) / "status", "VmRSS:") * 1024
+    except OSError:
+        return None
+
+
 def _field(file: Path, name: str) -> int:
     lines = (line.split() for line in file.read_text().splitlines())
     return next((int(words[1]) for words in lines if words[0] == name), 0)

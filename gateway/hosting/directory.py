@@ -33,6 +33,19 @@ class Directory:
         counts = ((hosted.name, hosted.restarts) for hosted in self.engines)
         return {(name, reason): number for name, restarts in counts for reason, number in restarts.items()}
 
+    def memory(self) -> Mapping[tuple[str, ...], float]:
+        """Measure the memory of each engine that has a process of its own, in bytes, by engine."""
+        found = ((hosted.name, hosted.resident_bytes) for hosted in self.engines)
+        return {(name,): size for name, size in found if size is not None}
+
+    def cache_used(self) -> Mapping[tuple[str, ...], float]:
+        """Count the tokens that running answers have in the cache of each engine, by engine, as it last said."""
+        return {(hosted.name,): hosted.cache_used for hosted in self.engines if hosted.engine is not None}
+
+    def cache_sizes(self) -> Mapping[tuple[str, ...], float]:
+        """Count the tokens that the cache of each loaded model has room for, by model."""
+        return {(card.name,): card.cache_tokens for _, card in self.loaded() if card.cache_tokens}
+
     def name_of(self, model: str | None) -> str:
         """Return the own name of the model that `model` means, ready or not; empty for none of ours."""
         if model is None:

@@ -12,6 +12,7 @@ from gateway.config import EngineSettings
 from gateway.engine import Engine, Health, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
 from gateway.isolation import IsolatedEngine, Starter
+from gateway.linux import resident_bytes
 from gateway.supervisor.recipe import spec_of
 
 
@@ -33,6 +34,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     detail: str = "the model is loading"
     is_silent: bool = False
     is_replaced: bool = False
+    cache_used: int = 0
     past_restarts: Counter[str] = msgspec.field(default_factory=Counter)
     cards: tuple[ModelCard, ...] = ()
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
@@ -56,6 +58,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     def update(self, status: Status | None) -> None:
         """Take what its engine says of itself; `None` where it says nothing."""
         self.is_silent = status is None
+        self.cache_used = 0 if status is None else status.cache_used
         self.is_replaced = status is not None and status.health is Health.STARTING
         if status is not None and status.health is Health.FAILED:
             self.health, self.detail = status.health, status.detail
@@ -79,8 +82,15 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         """How often its process was replaced, by why."""
         return self.past_restarts + (self.engine.restarts if isinstance(self.engine, IsolatedEngine) else Counter())
 
+    @property
+    def resident_bytes(self) -> int | None:
+        """The memory that its process has in RAM; `None` where it has no process of its own."""
+        pid = self.engine.pid if isinstance(self.engine, IsolatedEngine) else None
+        return None if pid is None else resident_bytes(pid)
+
     def detach(self) -> Engine | None:
         """Give up the engine; return it, to be left."""
         self.past_restarts = self.restarts
         engine, self.engine, self.is_silent, self.is_replaced = self.engine, None, False, False
+        self.cache_used = 0
         return engine

@@ -167,6 +167,8 @@ class GenerationTelemetry:
         if self.started is not None and self.is_made:
             metrics.prompt_tokens.add(self.usage.prompt_tokens, model)
             metrics.cached_tokens.add(self.usage.cached_tokens, model)
+            if self._record.key:
+                metrics.add_key_tokens(self._record.key, self.usage.prompt_tokens, self.usage.completion_tokens)
         if self.started is not None:
             metrics.generation_duration.record(self._ended_at - self._begun_at, model)
         if self._first_at:

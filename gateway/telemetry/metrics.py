@@ -26,6 +26,9 @@ Readings = Mapping[tuple[str, ...], float]
 
 _SCOPE = "gateway"
 _CACHE_SECONDS = 1.0
+# The keys that have a series of their own, and the label of all others.
+MOST_KEYS = 200
+OTHER_KEYS = "(other)"
 _OPENMETRICS = "application/openmetrics-text"
 
 
@@ -66,6 +69,15 @@ class Metrics:
         """Show a number that only grows."""
         self._meter.create_observable_counter(f"llm_gateway.{name}", [_reader(labels, read)], description=description)
 
+    def add_key_tokens(self, key: str, prompt: int, answer: int) -> None:
+        """Count the tokens that a generation took for a key; after the first 200 keys, all others are one."""
+        if key not in self._keys:
+            if len(self._keys) >= MOST_KEYS:
+                key = OTHER_KEYS
+            self._keys.add(key)
+        self._key_tokens.add(prompt, key, "input")
+        self._key_tokens.add(answer, key, "output")
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its content type: OpenMetrics for who accepts it, else the classic text.
 
@@ -98,6 +110,13 @@ class Metrics:
         self.tokens_generated = self._counter("tokens_generated", "Tokens that models wrote.", "model")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.", "model")
         self.cached_tokens = self._counter("cached_tokens", "Tokens of prompts that were not computed again.", "model")
+        self._key_tokens = self._counter(
+            "key_tokens",
+            "Tokens by the id of the key that asked for them, for 200 keys; then (other).",
+            "key_id",
+            "type",
+        )
+        self._keys: set[str] = set()
         self.active_requests = Tally(("model",))
         self._gauge("active_requests", "Generations that run or wait.", self.active_requests.observe)
         self.queue_wait = self._distribution(

@@ -56,8 +56,11 @@ def exposition() -> bytes:
         loaded=lambda: [("default", card)],
         up=lambda: {"default": True},
         restarts=lambda: {("default", "exit"): 1},
+        memory=lambda: {("default",): 1},
+        cache_used=lambda: {("default",): 1},
+        cache_sizes=lambda: {("some",): 1},
     )
-    queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0))
+    queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0), places=SimpleNamespace(tokens=1))
     admission = SimpleNamespace(queues={"some": queue})
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     gauges.register_cache(metrics, to_cache(CacheSettings()))

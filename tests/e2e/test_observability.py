@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.auth import KeyFile, Scope
 from tests.support.otlp import otlp_receiver
 from tests.support.service import Service, total
 
@@ -96,6 +97,19 @@ def test_what_concerns_a_model_that_is_not_loaded_is_counted_under_its_name():
         assert total(told, counted, endpoint="/v1/models/{owner}/{name}/load", model="unknown") == 1
         assert total(told, "llm_gateway_rejected_total", code="http_503") == 0
         assert total(told, "llm_gateway_rejected_total", code="engine_unavailable") == 4
+
+
+def test_the_memory_of_an_engine_and_the_tokens_of_a_key_are_seen(tmp_path):
+    key, text = KeyFile(tmp_path / "keys.db").create("me", scopes=frozenset({Scope.INFER, Scope.METRICS}))
+    isolated = {"LLM_GATEWAY__ENGINES__DEFAULT__ISOLATED": "true", "LLM_GATEWAY__AUTH__FILE": str(tmp_path / "keys.db")}
+    with Service(**isolated) as service:
+        service.client.headers["authorization"] = f"Bearer {text}"
+        assert service.generate(prompt="a b c", max_new_tokens=2).status_code == 200
+        told = service.scrape()
+    assert total(told, "llm_gateway_engine_memory_bytes", engine="default") > 10 * 2**20
+    assert total(told, "llm_gateway_key_tokens_total", key_id=key.id, type="input") == 3
+    assert total(told, "llm_gateway_key_tokens_total", key_id=key.id, type="output") == 2
+    assert total(told, "llm_gateway_kv_cache_held_tokens", model="echo") == 0
 
 
 def test_probes_and_scrapes_fill_no_log():

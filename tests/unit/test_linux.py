@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway.linux import oom_kills, peer_is_this_user, used_share
+from gateway.linux import oom_kills, peer_is_this_user, resident_bytes, used_share
 
 
 def write(root, **files):
@@ -81,3 +81,14 @@ def test_a_peer_of_another_user_is_told_apart(monkeypatch):
         other = os.geteuid() + 1
         monkeypatch.setattr(os, "geteuid", lambda: other)
         assert not peer_is_this_user(ours)
+
+
+def test_the_memory_of_a_process_is_read(tmp_path):
+    root = write(tmp_path, **{"7__status": "Name:\tx\nVmHWM:\t  900 kB\nVmRSS:\t  812 kB\n"})
+    assert resident_bytes(7, root) == 812 * 1024
+    assert resident_bytes(8, root) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_this_process_has_memory():
+    assert resident_bytes(os.getpid()) > 2**20

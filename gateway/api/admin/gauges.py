@@ -19,6 +19,7 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
         ("engine", "reason"),
         directory.restarts,
     )
+    _register_engines(metrics, directory, admission)
     metrics.observe(
         "queue_depth",
         "Generations that wait for a place.",
@@ -36,6 +37,28 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
         "Whether the shared store of the limits is down.",
         (),
         lambda: {(): int(limiter.is_degraded)},
+    )
+
+
+def _register_engines(metrics: Metrics, directory: Directory, admission: Admission) -> None:
+    metrics.observe("engine_memory_bytes", "Resident memory of an engine's process.", ("engine",), directory.memory)
+    metrics.observe(
+        "kv_cache_used_tokens",
+        "Tokens that running generations have in the cache of keys and values.",
+        ("engine",),
+        directory.cache_used,
+    )
+    metrics.observe(
+        "kv_cache_held_tokens",
+        "Tokens that admitted generations may take at most: their prompts and their longest answers.",
+        ("model",),
+        lambda: {(name,): queue.places.tokens for name, queue in list(admission.queues.items())},
+    )
+    metrics.observe(
+        "kv_cache_size_tokens",
+        "Tokens that the cache of keys and values has room for.",
+        ("model",),
+        directory.cache_sizes,
     )
 
 

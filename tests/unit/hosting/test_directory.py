@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.config import EngineSettings
-from gateway.engine import Health, LoadFailed, ModelCard, Unavailable, UnknownModel
+from gateway.engine import Health, LoadFailed, ModelCard, Status, Unavailable, UnknownModel
 from gateway.hosting.directory import Directory
 from gateway.hosting.hosted import HostedEngine
 
@@ -71,3 +71,27 @@ def test_an_engine_may_serve_no_name_that_another_serves(directory):
         directory.check_cards(directory.engines[1], (card("three"), card("uno")))
     with pytest.raises(LoadFailed, match="no model"):
         directory.check_cards(directory.engines[1], ())
+
+
+def test_what_an_engine_said_of_its_cache_is_shown_until_it_says_nothing_or_is_gone(directory):
+    engine = directory.engines[0]
+    assert directory.cache_used() == {}
+    engine.engine = object()
+    engine.update(Status(health=Health.READY, cache_used=48))
+    assert directory.cache_used() == {("a",): 48}
+    engine.update(None)
+    assert directory.cache_used() == {("a",): 0}
+    engine.update(Status(health=Health.READY, cache_used=48))
+    engine.detach()
+    assert (directory.cache_used(), engine.cache_used) == ({}, 0)
+
+
+def test_only_a_loaded_model_with_a_cache_has_a_size():
+    sized = ModelCard(name="one", context_window=8, capabilities=frozenset(), cache_tokens=96)
+    both = Directory([hosted("a", sized), hosted("b", card("two")), hosted("c", sized, health=Health.UNLOADED)])
+    assert both.cache_sizes() == {("one",): 96}
+
+
+def test_an_engine_without_a_process_has_no_memory_of_its_own(directory):
+    directory.engines[0].engine = object()
+    assert directory.memory() == {}

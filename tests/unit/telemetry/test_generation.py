@@ -250,3 +250,21 @@ def test_a_prompt_of_unknown_length_is_no_number_while_it_runs(watched, request_
 def test_no_prompt_text_reaches_a_span(watched, request_, card):
     run(watched, request_, card)
     assert "CANARY" not in "".join(span.to_json() for span in watched.spans().values())
+
+
+@pytest.mark.parametrize("cache", ["", "miss", "hit", "coalesced"])
+def test_what_is_made_for_a_key_is_counted_for_it(watched, request_, card, samples, cache):
+    record = open_record(watched.telemetry.tracing.serve("POST", remote_parent([])))
+    record.key = "k3f9a0c2d1"
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.cache = cache
+        for event in EVENTS:
+            generation.see(event)
+    record.close()
+    found = {key(key_id="k3f9a0c2d1", type="input"): 5, key(key_id="k3f9a0c2d1", type="output"): 4}
+    assert samples("llm_gateway_key_tokens_total") == (found if cache in ("", "miss") else {})
+
+
+def test_without_a_key_no_key_has_tokens(watched, request_, card, samples):
+    run(watched, request_, card)
+    assert samples("llm_gateway_key_tokens_total") == {}

@@ -6,9 +6,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway.engine import ModelCard
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import MOST_KEYS, OTHER_KEYS, Metrics
 from tests.support.prometheus import path_of
 
+KEY_TOKENS = "llm_gateway_key_tokens_total"
 NAMES = {
     "llm_gateway_requests_total",
     "llm_gateway_request_duration_seconds",
@@ -123,3 +124,14 @@ async def test_counting_goes_on_while_a_thread_renders(metrics):
         if number % 1000 == 0:
             await asyncio.sleep(0)
     assert len(await task) == 20
+
+
+def test_tokens_are_counted_for_a_bounded_number_of_keys(watched, samples):
+    metrics = watched.telemetry.metrics
+    for number in range(MOST_KEYS + 50):
+        metrics.add_key_tokens(f"k{number}", 3, 4)
+    metrics.add_key_tokens("k0", 1, 2)
+    found = {(dict(labels)["key_id"], dict(labels)["type"]): value for labels, value in samples(KEY_TOKENS).items()}
+    assert len({key for key, _ in found}) == MOST_KEYS + 1
+    assert (found["k0", "input"], found["k0", "output"]) == (4, 6)
+    assert (found[OTHER_KEYS, "input"], found[OTHER_KEYS, "output"]) == (150, 200)
