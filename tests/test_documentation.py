@@ -32,6 +32,8 @@ NOT_RUN = {
 }
 # Python that is no program of its own: e2e/test_readme.py makes files of it.
 FILES = ("plugin = Plugin(", "EngineContract")
+# Files that are examples.
+EXAMPLES = {"gateway/x/y.py", "unit/x/test_y.py", "src/hello_engine/__init__.py"}
 LANGUAGES = {"sh", "python", "javascript", "toml", "json", "yaml", "text"}
 
 
@@ -127,6 +129,25 @@ def test_the_folders_are_documented_in_the_order_of_their_layers():
         assert LAYERS[name] <= set(listed[:at]), name
     files = "".join(row["subject"] for row in rows)
     assert [file for file in PARTS if f"`{file.partition('.')[2]}.py`" not in files] == ["gateway.__main__"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_files_that_a_page_names_exist(page):
+    """A name begins at the root, or at the folder that the page is about."""
+    told = "\n".join(
+        [*re.findall(r"`([^`\n]+)`", prose(PAGES[page])), *(it.text for it in of("text") if it.page == page)]
+    )
+    bases = [ROOT, (ROOT / page).parent, ROOT / "gateway", ROOT / "plugins/hf", ROOT / "plugins/hf/gateway_hf"]
+    for name in re.findall(r"(?<![\w/.-])((?:\.?[\w-]+/)+[\w.-]+\.(?:py|md|json|yaml|h))\b", told):
+        assert name in EXAMPLES or any((base / name).exists() for base in bases), f"{page}: {name}"
+
+
+def test_every_folder_of_the_tests_is_documented():
+    rows = tables(PAGES["tests/README.md"], "folder", "what it shows")
+    listed = {name for row in rows for name in re.findall(r"`([\w.]+)`", row["folder"])}
+    by_hand = {"chaos", "clients", "load", "support"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert folders == (listed | by_hand) - {name for name in listed if name.endswith(".py")}
 
 
 def test_every_file_that_tests_share_is_documented():
