@@ -194,6 +194,15 @@ def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(edge,
     assert answer.status_code == 405
     assert method == "HEAD" or is_error(answer, 405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == allow
+    assert method == "HEAD" or f"{method} is not taken here; send" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [("/v1/v1/models", "/v1 is there twice"), ("/v1", "GET /v1/models"), ("/v1/message", "/v1/messages?")],
+)
+def test_a_path_that_is_none_is_told_what_to_ask_instead(edge, path, step):
+    assert step in edge.client.get(path).json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

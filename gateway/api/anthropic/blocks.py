@@ -7,6 +7,8 @@ from msgspec import Meta, Struct
 from gateway.api.reference.examples import QUESTION
 from gateway.api.reference.fields import Elsewhere, NoEffect
 
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
 CacheControl = Annotated[
     dict[str, Any] | None,
     Meta(
@@ -38,7 +40,10 @@ class Base64Source(Struct, frozen=True, tag="base64"):
     """A file's bytes, written in base64."""
 
     media_type: Annotated[str, Meta(description="What kind of file.", examples=["image/png"])]
-    data: Annotated[bytes, Meta(description="The bytes.", examples=["iVBORw0KGgo="])]
+    data: Annotated[
+        bytes,
+        Meta(description="The bytes.", examples=["iVBORw0KGgo="], extra_json_schema={"pattern": _BASE64}),
+    ]
 
 
 class UrlSource(Struct, frozen=True, tag="url"):
