@@ -20,7 +20,7 @@ from gateway.api.exchange.dialect import Dialect, ParameterTables
 from gateway.api.http.access import Access
 from gateway.api.http.cors import to_cors
 from gateway.api.routes import DIALECTS, routes
-from gateway.config import Config, handed_over, take_over
+from gateway.config import Config, Handover, handed_over, read
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.shutdown import supervised
@@ -44,19 +44,19 @@ class _Application(Litestar):
 
 
 def serve() -> Litestar:
-    """Make the application in granian's worker, from the configuration that was handed over."""
+    """Make the application in granian's worker, from what was handed over; under another server, from all layers."""
     # All of this lives as long as the process: nothing of it is garbage, and to look through it again and again took
     # pauses of 45 ms.
     gc.disable()
-    app = create_app(take_over())
+    handover = handed_over()
+    app = create_app(handover.config if handover else read(), handover=handover)
     gc.freeze()
     gc.enable()
     return app
 
 
-def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS) -> Litestar:
-    """Make the application."""
-    handover = handed_over()
+def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover: Handover | None = None) -> Litestar:
+    """Make the application; without a `handover` no supervisor is behind it."""
     telemetry = Telemetry.start(config.telemetry, handover.log if handover else STDOUT)
     current = CurrentConfig(Snapshot.of(config))
     supervisor = SupervisorClient(handover.control) if handover else None

@@ -100,7 +100,7 @@ class KeyFile:
         return found
 
     def stamp(self) -> Stamp | None:
-        """Tell this state of the file from any other, for two microseconds; `None` where there is no file.
+        """Tell this state of the file from any other, for some microseconds; `None` where there is no file.
 
         Two changes may come within one tick of the clock that stamps files: while the last one is recent, the file is
         opened for SQLite's count of its changes.

@@ -6,7 +6,7 @@ The configuration in force while the service runs is `gateway.config.snapshot`.
 from gateway.admission import AdmissionSettings
 from gateway.cache import CacheSettings
 from gateway.config.checks import misspelt_models
-from gateway.config.handover import Handover, hand_over, handed_over, relay, take_over
+from gateway.config.handover import Handover, hand_over, handed_over, relay
 from gateway.config.layers import ConfigError
 from gateway.config.load import look, read, service_url
 from gateway.config.schema import (
@@ -48,5 +48,4 @@ __all__ = [
     "read",
     "relay",
     "service_url",
-    "take_over",
 ]

@@ -6,7 +6,6 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.layers import ConfigError
-from gateway.config.load import read
 from gateway.config.schema import Config
 from gateway.config.sources import HANDOVER
 
@@ -39,12 +38,6 @@ def relay(log: int) -> Handover:
     # It has removed the endpoints already; the worker's SDK would switch off the metrics too, which are never sent.
     os.environ.pop("OTEL_SDK_DISABLED", None)
     return found
-
-
-def take_over() -> Config:
-    """Return the configuration that was handed over, or else read all layers."""
-    found = handed_over()
-    return found.config if found else read()
 
 
 def handed_over() -> Handover | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -27,8 +28,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     name: str
     config: EngineSettings
-    settings: Struct
-    build: Callable[[Struct], Engine]
+    build: Callable[[], Engine]
     engine: Engine | None = None
     health: Health = Health.STARTING
     detail: str = "the model is loading"
@@ -42,13 +42,13 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     idle: asyncio.Event = msgspec.field(default_factory=_set_event)
 
     @classmethod
-    def of(cls, name: str, origin: EngineSettings, start: Starter) -> Self:
+    def of(cls, name: str, config: EngineSettings, start: Starter) -> Self:
         """Make the hosted engine; one with a process of its own has it started by `start`."""
-        plugin = load(origin.plugin)
-        build = plugin.build
-        if (found := spec_of(name, origin)) is not None:
-            build = lambda _: IsolatedEngine(found, start)  # noqa: E731 - what `build` is
-        return cls(name=name, config=origin, settings=msgspec.convert(origin.settings, plugin.settings), build=build)
+        if (spec := spec_of(name, config)) is not None:
+            return cls(name=name, config=config, build=partial(IsolatedEngine, spec, start))
+        plugin = load(config.plugin)
+        settings = msgspec.convert(config.settings, plugin.settings)
+        return cls(name=name, config=config, build=partial(plugin.build, settings))
 
     def answers_to(self, name: str) -> ModelCard | None:
         """Find the card that `name` means: a model's name, its full id, or this engine's own name."""

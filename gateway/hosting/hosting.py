@@ -170,7 +170,7 @@ class Hosting:
             started = asyncio.get_running_loop().time()
             try:
                 # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
-                engine = await asyncio.to_thread(hosted.build, hosted.settings)
+                engine = await asyncio.to_thread(hosted.build)
                 hosted.engine = await engine.__aenter__()
                 cards = tuple(hosted.engine.models())
                 self.directory.check_cards(hosted, cards)

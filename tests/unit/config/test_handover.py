@@ -13,7 +13,7 @@ def test_what_is_handed_over_is_taken_over_whole(monkeypatch):
     found = config.read(flags=ECHO | {"server.port": "1234"})
     config.hand_over(found, **PLACES)
     monkeypatch.setattr("os.getppid", os.getpid)
-    assert config.take_over() == found
+    assert config.handed_over().config == found
 
 
 def test_a_disabled_sdk_sends_no_traces_and_is_kept_from_the_worker(monkeypatch):
