@@ -1,14 +1,25 @@
 """The terminal's side: chat with a running gateway, and list its models."""
 
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Protocol
 
 import httpx
 from rich.console import Console
 
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
+# What comes of a server that is away, or is no gateway.
+_FOREIGN = (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError)
+# A model may write what moves a terminal's cursor or rings its bell.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}") | {
+    9: "\t",
+    10: "\n",
+    13: None,
+}
 _COLUMNS = {
     "model": "id",
     "engine": "engine",
@@ -30,6 +41,7 @@ class Conversation:
         self._messages = [{"role": "system", "content": system}] if system else []
         self._console = Console(highlight=False)
         self._ended = "stop"
+        self._is_answering = False
 
     def run(self) -> int:
         """Talk until the input ends or says /exit; return the exit code."""
@@ -37,14 +49,44 @@ class Conversation:
             with httpx.Client(base_url=self._url, headers=self._headers, timeout=_TIMEOUT) as self._client:
                 model = self._wait_until_ready()
                 if sys.stdin.isatty():
-                    self._console.print(f"{self._asked.get('model', model)}; /exit leaves, Ctrl-C stops an answer")
-                for said in _lines(self._console):
-                    self._turn(said)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
-            return _complain(f"there is no gateway at {self._url}: {error}")
+                    self._talk(f"{self._asked.get('model', model)}; /exit leaves, Ctrl-C stops an answer")
+                else:
+                    for said in _said(_Piped()):
+                        self._turn(said)
         except ChatError as error:
             return _complain(str(error))
+        except _FOREIGN as error:
+            return _complain(f"there is no gateway at {self._url}: {error}")
         return 0
+
+    def _talk(self, welcome: str) -> None:
+        """Talk on a terminal: an error ends a turn and not the chat."""
+        from gateway.cli.editor import Editor  # noqa: PLC0415 - for terminals only
+
+        self._console.print(welcome)
+        with self._interruptible():
+            for said in _said(Editor()):
+                try:
+                    self._turn(said)
+                except ChatError as error:
+                    _complain(str(error))
+                except _FOREIGN as error:
+                    _complain(f"the gateway at {self._url} did not answer: {error}")
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C end an answer and nothing else, whenever it comes."""
+
+        def interrupt(*_: object) -> None:
+            if self._is_answering:
+                self._is_answering = False
+                raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _wait_until_ready(self) -> str:
         """Wait while the gateway starts; return the name of its first model."""
@@ -57,21 +99,29 @@ class Conversation:
         return str(health["model"])
 
     def _turn(self, said: str) -> None:
-        """Say one thing and show the answer; what was answered before a Ctrl-C stays in the conversation."""
-        self._messages.append({"role": "user", "content": said})
+        """Send a message and show the answer; the part before a Ctrl-C is kept, a turn that fails is not."""
+        question = {"role": "user", "content": said}
         self._ended, texts = "stop", list[str]()
         try:
-            for text in self._stream(self._asked | {"messages": self._messages, "stream": True}):
-                self._console.out(text, end="")
-                texts.append(text)
+            with closing(self._stream([*self._messages, question])) as stream:
+                self._is_answering = True
+                for text in stream:
+                    self._console.out(text.translate(_CONTROLS), end="")
+                    texts.append(text)
+                self._is_answering = False
         except KeyboardInterrupt:
             self._ended = "Ctrl-C"
-        self._console.out("")
+        finally:
+            self._is_answering = False
+            if texts or self._ended != "stop":
+                self._console.out("")
         if self._ended != "stop":
             print(f"(stopped: {self._ended})", file=sys.stderr, flush=True)
-        self._messages.append({"role": "assistant", "content": "".join(texts)})
+        if texts or self._ended == "stop":
+            self._messages += [question, {"role": "assistant", "content": "".join(texts)}]
 
-    def _stream(self, body: dict[str, object]) -> Iterator[str]:
+    def _stream(self, messages: list[dict[str, str]]) -> Generator[str, None, None]:
+        body = self._asked | {"messages": messages, "stream": True}
         with self._client.stream("POST", "/v1/generate", json=body) as response:
             if response.is_error:
                 raise ChatError(json.loads(response.read())["error"]["message"])
@@ -113,16 +163,25 @@ def _shown(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _lines(console: Console) -> Iterator[str]:
-    """Yield what is typed, or what is piped in, line by line, until it ends or a Ctrl-C comes."""
-    prompt = "> " if sys.stdin.isatty() else ""
-    while True:
-        try:
-            said = console.input(prompt).strip()
-        except (EOFError, KeyboardInterrupt):
-            if prompt:
-                console.out("")
-            return
+class Lines(Protocol):
+    """The input of a chat."""
+
+    def read(self) -> str | None:
+        """Return the next message; `None` at the end of the input."""
+
+
+class _Piped:
+    """Lines that a pipe or a file holds."""
+
+    def read(self) -> str | None:
+        """Return the next line; `None` at the end."""
+        return sys.stdin.readline() or None
+
+
+def _said(lines: Lines) -> Iterator[str]:
+    """Yield what is said, until the input ends or says /exit; nothing for an empty line."""
+    while (said := lines.read()) is not None:
+        said = said.strip()
         if said in ("/exit", "/quit"):
             return
         if said:

@@ -1,15 +1,13 @@
 """`llm-gateway chat` and `llm-gateway models` against the real service."""
 
 import os
-import pty
-import select
 import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
+from tests.support.screen import ALT_ENTER, CTRL_C, CTRL_D, ENTER, LEFT, UP, Terminal, paste
 from tests.support.service import Service
 
 
@@ -58,67 +56,103 @@ def test_an_answer_that_did_not_end_by_itself_says_why(service):
     assert ended.stderr == "(stopped: length)\n"
 
 
-class Terminal:
-    """A command on a terminal of its own, read as it comes."""
-
-    def __init__(self, *arguments):
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:
-            words = [sys.executable, "-m", "gateway", *arguments]
-            os.execve(sys.executable, words, os.environ | {"TERM": "dumb"})  # noqa: S606 - no shell is wanted
-        self.shown = ""
-
-    def wait_for(self, text):
-        """Read until `text` comes; return what came up to its end."""
-        until = time.monotonic() + 30
-        while text not in self.shown:
-            assert time.monotonic() < until, self.shown
-            if select.select([self._fd], [], [], 0.1)[0]:
-                self.shown += os.read(self._fd, 4096).decode()
-        seen, _, self.shown = self.shown.partition(text)
-        return seen + text
-
-    def type(self, text):
-        os.write(self._fd, text.encode())
-
-    def wait_until_read(self):
-        """Wait until it sleeps over its input: Python sees a Ctrl-C of the moment before only with the next line."""
-        process, until = psutil.Process(self.pid), time.monotonic() + 30
-        while process.status() != psutil.STATUS_SLEEPING:
-            assert time.monotonic() < until
-
-    def end(self):
-        ended, until = (0, 0), time.monotonic() + 30
-        while not ended[0]:
-            assert time.monotonic() < until, "the command goes on"
-            ended = os.waitpid(self.pid, os.WNOHANG)
-            time.sleep(0.01)
-        os.close(self._fd)
-        return os.waitstatus_to_exitcode(ended[1])
+def test_what_a_model_writes_cannot_move_the_cursor(service):
+    assert (
+        run("chat", "--url", service.url, stdin="a\x1b[2Jb\x07\n").stdout
+        == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}\n"
+    )
 
 
-CTRL_C, CTRL_D = "\x03", "\x04"
+@pytest.fixture
+def chat():
+    """Begin a chat on a terminal, and wait for its prompt; what is left of it is ended."""
+    begun = []
+
+    def begin(service):
+        begun.append(Terminal("chat", "--url", service.url, PROMPT_TOOLKIT_NO_CPR="1"))
+        begun[-1].wait_for(">")
+        return begun[-1]
+
+    yield begin
+    for terminal in begun:
+        terminal.kill()
 
 
-@pytest.mark.parametrize("leave", [CTRL_C, CTRL_D, "/exit\n"])
-def test_a_chat_says_who_answers_and_how_to_leave(service, leave):
-    terminal = Terminal("chat", "--url", service.url)
-    assert terminal.wait_for("> ").strip().startswith("echo; /exit leaves")
-    terminal.wait_until_read()
+def answered(terminal, *keys):
+    """Say something; return what is answered."""
+    terminal.clear()
+    terminal.type("".join(keys) + ENTER)
+    lines = terminal.wait_for_prompt()
+    return "\n".join(line for line in lines if not line.startswith(">"))
+
+
+@pytest.mark.parametrize("leave", [CTRL_C + CTRL_C, CTRL_D, "/exit" + ENTER])
+def test_a_chat_says_who_answers_and_how_to_leave(service, chat, leave):
+    terminal = chat(service)
+    assert terminal.lines[0].startswith("echo; /exit leaves")
     terminal.type(leave)
     assert terminal.end() == 0
 
 
-def test_ctrl_c_stops_an_answer_and_keeps_the_chat():
+def test_arrow_keys_move_in_the_line_and_through_what_was_said(service, chat):
+    terminal = chat(service)
+    assert answered(terminal, "world", LEFT * 5, "hello ") == "hello world"
+    assert answered(terminal, "other") == "other"
+    assert answered(terminal, UP, UP) == "hello world"
+    assert b"^[[" not in terminal.raw
+
+
+def test_a_pasted_text_of_many_lines_is_one_turn(service, chat):
+    terminal = chat(service)
+    before = service.metric("llm_gateway_requests_total", endpoint="/v1/generate")
+    answered(terminal, paste("one\ntwo\n\nthree"))
+    assert service.metric("llm_gateway_requests_total", endpoint="/v1/generate") == before + 1
+    assert "three" in terminal.lines[-2]
+
+
+def test_alt_enter_begins_a_line_and_does_not_send(service, chat):
+    terminal = chat(service)
+    terminal.type("one" + ALT_ENTER + "two")
+    assert terminal.wait_for("two")[-2:] == ["> one", "  two"]
+
+
+def test_ctrl_c_after_an_answer_loses_nothing(service, chat):
+    terminal = chat(service)
+    answered(terminal, "one")
+    terminal.type(CTRL_C)
+    terminal.wait_for("Ctrl-C again")
+    before = service.metric("llm_gateway_prompt_tokens_total")
+    assert answered(terminal, "two") == "two"
+    assert service.metric("llm_gateway_prompt_tokens_total") - before == 3  # one + one + two
+
+
+def test_ctrl_c_clears_a_line_that_is_being_typed(service, chat):
+    terminal = chat(service)
+    terminal.type("nonsense")
+    terminal.wait_for("nonsense")
+    assert answered(terminal, CTRL_C, "sense") == "sense"
+
+
+def test_an_error_leaves_the_chat_open_and_its_turn_out(chat):
+    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__CONTEXT_WINDOW="520") as service:
+        terminal = chat(service)
+        assert "llm-gateway: " in answered(terminal, "a b c d e f g h i j")
+        assert answered(terminal, "one") == "one"
+    terminal.type("two" + ENTER)
+    terminal.wait_for("did not answer")
+    terminal.type("/exit" + ENTER)
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_the_chat(chat):
     with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY="0.2") as service:
-        terminal = Terminal("chat", "--url", service.url)
-        terminal.wait_for("> ")
-        terminal.type("on and on " * 300 + "\n")
-        terminal.wait_for("\non ")
+        terminal = chat(service)
+        terminal.clear()
+        terminal.type("word " * 300 + ENTER)
+        terminal.wait_until(lambda lines: lines and lines[-1].startswith("word"))
         terminal.type(CTRL_C)
         terminal.wait_for("(stopped: Ctrl-C)")
-        terminal.wait_for("> ")
-        terminal.type("/exit\n")
+        terminal.type("/exit" + ENTER)
         assert terminal.end() == 0
         until = time.monotonic() + 20
         while service.metric("llm_gateway_active_requests") and time.monotonic() < until:

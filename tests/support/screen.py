@@ -4,16 +4,17 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
 import time
 
-import psutil
 import pyte
 
 CTRL_C, CTRL_D = "\x03", "\x04"
-UP, DOWN, LEFT, RIGHT = "\x1b[A", "\x1b[B", "\x1b[D", "\x1b[C"
+ENTER, ALT_ENTER = "\r", "\x1b\r"
+UP, LEFT = "\x1b[A", "\x1b[D"
 
 
 def paste(text):
@@ -39,9 +40,13 @@ class Screen:
 
     def wait_for(self, text, seconds=30.0):
         """Read until `text` is shown; return the lines."""
+        return self.wait_until(lambda lines: any(text in line for line in lines), seconds)
+
+    def wait_until(self, condition, seconds=30.0):
+        """Read until `condition` holds for the lines; return them."""
         until = time.monotonic() + seconds
-        while not any(text in line for line in self.lines):
-            assert time.monotonic() < until, f"no {text!r} in\n" + "\n".join(self.lines)
+        while not condition(self.lines):
+            assert time.monotonic() < until, "the screen shows\n" + "\n".join(self.lines)
             self._read(0.1)
         return self.lines
 
@@ -69,17 +74,23 @@ class Terminal(Screen):
     """A command of the gateway on a terminal of its own."""
 
     def __init__(self, *arguments, **environment):
+        self._ended = False
         self.pid, fd = pty.fork()
         if self.pid == 0:
             words = [sys.executable, "-m", "gateway", *arguments]
             os.execve(sys.executable, words, os.environ | {"TERM": "xterm-256color"} | environment)  # noqa: S606 - no shell is wanted
         super().__init__(fd)
 
-    def wait_until_read(self):
-        """Wait until it sleeps over its input."""
-        process, until = psutil.Process(self.pid), time.monotonic() + 30
-        while process.status() != psutil.STATUS_SLEEPING:
-            assert time.monotonic() < until
+    def wait_for_prompt(self):
+        """Wait until something was shown and the prompt is empty again; return the lines."""
+        return self.wait_until(lambda lines: len(lines) > 1 and lines[-1] == ">")
+
+    def kill(self):
+        """End it, if it has not ended."""
+        if not self._ended:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            os.close(self._fd)
 
     def end(self):
         """Wait until it has ended; return its exit code."""
@@ -89,5 +100,6 @@ class Terminal(Screen):
             self._read(0)
             ended = os.waitpid(self.pid, os.WNOHANG)
             time.sleep(0.01)
+        self._ended = True
         os.close(self._fd)
         return os.waitstatus_to_exitcode(ended[1])
