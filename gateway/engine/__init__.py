@@ -32,7 +32,7 @@ from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, join
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
 from gateway.engine.plugin import Plugin, PluginError, installed, load
-from gateway.engine.progress import loading_step
+from gateway.engine.progress import loading_step, step_of
 from gateway.engine.stop import StopStrings
 from gateway.engine.types import (
     Capability,
@@ -128,4 +128,5 @@ __all__ = [
     "negotiate",
     "prompt_needs",
     "require",
+    "step_of",
 ]
