@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from gateway.auth import Caller
 from gateway.config.snapshot import CurrentConfig
-from gateway.engine import Capability, Chat, Engine, Prompt, prompt_needs, require
+from gateway.engine import Capability, Chat, Engine, Prompt, TokenSpelling, prompt_needs, require
 from gateway.flow.deadline import Deadline
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.routing import Target
@@ -36,6 +36,11 @@ class Questions:
         """Return the piece of text of each token."""
         needed = frozenset({Capability.TOKENIZE})
         return await self._ask(target, needed, caller, lambda engine: engine.detokenize(target.card.name, ids))
+
+    async def spell(self, target: Target, ids: tuple[int, ...], caller: Caller) -> tuple[TokenSpelling, ...]:
+        """Return how the vocabulary spells each token."""
+        needed = frozenset({Capability.TOKENIZE})
+        return await self._ask(target, needed, caller, lambda engine: engine.spell(target.card.name, ids))
 
     async def render(self, target: Target, chat: Chat, caller: Caller) -> str:
         """Return a conversation as the model's template writes it."""

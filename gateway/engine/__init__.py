@@ -25,6 +25,7 @@ from gateway.engine.events import (
     GenerateEvent,
     Started,
     TokenLogprob,
+    TokenSpelling,
     ToolDelta,
     Usage,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "StopStrings",
     "Text",
     "TokenLogprob",
+    "TokenSpelling",
     "Tokens",
     "Tool",
     "ToolCall",

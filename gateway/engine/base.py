@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Self
 
 from gateway.engine.errors import Unsupported
-from gateway.engine.events import Embeddings, GenerateEvent
+from gateway.engine.events import Embeddings, GenerateEvent, TokenSpelling
 from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, Status
 
 
@@ -49,6 +49,13 @@ class Engine(ABC):
         """
         del ids
         raise Unsupported(f"{model} does not show its tokens")
+
+    async def spell(self, model: str, ids: Sequence[int]) -> tuple[TokenSpelling, ...]:
+        """Return how the vocabulary spells each token; needs `Capability.TOKENIZE`.
+
+        The bytes of all are the text of all. By default both are the pieces of `detokenize`.
+        """
+        return tuple(TokenSpelling(piece, piece.encode()) for piece in await self.detokenize(model, ids))
 
     async def render(self, model: str, chat: Chat) -> str:
         """Return a conversation as the chat template writes it; needs `Capability.TOKENIZE` and `Capability.CHAT`."""

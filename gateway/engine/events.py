@@ -84,6 +84,13 @@ class Finished(Struct, frozen=True, array_like=True, gc=False, tag="finished", f
 GenerateEvent = Started | Delta | ToolDelta | Finished
 
 
+class TokenSpelling(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    """A token by itself: the string that its vocabulary has for it, and the bytes that it stands for in a text."""
+
+    text: str
+    data: bytes
+
+
 class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
     """One vector a text, in order."""
 

@@ -146,3 +146,14 @@ def test_a_text_survives_its_tokens(ask, text):
 def test_tokens_are_those_that_are_counted(ask):
     counted = ask("/v1/chat/completions", messages=QUESTION, max_tokens=1)["usage"]["prompt_tokens"]
     assert ask("/tokenize", messages=QUESTION)["count"] == counted
+
+
+def test_a_token_that_is_part_of_a_character_is_shown_by_its_bytes(ask):
+    pieces = [token["piece"] for token in ask("/tokenize", content="so 𓀀", with_pieces=True)["tokens"]]
+    parts = [piece for piece in pieces if isinstance(piece, list)]
+    assert len(parts) > 1
+    assert b"".join(bytes(part) if isinstance(part, list) else part.encode() for part in pieces) == "so 𓀀".encode()
+
+
+def test_a_token_is_spelled_as_its_vocabulary_has_it(ask):
+    assert ask("/tokenize", prompt="it is", return_token_strs=True)["token_strs"] == ["it", "Ġis"]

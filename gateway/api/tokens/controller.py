@@ -41,6 +41,7 @@ from gateway.engine import (
     EngineError,
     InvalidRequest,
     Prompt,
+    TokenSpelling,
     Unsupported,
 )
 from gateway.questions import Questions
@@ -89,13 +90,13 @@ class TokenController(Controller):
         target = inference.find(body.model, caller)
         with _reworded(body):
             ids = await questions.tokenize(target, _to_prompt(body), caller)
-            wants_pieces = body.return_token_strs or body.with_pieces
-            pieces = await questions.detokenize(target, ids, caller) if wants_pieces else ()
+            is_spelled = body.return_token_strs or body.with_pieces
+            spelled = await questions.spell(target, ids, caller) if is_spelled else ()
         reply = TokenizeReply(
             count=len(ids),
             max_model_len=target.card.context_window,
-            tokens=tuple(map(TokenPiece, ids, pieces)) if body.with_pieces else ids,
-            token_strs=pieces if body.return_token_strs else None,
+            tokens=tuple(map(_to_piece, ids, spelled)) if body.with_pieces else ids,
+            token_strs=tuple(spelling.text for spelling in spelled) if body.return_token_strs else None,
         )
         return Response(reply, headers=headers)
 
@@ -138,6 +139,14 @@ class TokenController(Controller):
         with _reworded(body):
             text = await questions.render(target, _to_conversation(body, body.messages), caller)
         return Response(TemplateReply(prompt=text), headers=headers)
+
+
+def _to_piece(token: int, spelling: TokenSpelling) -> TokenPiece:
+    """Say what a token stands for as llama.cpp does: a text, or bytes where it is a part of a character."""
+    try:
+        return TokenPiece(token, spelling.data.decode())
+    except UnicodeDecodeError:
+        return TokenPiece(token, tuple(spelling.data))
 
 
 async def _read(

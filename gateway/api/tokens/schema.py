@@ -11,7 +11,7 @@ from gateway.api.reference.examples import CONVERSATION, PROMPT
 from gateway.api.tokens.shared import AskedModel, ConversationBody, Messages
 
 _IDS = [504, 3575, 282, 4649, 314]
-_PIECES = ["The", " capital", " of", " France", " is"]
+_PIECES = ["The", "Ġcapital", "Ġof", "ĠFrance", "Ġis"]
 
 
 class TemplateBody(ConversationBody, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class TokenizeBody(ConversationBody, frozen=True, kw_only=True):
         Meta(description="Read special tokens that a text spells out as such; refused where false. Left out: true."),
     ] = None
     return_token_strs: Annotated[
-        bool | None, Meta(description="Give the text of each token in `token_strs`. Left out: false.")
+        bool | None, Meta(description="Give the vocabulary's string for each token in `token_strs`. Left out: false.")
     ] = None
     with_pieces: Annotated[
         bool | None, Meta(description="Give each token with its text, as llama.cpp does. Left out: false.")
@@ -81,9 +81,9 @@ class TokenPiece(Struct, frozen=True):
 
     id: Annotated[int, Meta(description="The token's id.", examples=[504])]
     piece: Annotated[
-        str,
+        str | tuple[int, ...],
         Meta(
-            description="Its text; a character of several tokens is in the piece of the last of them.", examples=["The"]
+            description="Its text; of a token that is a part of a character, its bytes.", examples=["The", [240, 159]]
         ),
     ]
 
@@ -98,7 +98,8 @@ class TokenizeReply(Struct, frozen=True, kw_only=True):
         Meta(description="Their ids; with `with_pieces` each with its text.", examples=[_IDS]),
     ]
     token_strs: Annotated[
-        tuple[str, ...] | None, Meta(description="Their texts, with `return_token_strs`.", examples=[_PIECES])
+        tuple[str, ...] | None,
+        Meta(description="How the vocabulary spells them, with `return_token_strs`.", examples=[_PIECES]),
     ] = None
 
 

@@ -31,6 +31,15 @@ class TokenRules(Subject):
         assert len(pieces) == len(ids)
         assert "".join(pieces) == self.text
 
+    async def test_the_bytes_of_a_texts_tokens_are_the_text(self, engine: Engine) -> None:
+        """Kills: a spelling that stands for other bytes than the text has, or for the same ones twice."""
+        self.require(engine, Capability.TOKENIZE)
+        name = self.card(engine).name
+        ids = await engine.tokenize(name, Completion(self.text, add_special=False))
+        spelled = await engine.spell(name, ids)
+        assert len(spelled) == len(ids)
+        assert b"".join(spelling.data for spelling in spelled) == self.text.encode()
+
     async def test_no_tokens_are_no_text(self, engine: Engine) -> None:
         """Kills: a first piece where there is none."""
         self.require(engine, Capability.TOKENIZE)

@@ -22,6 +22,7 @@ from gateway.engine import (
     Post,
     Prompt,
     Status,
+    TokenSpelling,
     Unavailable,
 )
 from gateway_hf.batch import Batch, Generation
@@ -165,6 +166,12 @@ class HfEngine(Engine):
         del model
         running = self._ready()
         return await running.read(functools.partial(running.served.text.detokenize, ids))
+
+    async def spell(self, model: str, ids: Sequence[int]) -> tuple[TokenSpelling, ...]:
+        """Return how the vocabulary spells each token."""
+        del model
+        running = self._ready()
+        return await running.read(functools.partial(running.served.text.spell, ids))
 
     async def render(self, model: str, chat: Chat) -> str:
         """Return what the template writes."""

@@ -18,6 +18,7 @@ from gateway.engine import (
     Status,
     Text,
     Tokens,
+    TokenSpelling,
     Unsupported,
     UpstreamFailed,
 )
@@ -32,6 +33,7 @@ EXAMPLES = {
     "count_tokens": (("m", Tokens((1, 2))), 2),
     "tokenize": (("m", Completion("a b", add_special=False)), (1, 2)),
     "detokenize": (("m", (1, 2)), ("a", " b")),
+    "spell": (("m", (1, 2)), (TokenSpelling("a", b"a"), TokenSpelling("Ġb", b" b"))),
     "render": (("m", CHAT), "<user>hi"),
     "status": ((), Status(health=Health.READY, running=2, cache_used=64)),
 }

@@ -18,6 +18,7 @@ from gateway.engine import (
     Prompt,
     Text,
     Tokens,
+    TokenSpelling,
     Unsupported,
 )
 from gateway_hf.text.byte_tokens import byte_speller
@@ -48,6 +49,7 @@ class TextCodec:
         self._vocabulary = vocabulary
         self._context_window = context_window
         added = self._backend.get_added_tokens_decoder()
+        self._added_bytes = {number: token.content.encode() for number, token in added.items()}
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
         template = _template(tokenizer)
@@ -93,6 +95,16 @@ class TextCodec:
         stream = Detokenizer(self._backend, shows_special=True)
         pieces = [stream.feed(token) for token in self._checked(ids, param="tokens")]
         return (*pieces[:-1], pieces[-1] + stream.flush()) if pieces else ()
+
+    def spell(self, ids: Sequence[int]) -> tuple[TokenSpelling, ...]:
+        """Return the vocabulary's own string for each token, and the bytes that it stands for."""
+        tokens = self._checked(ids, param="tokens")
+        spelled = [self._backend.id_to_token(token) or "" for token in tokens]
+        data = [self._added_bytes.get(token) or self.token_bytes(token) for token in tokens]
+        # Where a vocabulary spells no bytes, a token stands for what it adds to the text.
+        pieces = self.detokenize(tokens) if None in data else [""] * len(tokens)
+        parts = zip(spelled, data, pieces, strict=True)
+        return tuple(TokenSpelling(text, piece.encode() if raw is None else raw) for text, raw, piece in parts)
 
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
         """Make what turns one answer's tokens into text."""

@@ -253,6 +253,15 @@ def test_the_pieces_of_a_text_are_the_text(tokenizer, text):
     assert "".join(pieces) == tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_bytes_of_a_texts_tokens_are_the_text(tokenizer, text):
+    reader = codec(tokenizer)
+    ids = reader.tokenize(Completion(text, add_special=False))
+    spelled = reader.spell(ids)
+    assert b"".join(spelling.data for spelling in spelled).decode() == tokenizer.decode(ids)
+    assert [spelling.text for spelling in spelled] == tokenizer.convert_ids_to_tokens(ids)
+
+
 def test_special_tokens_have_a_piece(tokenizer_of, codec_of):
     ids = tokenizer_of("llama")("hello").input_ids
     assert codec_of("llama").detokenize(ids)[0] == tokenizer_of("llama").bos_token
