@@ -36,7 +36,7 @@ def refused(ended):
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_without_a_key_it_does_not_serve_beyond_the_loopback(tmp_path, command):
     line = refused(run(tmp_path, command, HOST=EVERYWHERE))
-    assert line.startswith("llm-gateway: HOST: server.host: there is no key, ")
+    assert line.startswith("llm-gateway: HOST in the environment: server.host: there is no key, ")
     assert "keys create NAME" in line
     assert "--insecure-no-auth" in line
 

@@ -76,7 +76,9 @@ def _to_path(path: str, paths: Collection[str]) -> str:
         return f"did you mean /v1{bare}?"
     foreign = next((told for begin, told in _FOREIGN.items() if _begins(bare, begin)), None)
     near = nearest(bare, _plain(paths)) if foreign is None else None
-    return foreign or (f"did you mean {near}?" if near else "/schema lists all paths")
+    if told := foreign or (near and f"did you mean {near}?"):
+        return told
+    return "/schema lists all paths" if "/schema" in paths else _BASE
 
 
 def _begins(path: str, begin: str) -> bool:

@@ -6,11 +6,20 @@ from gateway.api.http.directions import content_type, direct
 from gateway.api.http.problems import Problem, to_problem
 from gateway.limits.errors import RequestsExceeded
 
-PATHS = ("/", "/livez", "/v1/models", "/v1/models/{name}", "/v1/chat/completions", "/v1/messages", "/schema/scalar")
+PATHS = (
+    "/",
+    "/livez",
+    "/v1/models",
+    "/v1/models/{name}",
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/schema",
+    "/schema/scalar",
+)
 
 
-def missed(path="/", method="GET", code="not_found", **headers):
-    app = SimpleNamespace(routes=[SimpleNamespace(path=path) for path in PATHS])
+def missed(path="/", method="GET", code="not_found", paths=PATHS, **headers):
+    app = SimpleNamespace(routes=[SimpleNamespace(path=path) for path in paths])
     scope = {"path": path, "method": method, "litestar_app": app}
     return direct(Problem(code, headers=headers), scope).message
 
@@ -42,6 +51,12 @@ def test_a_path_that_is_none_is_told_what_to_ask_instead(path, step):
     assert message.startswith("there is nothing at this path; ")
     assert step in message
     assert len(message) < 200
+
+
+def test_no_path_leads_to_documentation_that_is_turned_off():
+    paths = [path for path in PATHS if not path.startswith("/schema")]
+    assert "/schema" not in missed("/apiary", paths=paths)
+    assert "GET /v1/models" in missed("/schema", paths=paths)
 
 
 @pytest.mark.parametrize(
