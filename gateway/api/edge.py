@@ -150,7 +150,7 @@ def _check_host(scope: HTTPScope, settings: ServerSettings) -> None:
 
 
 def _remedy(host: str, settings: ServerSettings) -> str:
-    """Say what lets a host through; the names that a configuration lists are nobody's business."""
+    """Say which setting admits a host; the hosts that a configuration lists are not disclosed."""
     if settings.allowed_hosts:
         return f'add "{host}" to allowed_hosts under [server] in the configuration'
     names = ", ".join(f'"{name}"' for name in (*sorted(_allowed_hosts(settings)), host))
@@ -158,7 +158,7 @@ def _remedy(host: str, settings: ServerSettings) -> str:
 
 
 def _check_single(scope: HTTPScope) -> None:
-    """Refuse a second value where the first and the last could mean different things to who reads them."""
+    """Refuse a header sent twice: proxies and applications disagree on which of the two counts."""
     names = [name for name, _ in scope["headers"] if name in _SINGLE]
     if len(names) != len(set(names)):
         twice = next(name for name in names if names.count(name) > 1)

@@ -29,7 +29,7 @@ Device = Annotated[str | None, Meta(description="What the model runs on.", examp
 
 
 class EngineHealth(Struct, frozen=True, kw_only=True):
-    """How one engine is."""
+    """The state of one engine."""
 
     engine: Annotated[str, Meta(description="The engine's name in the configuration.", examples=["default"])]
     plugin: PluginName
@@ -43,7 +43,7 @@ class EngineHealth(Struct, frozen=True, kw_only=True):
 
 
 class ServiceHealth(Struct, frozen=True, kw_only=True):
-    """How the service is; `model`, `engine`, `loaded` and `device` are those of the default engine."""
+    """The state of the service; `model`, `engine`, `loaded` and `device` are those of the default engine."""
 
     status: Health
     detail: Annotated[str, Meta(description="Why it is not ready, in one line.", examples=[""])]
@@ -74,7 +74,7 @@ def _not_ready(body: type[Struct]) -> dict[int, ResponseSpec]:
 
 
 class HealthController(Controller):
-    """The probes; open to everybody."""
+    """The probes; they need no key."""
 
     opt = MappingProxyType({**ROUTINE, **PUBLIC})
     tags = ("health",)
@@ -137,7 +137,7 @@ class HealthController(Controller):
 
     @get(["/health", "/ping"], include_in_schema=False)
     async def health_of_others(self, hosting: NamedDependency[Hosting]) -> Response[Readiness]:
-        """Say the same where clients of other servers and balancers look for it."""
+        """Answer as `/readyz` does, for balancers and the clients of other servers."""
         return await _readiness(hosting)
 
 

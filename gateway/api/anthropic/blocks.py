@@ -1,4 +1,4 @@
-"""What the messages of a conversation hold in Anthropic's words."""
+"""Messages and their content blocks in Anthropic's dialect."""
 
 from typing import Annotated, Any, Literal
 
@@ -67,7 +67,7 @@ class ImageBlock(Struct, frozen=True, tag="image"):
 
 
 class ThinkingBlock(Struct, frozen=True, tag="thinking"):
-    """What the model thought in an earlier turn; it is not shown to the model again."""
+    """A thought of an earlier turn; it is not shown to the model again."""
 
     thinking: Annotated[str, Meta(description="The thought.", examples=["The question is about geography."])]
     signature: Annotated[str, Meta(description="Not looked at.", examples=[""])] = ""
@@ -91,7 +91,7 @@ class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
 
 
 class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
-    """What a tool answered."""
+    """The result of a tool call."""
 
     tool_use_id: Annotated[str, Meta(description="The id of the call.", examples=["toolu_1"])]
     content: Annotated[

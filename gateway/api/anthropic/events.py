@@ -1,4 +1,4 @@
-"""What `/v1/messages` answers: a message, or the events of a stream that makes one."""
+"""Answers of `/v1/messages`: a message, or the events of a stream that makes one."""
 
 from typing import Annotated, Any, Literal
 
@@ -43,7 +43,7 @@ class TextContent(Struct, frozen=True, tag="text"):
 
 
 class ThinkingContent(Struct, frozen=True, tag="thinking"):
-    """What the model thought before it answered; nobody signs it here."""
+    """The model's thought before its answer; it is not signed here."""
 
     thinking: Annotated[str, Meta(description="The thought.", examples=["The question is about geography."])] = ""
     signature: Annotated[str, Meta(description="Always empty.", examples=[""])] = ""

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
 
 
 def refuse(body: CountBody) -> None:
-    """Raise `Unsupported`, naming it, where a body asks for what nobody here does."""
+    """Raise `Unsupported` for a parameter that no model here honours, unless its value is neutral."""
     for path, neutral in REFUSED.items():
         value: object = body
         for name in path.split("."):

@@ -1,4 +1,4 @@
-"""What `/v1/messages` and `/v1/messages/count_tokens` take."""
+"""Bodies of `/v1/messages` and `/v1/messages/count_tokens`."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -67,7 +67,7 @@ class OutputFormat(Struct, frozen=True):
 
 
 class OutputConfig(Struct, frozen=True):
-    """How the answer is made."""
+    """Options of the answer."""
 
     format: Annotated[
         OutputFormat | None,
@@ -83,7 +83,7 @@ class OutputConfig(Struct, frozen=True):
 
 
 class Metadata(Struct, frozen=True):
-    """What the caller says of its own user; nothing here depends on it, and it is not kept."""
+    """The caller's own user; nothing here depends on it, and it is not kept."""
 
     user_id: Annotated[
         Annotated[str, Meta(max_length=512)] | None, Meta(description="The caller's own user.", examples=["u1"])
@@ -127,7 +127,7 @@ class CountBody(ApiBody, frozen=True, kw_only=True):
     ] = None
     output_config: Annotated[
         OutputConfig | None,
-        Meta(description="How the answer is made. Left out: as the model likes.", examples=[{"format": None}]),
+        Meta(description="Options of the answer. Left out: as the model likes.", examples=[{"format": None}]),
     ] = None
     cache_control: CacheControl = None
     user_profile_id: NoEffect = None

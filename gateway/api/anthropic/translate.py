@@ -53,7 +53,7 @@ def to_prompts(body: MessagesBody, asking: Asking) -> Prompts:
 
 
 def to_request(body: MessagesBody, request_id: str, priority: int = 0) -> GenerateRequest:
-    """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what nobody here can do."""
+    """Translate; raise `InvalidRequest` for fields that contradict each other or are not supported."""
     return GenerateRequest(
         id=request_id,
         model=body.model,

@@ -33,7 +33,7 @@ def url(name: str) -> str:
 
 @get("/schema/assets/{name:str}", opt=PUBLIC, include_in_schema=False)
 async def asset(name: FromPath[str], request: Request[None, None, State]) -> Response[bytes]:
-    """Answer with one file, compressed for who can read that."""
+    """Answer with one file, compressed for clients that accept gzip."""
     if name not in _TYPES:
         raise NotFoundException
     body = await asyncio.to_thread(_packed, name)

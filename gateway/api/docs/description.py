@@ -43,7 +43,7 @@ HEADERS = {
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
     "x-failed-choices": "The choices of a whole answer that failed, each with its error's code: `1=engine_error`.",
     "x-finish-detail": "`deadline` on a whole answer that ran out of time; left out else.",
-    "x-ignored-params": "The body's fields that nobody here knows, joined by commas; left out where there were none.",
+    "x-ignored-params": "The body's fields that are unknown here, joined by commas; left out where there were none.",
     "x-should-retry": "`false` where another try would fail in the same way.",
     "retry-after": "Seconds until another try makes sense.",
     "retry-after-ms": "The same in milliseconds, and exact.",

@@ -1,4 +1,4 @@
-"""Who is let through to a route: the credential of a request, and its caller."""
+"""Authentication and authorisation: the credential of a request, its caller, and the scope that a route needs."""
 
 import math
 import re
@@ -47,7 +47,7 @@ class Access:
         self._tries = FailureThrottle(clock)
 
     def guard(self, app: ASGIApp) -> ASGIApp:
-        """Let through to the app of a route who may; what a route does not say of itself needs a key for models.
+        """Authorise the request, then call the route. A route without `opt` needs the scope `infer`.
 
         A middleware of all routes: for each of Litestar's guards the route's handler is copied, at 9 µs a request.
         """
@@ -69,7 +69,7 @@ class Access:
             raise Problem("insufficient_scope", f"this key is not for that: it needs the scope {needed.value!r}")
 
     def caller(self, scope: AnyScope) -> Caller:
-        """Say who asks; raise `Problem` where nobody is let in like that."""
+        """Find the caller of a request; raise `Problem` for a missing or wrong credential."""
         if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
             raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
         credential = self._credential(scope)
@@ -111,7 +111,7 @@ class Access:
 
 
 def caller_of(scope: AnyScope) -> Caller:
-    """Say who asks, behind a guard."""
+    """Return the caller of an authorised request."""
     caller = scope["state"][_CALLER]
     if not isinstance(caller, Caller):
         raise TypeError("no guard has let this request through")
@@ -119,6 +119,6 @@ def caller_of(scope: AnyScope) -> Caller:
 
 
 def _bearer(value: bytes) -> str:
-    """Take the credential out of `Bearer …`; anything else is no key of anybody's."""
+    """Take the credential out of `Bearer …`; any other scheme has none."""
     scheme, _, credential = value.decode("latin-1").strip().partition(" ")
     return credential.strip() if scheme.lower() == "bearer" else ""

@@ -1,4 +1,4 @@
-"""What to do next where a request missed: the path, the method or the content type that was meant."""
+"""Next steps for a request with a wrong path, method or content type."""
 
 from collections.abc import Collection, Iterable
 

@@ -58,11 +58,11 @@ class IncomingBody:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing more of it comes."""
+        """Whether it was received completely."""
         return self._whole or not (self._chunked or self._announced.strip(b"0"))
 
     async def drain(self) -> bool:
-        """Read what is left of it, before the answer; tell whether that is all."""
+        """Read the rest of the body, before the answer; return whether it was read to its end."""
         if self._is_asked_for or self._is_late:
             return False
         if not self._is_announced_within(self._settings.max_body_bytes):
@@ -70,7 +70,7 @@ class IncomingBody:
         return await self._read_on(_DRAIN_SECONDS, self._settings.max_body_bytes)
 
     async def linger(self) -> None:
-        """Read on behind an answer that closes the connection, so that the answer arrives before the end does."""
+        """Read on after an answer that closes the connection, so that no reset overtakes the answer."""
         if not self._is_asked_for:
             await self._read_on(_LINGER_SECONDS, self._bytes + _LINGER_BYTES)
 
@@ -86,7 +86,7 @@ class IncomingBody:
 
     @property
     def _is_asked_for(self) -> bool:
-        """Whether the client waits for a word before it sends the body; it has none yet, and need not get one."""
+        """Whether the client waits for `100 Continue`, which it need not get."""
         return self._waits and not self._bytes
 
     def _is_announced_within(self, limit: int) -> bool:
@@ -108,7 +108,7 @@ class IncomingBody:
                 message["body"] = self._inflater.feed(message["body"], is_last=self._whole)
 
     async def _read_on(self, seconds: float, limit: int) -> bool:
-        """Read and forget, for so long and up to so many bytes; tell whether that was all."""
+        """Read and discard, up to these seconds and bytes; return whether the body was read to its end."""
         if self.is_whole:
             return True
         try:

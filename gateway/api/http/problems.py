@@ -1,4 +1,4 @@
-"""What went wrong, as HTTP: the code of an error decides the status, the dialect the body."""
+"""Errors over HTTP: the code decides the status, the dialect the body."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -135,7 +135,7 @@ OWN_WORDS = ErrorWords()
 
 
 def to_problem(error: BaseException) -> Problem:
-    """Say any error in HTTP's terms; what nobody foresaw is a bug of ours and says nothing of its inside."""
+    """Turn any error into a `Problem`; an unforeseen one is a bug, and discloses nothing."""
     match error:
         case Problem():
             return error

@@ -1,4 +1,4 @@
-"""Words for parameters in the APIs of other servers and libraries, and what the same is called here."""
+"""Parameter names of other servers and libraries, each with its name here."""
 
 from collections.abc import Mapping
 

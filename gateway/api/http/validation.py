@@ -1,4 +1,4 @@
-"""What msgspec finds wrong in a body, said in our words: with the path of the fault, and what was expected there."""
+"""Validation errors of msgspec, reworded: the path of the fault, and the expected value."""
 
 import re
 from collections.abc import Iterator

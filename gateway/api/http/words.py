@@ -1,4 +1,4 @@
-"""Keys that a body does not know: refused where they are another name of something, else only named.
+"""Unknown keys of a body: refused if they are another name of a parameter, else only named.
 
 A key that is meant for another server may be without harm here. One that is misspelled, that another API of the service
 knows, or that asks for a shape of the answer is not: without it the answer is another one than was asked for.
@@ -22,7 +22,7 @@ _ANY_SHAPE: tuple[object, ...] = (None, False, "", "text", {"type": "text"})
 
 
 class ApiBody(Struct, frozen=True, kw_only=True):
-    """The body of a route, whose parameters are known by name on the other routes as well.
+    """A request body whose parameters the other routes know by name.
 
     One that asks for no answer may hold what only a generation goes by: clients send the same body to both.
     """
@@ -57,7 +57,7 @@ def refuse_wrong(strays: Iterable[Stray]) -> None:
 
 
 def _told(stray: Stray) -> str | None:
-    """Say what is wrong with a key, and what is right."""
+    """Explain a wrong key, with the right one."""
     key, path, kind = stray.key, stray.path, stray.kind
     if key in SHAPES and (not issubclass(kind, ApiBody) or kind.generates):
         if stray.value in _ANY_SHAPE:
@@ -70,7 +70,7 @@ def _told(stray: Stray) -> str | None:
 
 
 def _other_name(key: str, kind: type[ApiBody]) -> str | None:
-    """Say what a word of another API is called here, or that it is called nothing."""
+    """Name the parameter that another API's word stands for, or say that there is none."""
     right = next((name for name in SYNONYMS.get(key, ()) if name in kind.__struct_encode_fields__), None)
     if right is not None:
         return f"it is called {right} here"

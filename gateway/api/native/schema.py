@@ -1,4 +1,4 @@
-"""What `/v1/generate` and `/v1/models` take and give."""
+"""Bodies and answers of `/v1/generate`."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -136,7 +136,7 @@ class PromptTokensDetails(Struct, frozen=True):
 
 
 class UsageBody(Struct, frozen=True):
-    """What a generation used."""
+    """Tokens that a generation used."""
 
     prompt_tokens: Annotated[int, Meta(description="Tokens of the prompt.", examples=[5])]
     completion_tokens: Annotated[int, Meta(description="Tokens of the answer.", examples=[3])]

@@ -99,7 +99,7 @@ def _to_part(part: ContentPart, path: str) -> Part:
 
 
 def _to_image(url: str, path: str) -> Image:
-    """Decode a data URL; nothing is fetched, so nobody can have the service call an address."""
+    """Decode a data URL. Nothing is fetched: no request can make the service call an address."""
     head, comma, data = url.partition(",")
     if not head.startswith("data:"):
         raise Unsupported("send the image itself, as a data: URL; nothing is fetched here", param=f"{path}.url")
@@ -123,7 +123,7 @@ def _to_result(message: InputMessage, parts: tuple[Part, ...], path: str) -> Too
 def _to_tool(tool: FunctionTool, path: str) -> Tool:
     function = tool.function
     if function.strict:
-        raise Unsupported("nobody here holds a call to its schema", param=f"{path}.function.strict")
+        raise Unsupported("calls are not held to their schema here", param=f"{path}.function.strict")
     return Tool(function.name, function.description or "", function.parameters or {})
 
 

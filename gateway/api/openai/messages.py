@@ -1,4 +1,4 @@
-"""What a conversation is made of in OpenAI's dialect: messages with their parts, tools, and the shape of the answer."""
+"""Conversations in OpenAI's dialect: messages with their parts, tools, and the shape of the answer."""
 
 from typing import Annotated, Any, Literal
 
@@ -54,7 +54,7 @@ class ContentPart(Struct, frozen=True):
 
 
 class CalledFunction(Struct, frozen=True):
-    """What was called, and with what."""
+    """The name of a called function, and its arguments."""
 
     name: ToolName
     arguments: Annotated[str, Meta(description="JSON text, as the model wrote it.", examples=[_ARGUMENTS])]
@@ -111,7 +111,7 @@ class ToolFunction(Struct, frozen=True):
     parameters: Annotated[
         JsonTree | None, Meta(description="The JSON Schema of its arguments.", examples=[_PARAMETERS])
     ] = None
-    strict: Annotated[bool | None, Meta(description="Refused where it is true: nobody here holds a call to it.")] = None
+    strict: Annotated[bool | None, Meta(description="Refused where it is true: calls are not held to it.")] = None
 
 
 class FunctionTool(Struct, frozen=True):

@@ -97,7 +97,7 @@ REFUSED: dict[type[CommonBody], dict[str, tuple[object, ...]]] = {
 
 
 def refuse(body: CommonBody) -> None:
-    """Raise `Unsupported`, naming it, where a body asks for what nobody here does."""
+    """Raise `Unsupported` for a parameter that no model here honours, unless its value is neutral."""
     for name, neutral in REFUSED[type(body)].items():
         value = getattr(body, name)
         if value is not None and not _is_one_of(value, neutral):

@@ -1,4 +1,4 @@
-"""What `/v1/chat/completions` and `/v1/completions` take."""
+"""Bodies of `/v1/chat/completions` and `/v1/completions`."""
 
 from typing import Annotated, Any, ClassVar, Literal
 

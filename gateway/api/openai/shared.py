@@ -1,4 +1,4 @@
-"""What the bodies of both routes may hold."""
+"""Fields that both bodies share."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ Label = Annotated[str, Meta(max_length=512)]
 
 
 class StreamOptions(Struct, frozen=True):
-    """What a stream holds beside the answer."""
+    """Options of a stream."""
 
     include_usage: Annotated[bool | None, Meta(description="End with a chunk that has the usage and no choices.")] = (
         None
@@ -42,7 +42,7 @@ class StreamOptions(Struct, frozen=True):
 
 
 class CommonBody(ApiBody, frozen=True, kw_only=True):
-    """What both bodies may hold."""
+    """The fields of both bodies."""
 
     model: Annotated[
         Annotated[str, Meta(min_length=1, max_length=512)] | None,

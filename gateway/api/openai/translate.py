@@ -40,7 +40,7 @@ _TOO_LONG = "this model's maximum context length is exceeded (context_length_exc
 
 
 def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Prompts:
-    """Translate; raise `InvalidRequest` where the fields contradict each other or ask for what nobody here can do."""
+    """Translate; raise `InvalidRequest` for fields that contradict each other or are not supported."""
     refuse(body)
     _check_stream(body)
     n = body.n or 1

@@ -1,4 +1,4 @@
-"""What the sampling parameters may be that every dialect calls the same; `None` where one is left out."""
+"""Sampling parameters that have one name in every dialect, with their bounds; `None` if left out."""
 
 from typing import Annotated, Any
 

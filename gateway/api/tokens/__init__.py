@@ -1,1 +1,1 @@
-"""Tokens and templates for who wants to look at them, in the words of the vLLM and llama.cpp servers."""
+"""Tokenisation and chat templates, in the words of the vLLM and llama.cpp servers."""

@@ -1,4 +1,4 @@
-"""What `/tokenize`, `/detokenize` and `/apply-template` take and answer."""
+"""Bodies and answers of `/tokenize`, `/detokenize` and `/apply-template`."""
 
 from typing import Annotated, ClassVar
 

@@ -1,4 +1,4 @@
-"""What the bodies of these routes have in common."""
+"""Fields that the bodies of these routes share."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -22,7 +22,7 @@ Messages = Annotated[
 
 
 class ConversationBody(ApiBody, frozen=True, kw_only=True):
-    """How a conversation is put through its template."""
+    """A conversation and how its template is applied."""
 
     generates: ClassVar[bool] = False
 
