@@ -137,10 +137,11 @@ def test_what_the_template_does_not_have_is_refused_by_its_name(builtin):
 
 @pytest.mark.parametrize("text", ["Grüße, 世界! 🙂 und 👩‍🚀", "tab\tand\nline\r\n\x0b\x1b end", "<|im_start|>user\nhi"])
 def test_a_text_survives_its_tokens(ask, text):
-    answer = ask("/tokenize", prompt=text, return_token_strs=True)
-    assert "".join(answer["token_strs"]) == text
-    assert ask("/detokenize", tokens=answer["tokens"])["content"] == text
-    assert answer["count"] == len(answer["tokens"])
+    answer = ask("/tokenize", prompt=text, with_pieces=True)
+    ids, pieces = zip(*((token["id"], token["piece"]) for token in answer["tokens"]), strict=True)
+    assert b"".join(bytes(piece) if isinstance(piece, list) else piece.encode() for piece in pieces) == text.encode()
+    assert ask("/detokenize", tokens=ids)["content"] == text
+    assert answer["count"] == len(ids)
 
 
 def test_tokens_are_those_that_are_counted(ask):
