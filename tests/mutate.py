@@ -35,6 +35,7 @@ class Subject:
 
 ECHO = Subject("plugins/echo/gateway_echo/__init__.py", "tests/contract/test_echo.py")
 FAKE = Subject("gateway/testing/scripted.py", "tests/contract/test_scripted.py")
+TOY = Subject("tests/contract/test_toy.py", "tests/contract/test_toy.py")
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,13 @@ MUTANTS = (
         "answer_limit(request.sampling, prompt_tokens,",
         "answer_limit(type(request.sampling)(max_tokens=request.sampling.max_tokens), prompt_tokens,",
     ),
+    Mutant("a_tool_that_must_be_called_is_called", TOY, '"call-1", chat.tools[0].name', '"call-1", ""'),
+    Mutant("a_tool_that_must_be_called_is_called", TOY, "api.FinishReason.TOOL_CALLS", "api.FinishReason.STOP"),
+    Mutant("the_result_of_a_tool_is_read", TOY, 'getattr(part, "arguments", "[image]")', '""'),
+    Mutant("an_image_is_read", TOY, '"[image]"', '""'),
+    Mutant("a_constraint_is_kept", TOY, "CONSTRAINED.get(type(request.constraint), ", "CONSTRAINED.get(None, "),
+    Mutant("each_text_has_its_vector", TOY, "float(sum(text))) for text in texts)", "1.0) for text in texts[:2])"),
+    Mutant("each_text_has_its_vector", TOY, "for text in texts)", "for text in sorted(texts))"),
     Mutant(
         "closing_the_stream_frees_its_place", ECHO, PLACE, "        await self._places.acquire()\n        if True:\n"
     ),
@@ -248,7 +256,7 @@ def main() -> int:
     rules = {name.removeprefix("test_") for name in dir(EngineContract) if name.startswith("test_")}
     unwatched = sorted(rules - {mutant.rule for mutant in MUTANTS})
     with ThreadPoolExecutor(max_workers=2) as runs:
-        unbroken = all(runs.map(_passes, (ECHO, FAKE)))
+        unbroken = all(runs.map(_passes, (ECHO, FAKE, TOY)))
         survivors = [mutant for mutant, killed in zip(MUTANTS, runs.map(_kill, MUTANTS), strict=True) if not killed]
     print(
         f"unbroken engines: {'pass' if unbroken else 'FAIL'}; rules without a mutant: {', '.join(unwatched) or 'none'}"

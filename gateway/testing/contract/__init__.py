@@ -1,31 +1,27 @@
 """The rules that every engine keeps, as inherited tests. Needs pytest and pytest-asyncio."""
 
-import pytest
-
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("answers", "life", "places", "scores", "tokens"))
-)
-
-from gateway.testing.contract.answers import AnswerRules, StopRules  # noqa: E402 - their asserts explain themselves now
-from gateway.testing.contract.life import LifeRules  # noqa: E402
-from gateway.testing.contract.places import PlaceRules  # noqa: E402
-from gateway.testing.contract.scores import ScoreRules  # noqa: E402
-from gateway.testing.contract.subject import Subject  # noqa: E402
-from gateway.testing.contract.tokens import TokenRules  # noqa: E402
+from gateway.testing.contract.answers import AnswerRules, StopRules
+from gateway.testing.contract.features import FeatureRules
+from gateway.testing.contract.life import LifeRules
+from gateway.testing.contract.places import PlaceRules
+from gateway.testing.contract.scores import ScoreRules
+from gateway.testing.contract.subject import Subject
+from gateway.testing.contract.tokens import TokenRules
 
 
-class EngineContract(AnswerRules, StopRules, ScoreRules, TokenRules, PlaceRules, LifeRules):
+class EngineContract(AnswerRules, StopRules, FeatureRules, ScoreRules, TokenRules, PlaceRules, LifeRules):
     """Every rule, for one plugin.
 
     Subclass it in a test module and override the fixture `make_engine`; override the facts of `Subject` where they
     are not true of the model. A rule about a capability that the model's card does not list is skipped. Each rule
-    names the fault in an engine that it is there to catch.
+    names the fault in an engine that it is there to catch, and says in a sentence what is wrong.
     """
 
 
 __all__ = [
     "AnswerRules",
     "EngineContract",
+    "FeatureRules",
     "LifeRules",
     "PlaceRules",
     "ScoreRules",

@@ -1,0 +1,97 @@
+"""An engine with every capability that the interface has, and the contract that it keeps."""
+
+import asyncio
+import codecs
+import itertools
+
+import pytest
+
+import gateway.engine as api
+from gateway.testing.contract import EngineContract
+
+CARD = api.ModelCard(name="toy", context_window=4096, capabilities=frozenset(api.Capability), places=4, vocabulary=256)
+CONSTRAINED = {api.Regex: "42", api.JsonObject: "{}", api.JsonSchema: "{}", api.Grammar: "yes", api.Choice: "red"}
+
+
+class Toy(api.Engine):  # says a prompt again; a token is a byte
+    def __init__(self):
+        self.places = asyncio.Semaphore(CARD.places)
+
+    def models(self):
+        return [CARD]
+
+    async def generate(self, request):
+        prompt, asked = _read(request.prompt)[-(request.truncate or 0) :], request.sampling
+        limit = api.answer_limit(asked, len(prompt), CARD.under(request.defaults))
+        chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
+        async with self.places:
+            yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs))
+            if chat.template_arguments.get("thinks"):
+                yield api.Delta("", tokens=0, reasoning="Let me see.")
+            if chat.tools and chat.tool_choice != "none":
+                yield api.ToolDelta(0, '{"city": ', "call-1", chat.tools[0].name, tokens=1)
+                yield api.ToolDelta(0, '"Paris"}')
+                yield api.Finished(api.FinishReason.TOOL_CALLS, api.Usage(len(prompt), 1))
+                return
+            said, least = CONSTRAINED.get(type(request.constraint), "").encode() or prompt, asked.min_tokens or 0
+            stops, pieces, told, stop = api.StopStrings(asked.stop or ()), _Pieces(), 0, None
+            speech = itertools.cycle(said) if asked.ignore_eos or len(said) < least else said
+            for told, token in enumerate(itertools.islice(speech, limit), 1):
+                await asyncio.sleep(0.01)
+                text = stops.feed(pieces(token)) if told > least else pieces(token)
+                yield api.Delta(text, logprobs=() if asked.logprobs is None else (_token(token, asked.logprobs),))
+                stop = stops.found or (token if told > least and token in (asked.stop_token_ids or ()) else None)
+                if stop is not None:
+                    break
+            yield api.Delta(stops.flush(), tokens=0)
+            reason = api.FinishReason.STOP if stop is not None or told < limit else api.FinishReason.LENGTH
+            yield api.Finished(reason, api.Usage(len(prompt), told), stop)
+
+    async def count_tokens(self, model, prompt):
+        return len(_read(prompt))
+
+    async def tokenize(self, model, prompt):
+        return tuple(_read(prompt))
+
+    async def detokenize(self, model, ids):
+        if not all(token in range(256) for token in ids):
+            raise api.InvalidRequest("a token is a byte")
+        return tuple(map(_Pieces(), ids))
+
+    async def embed(self, request):
+        texts = [text.encode() for text in request.texts]
+        return api.Embeddings(tuple((float(len(text)), float(sum(text))) for text in texts), sum(map(len, texts)))
+
+
+class _Pieces(codecs.getincrementaldecoder("utf-8")):
+    def __call__(self, token):
+        return self.decode(bytes([token]))
+
+
+def _read(prompt):
+    if not isinstance(prompt, api.Chat):
+        return bytes(prompt.ids) if isinstance(prompt, api.Tokens) else prompt.text.encode()
+    parts = (part for message in prompt.messages for part in message.parts)
+    return "".join(getattr(part, "text", getattr(part, "arguments", "[image]")) for part in parts).encode()
+
+
+def _token(token, ranks, text=""):
+    one = api.TokenLogprob(token, text, -0.5, raw=bytes([token]))
+    return api.TokenLogprob(token, text, -0.5, (one,) * ranks, one.raw)
+
+
+def _scores(prompt, ranks):
+    scored = [_token(token, ranks or 0, text) for token, text in zip(prompt, map(_Pieces(), prompt), strict=True)]
+    return None if ranks is None else (api.TokenLogprob(prompt[0], scored[0].text, 0.0), *scored[1:])
+
+
+class TestToy(EngineContract):
+    make_engine = pytest.fixture(lambda _: Toy)
+
+    def prompt_for(self, answer):
+        return api.Completion(answer)
+
+    async def test_thoughts_are_told_apart(self, engine):
+        prompt = api.Chat((api.Message("user", (api.Text("hi"),)),), template_arguments={"thinks": True})
+        answer = await self.answer(engine, prompt, max_tokens=2)
+        assert (answer.reasoning, answer.text) == ("Let me see.", "hi")
