@@ -44,8 +44,9 @@ class TokenRules(Subject):
         name = self.card(engine).name
         ids = await engine.tokenize(name, Completion(self.text, add_special=False))
         spelled = await engine.spell(name, ids)
-        assert len(spelled) == len(ids)
-        assert b"".join(spelling.data for spelling in spelled) == self.text.encode()
+        expect(len(spelled) == len(ids), f"{len(ids)} tokens have {len(spelled)} spellings.", Engine.spell)
+        joined = b"".join(spelling.data for spelling in spelled)
+        expect(joined == self.text.encode(), f"The bytes together are {joined!r}, not those of the text.", Engine.spell)
 
     async def test_no_tokens_are_no_text(self, engine: Engine) -> None:
         """Kills: a first piece where there is none."""
