@@ -148,6 +148,7 @@ MUTANTS = (
         "answer_limit(request.sampling, prompt_tokens,",
         "answer_limit(type(request.sampling)(max_tokens=request.sampling.max_tokens), prompt_tokens,",
     ),
+    Mutant("the_bytes_of_a_texts_tokens_are_the_text", TOY, '>", bytes([token]))', '>", b"a")'),
     Mutant("a_tool_that_must_be_called_is_called", TOY, '"call-1", chat.tools[0].name', '"call-1", ""'),
     Mutant("a_tool_that_must_be_called_is_called", TOY, "api.FinishReason.TOOL_CALLS", "api.FinishReason.STOP"),
     Mutant("the_result_of_a_tool_is_read", TOY, 'getattr(part, "arguments", "[image]")', '""'),

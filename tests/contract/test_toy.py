@@ -58,6 +58,9 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             raise api.InvalidRequest("a token is a byte")
         return tuple(map(_Pieces(), ids))
 
+    async def spell(self, model, ids):
+        return tuple(api.TokenSpelling(f"<{token}>", bytes([token])) for token in ids)
+
     async def embed(self, request):
         texts = [text.encode() for text in request.texts]
         return api.Embeddings(tuple((float(len(text)), float(sum(text))) for text in texts), sum(map(len, texts)))
