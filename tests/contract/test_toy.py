@@ -23,8 +23,8 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
     async def generate(self, request):
         prompt, asked = _read(request.prompt)[-(request.truncate or 0) :], request.sampling
         limit = api.answer_limit(asked, len(prompt), CARD.under(request.defaults))
-        chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
         async with self.places:
+            chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
             yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs))
             if chat.template_arguments.get("thinks"):
                 yield api.Delta("", tokens=0, reasoning="Let me see.")
@@ -44,8 +44,8 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
                 if stop is not None:
                     break
             yield api.Delta(stops.flush(), tokens=0)
-            reason = api.FinishReason.STOP if stop is not None or told < limit else api.FinishReason.LENGTH
-            yield api.Finished(reason, api.Usage(len(prompt), told), stop)
+            reason = "STOP" if stop is not None or told < limit else "LENGTH"
+            yield api.Finished(api.FinishReason[reason], api.Usage(len(prompt), told), stop)
 
     async def count_tokens(self, model, prompt):
         return len(_read(prompt))
@@ -63,7 +63,7 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
 
     async def embed(self, request):
         texts = [text.encode() for text in request.texts]
-        return api.Embeddings(tuple((float(len(text)), float(sum(text))) for text in texts), sum(map(len, texts)))
+        return api.Embeddings(tuple((float(len(text)), float(sum(text))) for text in texts), len(b"".join(texts)))
 
 
 class _Pieces(codecs.getincrementaldecoder("utf-8")):
@@ -74,13 +74,12 @@ class _Pieces(codecs.getincrementaldecoder("utf-8")):
 def _read(prompt):
     if not isinstance(prompt, api.Chat):
         return bytes(prompt.ids) if isinstance(prompt, api.Tokens) else prompt.text.encode()
-    parts = (part for message in prompt.messages for part in message.parts)
+    parts = [part for message in prompt.messages for part in message.parts]
     return "".join(getattr(part, "text", getattr(part, "arguments", "[image]")) for part in parts).encode()
 
 
 def _token(token, ranks, text=""):
-    one = api.TokenLogprob(token, text, -0.5, raw=bytes([token]))
-    return api.TokenLogprob(token, text, -0.5, (one,) * ranks, one.raw)
+    return api.TokenLogprob(token, text, -0.5, (api.TokenLogprob(token, text, -0.5),) * ranks, bytes([token]))
 
 
 def _scores(prompt, ranks):
@@ -95,6 +94,6 @@ class TestToy(EngineContract):
         return api.Completion(answer)
 
     async def test_thoughts_are_told_apart(self, engine):
-        prompt = api.Chat((api.Message("user", (api.Text("hi"),)),), template_arguments={"thinks": True})
-        answer = await self.answer(engine, prompt, max_tokens=2)
+        said = (api.Message("user", (api.Text("hi"),)),)
+        answer = await self.answer(engine, api.Chat(said, template_arguments={"thinks": True}), max_tokens=2)
         assert (answer.reasoning, answer.text) == ("Let me see.", "hi")
