@@ -179,7 +179,7 @@ class _Piped:
 
 
 def _said(lines: Lines) -> Iterator[str]:
-    """Yield what is said, until the input ends or says /exit; nothing for an empty line."""
+    """Yield each message, until the input ends or says /exit; nothing for an empty line."""
     while (said := lines.read()) is not None:
         said = said.strip()
         if said in ("/exit", "/quit"):

@@ -1,4 +1,4 @@
-"""What is known of the HTTP request that the running code belongs to.
+"""The record of the HTTP request that the running code belongs to.
 
 Context variables, so that a generation deep in the engine's stream reaches its request without being handed it.
 A task started by the request inherits them; the record itself is shared, so what the task writes is seen.
@@ -18,10 +18,10 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 @dataclass(slots=True)
 class RequestRecord:
-    """What became of one request; who learns something writes it here. Times are in seconds.
+    """The facts of one request, written as they become known. Times are in seconds.
 
     `model` and `code` come from closed sets (cards, error codes): they become labels. `outcome` is worked out from
-    the answer unless somebody knows better; `key` is the id of the caller's key.
+    the answer unless it is set; `key` is the id of the caller's key.
     """
 
     span: Span = INVALID_SPAN
@@ -38,7 +38,7 @@ class RequestRecord:
     left: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
-        """Do what was left for after the answer."""
+        """Run the callbacks deferred until the response is sent."""
         for work in self.left:
             work()
 
@@ -60,7 +60,7 @@ def open_record(span: Span) -> RequestRecord:
 
 
 def current_record() -> RequestRecord:
-    """Return the running request's record; outside any request, one that nobody reads."""
+    """Return the running request's record; outside any request, an empty one."""
     return _record.get() or RequestRecord()
 
 

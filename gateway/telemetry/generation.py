@@ -1,4 +1,4 @@
-"""What is measured of one generation: its span with three phases, its metrics, its part of the request's record."""
+"""The telemetry of one generation: its span with three phases, its metrics, its part of the request's record."""
 
 import asyncio
 from time import perf_counter, time_ns
@@ -63,7 +63,7 @@ class GenerationTelemetry:
 
     @property
     def is_made(self) -> bool:
-        """Whether the answer is made for this request: `cache` names neither an older one nor somebody else's."""
+        """Whether the answer is made for this request, and neither kept from before nor shared with another."""
         return self.cache in _MADE
 
     @property
@@ -75,7 +75,7 @@ class GenerationTelemetry:
 
     @property
     def usage(self) -> Usage:
-        """What was used up to now, as far as it is known: for an end that the engine does not get to write."""
+        """The tokens used up to now, as far as they are known: for an end that the engine does not get to write."""
         if self._finished is not None:
             return self._finished.usage
         return Usage(self.prompt_tokens or 0, self._tokens, self.started.cached_tokens if self.started else 0)

@@ -1,6 +1,6 @@
 """The two kinds of instrument: numbers that only count, and distributions.
 
-Both are plain numbers that OpenTelemetry reads when somebody asks: a request adds to a dozen of them, and each call of
+Both are plain numbers that OpenTelemetry reads at a scrape: a request adds to a dozen of them, and each call of
 the SDK's own instruments takes 5 to 10 µs, most of it to find the series of the labels again.
 """
 

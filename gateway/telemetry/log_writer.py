@@ -1,4 +1,4 @@
-"""Lines written by a thread of their own, so that whoever logs never waits for a full pipe or a slow disk."""
+"""Lines written by a thread of their own, so that no caller waits for a full pipe or a slow disk."""
 
 import os
 import select
@@ -13,7 +13,7 @@ _GATHER_SECONDS = 0.02
 
 
 class LogWriter:
-    """A file descriptor with a bounded queue before it; what does not fit, or cannot be written, is counted.
+    """A file descriptor with a bounded queue before it; lines that do not fit, or cannot be written, are counted.
 
     It writes to the descriptor itself: a thread stuck in a buffered stream would take the interpreter's exit along.
     """

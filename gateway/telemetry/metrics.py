@@ -79,7 +79,7 @@ class Metrics:
         self._key_tokens.add(answer, key, "output")
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Return the exposition and its content type: OpenMetrics for who accepts it, else the classic text.
+        """Return the exposition and its content type: OpenMetrics for a client that accepts it, else the classic text.
 
         It takes milliseconds: call it in a thread. A second's scrapes share one rendering.
         """

@@ -78,7 +78,7 @@ class _Exchange:
         return self._send(message)
 
     def broke(self, error: BaseException) -> None:
-        """Take note of what ended the request: its client, or an error that nobody answered."""
+        """Take note of what ended the request: its client, or an unhandled error."""
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             return  # an answer that is not whole says so
         record = self._record
@@ -103,7 +103,7 @@ class _Exchange:
         self._log(route, seconds)
 
     def _phase(self) -> str:
-        """Say what was going on when the client left."""
+        """Name the phase in which the client left."""
         if self._record.is_waiting:
             return "queue"
         return "stream" if self._status not in (0, CLIENT_CLOSED) else "compute"

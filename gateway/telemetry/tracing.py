@@ -57,7 +57,7 @@ class Tracing:
         return self._tracer.start_span(name, set_span_in_context(parent, _ROOT), start_time=start_ns)
 
     async def stop(self) -> None:
-        """Send what waits, for at most 1.5 s; a collector that is away keeps nobody."""
+        """Send what waits, for at most 1.5 s; a collector that is away delays no stop."""
         if self._spans is None:
             return
         stopped = asyncio.Event()
@@ -134,7 +134,7 @@ def otlp_exporter(settings: TelemetrySettings) -> SpanExporter | None:
 
 
 def resource(settings: TelemetrySettings) -> Resource:
-    """Say who sends: `OTEL_RESOURCE_ATTRIBUTES`, then a service name that was configured."""
+    """Describe the sender: `OTEL_RESOURCE_ATTRIBUTES`, then a service name that was configured."""
     ours: Attributes = {"service.version": __version__}
     found = Resource.create(ours)
     named = str(found.attributes["service.name"])

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes."""
+"""The metrics in Prometheus' text format."""
 
 import asyncio
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""`/v1/requests`: what waits and what runs, for who asked for it."""
+"""`/v1/requests`: the caller's requests that wait or run."""
 
 from typing import Annotated, Literal
 
@@ -64,7 +64,7 @@ class RequestsController(Controller):
         responses=error_responses(*KEY),
     )
     async def listing(self, request: Request[None, None, State], inference: NamedDependency[Inference]) -> RequestList:
-        """List the caller's requests that wait or run; an admin sees everybody's."""
+        """List the caller's requests that wait or run; an admin sees those of all keys."""
         entries = inference.in_flight.seen_by(caller_of(request.scope))
         return RequestList("list", [_to_object(entry) for entry in entries])
 
@@ -79,7 +79,7 @@ class RequestsController(Controller):
     async def cancel(
         self, request_id: Id, request: Request[None, None, State], inference: NamedDependency[Inference]
     ) -> CancelledRequest:
-        """End one of the caller's requests; an admin may end anybody's."""
+        """End one of the caller's requests; an admin may end those of any key."""
         if not inference.in_flight.cancel(request_id, caller_of(request.scope)):
             raise Problem("not_found", "there is no such request of yours; it may be over")
         return CancelledRequest(request_id)

@@ -1,4 +1,4 @@
-"""What to measure: where, with which prompts, under which loads."""
+"""The plan of a run: where, with which prompts, under which loads."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a run found, level by level."""
+"""The results of a run, level by level."""
 
 import statistics
 from collections import Counter
@@ -29,7 +29,7 @@ class Spread(Struct, frozen=True):
 
 
 class LevelReport(Struct, frozen=True, kw_only=True):
-    """What one level found. Latencies and tokens are those of whole answers; a failed request only counts as failed.
+    """The results of a level. Latencies and tokens are those of whole answers; a failed request counts as failed only.
 
     `seconds` reach from the first request to the last answer. `ttft` is the time to the first text, `tpot` the time per
     output token after it, `itl` the pause between two frames with text, `e2e` the whole; all from when a request was
@@ -86,7 +86,7 @@ _DERIVED = ("tokens_per_second", "requests_per_second", "cached_share", "client_
 
 
 class Effort(Struct, frozen=True, kw_only=True):
-    """What a level took of the generator."""
+    """The generator's own share of a level."""
 
     client_cpu: float
     peak: int

@@ -16,7 +16,7 @@ class PromptDetails(Struct):
 
 
 class TokenUsage(Struct):
-    """What the server counted."""
+    """The token counts of the server."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -24,14 +24,14 @@ class TokenUsage(Struct):
 
 
 class ErrorFrame(Struct):
-    """What the server says of an error."""
+    """The body of an error."""
 
     code: str | int | None = None
     type: str | None = None
 
 
 class Piece(Struct):
-    """What a chat adds to its message."""
+    """A piece of a chat's message."""
 
     content: str | None = None
     reasoning_content: str | None = None

@@ -1,4 +1,4 @@
-"""Prints what a run found."""
+"""Prints the results of a run."""
 
 from collections.abc import Sequence
 
