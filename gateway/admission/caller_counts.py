@@ -1,8 +1,8 @@
-"""How many of each caller wait, and who has the most: constant time, for a number moves by one."""
+"""Waiters per caller, and the caller with the most; constant time, since a count moves by one."""
 
 
 class CallerCounts:
-    """Callers grouped by how many of their requests wait."""
+    """Callers, grouped by the number of their waiters."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -10,11 +10,11 @@ class CallerCounts:
         self._most = 0
 
     def count(self, caller: str) -> int:
-        """Say how many of `caller` wait."""
+        """Count the waiters of `caller`."""
         return self._counts.get(caller, 0)
 
     def most(self) -> str:
-        """Name the caller with the most, the one that had as many first; there must be one."""
+        """Return the caller with the most, of several the first to have so many; there must be one."""
         return next(iter(self._groups[self._most]))
 
     def add(self, caller: str) -> None:

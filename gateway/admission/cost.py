@@ -1,4 +1,4 @@
-"""What a request may cost, in tokens: a bound before its prompt is tokenized, the truth when it has started."""
+"""The cost of a request in tokens: a bound before its prompt is tokenized, the exact number from `Started` on."""
 
 from gateway.engine import Chat, GenerateRequest, Image, ModelCard, Prompt, Text, Tokens, ToolCall, ToolResult
 
@@ -11,8 +11,8 @@ _IMAGE_TOKENS = 4_096
 def prompt_bound(prompt: Prompt) -> int:
     """Bound the tokens of a prompt by its bytes.
 
-    No tokenizer makes two tokens of one byte; where one rewrites the text first, or a template adds much, `Started`
-    says what it truly is.
+    No tokenizer makes two tokens of one byte. A tokenizer that rewrites the text, or a long template, may exceed the
+    bound; `Started` has the exact number.
     """
     if isinstance(prompt, Tokens):
         return len(prompt.ids)
@@ -26,9 +26,9 @@ def prompt_bound(prompt: Prompt) -> int:
 
 
 def cost(request: GenerateRequest, card: ModelCard, prompt_tokens: int, unstated: int) -> int:
-    """Count the cache that prompt and answer may take; `unstated` tokens for an answer whose length nobody said.
+    """Count the cache that prompt and answer may take; `unstated` tokens where the request sets no length.
 
-    Never more than the cache has: who needs all of it gets it alone.
+    Never more than the cache has: a request that needs all of it runs alone.
     """
     answer = unstated
     for sampling in (request.sampling, card.under(request.defaults).defaults):

@@ -1,10 +1,10 @@
-"""How fast requests come through, as moving averages over the last dozens of them."""
+"""Estimates of waiting times, from moving averages over the last dozens of requests."""
 
 _WEIGHT = 1 / 16
 
 
 class WaitEstimator:
-    """What the requests that finished took, and what those that started waited for their first token."""
+    """Averages of the time that a place is held, and of the time from a place to the first token."""
 
     def __init__(self) -> None:
         self.service_seconds: float | None = None
@@ -23,14 +23,14 @@ class WaitEstimator:
         self.first_seconds = _moved(self.first_seconds, seconds)
 
     def finish(self, seconds: float, cost: int) -> None:
-        """Take the time that a place was held, and the cost in tokens that was reckoned with."""
+        """Take the time that a place was held, and the cost in tokens that was reserved."""
         self.service_seconds = _moved(self.service_seconds, seconds)
         self._cost = _moved(self._cost, cost)
 
     def wait(self, tokens_ahead: int, running: int) -> float | None:
-        """Predict the seconds until a place for who has `tokens_ahead` before it, while `running` places are held.
+        """Predict the queueing delay in seconds for a request with `tokens_ahead` queued before it.
 
-        Those ahead are worked off by all places together; behind the last of them, one more place has to come free.
+        The `running` places work off the tokens together; behind the last of them, one more place has to come free.
         """
         rate = self.tokens_per_second
         if rate is None or self.service_seconds is None or not running:

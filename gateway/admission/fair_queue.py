@@ -1,4 +1,4 @@
-"""A bounded waiting line, fair by caller: whatever the others send, a caller gets its share of the tokens.
+"""A bounded queue, fair by caller: whatever the other callers send, each gets its share of the tokens.
 
 Higher priority goes first. Within a priority, every caller has a queue of its own, and the queues take turns weighted
 by tokens: start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996). It is as fair as deficit round robin, but has no
@@ -18,7 +18,7 @@ _REMEMBERED = 64
 
 
 class Queued(Protocol):
-    """Who can wait: `cost` is in tokens, and 1 at least; a higher `priority` is sooner."""
+    """An item of the queue: `cost` is in tokens, and 1 at least; a higher `priority` is served sooner."""
 
     caller: str
     priority: int
@@ -43,7 +43,7 @@ class _Queue(Generic[W]):
 
 
 class _Rank(Generic[W]):
-    """The queues of one priority. Virtual time counts tokens: the start of who was served last."""
+    """The queues of one priority. Virtual time counts tokens: it is the start of the last waiter served."""
 
     def __init__(self) -> None:
         self.time = 0
@@ -130,9 +130,9 @@ class FairQueue(Generic[W]):
         return self._length
 
     def push(self, waiter: W) -> W | None:
-        """Let `waiter` join; return who has no room then: nobody, `waiter`, or another, taken out.
+        """Add `waiter`; return the waiter that has no room then: `None`, `waiter` itself, or another, taken out.
 
-        In a full line the caller with the most waiters gives up its last one to a caller with fewer.
+        In a full queue the caller with the most waiters gives up its last one to a caller with fewer.
         """
         displaced = self._displaced(waiter) if self._length >= self.capacity else None
         if displaced is waiter:
@@ -148,34 +148,34 @@ class FairQueue(Generic[W]):
         return displaced
 
     def head(self) -> W | None:
-        """Show who is served next."""
+        """Return the next waiter to be served."""
         return self._ranks[self._priorities[-1]].head() if self._length else None
 
     def pop(self) -> W:
-        """Serve the head: take it out and charge its caller; the line must not be empty."""
+        """Serve the head: take it out and charge its caller; the queue must not be empty."""
         priority = self._priorities[-1]
         waiter = self._ranks[priority].pop()
         self._forget(waiter, priority)
         return waiter
 
     def take(self, waiter: W) -> None:
-        """Serve `waiter`: the head in its turn; anybody else for nothing, as its turn is still to come."""
+        """Serve `waiter`; one that is not the head costs its caller nothing, as its turn is still to come."""
         if waiter is self.head():
             self.pop()
         else:
             self.remove(waiter)
 
     def count(self, caller: str) -> int:
-        """Say how many of `caller` wait."""
+        """Count the waiters of `caller`."""
         return self._counts.count(caller)
 
     def remove(self, waiter: W) -> None:
-        """Take one out that waits here and will not be served."""
+        """Take out a waiter that will not be served."""
         self._ranks[waiter.priority].remove(waiter)
         self._forget(waiter, waiter.priority)
 
     def order(self) -> list[W]:
-        """List all waiters as they would be served if nobody else came."""
+        """List all waiters in the order in which they would be served if no other came."""
         return [waiter for priority in reversed(self._priorities) for waiter in self._ranks[priority].order()]
 
     def ahead(self, newcomer: W) -> int:
@@ -193,7 +193,7 @@ class FairQueue(Generic[W]):
         return above + min(rank.tokens, mine + (mine + newcomer.cost) * others)
 
     def _displaced(self, newcomer: W) -> W:
-        """Choose who has no room: the last of the caller with the most, unless that would only turn the tables."""
+        """Choose the waiter without room: the last of the caller with the most, if it has more than `newcomer` would have."""
         most = self._counts.most()
         if self._counts.count(most) > self._counts.count(newcomer.caller) + 1:
             return self._last(most) or newcomer

@@ -1,4 +1,4 @@
-"""Little memory left: large requests are turned away first, then all, before the kernel chooses whom to kill."""
+"""Load shedding under memory pressure: large requests are refused first, then all, before the kernel kills."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class MemoryPressure(Overloaded):
 
 
 class Pressure:
-    """Looks at the memory now and then; `read` says the share that is used, `None` without a limit."""
+    """Samples the memory; `read` returns the share of the limit that is used, `None` without a limit."""
 
     def __init__(self, read: Callable[[], float | None], clock: Callable[[], float]) -> None:
         self._read = read
@@ -27,7 +27,7 @@ class Pressure:
         self._until = 0.0
 
     def check(self, tokens: int) -> None:
-        """Raise `MemoryPressure` where a request of so many tokens is more than there is room for."""
+        """Raise `MemoryPressure` if too little memory is left for a request of so many tokens."""
         now = self._clock()
         if now >= self._until:
             self._share, self._until = self._read(), now + _SECONDS

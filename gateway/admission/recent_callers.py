@@ -1,4 +1,4 @@
-"""The callers of the last minute, as far as anybody asks about them."""
+"""The callers of the last minute, for the question whether another one may come for a spare place."""
 
 from collections import OrderedDict
 

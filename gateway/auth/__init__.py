@@ -1,4 +1,4 @@
-"""Who may call? API keys, and what each of them is allowed."""
+"""Authentication and authorisation: API keys and their scopes."""
 
 from gateway.auth.caller import ANONYMOUS, Caller, Scope
 from gateway.auth.key_file import KeyFile, KeyFileError

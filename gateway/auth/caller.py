@@ -1,4 +1,4 @@
-"""Who asks, and what it may do."""
+"""The caller of a request, and what it may do."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from gateway.limits.quota import Quota
 
 
 class Scope(StrEnum):
-    """What a key is for: to ask models, to change and see everything, to read the metrics."""
+    """The permissions of a key: use models, administer the service, read the metrics."""
 
     INFER = "infer"
     ADMIN = "admin"
@@ -29,7 +29,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     priority: int = 0
 
     def may(self, scope: Scope) -> bool:
-        """Say whether it may do what `scope` is for; an admin may do everything."""
+        """Tell whether it has `scope`; an admin has all."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def quota_or(self, default: Quota) -> Quota:

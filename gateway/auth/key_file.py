@@ -1,4 +1,4 @@
-"""The file that keys are kept in: SQLite, for its owner's eyes only."""
+"""The file of API keys: SQLite, readable by its owner only."""
 
 import os
 import sqlite3
@@ -32,7 +32,7 @@ _decoder = msgspec.json.Decoder(Key)
 
 
 class KeyFileError(Exception):
-    """The file of the keys cannot be used; the message says why."""
+    """The file of the keys cannot be used; the message gives the reason."""
 
 
 class KeyFile:

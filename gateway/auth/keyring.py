@@ -1,4 +1,4 @@
-"""All keys, of the file and of the configuration, and whose each of them is."""
+"""All API keys, of the file and of the configuration, by their hashes."""
 
 import hmac
 import re
@@ -20,7 +20,7 @@ _NOBODY = "0" * 64
 
 
 class Refusal(StrEnum):
-    """Why a credential was refused: for metrics only, who asks is told the same of all."""
+    """The reason why a credential was refused: for metrics only, every client gets the same answer."""
 
     MISSING = "missing"
     MALFORMED = "malformed"
@@ -41,9 +41,9 @@ class KeyEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Keyring:
-    """Knows the keys of the configuration and of the file, which is read again whenever it has changed.
+    """The keys of the configuration and of the file, which is read again whenever it has changed.
 
-    A file that becomes unreadable leaves the keys as they were, and the log says why.
+    A file that becomes unreadable leaves the keys as they were, and the reason is logged.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Keyring:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may call: there is no key, and never was one while this ran."""
+        """Whether no key is needed: there is none, and never was one while this ran."""
         self._refresh()
         return not self._is_closed
 
     def caller(self, credential: str | None) -> Caller | Refusal:
         """Find whose `credential` is; without a key at all every caller is `ANONYMOUS`.
 
-        The time that it takes tells nothing of the keys there are. The file is looked at once.
+        It takes the same time for every credential. The file is looked at once.
         """
         self._refresh()
         if not self._is_closed:
@@ -105,7 +105,7 @@ class Keyring:
                 logger.bind(event="keys_unreadable").error("the keys stay as they were: {}", error)
 
     def _read(self, file: KeyFile) -> None:
-        """Take the file's keys; what the configuration says of a key goes first."""
+        """Read the file's keys; a key that the configuration has too is as it is there."""
         self._keys = {key.digest: key for key in file.read()} | self._configured
         self._is_closed = self._is_closed or bool(self._keys)
         self._trouble = ""

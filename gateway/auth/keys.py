@@ -1,6 +1,6 @@
 """API keys: made of 190 random bits, and kept as their SHA-256 only.
 
-A fast hash is right for them because they are random: nobody can try 2**190 texts, however fast.
+A fast hash suffices because they are random: 2**190 texts cannot be tried, however fast.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ KeyName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\w.@ -]+$
 
 
 class Key(Struct, frozen=True, kw_only=True):
-    """What is known of a key: never the key itself. Times are in seconds since 1970."""
+    """A key's record: its hash, never the key itself. Times are in seconds since 1970."""
 
     id: str
     name: KeyName
@@ -37,7 +37,7 @@ class Key(Struct, frozen=True, kw_only=True):
 
     @property
     def caller(self) -> Caller:
-        """Who asks with this key."""
+        """The caller that uses this key."""
         return Caller(
             id=self.id,
             name=self.name,
@@ -49,7 +49,7 @@ class Key(Struct, frozen=True, kw_only=True):
 
 
 def new_key() -> tuple[str, str, str]:
-    """Make a key; return its id, the key itself, which nobody can find out again, and its digest."""
+    """Make a key; return its id, the key itself, which is not kept, and its digest."""
     text = PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
     return secrets.token_hex(_ID_BYTES), text, digest_of(text)
 

@@ -1,4 +1,4 @@
-"""How often an address may send a wrong key: enough for a mistake, not for guessing."""
+"""Rate limit on failed authentication, per client address."""
 
 from collections import OrderedDict
 from collections.abc import Callable

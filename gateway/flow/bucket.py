@@ -1,6 +1,6 @@
-"""A token bucket: reserve what may be used, settle what was used, and know exactly when there is enough.
+"""A token bucket (Turner, IEEE Communications 1986): reserve an upper bound, settle the usage, compute waits exactly.
 
-It counts what is spent, which time pays back, and not what is left: so its capacity may change.
+It counts the tokens spent, which are paid back at `rate`, and not those left: so its capacity may change.
 """
 
 from collections.abc import Callable

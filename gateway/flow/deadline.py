@@ -24,7 +24,7 @@ class Deadline:
     """Waits for the parts of a generation until the time is up or it is aborted.
 
     A time-out around each event would cost some 6 µs a token; one timer that cancels the wait in flight costs none.
-    It runs from `arm` on: the wait in the line before that has a timer of its own. Moments are those of
+    It runs from `arm` on: the wait in the queue before that has a timer of its own. Moments are those of
     `time.monotonic`.
     """
 

@@ -56,7 +56,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         return next(named, self.cards[0] if name == self.name and self.cards else None)
 
     def update(self, status: Status | None) -> None:
-        """Take what its engine says of itself; `None` where it says nothing."""
+        """Take the engine's status; `None` if it did not answer."""
         self.is_silent = status is None
         self.cache_used = 0 if status is None else status.cache_used
         self.is_replaced = status is not None and status.health is Health.STARTING
@@ -70,7 +70,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     @property
     def effective_health(self) -> Health:
-        """Its health, as far as was heard of it: an engine that does not answer for itself has failed, for now."""
+        """Its health as of the last status: an engine that does not answer has failed, for now."""
         if self.health is not Health.READY:
             return self.health
         if self.is_replaced:
@@ -79,7 +79,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     @property
     def restarts(self) -> Counter[str]:
-        """How often its process was replaced, by why."""
+        """The number of times that its process was replaced, by reason."""
         return self.past_restarts + (self.engine.restarts if isinstance(self.engine, IsolatedEngine) else Counter())
 
     @property

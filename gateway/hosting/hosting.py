@@ -1,4 +1,4 @@
-"""Engines side by side: entering one is loading it, leaving one is unloading it."""
+"""The engines of this worker: load, lease, unload, reload and drain."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ _STATUS_SECONDS = 1.0
 
 
 class Hosting:
-    """All the engines of a configuration. The only place that knows where engines run."""
+    """All engines of a configuration: to load one is to enter it, to unload it is to leave it."""
 
     def __init__(
         self, engines: Mapping[str, EngineSettings], drain_seconds: float, start: Starter = EngineProcess.start
@@ -104,9 +104,9 @@ class Hosting:
         return hosted
 
     async def reload(self, engines: Mapping[str, EngineSettings]) -> None:
-        """Go over to other engines: what is unchanged runs on; the rest finish what they run, and leave or load anew.
+        """Change to other engines: unchanged ones run on; the others finish their requests, then leave or load anew.
 
-        Returns at once; how each load went is in the log.
+        Returns at once; the outcome of each load is in the log.
         """
         before = {hosted.name: hosted for hosted in self.engines}
         same = {name for name, settings in engines.items() if name in before and before[name].config == settings}

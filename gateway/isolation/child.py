@@ -1,4 +1,4 @@
-"""The engine's process: `python -m gateway.isolation.child`, told what to do by its standard input.
+"""The engine's process, `python -m gateway.isolation.child`; its standard input begins with a `Launch`.
 
 It serves until its standard input ends. Signals do not end it, for a terminal's Ctrl-C and a service manager's SIGTERM
 reach every process of the group, while the gateway still has answers to finish.
@@ -29,7 +29,7 @@ _OOM_SCORE = "800"
 
 
 def main() -> None:
-    """Read the launch, become the parent's for life and death, and serve."""
+    """Read the launch, tie this process to its parent, and serve."""
     told = launch.read(sys.stdin.buffer)
     die_with_parent(told.parent)
     _restrain()
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _restrain() -> None:
-    """Keep prompts out of core dumps, be the first to go when memory is short, say where a fatal signal struck."""
+    """Keep prompts out of core dumps, be the first to be killed when memory is short, dump stacks on a fatal signal."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
@@ -75,7 +75,7 @@ async def _serve(told: Launch) -> None:
 
 
 async def _load(told: Launch, server: EngineServer) -> None:
-    """Build the engine and enter it; say so, or say why not."""
+    """Build the engine and enter it; tell the clients the outcome."""
     try:
         # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
         engine = await asyncio.to_thread(_build, told)

@@ -1,4 +1,4 @@
-"""What an engine's process is told when it starts, and what it may know of the environment."""
+"""The launch of an engine's process: what it gets to know, of its engine and of the environment."""
 
 import logging
 from collections.abc import Mapping

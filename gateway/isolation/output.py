@@ -1,4 +1,4 @@
-"""What an engine's process writes: its log's records as JSON, a line each, and whatever else it prints."""
+"""The output of an engine's process: records of its log as JSON, one a line, among anything else that it prints."""
 
 import logging
 from collections.abc import Iterator

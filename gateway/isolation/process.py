@@ -27,7 +27,7 @@ _DUMP_SECONDS = 0.25
 
 
 class ProcessSpec(Struct, frozen=True, kw_only=True):
-    """What to run: the engine's name in the logs, its plugin with encoded settings, its environment, and the care."""
+    """A process to run: the engine's name in logs, its plugin with encoded settings, its environment and restarts."""
 
     name: str
     plugin: str
@@ -64,7 +64,7 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, recipe: ProcessSpec) -> Self:
-        """Start the process, and tell it what to do. Whoever connects to its socket is answered when it is up."""
+        """Start the process and send it its launch; a client may connect at once, and waits until it is up."""
         folder = tempfile.mkdtemp(prefix="llm-gateway-")
         try:
             with socket.socket(socket.AF_UNIX) as listener:
@@ -94,7 +94,7 @@ class EngineProcess:
         return self._process.returncode is None
 
     def hide(self) -> None:
-        """Take the socket's name away: who is connected stays so, and nobody else can."""
+        """Remove the socket's name: open connections stay, and no other can be made."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def dump(self) -> None:
@@ -117,7 +117,7 @@ class EngineProcess:
             await self.kill()
 
     async def kill(self) -> str:
-        """End the process, if it has not ended, and all that it started; say how it ended."""
+        """End the process, if it has not ended, and all that it started; return how it ended."""
         self._signal(signal.SIGKILL)
         self.hide()
         status = await self._process.wait()

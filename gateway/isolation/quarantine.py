@@ -22,7 +22,7 @@ class RunningRequest(Struct, eq=False):
 
 
 class Quarantine:
-    """Remembers the last `most` of them for `seconds`, by what they ask, whoever asks it; texts are not kept."""
+    """Remembers the last `most` requests for `seconds`, by a hash that is the same for every caller."""
 
     def __init__(self, most: int = 1000, seconds: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.runs: list[RunningRequest] = []
@@ -32,16 +32,16 @@ class Quarantine:
         self._strikes: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def check(self, request: GenerateRequest) -> bool:
-        """Tell whether the process died of it once, perhaps; raise `Quarantined` where it was there twice."""
+        """Tell whether it has one strike; raise `Quarantined` if it has two."""
         strikes = self._count(_mark(request)) if self._strikes else 0
         if strikes >= _STRIKES:
             raise Quarantined("the engine's process ended twice while it ran this request; it is not run again for now")
         return strikes > 0
 
     def blame(self, places: int) -> None:
-        """Take down whom the process may have died of: who is on trial, or else all that ran.
+        """Count a strike against each request that the process may have died of: those on trial, or else all that ran.
 
-        The engine runs no more than `places` at once; who had not started beyond them was only waiting.
+        The engine runs no more than `places` at once; further requests that had not started were only waiting.
         """
         started = [run for run in self.runs if run.has_started]
         begun = [run for run in self.runs if not run.has_started][: max(0, places - len(started))]
@@ -64,6 +64,6 @@ class Quarantine:
 
 
 def _mark(request: GenerateRequest) -> bytes:
-    """Hash all that the engine's work depends on, and nothing of who asks when."""
+    """Hash all that the engine's work depends on, and neither the caller nor the time."""
     asked = structs.replace(request, id="", timeout=None, priority=0, trace=None, salt="")
     return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()

@@ -1,4 +1,4 @@
-"""What two processes say to each other: length-prefixed MessagePack of the structs of `gateway.engine`.
+"""The protocol between two processes: length-prefixed MessagePack of the structs of `gateway.engine`.
 
     a frame is   [0, 4) length of the rest, big-endian   [4, 4 + length) one `Call` or one `ServerMessage`
 
@@ -30,11 +30,11 @@ _PREFIX = 4
 
 
 class MalformedFrame(Exception):
-    """The peer sent what is no frame; there is nothing to do but to hang up."""
+    """The peer sent a frame that cannot be read; the connection has to be closed."""
 
 
 class Unsendable(Exception):
-    """This cannot be put into a frame; the message says why."""
+    """This cannot be put into a frame; the message gives the reason."""
 
 
 class Generate(Struct, frozen=True, array_like=True, tag="generate", forbid_unknown_fields=True):
@@ -116,7 +116,7 @@ _BAD = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionErr
 
 
 def pack(frame: Struct, most: int = MOST_BYTES) -> bytes:
-    """Make a frame; raise `Unsendable` for what MessagePack cannot say, and for what is longer than `most` bytes."""
+    """Make a frame; raise `Unsendable` if MessagePack cannot encode it, or if it is longer than `most` bytes."""
     body = _encode(frame)
     if len(body) > most:
         raise Unsendable(f"it takes {len(body)} bytes; {most} are the most")

@@ -1,4 +1,4 @@
-"""How much may a caller use? Requests and tokens a minute, tokens a day, and requests at once."""
+"""Quotas of callers: requests and tokens a minute, tokens a day, and concurrent requests."""
 
 from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded, TooManyConcurrent
 from gateway.limits.limiter import Allowance, Limiter

@@ -1,4 +1,4 @@
-"""How a limit says no: each kind with a code of its own, and when to come back.
+"""The errors of limits: each with a code of its own, and when to try again.
 
 EngineError
 └── LimitReached            rate_limit_exceeded     one of the caller's own limits

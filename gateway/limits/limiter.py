@@ -1,4 +1,4 @@
-"""Holds callers to their limits, and goes on where the shared store does not."""
+"""Holds callers to their limits, also while the shared store is down."""
 
 import time
 from collections.abc import Callable

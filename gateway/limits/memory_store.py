@@ -70,7 +70,7 @@ class MemoryLimitStore(LimitStore):
         return account
 
     def _reached(self, grant: Grant, account: _Account) -> tuple[str, float] | None:
-        """Name the limit that is in the way, and say for how long."""
+        """Return the limit that is reached, and for how many seconds."""
         quota = grant.quota
         if quota.concurrent and len(account.running) >= quota.concurrent:
             return "concurrent", 0.0

@@ -1,4 +1,4 @@
-"""What a caller may use, and what was granted of it."""
+"""A caller's limits, and what a request was granted of them."""
 
 import math
 from typing import Annotated

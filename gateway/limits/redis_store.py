@@ -54,7 +54,7 @@ class RedisLimitStore(LimitStore):
     async def take(self, grant: Grant, tokens: int) -> None:
         """Reserve in the server. A caller that leaves meanwhile leaves nothing reserved behind."""
         if self._settling is not None and not self._settling.done():
-            # So that who comes back finds what it gave back.
+            # So that a caller that comes back finds its grant given back.
             await asyncio.wait({self._settling}, timeout=self._seconds)
         grant.tokens = min(tokens, grant.quota.tokens_per_minute or 0)
         grant.day_tokens = min(tokens, grant.quota.tokens_per_day or 0)
@@ -98,7 +98,7 @@ class RedisLimitStore(LimitStore):
             refuse(reached, grant, wait)
 
     def _undo(self, task: asyncio.Task[None], grant: Grant) -> None:
-        """Give back what was taken for a caller that had left by then."""
+        """Give back a grant whose caller had left when it was made."""
         error = None if task.cancelled() else task.exception()
         if error is None:
             self.settle(grant, 0)
@@ -127,7 +127,7 @@ class RedisLimitStore(LimitStore):
                 return
 
     def _keys(self, grant: Grant) -> Sequence[str]:
-        """Name what is kept of a caller; the braces keep it on one node of a cluster."""
+        """Return the names of a caller's records; the braces keep them on one node of a cluster."""
         return f"{self._prefix}:{{{grant.caller}}}", f"{self._prefix}:{{{grant.caller}}}:running"
 
 

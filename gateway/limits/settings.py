@@ -22,7 +22,7 @@ def to_limiter(settings: LimitsSettings, lease_seconds: float) -> Limiter:
     """Make the limiter; in a shared store a request that is never settled counts for `lease_seconds`."""
     if not settings.store_url:
         return Limiter(None, when_down=settings.when_down, replicas=settings.replicas)
-    from gateway.limits.redis_store import RedisLimitStore  # noqa: PLC0415 - redis is for those who share a store
+    from gateway.limits.redis_store import RedisLimitStore  # noqa: PLC0415 - redis is imported only where a store is shared
 
     store = RedisLimitStore(settings.store_url, seconds=settings.store_seconds, lease=lease_seconds)
     return Limiter(store, when_down=settings.when_down, replicas=settings.replicas)

@@ -1,4 +1,4 @@
-"""Where the numbers are kept: in this process, or in one place for all replicas."""
+"""The store of usage: in this process, or shared by all replicas."""
 
 from abc import ABC, abstractmethod
 from typing import NoReturn
@@ -8,7 +8,7 @@ from gateway.limits.quota import Grant
 
 MINUTE = 60.0
 DAY = 86_400.0
-# Seconds after which to try again where nobody can know when one of the caller's own requests will end.
+# Seconds after which to try again: when one of the caller's own requests will end is not known.
 _SOON = 1.0
 
 
@@ -17,7 +17,7 @@ class StoreDown(Exception):
 
 
 class LimitStore(ABC):
-    """Keeps what callers have used. A day is 24 hours that begin with a caller's first request."""
+    """Keeps the usage of callers. A day is 24 hours that begin with a caller's first request."""
 
     @abstractmethod
     async def take(self, grant: Grant, tokens: int) -> None:
