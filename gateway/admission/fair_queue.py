@@ -193,7 +193,7 @@ class FairQueue(Generic[W]):
         return above + min(rank.tokens, mine + (mine + newcomer.cost) * others)
 
     def _displaced(self, newcomer: W) -> W:
-        """Choose the waiter without room: the last of the caller with the most, if it has more than `newcomer` would have."""
+        """Choose the waiter to drop: the last of the caller with the most, if it has more than `newcomer` would."""
         most = self._counts.most()
         if self._counts.count(most) > self._counts.count(newcomer.caller) + 1:
             return self._last(most) or newcomer
