@@ -62,6 +62,10 @@ _unhurried: check mutate
 clients *names:
     uv run python -m tests.clients {{ names }}
 
+# Try every causal type of transformers, or those named, tiny and random, against its own `generate()`
+architectures *types:
+    uv run python -m tests.architectures {{ types }}
+
 # Kill, flood and reload the running service, and print what it keeps of its promises
 [group('check')]
 chaos *trials:

@@ -1,12 +1,11 @@
-"""From tokens to logits: all sequences of a step in one pass, or one a pass where a model knows no other way."""
+"""From tokens to logits: all sequences of a step in one pass."""
 
 import inspect
 from collections.abc import Sequence as Some
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.kernels import Kernels
@@ -61,37 +60,3 @@ class BatchedForward:
 
     def forget(self, sequence: Sequence) -> None:
         """Nothing is held: blocks are the scheduler's."""
-
-
-class SerialForward:
-    """One pass a chunk, with transformers' own cache and attention: for models that cannot be batched."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
-        self._caches: dict[Sequence, tuple[DynamicCache, int]] = {}
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-
-    def logits(self, chunks: Some[Chunk]) -> tuple[Tensor, list[int]]:
-        """Compute chunk after chunk."""
-        counts = [chunk.wanted for chunk in chunks]
-        return torch.cat([self._last(chunk, count) for chunk, count in zip(chunks, counts, strict=True)]), counts
-
-    def forget(self, sequence: Sequence) -> None:
-        """Drop the cache of a sequence."""
-        self._caches.pop(sequence, None)
-
-    def _last(self, chunk: Chunk, count: int) -> Tensor:
-        """Return the logits `[count, vocabulary]` after the last tokens of a chunk."""
-        sequence, tokens = chunk
-        cache, held = self._caches.pop(sequence, (None, 0))
-        if cache is None or held != sequence.computed:
-            # It is new, or was preempted, or was read in a pass that failed for others: it begins anew.
-            cache, held = DynamicCache(config=self._model.config), 0
-        end = sequence.computed + tokens
-        ids = torch.tensor([sequence.tokens[held:end]], device=self._model.device)
-        # To keep none is, to transformers, to keep all.
-        kept = {"logits_to_keep": max(count, 1)} if self._keeps else {}
-        out: Any = self._model(input_ids=ids, past_key_values=cache, use_cache=True, **kept)
-        self._caches[sequence] = cache, end
-        logits: Tensor = out.logits[0]
-        return logits[len(logits) - count :].float()

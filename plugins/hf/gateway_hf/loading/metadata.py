@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf.loading import checks as gate
@@ -47,10 +47,18 @@ def cache_tokens(model: PreTrainedModel, asked: int, window: int) -> int:
     if asked:
         return asked
     config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token: int = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
-    return max(1, min(max(window, _USUAL_CACHE), _LARGEST_CACHE // token))
+    most = max(window, _USUAL_CACHE)
+    token = sum(_kept(config.per_layer_config[at]) for at in range(getattr(config, "num_hidden_layers", 0)))
+    return max(1, min(most, _LARGEST_CACHE // (token * model.dtype.itemsize))) if token else most
+
+
+def _kept(layer: PreTrainedConfig) -> int:
+    """Return how many numbers a layer keeps of a token; none where its configuration names no attention heads."""
+    queries: int | None = getattr(layer, "num_attention_heads", None)
+    if not queries:
+        return 0
+    size: int = getattr(layer, "head_dim", None) or layer.hidden_size // queries
+    return 2 * (getattr(layer, "num_key_value_heads", None) or queries) * size
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> frozenset[int]:

@@ -10,10 +10,11 @@ import torch
 
 from gateway.engine import LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
-from gateway_hf.compute.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
+from gateway_hf.compute.fitting import Means, blocks_for, fit, form_of
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
+from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
@@ -73,7 +74,8 @@ def load(settings: Settings) -> LoadedModel:
     del model
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
-            lambda: read.pop() if read else pretrained.read_model(source, dtype, device), Means(count, kernels, form)
+            lambda: read.pop() if read else pretrained.read_model(source, dtype, device),
+            Means(count, kernels, form, window),
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores

@@ -15,7 +15,7 @@ from transformers import (
     GptOssConfig,
     HeliumConfig,
     LlamaConfig,
-    MambaConfig,
+    LlamaForCausalLM,
     MixtralConfig,
     OlmoConfig,
     Qwen2Config,
@@ -24,13 +24,14 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pytorch_utils import Conv1D
 
 from gateway.engine import LoadFailed
-from gateway_hf.compute import fitting
+from gateway_hf.compute import fitting, trial
 from gateway_hf.compute.attention import NativeAttention, StockAttention
-from gateway_hf.compute.fitting import TRIAL_BLOCKS, Means, blocks_for, fit, form_of
-from gateway_hf.compute.forward import SerialForward
+from gateway_hf.compute.fitting import Means, blocks_for, fit, form_of
 from gateway_hf.compute.fused import FusedLayer
 from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.packed import Packed, PackedLinear
+from gateway_hf.compute.serial import Reading, SerialForward
+from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.engine import HfEngine
 from gateway_hf.settings import Settings
 
@@ -95,18 +96,40 @@ def test_a_model_gets_the_highest_step_that_fits_it(kernels, config, tier):
     fitted = _fit(config, kernels)
     assert _tier(fitted) == tier
     assert fitted.batched == (tier != "serial")
-    assert fitted.note == "" if fitted.batched else fitted.note.startswith("one answer at a time: ")
+    assert fitted.note == "" if fitted.batched else fitted.note.startswith("one answer at a time, and ")
     assert "\n" not in fitted.note
 
 
-def test_a_model_that_forgets_what_it_read_is_refused(kernels):
-    with pytest.raises(LoadFailed, match="cannot be run: token by token it says something else") as caught:
-        _fit(MambaConfig(vocab_size=384, hidden_size=64, num_hidden_layers=2, state_size=4), kernels)
+def test_a_model_that_says_something_else_in_every_way_is_refused(kernels, monkeypatch, caplog):
+    _spoil(monkeypatch, SerialForward, "logits", lambda said: (said[0].flip(-1), said[1]))
+    with caplog.at_level(logging.INFO, "gateway_hf"), pytest.raises(LoadFailed, match="cannot be run: ") as caught:
+        _fit(_GPTJ, kernels)
+    assert "where all is read again for each token it says something else" in caught.value.message
     assert "\n" not in caught.value.message
+    assert all(f"not run one answer at a time where {reading.value}" in caplog.text for reading in Reading)
+
+
+def test_a_model_whose_own_code_fails_is_refused_and_the_log_says_how(kernels, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise IndexError("out of its own range")
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", broken)
+    with pytest.raises(LoadFailed, match="cannot be run: its code raises IndexError; the log says more"):
+        _fit(LlamaConfig(**_SHAPE), kernels)
+    assert "out of its own range" in caplog.text
+
+
+def test_positions_that_turn_with_the_length_are_batched_where_no_sequence_becomes_so_long(kernels):
+    config = LlamaConfig(**_SHAPE, rope_parameters=_DYNAMIC)
+    for window, tier in ((128, "fused"), (129, "serial")):
+        fitted = fit(lambda: _made(config), Means(TRIAL_BLOCKS, kernels, Format.FLOAT32, window))
+        assert _tier(fitted) == tier
+    assert fitted.note.endswith("positions of the kind dynamic (answers run together with a context of 128 or less)")
+    assert "each prompt is read in one pass" in fitted.note
 
 
 def test_a_model_that_runs_one_answer_at_a_time_holds_nothing_of_the_trial(kernels):
-    assert not _fit(_GPTJ, kernels).forward._caches
+    assert not _fit(_GPTJ, kernels).forward._states
 
 
 def test_without_kernels_a_model_is_batched_by_torch_alone():
@@ -199,14 +222,14 @@ def test_bytes_leave_what_they_do_not_fit_in_the_models_own_format(kernels):
 
 def test_the_trial_keeps_to_the_blocks_that_there_are_at_least(kernels, monkeypatch):
     highest = []
-    sequence = fitting.Sequence
+    sequence = trial.Sequence
 
     def seen(tokens):
         made = sequence(tokens)
         highest.append(made)
         return made
 
-    monkeypatch.setattr(fitting, "Sequence", seen)
+    monkeypatch.setattr(trial, "Sequence", seen)
     _fit(LlamaConfig(**_SHAPE), kernels)
     assert {block for made in highest for block in made.blocks} == set(range(TRIAL_BLOCKS))
 
@@ -241,7 +264,9 @@ async def test_a_model_that_runs_one_answer_at_a_time_says_so_on_its_card(tmp_pa
     _made(_GPTJ).save_pretrained(tmp_path)
     async with HfEngine(Settings(model=str(tmp_path), dtype="float32")) as engine:
         (card,) = engine.models()
-        assert card.note == "one answer at a time: its code takes no attention but its own"
+        assert card.note == (
+            "one answer at a time, and prompts are read in chunks: its code takes no attention but its own"
+        )
         assert engine._running.served.scheduler.cached == 0
 
 

@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gateway_hf.compute.fitting import Means, fit, form_of
-from gateway_hf.compute.forward import SerialForward
 from gateway_hf.compute.kernels import BLOCK
 from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, read, scattered, seated
@@ -137,50 +136,9 @@ def test_blocks_of_a_poisoned_sequence_poison_nobody(fitted_of, native):
     assert torch.equal(torch.stack(found), torch.stack(expected))
 
 
-class TestSerial:
-    """One at a time, with transformers' own cache."""
-
-    @pytest.fixture
-    def forward(self, model_of):
-        return SerialForward(model_of("mistral"))
-
-    @pytest.mark.parametrize("steps", _STEPS)
-    def test_a_sequence_in_steps_is_what_the_model_says_of_the_whole(self, forward, model_of, steps):
-        _close(read(forward, _TOKENS, [], steps)[-1:], _expected(model_of("mistral"), _TOKENS, [-1]))
-
-    def test_a_chunk_that_leaves_tokens_pending_wants_nothing(self, forward):
-        one, other = seated(numbers(9), []), seated(numbers(5), [])
-        logits, counts = forward.logits([Chunk(one, 4), Chunk(other, 5)])
-        assert (len(logits), counts) == (1, [0, 1])
-
-    def test_what_was_preempted_begins_anew(self, forward, model_of):
-        sequence = seated(_TOKENS, [])
-        _step(forward, (sequence, 70))
-        sequence.computed = 0
-        (said,) = _step(forward, (sequence, 70))
-        _close(list(said), _expected(model_of("mistral"), _TOKENS, [-1]))
-
-    def test_what_was_read_in_a_pass_that_failed_is_not_read_twice(self, forward, model_of):
-        sequence = seated(_TOKENS, [])
-        _step(forward, (sequence, 40))
-        sequence.computed = 40
-        broken = seated([10**6], [])
-        with pytest.raises(IndexError):
-            _step(forward, (sequence, 30), (broken, 1))
-        (said,) = _step(forward, (sequence, 30))
-        _close(list(said), _expected(model_of("mistral"), _TOKENS, [-1]))
-
-    def test_what_was_forgotten_is_held_no_longer(self, forward):
-        sequence = seated(numbers(9), [])
-        _step(forward, (sequence, 9))
-        forward.forget(sequence)
-        forward.forget(sequence)
-        assert not forward._caches
-
-
-@pytest.mark.parametrize("make", ["native", "stock", "serial"])
-def test_what_is_scored_has_the_logits_of_all_its_tokens(fitted_of, model_of, make):
-    forward = SerialForward(model_of("llama")) if make == "serial" else fitted_of("llama", native=make == "native")
+@pytest.mark.parametrize("native", [True, False])
+def test_what_is_scored_has_the_logits_of_all_its_tokens(fitted_of, model_of, native):
+    forward = fitted_of("llama", native=native)
     scored, plain = seated(_TOKENS, [8, 5, 2, 1, 0]), seated(numbers(20, 9), [3, 4])
     scored.ranks = 0
     first, beside = _step(forward, (scored, 30), (plain, 20))

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, LoadFailed
-from gateway_hf.compute.fitting import TRIAL_BLOCKS
 from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import BUILTIN_DTYPE, builtin_folder, read

@@ -1,0 +1,126 @@
+"""The trial at load: a forward must say what the model's own `generate()` says, row by row."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from gateway_hf.compute.forward import Forward
+from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.scheduling.sequence import Sequence
+
+_log = logging.getLogger("gateway_hf")
+
+_PROMPT = 40
+_NEW = 4
+# How many tokens of each of the two sequences a step reads: one prompt in two chunks and one whole, beside each other,
+# and then token by token.
+_STEPS = ((23, _PROMPT), (_PROMPT - 23, 1), (1, 1), (1, 1), (1, 0))
+# What models call the span of tokens that a layer sees, and a span that a chunk of the trial goes beyond.
+_SPANS = ("sliding_window", "attention_window_size", "attention_chunk_size", "index_topk")
+_NARROW = 8
+_BLOCKS = -(-(_PROMPT + _NEW) // BLOCK)
+# What the trial needs of the cache.
+TRIAL_BLOCKS = len(_STEPS[0]) * _BLOCKS
+
+
+class Misfit(Exception):
+    """A forward says something else than the model."""
+
+
+class Trial:
+    """Two prompts of random tokens, and what `generate()` says: the tokens, and the logits that it drew them from.
+
+    It reads them together, which is faster, or each `alone`: not every model says the same to both.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, alone: bool = False) -> None:
+        prompts = _random_prompts(model)
+        answers = [_generated(model, each) for each in (torch.split(prompts, 1) if alone else (prompts,))]
+        self._tokens = [tokens for sequences, _ in answers for tokens in sequences]
+        self._said = torch.cat([said for _, said in answers], dim=1)
+
+    @torch.inference_mode()
+    def check(self, forward: Forward, tolerance: float, how: str) -> None:
+        """Raise `Misfit` unless a forward says the same after both prompts and after each token that follows them.
+
+        `tolerance` is how far a row of logits may be from the model's, by the norm of the difference as a part of the
+        norm of the row without its mean; nonsense is off by 1 or more.
+        """
+        distances = list(self._distances(forward))
+        _log.debug("%s the model is off by %.3g", how, max(distances))
+        for off in distances:
+            if not off <= tolerance:  # no number is no agreement
+                raise Misfit(f"{how} it says something else (off by {off:.3g})")
+
+    def _distances(self, forward: Forward) -> Iterator[float]:
+        sequences = [Sequence(tokens[:_PROMPT]) for tokens in self._tokens]
+        for at, sequence in enumerate(sequences):
+            sequence.blocks = list(range(at * _BLOCKS, (at + 1) * _BLOCKS))
+        try:
+            for sizes in _STEPS:
+                chunks = [Chunk(each, size) for each, size in zip(sequences, sizes, strict=True) if size]
+                logits, counts = forward.logits(chunks)
+                rows = iter(logits.cpu())
+                for chunk, count in zip(chunks, counts, strict=True):
+                    chunk.sequence.computed += chunk.tokens
+                    if count:
+                        yield self._distance(sequences.index(chunk.sequence), chunk.sequence, next(rows))
+        finally:
+            for sequence in sequences:
+                forward.forget(sequence)
+
+    def _distance(self, which: int, sequence: Sequence, row: Tensor) -> float:
+        """Compare a row with what was said after as many tokens, and append the token that was drawn then."""
+        said = self._said[len(sequence.tokens) - _PROMPT, which]
+        sequence.tokens.append(self._tokens[which][len(sequence.tokens)])
+        return float((row - said).norm() / (said - said.mean()).norm())
+
+
+@contextmanager
+def narrowed(model: PreTrainedModel) -> Iterator[bool]:
+    """Let layers that see a span of tokens see a very short one meanwhile; give whether there are such layers."""
+    holders: list[Any] = [model.config.get_text_config(), *model.modules()]
+    spans = [
+        (holder, name, span)
+        for holder in holders
+        for name in _SPANS
+        if isinstance(span := getattr(holder, name, None), int) and span > _NARROW
+    ]
+    try:
+        for holder, name, _ in spans:
+            setattr(holder, name, _NARROW)
+        yield bool(spans)
+    finally:
+        for holder, name, span in spans:
+            setattr(holder, name, span)
+
+
+@torch.inference_mode()
+def _generated(model: PreTrainedModel, prompts: Tensor) -> tuple[list[list[int]], Tensor]:
+    """Let the model continue the prompts; return the tokens and the logits `[new, prompts, vocabulary]`."""
+    plain = GenerationConfig(max_new_tokens=_NEW, output_logits=True, return_dict_in_generate=True)  # type: ignore[no-untyped-call] # so is the library
+    generator: Any = model
+    # What the model's files say of sampling is no matter here, and may forbid what is asked.
+    own, generator.generation_config = generator.generation_config, plain
+    try:
+        out = generator.generate(prompts, attention_mask=torch.ones_like(prompts))
+    finally:
+        generator.generation_config = own
+    return out.sequences.tolist(), torch.stack(out.logits).float().cpu()
+
+
+def _random_prompts(model: PreTrainedModel) -> Tensor:
+    """Draw prompts of tokens that mean nothing special: that of an image would ask for one."""
+    config = model.config.get_text_config()
+    likely = torch.ones(config.vocab_size)
+    for name, value in config.to_dict().items():
+        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int) and 0 <= value < len(likely):
+            likely[value] = 0
+    drawn = likely.multinomial(len(_STEPS[0]) * _PROMPT, replacement=True, generator=torch.Generator().manual_seed(0))
+    return drawn.view(-1, _PROMPT).to(model.device)

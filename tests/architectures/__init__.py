@@ -1,0 +1,1 @@
+"""Every causal type that the installed transformers knows, tiny and random, against its own `generate()`."""

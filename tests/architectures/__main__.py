@@ -1,0 +1,88 @@
+"""Try all causal types, or those named, and print the table; exit 1 where one says something else.
+
+    just architectures [TYPE ...]
+
+Each is tried in a process of its own, for `--seconds` at most: a model's code may crash, and its modules are large.
+"""
+
+import argparse
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import warnings
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers.utils import logging as transformers_logging
+
+from gateway_hf.compute.tuning import ComputeChoice
+from gateway_hf.loading import weights
+from tests.architectures.tiny import KINDS
+from tests.architectures.trial import Verdict, try_kind
+
+
+def main() -> int:
+    """Try them and print the table."""
+    options = _options()
+    if unknown := set(options.kinds) - set(KINDS):
+        print(f"no such type: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    table = Table("type", "says", "seconds", "how")
+    verdicts = []
+    for kind in options.kinds or KINDS:
+        begun = time.monotonic()
+        verdicts.append(_in_a_process(kind, options.seconds))
+        took = f"{time.monotonic() - begun:.1f}"
+        print(kind, verdicts[-1].says, took, verdicts[-1].how, file=sys.stderr, flush=True)
+        table.add_row(kind, verdicts[-1].says, took, verdicts[-1].how)
+    Console(width=200).print(table)
+    for says in sorted({verdict.says for verdict in verdicts}):
+        print(f"{says}: {sum(verdict.says == says for verdict in verdicts)}")
+    return 1 if any(verdict.wrong for verdict in verdicts) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="just architectures", description="Try causal types against generate().")
+    parser.add_argument("kinds", nargs="*", metavar="TYPE")
+    parser.add_argument("--seconds", type=float, default=300)
+    return parser.parse_args()
+
+
+def _in_a_process(kind: str, seconds: float) -> Verdict:
+    context = multiprocessing.get_context("fork")  # all that is imported is there already
+    said: SimpleQueue[Verdict] = context.SimpleQueue()
+    process = context.Process(target=_try, args=(kind, said))
+    process.start()
+    process.join(seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return Verdict(kind, "something else", f"it took more than {seconds:g} seconds")
+    return Verdict(kind, "something else", f"its process ended with {process.exitcode}") if said.empty() else said.get()
+
+
+def _try(kind: str, said: "SimpleQueue[Verdict]") -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # To measure each tiny model takes long, and would be remembered.
+    weights.tune = lambda _, candidates, __: ComputeChoice(*(kind[0] for kind in candidates))
+    with (
+        tempfile.TemporaryDirectory(prefix="gateway-architectures-") as folder,
+        Path(os.devnull).open("w") as nothing,
+        contextlib.redirect_stdout(nothing),  # some models print
+    ):
+        said.put(try_kind(kind, Path(folder)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
