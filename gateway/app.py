@@ -33,7 +33,7 @@ from gateway.telemetry import STDOUT, Telemetry
 
 
 class _Application(Litestar):
-    """Litestar without its plugins for pydantic and attrs, unless somebody's endpoint has brought one of them along."""
+    """Litestar without its plugins for pydantic and attrs, unless a package has brought one along."""
 
     @staticmethod
     def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:

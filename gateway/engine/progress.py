@@ -1,4 +1,4 @@
-"""Steps of loading, as records of the log: what is being done, how far it is, and how long it took.
+"""Steps of loading, as records of the log, with their progress and the seconds they took.
 
 A record of a step names it in `step` and says how far it is in `progress`: 0 at its beginning, 1 at its end. The
 gateway shows a bar on a terminal and a few plain lines elsewhere; `loading_step` writes such records.

@@ -229,7 +229,7 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `places` sequences run side by side; `cache_tokens` is what their KV cache holds together. The `fingerprint`
     (weights, dtype, template, engine version) keys the answer cache. `defaults` are the model's own sampling
-    defaults, from its generation config. `note` is for people: what is special about these weights.
+    defaults, from its generation config. `note` tells people how these weights differ.
     """
 
     name: str

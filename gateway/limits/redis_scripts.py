@@ -1,7 +1,7 @@
 """The two operations of the shared store, each one script, so that the server does all of it or nothing.
 
-The account of a caller is a hash: what is spent of requests and tokens (`rs`, `ts`) and when that was computed (`ra`,
-`ta`), when the caller's day began and what is used of it (`day`, `du`). The running requests are a sorted set of
+The account of a caller is a hash: the spent part of requests and tokens (`rs`, `ts`) and when that was computed (`ra`,
+`ta`), when the caller's day began and the used part of it (`day`, `du`). The running requests are a sorted set of
 grants, by the time at which each is given up for lost. All times are the server's own.
 """
 

@@ -168,7 +168,7 @@ class ScriptedEngine(Engine):
         return "\n".join(message.text for message in chat.messages)
 
     async def status(self) -> Status:
-        """Say what was set, and count who runs and who waits."""
+        """Return the health that was set, and count the requests that run and wait."""
         health = self.health if self._entered else self._outside
         return Status(health=health, detail=self._settings.detail, running=self._running, waiting=self._waiting)
 

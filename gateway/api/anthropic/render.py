@@ -152,7 +152,7 @@ def _to_message_usage(usage: Usage) -> MessageUsage:
 
 
 def _to_input(call: ToolCall) -> dict[str, object]:
-    """Read the arguments of a call; what is no JSON object, as of an answer that was cut off, is no input."""
+    """Read the arguments of a call; text that is no JSON object, as in an answer that was cut off, gives no input."""
     try:
         return _input_decoder.decode(call.arguments)
     except msgspec.MsgspecError:

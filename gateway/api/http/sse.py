@@ -57,7 +57,7 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T
 
 
 def _drop(task: asyncio.Task[None]) -> None:
-    """Cancel a task whose end nobody awaits; whatever it raises is of no more interest."""
+    """Cancel a task without waiting for its end, and drop what it raises."""
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -65,7 +65,7 @@ def _drop(task: asyncio.Task[None]) -> None:
 async def _end(task: asyncio.Task[T]) -> None:
     """Cancel a task once and wait for its end, also while the waiting is cancelled: that is raised afterwards.
 
-    For who closes a generator next must not find it running. An error of the clean-up has no reader but the log.
+    The next one to close a generator must not find it running. An error of the clean-up has no reader but the log.
     """
     if task.done():
         return

@@ -13,7 +13,7 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 def to_number(logprob: float) -> float:
-    """Return a number that JSON has: what is no number, or endless, is the least."""
+    """Return a number that JSON has; NaN and the infinities become the least."""
     return max(logprob, _LEAST) if math.isfinite(logprob) else _LEAST
 
 

@@ -120,7 +120,7 @@ PromptLogprobs = Annotated[
 
 
 class ReplyFunction(Struct, frozen=True):
-    """What is called, and with what."""
+    """A function, and the arguments of a call."""
 
     arguments: Annotated[str, Meta(description="JSON text, or a piece of it.", examples=['{"city": "Paris"}'])]
     name: Annotated[str | UnsetType, Meta(description="The function's name.", examples=["get_weather"])] = UNSET
@@ -185,7 +185,7 @@ class CallPiece(Struct, frozen=True, kw_only=True):
 
 
 class ChunkDelta(Struct, frozen=True, kw_only=True):
-    """What is new."""
+    """The new part of a message."""
 
     role: Annotated[Literal["assistant"] | UnsetType, Meta(description="In the first chunk of an answer.")] = UNSET
     content: Annotated[str | UnsetType, Meta(description="More of the text.", examples=[" Paris"])] = UNSET
@@ -197,7 +197,7 @@ class ChunkDelta(Struct, frozen=True, kw_only=True):
 
 
 class ChunkChoice(Struct, frozen=True):
-    """What is new of one answer."""
+    """The new part of one choice."""
 
     index: Index
     delta: ChunkDelta

@@ -29,9 +29,9 @@ class Runs(Protocol):
         ...
 
     def run(self, chunks: list[Chunk], /) -> list[list[Drawn] | Exception]:
-        """Compute the chunks and return, for each, what was drawn, or what ends that sequence alone.
+        """Compute the chunks and return, for each, the tokens drawn, or the error that ends that sequence alone.
 
-        Nothing is drawn while tokens are pending; more than one token where a draft came true. What is drawn is
+        Nothing is drawn while tokens are pending; more than one token where a draft came true. Drawn tokens are
         appended to the sequence's tokens, and `computed` is what the cache then holds of them.
         """
         ...
@@ -117,7 +117,7 @@ class Batch:
             sequence.draft = generation.drafter.propose(sequence.tokens, min(self._guessing.most, left - 1))
 
     def _deliver(self, generation: Generation, outcome: list[Drawn] | Exception) -> Iterator[MailboxEvent]:
-        """Say what came of one chunk; whatever goes wrong is the end of its generation and of nobody else's."""
+        """Deliver the outcome of one chunk; an error ends its own generation and no other."""
         try:
             events = self._events_of(generation, outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and typed
@@ -157,7 +157,7 @@ def _train_drafter(generation: Generation, drawn: list[Drawn]) -> None:
 
 
 def _write(generation: Generation, drawn: list[Drawn]) -> list[GenerateEvent]:
-    """Turn what was drawn into events, up to the end of the answer: what was drawn beyond it is dropped."""
+    """Turn what was drawn into events, up to the end of the answer; tokens drawn beyond it are dropped."""
     events: list[GenerateEvent] = []
     if drawn and not generation.started:
         generation.started = True

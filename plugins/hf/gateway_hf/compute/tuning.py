@@ -1,4 +1,4 @@
-"""What is fastest here, found by a short measurement at the first start and remembered for each model and machine."""
+"""The fastest way to compute here: measured at the first start, and remembered for each model and machine."""
 
 import contextlib
 import hashlib

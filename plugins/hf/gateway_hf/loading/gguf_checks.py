@@ -1,4 +1,4 @@
-"""Refuse a GGUF file of which transformers reads only a part: what is left out would change every answer."""
+"""Refuse a GGUF file of which transformers reads only a part: the rest would change every answer."""
 
 import math
 from typing import Any

@@ -82,7 +82,7 @@ def _set_splitting(rules: dict[str, Any], file: GgufFile) -> None:
 def _set_whole_tokens(rules: dict[str, Any], tokens: list[str], file: GgufFile) -> None:
     """Write the vocabulary anew, with every marker and every word that was added to it as one token of its own id.
 
-    transformers spells all tokens in the alphabet of bytes; what was added to a vocabulary is written as it reads.
+    transformers spells all tokens in the alphabet of bytes; words added to a vocabulary are written as they read.
     """
     spelling: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call] # so is the library
     alphabet = frozenset(spelling.values())

@@ -110,7 +110,7 @@ def candidates_of(logits: Tensor, terms: Sequence[Terms]) -> tuple[Tensor, Tenso
     """Leave out, in a pass or two, most tokens that cannot be drawn: `[batch, vocabulary]` to `[batch, candidates]`.
 
     Also returns the candidates' ids, in order, and the log of each row's whole mass at its temperature; neither where
-    all are candidates. What is left out are tokens so unlikely that all of them together are no part of the nucleus.
+    all are candidates. The tokens left out are so unlikely that all of them together are no part of the nucleus.
     """
     if not all(each.top_p < 1.0 and not each.top_k for each in terms):
         return logits, None, None

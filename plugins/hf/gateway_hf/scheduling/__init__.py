@@ -1,1 +1,1 @@
-"""Who runs, and what is computed in a step: ints only, no tensors."""
+"""Which sequences run, and what a step computes: ints only, no tensors."""

@@ -1,8 +1,10 @@
-"""Which block of the cache belongs to whom: ints only, no tensors.
+"""Blocks of the cache, and the sequences that hold them: ints only, no tensors.
 
-A block is free, or held by sequences, or idle: held by nobody, but full, and found by the hash of the tokens up to its
+A block is free, or held by sequences, or idle: not held, but full, and found by the hash of the tokens up to its
 end. Such hashes are chained, so a sequence that begins like another one starts with its blocks; the salt of a sequence
-begins its chain, so nobody finds what was cached under another salt. A block that may be found is never written again.
+begins its chain, so no prompt finds blocks of another salt. A block that may be found is never written again.
+
+Paging as in PagedAttention (Kwon et al. 2023), chained prefix hashes as in vLLM.
 """
 
 from array import array
@@ -104,7 +106,7 @@ class Blocks:
         self._give_back(blocks)
 
     def scrap(self, sequence: Sequence) -> None:
-        """Take all blocks of a sequence back and let nobody find them again: what they hold may be broken."""
+        """Take all blocks of a sequence back for good: their contents may be broken, so no prompt may find them."""
         for block in sequence.blocks:
             self._hide(block)
         self.release(sequence)
@@ -136,7 +138,7 @@ class Blocks:
     def _find(self, sequence: Sequence) -> list[int]:
         """Return the longest run of findable blocks from the one on that `computed` is in.
 
-        What is to be scored must be read: it finds nothing.
+        A prompt whose tokens are scored has to be read, and finds nothing.
         """
         start, last = sequence.computed // self.size, (len(sequence.tokens) - 1) // self.size
         found: list[int] = []

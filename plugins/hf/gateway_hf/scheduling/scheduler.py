@@ -1,8 +1,10 @@
-"""Who runs, and what is computed in this step: ints and lists, no tensors.
+"""Which sequences run, and what this step computes: ints and lists, no tensors.
 
 A sequence waits in the line until a place and room in the cache are free: higher priority first, then first come, first
 served. It keeps both until it leaves, or until one that is before it finds no block for its next token: then the last
 one is preempted, which goes back to the front of its line and is computed again later.
+
+Prefill in chunks beside decodes is that of Sarathi (Agrawal et al. 2023).
 """
 
 import bisect
@@ -40,8 +42,8 @@ class Scheduler:
     """Hands out `places` and `blocks` and plans steps of `budget` tokens, which are always more than the places.
 
     A step decodes every sequence that can and reads prompts with what is left of the budget: a flow of prompts never
-    keeps the others from decoding, nor a full house a prompt from being read. `preemptions` counts how often somebody
-    had to make room.
+    keeps the others from decoding, nor a full house a prompt from being read. `preemptions` counts the sequences
+    that had to make room.
     """
 
     def __init__(self, places: int, budget: int, blocks: Blocks) -> None:
@@ -65,7 +67,7 @@ class Scheduler:
 
     @property
     def cached(self) -> int:
-        """How many tokens of the cache are taken by who runs; may be asked from any thread."""
+        """The tokens of the cache that running sequences hold; any thread may read it."""
         return self._blocks.used * self._blocks.size
 
     def add(self, sequence: Sequence) -> None:
@@ -80,7 +82,7 @@ class Scheduler:
         self._blocks.release(sequence)
 
     def scrap(self, sequence: Sequence) -> None:
-        """Remove a sequence that failed; nobody will find what it left in the cache."""
+        """Remove a sequence that failed, with what it left in the cache."""
         self._blocks.scrap(sequence)
         self.remove(sequence)
 
@@ -105,7 +107,7 @@ class Scheduler:
         return [sequence for sequence in self._running if not sequence.prefilling]
 
     def plan(self) -> list[Chunk]:
-        """Plan the next step, at most one chunk a sequence; it is empty only when nobody has a place."""
+        """Plan the next step, at most one chunk a sequence; it is empty only when no sequence has a place."""
         self._make_room()
         decodes = self.decoding()
         room = self._budget - len(decodes)

@@ -49,7 +49,7 @@ def library(cache: Path) -> ctypes.CDLL:
 
 
 def _build(compiler: str, built: Path) -> None:
-    """Build beside the final name and move there, so that nobody ever loads half a file."""
+    """Build beside the final name and move there, so that half a file is never loaded."""
     try:
         built.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=built.parent) as folder:
