@@ -28,7 +28,8 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write level and text, the traceback with it."""
         text = super().format(record)
-        return msgspec.json.encode(Record(record.levelname, text, *(step_of(record) or ()))).decode()
+        step, progress = step_of(record) or ("", 0.0)
+        return msgspec.json.encode(Record(record.levelname, text, step, progress)).decode()
 
 
 class Output:

@@ -18,17 +18,21 @@ SHORT = 1.0
 class Steps(Protocol):
     """Shows how far the steps of loading are; a step is known by its owner and its name."""
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, /) -> None:
         """Write a line of the log."""
+        ...
 
     def take(self, step: StepKey, progress: float, text: str) -> bool:
         """Take note of how far a step is; return whether its record is a line of the log."""
+        ...
 
     def end(self, owner: str) -> None:
         """Forget the steps of an owner."""
+        ...
 
     def close(self) -> None:
         """Forget all steps."""
+        ...
 
 
 class StepLines:

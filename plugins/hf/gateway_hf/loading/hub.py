@@ -56,8 +56,12 @@ def _download(model: str, revision: str | None) -> Path:
         with loading_step(_LOG, f"fetching {model} from the hub", _size(whole)) as tell:
             bar = bar_for(lambda done, _: tell(done / whole if whole else 0.0), unit="B")
             return Path(
-                snapshot_download(
-                    model, revision=revision, allow_patterns=wanted, etag_timeout=_SECONDS, tqdm_class=bar
+                snapshot_download(  # pyright: ignore[reportCallIssue] # it takes any bar, and says one of asyncio
+                    model,
+                    revision=revision,
+                    allow_patterns=wanted,
+                    etag_timeout=_SECONDS,
+                    tqdm_class=bar,  # pyright: ignore[reportArgumentType] # as above
                 )
             )
     except (HfHubHTTPError, HFValidationError, LoadFailed):
