@@ -110,15 +110,16 @@ def _batched(model: PreTrainedModel, trial: Trial, means: Means, change: Change)
     attention = StockAttention(cache) if means.kernels is None else NativeAttention(cache, means.kernels)
     _adopt(model, attention)
     forward = BatchedForward(model, attention, means.kernels)
-    _ask_for_heads(forward)
-    _check_windows(model, attention)
-    _check_positions(model, means.window)
     tolerance, how = _TOLERANCE[model.dtype], "in a batch"
+    _check_positions(model, means.window)
     if means.kernels is not None and means.form is not None and change is not _batches:
+        _ask_for_heads(forward)
+        _check_windows(model, attention)
         change(model, attention, means.kernels, means.form)
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else tolerance
         how = "with packed weights"
     trial.check(forward, tolerance, how)
+    _check_windows(model, attention)
     return Fitted(forward, cache)
 
 
