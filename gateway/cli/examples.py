@@ -19,6 +19,9 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "keys create prometheus --file keys.db --scope metrics",
     ),
     "keys list": ("keys list", "keys list --file keys.db --json"),
+    "cache": ("cache list", "cache clear"),
+    "cache list": ("cache list", "cache list --config gateway.toml"),
+    "cache clear": ("cache clear", "cache clear --folder /var/cache/llm-gateway"),
     "keys revoke": ("keys revoke shop", "keys revoke shop --file keys.db"),
 }
 

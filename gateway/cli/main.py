@@ -1,4 +1,4 @@
-"""The command line: `serve` (the default), `chat`, `engines`, `models`, `keys`, `check` and `bench`."""
+"""The command line: `serve` (the default), `chat`, `engines`, `models`, `keys`, `cache`, `check` and `bench`."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gateway import __version__, config
-from gateway.cli import keys
+from gateway.cli import cache, keys
 from gateway.cli.bench import flags
 from gateway.cli.examples import show_examples
 from gateway.engine import PluginError, installed, load
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
     flags.add_flags(bench)
     keys.add_commands(_add_command(commands, "keys", "make, list and revoke the keys of callers", None))
+    cache.add_commands(_add_command(commands, "cache", "list and clear what engines made once and keep", None))
     return parser
 
 

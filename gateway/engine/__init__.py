@@ -2,6 +2,7 @@
 
 from gateway.engine.answer import Answer, Fold, collect
 from gateway.engine.base import Engine
+from gateway.engine.disk_cache import CacheEntry, DiskCache, Hold
 from gateway.engine.errors import (
     ContextTooLong,
     DeadlineExceeded,
@@ -65,6 +66,7 @@ from gateway.engine.types import (
 
 __all__ = [
     "Answer",
+    "CacheEntry",
     "Capability",
     "Chat",
     "Choice",
@@ -73,6 +75,7 @@ __all__ = [
     "ContextTooLong",
     "DeadlineExceeded",
     "Delta",
+    "DiskCache",
     "Draining",
     "EmbedRequest",
     "Embeddings",
@@ -86,6 +89,7 @@ __all__ = [
     "GenerateRequest",
     "Grammar",
     "Health",
+    "Hold",
     "Image",
     "InvalidRequest",
     "JsonObject",

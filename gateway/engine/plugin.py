@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -25,12 +26,14 @@ class Plugin(Generic[S]):
     The module that the entry point names imports only msgspec and `gateway.engine`; `build` imports the rest. An engine
     that computes much, or may crash, is `isolated`: it runs in a process of its own unless the configuration says
     otherwise. That process gets no way to the network's libraries where `is_offline` says that it needs none.
+    `cache_folder` names the folder of its `DiskCache`, where it has one, for `llm-gateway cache`.
     """
 
     settings: type[S]
     build: Callable[[S], Engine]
     isolated: bool = False
     is_offline: Callable[[S], bool] = lambda _: False
+    cache_folder: Callable[[S], Path] | None = None
 
 
 def installed() -> dict[str, EntryPoint]:

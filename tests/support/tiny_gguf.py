@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gateway_hf.loading import convert
+
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -49,6 +51,12 @@ def make_tiny_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+def convert_file(file: Path, cache: Path) -> Path:
+    """Convert a file into the cache folder and return the folder that became of it, in float32."""
+    folder, _ = convert.converted(file, torch.float32, convert.ConversionCache(cache, 1 << 40), convert.leave)
+    return folder
 
 
 def _write_shape(writer: gguf.GGUFWriter, config) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.engine import Engine, Plugin
-from gateway_hf.settings import Settings
+from gateway_hf.settings import Settings, cache_folder
 
 
 def build(settings: Settings) -> Engine:
@@ -18,4 +18,4 @@ def is_local(settings: Settings) -> bool:
     return settings.model == "builtin" or Path(settings.model).exists()
 
 
-plugin = Plugin(Settings, build, isolated=True, is_offline=is_local)
+plugin = Plugin(Settings, build, isolated=True, is_offline=is_local, cache_folder=cache_folder)

@@ -16,6 +16,7 @@ from gateway.engine import (
     GenerateEvent,
     GenerateRequest,
     Health,
+    Hold,
     LoadFailed,
     Mailbox,
     ModelCard,
@@ -73,12 +74,13 @@ _CHAT = {Capability.CHAT, Capability.CONTINUE_FINAL, Capability.TEMPLATE_ARGUMEN
 
 
 class ServedModel(NamedTuple):
-    """What the event loop's side needs of a loaded model: no weights."""
+    """What the event loop's side needs of a loaded model: no weights. `hold` keeps its folder in the cache."""
 
     card: ModelCard
     text: TextCodec
     eos_ids: frozenset[int]
     scheduler: Scheduler
+    hold: Hold | None
 
 
 class LoadedEngine(NamedTuple):
@@ -211,15 +213,17 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
-    served = ServedModel(_card(settings, loaded), loaded.text, loaded.eos_ids, scheduler)
+    served = ServedModel(_card(settings, loaded), loaded.text, loaded.eos_ids, scheduler, loaded.hold)
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
 
 
 def _unload(running: LoadedEngine) -> None:
-    """End both threads, and wait for them."""
+    """End both threads, wait for them, and let go of the model's folder."""
     running.loop.end()
     running.loop.join()
     running.reader.shutdown()
+    if running.served.hold is not None:
+        running.served.hold.close()
 
 
 def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> Generation:

@@ -1,8 +1,11 @@
 """The table `[engines.NAME.settings]` of the Hugging Face engine."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+_CACHE = Path(".cache", "llm-gateway")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,7 +18,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     and a step computes at most `step_tokens` of their tokens. `cache_tokens` bounds the cache of keys and values, and
     so the context; 0 is the context or 16384, whichever is more, within 4 GiB. `quantize` `int8` halves the weights.
     `kernels` `off` computes with torch's own operations. GGUF files and `builtin` are converted, and kernels built,
-    once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home.
+    once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home. After a conversion it has at
+    most `cache_gib` GiB: the least recently used entries go first, and none that a process uses.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
@@ -31,3 +35,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_tokens: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     context_window: Annotated[int, Meta(ge=1)] | None = None
     cache_folder: Annotated[str, Meta(min_length=1)] | None = None
+    cache_gib: Annotated[int, Meta(ge=1, le=1 << 20)] = 20
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Return the folder for what is made once and kept."""
+    return Path(settings.cache_folder).expanduser() if settings.cache_folder else Path.home() / _CACHE

@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.tuning import ComputeChoice
-from gateway_hf.loading import sources, weights
-from gateway_hf.settings import Settings
+from gateway_hf.loading import weights
+from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 from tests.support.hf_engine import builtin_folder
 from tests.support.tiny_models import make_tiny
@@ -40,7 +40,7 @@ def _threads():
 def kernels():
     """The kernels, built at most once: into the cache folder that engines use."""
     try:
-        return Kernels(sources.cache_folder(Settings()), 2)
+        return Kernels(cache_folder(Settings()), 2)
     except NotBuiltError as error:
         pytest.skip(f"no kernels: {error}")
 

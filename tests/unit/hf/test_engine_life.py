@@ -9,6 +9,7 @@ import torch
 
 from gateway.engine import (
     Completion,
+    DiskCache,
     Health,
     LoadFailed,
     Unavailable,
@@ -18,6 +19,7 @@ from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import LONG, SHORT, ask, builtin_folder
+from tests.support.tiny_gguf import make_tiny_gguf
 
 
 @pytest.fixture
@@ -28,6 +30,14 @@ def folder(tiny):
 @pytest.fixture
 def settings(folder):
     return Settings(model=str(folder), dtype="float32", places=2)
+
+
+async def test_its_conversion_is_kept_in_the_cache_until_it_is_left(folder, tmp_path):
+    file = make_tiny_gguf(folder, tmp_path / "made.gguf")
+    cache = DiskCache(tmp_path / "cache")
+    async with HfEngine(Settings(model=str(file), dtype="float32", kernels="off", cache_folder=str(cache.folder))):
+        assert [entry.path.name[:5] for entry in cache.clear()] == ["made-"]
+    assert cache.clear() == []
 
 
 async def test_before_it_is_entered_and_after_it_was_left_nothing_is_served(settings):

@@ -5,21 +5,23 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gguf
+import msgspec
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-from gateway.engine import LoadFailed, loading_step
+from gateway.engine import DiskCache, Hold, LoadFailed, loading_step
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
 from gateway_hf.loading.gguf_file import GgufFile
@@ -28,32 +30,51 @@ from gateway_hf.loading.progress import Tell, bar_for, told_by_transformers
 _LOG = logging.getLogger(__name__)
 _MARKER = "converted.json"
 # Counts up when what is written here changes.
-_FORMAT = 2
+_FORMAT = 3
+_DIGESTS = ".digests.json"
+_MOST_DIGESTS = 64
 # Of a GGUF file, on two cores.
 _BYTES_A_SECOND = 20 << 20
 
 
-def converted(source: Path, dtype: torch.dtype, cache: Path, complete: Callable[[Path], None]) -> Path:
-    """Return the folder that `source` is converted to; make it where it is missing, outdated or damaged.
+class ConversionCache(NamedTuple):
+    """Where conversions are kept, and the most bytes of what no process uses."""
 
-    `complete` adds what the file does not carry. Of two processes that come at once, one converts and one waits.
+    folder: Path
+    most: int
+
+
+def converted(
+    source: Path, dtype: torch.dtype, cache: ConversionCache, complete: Callable[[Path], None]
+) -> tuple[Path, Hold | None]:
+    """Return the folder that `source` is converted to, and what keeps it; make it where it is missing or damaged.
+
+    A conversion is known by the file's content, so copies of one file share it. `complete` adds what the file does not
+    carry. Of two processes that come at once, one converts and one waits. A folder that is whole is only read.
     """
-    where = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
-    folder = cache / f"{source.stem}-{where}-{str(dtype).removeprefix('torch.')}"
-    origin = _origin(source)
+    kept = DiskCache(cache.folder)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{folder.name}.lock"):
-            if not _is_whole(folder, origin):
-                gate.check_gguf_file(source)
-                _clear(folder)
-                with _finished_in(folder, origin) as part:
-                    _convert(source, dtype, part)
-                    complete(part)
+        origin = _origin(source, dtype, complete, cache.folder)
+        folder = _find(cache.folder, source.stem, origin)
+        hold = kept.hold(folder)
+        if not _is_whole(folder, origin):
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            with _locked(cache.folder / f".{_key(origin)}.lock"):
+                folder = _find(cache.folder, source.stem, origin)
+                if not _is_whole(folder, origin):
+                    gate.check_gguf_file(source)
+                    _clear(folder)
+                    with _finished_in(folder, origin) as part:
+                        hold = kept.hold(part)
+                        _convert(source, dtype, part)
+                        complete(part)
+                else:
+                    hold = kept.hold(folder)
+            _shrink(kept, cache.most)
     except OSError as error:
         why = error.strerror or "it is not readable"
         raise LoadFailed(f"the GGUF file '{source.name}' cannot be converted into the cache folder: {why}") from error
-    return folder
+    return folder, hold
 
 
 def leave(folder: Path) -> None:
@@ -61,11 +82,57 @@ def leave(folder: Path) -> None:
     del folder
 
 
-def _origin(source: Path) -> dict[str, int | str]:
-    """Say what a conversion depends on."""
+def _origin(source: Path, dtype: torch.dtype, complete: Callable[[Path], None], cache: Path) -> dict[str, int | str]:
+    """Say all that a conversion depends on."""
+    return {
+        "content": _digest(source, cache / _DIGESTS),
+        "dtype": str(dtype).removeprefix("torch."),
+        "completed": complete.__module__ if complete is not leave else "",
+        "format": _FORMAT,
+        **{library: version(library) for library in ("transformers", "gguf")},
+    }
+
+
+def _key(origin: dict[str, int | str]) -> str:
+    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _find(cache: Path, stem: str, origin: dict[str, int | str]) -> Path:
+    """Return where a conversion is, whatever its file was called then, else where it is to be."""
+    key = _key(origin)
+    return next(
+        (path for path in sorted(cache.glob(f"*-{key}")) if not path.name.startswith(".")), cache / f"{stem}-{key}"
+    )
+
+
+def _digest(source: Path, file: Path) -> str:
+    """Digest the content of `source`; remembered in `file`, for to read gigabytes at each start takes long."""
     stat = source.stat()
-    libraries = {library: version(library) for library in ("transformers", "gguf")}
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "format": _FORMAT, **libraries}
+    known = _digests(file)
+    path, seen = str(source.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    if known.get(path, [])[:-1] != seen:
+        with source.open("rb") as opened:
+            known.pop(path, None)
+            known[path] = [*seen, hashlib.file_digest(opened, "sha256").hexdigest()]
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            half = file.with_suffix(f".{os.getpid()}")
+            half.write_text(json.dumps(dict(list(known.items())[-_MOST_DIGESTS:])))
+            half.replace(file)
+    return str(known[path][-1])
+
+
+def _digests(file: Path) -> dict[str, list[int | str]]:
+    """Return what is remembered; a file that is broken holds nothing."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, list[int | str]])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _shrink(kept: DiskCache, most: int) -> None:
+    for entry in kept.shrink(most):
+        _LOG.info("removed %s from the cache folder, which holds at most %d GiB", entry.path.name, most >> 30)
 
 
 @contextmanager

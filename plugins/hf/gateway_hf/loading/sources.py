@@ -5,23 +5,23 @@ from pathlib import Path
 
 import torch
 
-from gateway.engine import LoadFailed
+from gateway.engine import Hold, LoadFailed
 from gateway_hf.loading import builtin
 from gateway_hf.loading import checks as gate
-from gateway_hf.settings import Settings
+from gateway_hf.settings import Settings, cache_folder
 
-_CACHE = Path(".cache", "llm-gateway")
 _BUILTIN = "builtin"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder that passed the gate, and what its model is called."""
+    """A folder that passed the gate, and what its model is called; `hold` keeps it, where it is in the cache."""
 
     folder: Path
     name: str
     aliases: tuple[str, ...] = ()
     note: str = ""
+    hold: Hold | None = None
 
 
 def find(settings: Settings, dtype: torch.dtype) -> Source:
@@ -31,21 +31,17 @@ def find(settings: Settings, dtype: torch.dtype) -> Source:
     return source
 
 
-def cache_folder(settings: Settings) -> Path:
-    """Return the folder for what is made once and kept."""
-    return Path(settings.cache_folder).expanduser() if settings.cache_folder else Path.home() / _CACHE
-
-
 def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     model = settings.model
     if model == _BUILTIN:
         note = f"4-bit weights (Q4_1), de-quantized to {_spelled(dtype)}"
-        folder = _from_gguf(settings, builtin.locate(), dtype)
-        return Source(folder, builtin.NAME, builtin.ALIASES, note)
+        folder, hold = _from_gguf(settings, builtin.locate(), dtype)
+        return Source(folder, builtin.NAME, builtin.ALIASES, note, hold)
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"
-        return Source(_from_gguf(settings, path, dtype), path.stem, note=note)
+        folder, hold = _from_gguf(settings, path, dtype)
+        return Source(folder, path.stem, note=note, hold=hold)
     if path.exists():
         return Source(path, path.resolve().name)
     if model.startswith(("/", ".", "~")):
@@ -55,13 +51,14 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     return Source(hub.fetch(model, settings.revision), model.rpartition("/")[2], (model,))
 
 
-def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype) -> Path:
+def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype) -> tuple[Path, Hold | None]:
     if not file.is_file():
         raise LoadFailed(f"the GGUF file '{file.name}' does not exist")
     from gateway_hf.loading import convert  # noqa: PLC0415 - only these need the libraries that read GGUF
 
     complete = builtin.complete if settings.model == _BUILTIN else convert.leave
-    return convert.converted(file, dtype, cache_folder(settings), complete)
+    most = settings.cache_gib << 30
+    return convert.converted(file, dtype, convert.ConversionCache(cache_folder(settings), most), complete)
 
 
 def _spelled(dtype: torch.dtype) -> str:

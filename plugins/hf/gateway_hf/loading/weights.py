@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gateway.engine import LoadFailed, Sampling, loading_step
+from gateway.engine import Hold, LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
 from gateway_hf.compute.fitting import Means, blocks_for, fit, form_of
 from gateway_hf.compute.forward import Forward
@@ -21,7 +21,7 @@ from gateway_hf.loading import metadata as facts
 from gateway_hf.loading import pretrained, sources
 from gateway_hf.scheduling.blocks import Blocks
 from gateway_hf.scheduling.drafter import Guessing
-from gateway_hf.settings import Settings
+from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 
 _log = logging.getLogger("gateway_hf")
@@ -32,7 +32,10 @@ _GUESSING = Guessing(crowd=2, most=4)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready to run, its text side, and what its card says; `blocks` are its cache's."""
+    """A model that is ready to run, its text side, and what its card says.
+
+    `blocks` are its cache's; `hold` keeps its folder, where that is in the cache folder.
+    """
 
     forward: Forward
     text: TextCodec
@@ -48,6 +51,7 @@ class LoadedModel:
     device: str
     dtype: str
     note: str
+    hold: Hold | None
 
 
 def load(settings: Settings) -> LoadedModel:
@@ -99,6 +103,7 @@ def load(settings: Settings) -> LoadedModel:
         device=str(device),
         dtype=kind,
         note="; ".join(filter(None, (source.note, fitted.note))),
+        hold=source.hold,
     )
 
 
@@ -115,7 +120,7 @@ def _choose(settings: Settings, device: torch.device) -> ComputeChoice:
     kernels = (True, False) if _has_kernels(settings, first) else (False,)
     if settings.quantize == "int8":
         kernels = (True,)
-    return tune(settings.model, Candidates(tuple(dtypes), tuple(threads), kernels), sources.cache_folder(settings))
+    return tune(settings.model, Candidates(tuple(dtypes), tuple(threads), kernels), cache_folder(settings))
 
 
 def _has_kernels(settings: Settings, dtype: str) -> bool:
@@ -123,7 +128,7 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
     why = "they are switched off" if settings.kernels == "off" else f"there are none for {dtype}"
     if settings.kernels == "auto" and getattr(torch, dtype) in FORMATS:
         try:
-            native.library(sources.cache_folder(settings))
+            native.library(cache_folder(settings))
         except native.NotBuiltError as error:
             why = str(error)
             _log.warning("computing without kernels, and slower: %s", error)
@@ -136,7 +141,7 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
 
 def _kernels(settings: Settings, choice: ComputeChoice) -> Kernels | None:
     """Return the kernels, where they were chosen."""
-    return Kernels(sources.cache_folder(settings), choice.threads) if choice.kernels else None
+    return Kernels(cache_folder(settings), choice.threads) if choice.kernels else None
 
 
 def release() -> None:

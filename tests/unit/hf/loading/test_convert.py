@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +34,8 @@ def conversions(monkeypatch, tiny):
     return done
 
 
-def converted(source, cache, complete=convert.leave):
-    return convert.converted(source, FLOAT, cache, complete)
+def converted(source, cache, complete=convert.leave, most=1 << 40):
+    return convert.converted(source, FLOAT, convert.ConversionCache(cache, most), complete)[0]
 
 
 def test_a_file_is_converted_once(source, tmp_path, conversions):
@@ -114,6 +115,57 @@ def test_a_changed_file_is_converted_again(tiny, tmp_path, conversions):
     assert len(conversions) == 2
 
 
+def test_copies_of_one_file_share_one_conversion(source, tmp_path, conversions):
+    first = converted(source, tmp_path / "cache")
+    copy = tmp_path / "other" / "renamed.gguf"
+    copy.parent.mkdir()
+    shutil.copy(source, copy)
+    assert converted(copy, tmp_path / "cache") == first
+    assert len(conversions) == 1
+
+
+def test_a_conversion_is_not_read_again_to_find_its_copy(source, tmp_path, conversions, monkeypatch):
+    converted(source, tmp_path)
+    monkeypatch.setattr(convert.hashlib, "file_digest", None)
+    converted(source, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}'])
+def test_digests_that_cannot_be_read_are_made_anew(source, tmp_path, conversions, content):
+    first = converted(source, tmp_path)
+    (tmp_path / ".digests.json").write_bytes(content)
+    assert converted(source, tmp_path) == first
+
+
+def test_another_completion_is_another_conversion(source, tmp_path, conversions):
+    assert converted(source, tmp_path) != converted(source, tmp_path, lambda part: None)
+
+
+def test_a_whole_conversion_in_a_folder_that_cannot_be_written_to_is_read(source, tmp_path, conversions, monkeypatch):
+    first = converted(source, tmp_path)
+    monkeypatch.setattr(convert, "_locked", None)
+    tmp_path.chmod(0o555)
+    try:
+        assert converted(source, tmp_path) == first
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_what_was_not_used_for_longest_makes_room_and_what_is_used_stays(tiny, tmp_path, conversions):
+    files = [make_tiny_gguf(tiny("llama"), tmp_path / f"{n}.gguf", pre=pre) for n, pre in enumerate(("a", "b", "c"))]
+    cache = convert.ConversionCache(tmp_path / "cache", 1 << 40)
+    old = converted(files[0], tmp_path / "cache")
+    used, hold = convert.converted(files[1], FLOAT, cache, convert.leave)
+    os.utime(used, (0, 0))
+    new = converted(files[2], tmp_path / "cache", most=1)
+    assert not old.exists()
+    assert used.is_dir()
+    assert new.is_dir()
+    hold.close()
+    converted(files[0], tmp_path / "cache", most=1)
+    assert not used.exists()
+
+
 def test_what_a_killed_process_left_is_swept_away(source, tmp_path, conversions):
     folder = converted(source, tmp_path)
     half = tmp_path / f".{folder.name}.abc.part"
@@ -131,7 +183,7 @@ def test_a_conversion_that_fails_leaves_nothing_behind(source, tmp_path, monkeyp
     monkeypatch.setattr(convert, "_convert", fail)
     with pytest.raises(LoadFailed):
         converted(source, tmp_path)
-    assert [entry for entry in tmp_path.iterdir() if entry.suffix != ".lock"] == []
+    assert [entry for entry in tmp_path.iterdir() if entry.suffix not in {".lock", ".json"}] == []
 
 
 def test_a_full_disk_is_one_line(source, tmp_path, monkeypatch):

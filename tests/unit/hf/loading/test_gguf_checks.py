@@ -2,17 +2,15 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
 from gateway.engine import LoadFailed
-from gateway_hf.loading import convert
-from tests.support.tiny_gguf import make_tiny_gguf
+from tests.support.tiny_gguf import convert_file, make_tiny_gguf
 
 
 def refusal(tiny, tmp_path, more):
     file = make_tiny_gguf(tiny("llama"), tmp_path / "made.gguf", more=more)
     with pytest.raises(LoadFailed) as caught:
-        convert.converted(file, torch.float32, tmp_path / "cache", convert.leave)
+        convert_file(file, tmp_path / "cache")
     assert "\n" not in caught.value.message
     assert str(tmp_path) not in caught.value.message
     return caught.value.message
@@ -54,4 +52,4 @@ def test_what_changes_nothing_is_no_reason_to_refuse(tiny, tmp_path):
         writer.add_tensor("blk.2.attn_norm.weight", ones(64))  # a layer that guesses ahead
 
     file = make_tiny_gguf(tiny("llama"), tmp_path / "made.gguf", more=more)
-    assert (convert.converted(file, torch.float32, tmp_path / "cache", convert.leave) / "model.safetensors").is_file()
+    assert (convert_file(file, tmp_path / "cache") / "model.safetensors").is_file()

@@ -7,8 +7,7 @@ from gguf import RopeScalingType
 from transformers import AutoModelForCausalLM
 
 from gateway.engine import LoadFailed
-from gateway_hf.loading import convert
-from tests.support.tiny_gguf import make_tiny_gguf
+from tests.support.tiny_gguf import convert_file, make_tiny_gguf
 from tests.support.tiny_models import make_tiny
 
 LLAMA_31 = {
@@ -32,7 +31,7 @@ def make_llama(folder, **rope):
 
 
 def converted(file, tmp_path):
-    return convert.converted(file, torch.float32, tmp_path / "cache", convert.leave)
+    return convert_file(file, tmp_path / "cache")
 
 
 @torch.inference_mode()

@@ -1,13 +1,11 @@
 import json
 
 import pytest
-import torch
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import LoadFailed
-from gateway_hf.loading import convert
-from tests.support.tiny_gguf import make_tiny_gguf
+from tests.support.tiny_gguf import convert_file, make_tiny_gguf
 from tests.support.tiny_models import make_tiny
 
 # As DeepSeek writes them: none of the bars is in the alphabet that a byte-level vocabulary is spelled in.
@@ -38,7 +36,7 @@ def folder(tmp_path_factory):
 
 def converted(folder, tmp_path, **options):
     file = make_tiny_gguf(folder, tmp_path / "made.gguf", **{"pre": "gpt-2", **options})
-    return convert.converted(file, torch.float32, tmp_path / "cache", convert.leave)
+    return convert_file(file, tmp_path / "cache")
 
 
 def ids_of(folder, text):

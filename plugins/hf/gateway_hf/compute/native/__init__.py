@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from gateway.engine import loading_step
+from gateway.engine import DiskCache, Hold, loading_step
 from gateway_hf.compute.placement import processor_flags
 
 _log = logging.getLogger("gateway_hf")
@@ -22,6 +22,8 @@ _FLAGS = (
 )
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 300
+# A library that is loaded stays so until the process ends.
+_holds: list[Hold | None] = []
 
 
 class NotBuiltError(Exception):
@@ -43,9 +45,11 @@ def library(cache: Path) -> ctypes.CDLL:
         with loading_step(_log, "building kernels for this processor", "once, about 20 s"):
             _build(compiler, built)
     try:
-        return _declared(ctypes.CDLL(str(built)))
+        loaded = _declared(ctypes.CDLL(str(built)))
     except OSError as error:
         raise NotBuiltError(f"the kernels cannot be loaded: {error}") from error
+    _holds.append(DiskCache(cache).hold(built))
+    return loaded
 
 
 def _build(compiler: str, built: Path) -> None:

@@ -1,0 +1,133 @@
+"""A folder for what a plugin makes once and keeps: bounded, and cleared of what no process uses.
+
+Each entry is a file or a folder right inside. A process that uses one holds a shared lock on it (`flock`), which the
+system releases when the process ends; an entry is removed only under an exclusive lock.
+"""
+
+import fcntl
+import os
+import shutil
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+# Beginnings of names in the folder that are no entries: locks, and what is half made.
+_HIDDEN = "."
+_REMOVED = ".removed-"
+_HALF = ".part"
+
+
+class CacheEntry(Struct, frozen=True):
+    """A file or folder in a cache: its size in bytes, when it was last used (seconds since 1970), and whether it is."""
+
+    path: Path
+    size: int
+    used_at: float
+    in_use: bool
+
+
+class Hold:
+    """Keeps an entry from being removed until it is closed, or nothing refers to it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.close = weakref.finalize(self, os.close, descriptor)
+
+
+class DiskCache:
+    """The cache in one folder, which need not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def entries(self) -> list[CacheEntry]:
+        """List the entries, the one that was used last first."""
+        found = [entry for path in self._visible() if (entry := _described(path)) is not None]
+        return sorted(found, key=lambda entry: entry.used_at, reverse=True)
+
+    def hold(self, path: Path) -> Hold | None:
+        """Keep an entry, and note that it is used now; return None where it is gone, or its folder takes no locks."""
+        descriptor = _locked(path, fcntl.LOCK_SH)
+        if descriptor is None:
+            return None
+        with suppress(OSError):  # a folder that cannot be written to is not cleared either
+            os.utime(path)
+        return Hold(descriptor)
+
+    def remove(self, path: Path) -> bool:
+        """Remove an entry; return False where a process uses it, or it cannot be removed."""
+        descriptor = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if descriptor is None:
+            return not path.exists()
+        try:
+            # Moved first: a removal that is interrupted leaves no half of an entry under its name.
+            moved = path.rename(path.with_name(f"{_REMOVED}{path.name}-{os.getpid()}"))
+            _delete(moved)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def clear(self) -> list[CacheEntry]:
+        """Remove all that no process uses, and what is half made or half removed; return the entries that stay."""
+        for left in (*self.folder.glob(f"{_REMOVED}*"), *self.folder.glob(f".*{_HALF}")):
+            self.remove(left)
+        return [entry for entry in self.entries() if not self.remove(entry.path)]
+
+    def shrink(self, most: int) -> list[CacheEntry]:
+        """Remove entries, those that were not used for longest first, until the rest has `most` bytes; return them."""
+        entries, removed = self.entries(), list[CacheEntry]()
+        size = sum(entry.size for entry in entries)
+        for entry in reversed(entries):
+            if size <= most:
+                break
+            if self.remove(entry.path):
+                removed.append(entry)
+                size -= entry.size
+        return removed
+
+    def _visible(self) -> list[Path]:
+        try:
+            return [path for path in self.folder.iterdir() if not path.name.startswith(_HIDDEN)]
+        except OSError:
+            return []
+
+
+def _described(path: Path) -> CacheEntry | None:
+    """Describe an entry; None where it has just gone."""
+    try:
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        used_at = path.stat().st_mtime
+    except OSError:
+        return None
+    free = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if free is not None:
+        os.close(free)
+    return CacheEntry(path, size, used_at, in_use=free is None)
+
+
+def _locked(path: Path, kind: int) -> int | None:
+    """Open and lock an entry that is still there once it is locked; return its descriptor."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, kind)
+        there, own = path.lstat(), os.fstat(descriptor)
+        if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
