@@ -1,4 +1,4 @@
-"""`llm-gateway cache`: list and clear what engines made once and keep, whether the service runs or not."""
+"""`llm-gateway cache`: list and clear the cache folders of engines, whether the service runs or not."""
 
 import argparse
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _clear(options: argparse.Namespace) -> int:
-    """Remove what is named, or all; say what stays, and why."""
+    """Remove the named entries, or all; say which stay, and why."""
     caches = list(_caches(options))
     there = {entry.path.name for cache in caches for entry in cache.entries()}
     if unknown := sorted(set(options.names) - there):

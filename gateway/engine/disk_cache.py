@@ -1,4 +1,4 @@
-"""A folder for what a plugin makes once and keeps: bounded, and cleared of what no process uses.
+"""A cache folder for a plugin's files: bounded in size, and never cleared of entries in use.
 
 Each entry is a file or a folder right inside. A process that uses one holds a shared lock on it (`flock`), which the
 system releases when the process ends; an entry is removed only under an exclusive lock.
@@ -20,7 +20,7 @@ _HALF = ".part"
 
 
 class CacheEntry(Struct, frozen=True):
-    """A file or folder in a cache: its size in bytes, when it was last used (seconds since 1970), and whether it is."""
+    """A file or folder in a cache: size in bytes, time of last use (seconds since 1970), and whether it is in use."""
 
     path: Path
     size: int
@@ -29,7 +29,7 @@ class CacheEntry(Struct, frozen=True):
 
 
 class Hold:
-    """Keeps an entry from being removed until it is closed, or nothing refers to it any more."""
+    """A shared lock on an entry, until it is closed or garbage-collected."""
 
     def __init__(self, descriptor: int) -> None:
         self.close = weakref.finalize(self, os.close, descriptor)
@@ -42,12 +42,12 @@ class DiskCache:
         self.folder = folder
 
     def entries(self) -> list[CacheEntry]:
-        """List the entries, the one that was used last first."""
+        """List the entries, most recently used first."""
         found = [entry for path in self._visible() if (entry := _described(path)) is not None]
         return sorted(found, key=lambda entry: entry.used_at, reverse=True)
 
     def hold(self, path: Path) -> Hold | None:
-        """Keep an entry, and note that it is used now; return None where it is gone, or its folder takes no locks."""
+        """Lock an entry and record its use; return None if it is gone or its file system takes no locks."""
         descriptor = _locked(path, fcntl.LOCK_SH)
         if descriptor is None:
             return None
@@ -56,7 +56,7 @@ class DiskCache:
         return Hold(descriptor)
 
     def remove(self, path: Path) -> bool:
-        """Remove an entry; return False where a process uses it, or it cannot be removed."""
+        """Remove an entry; return False if it is in use or cannot be removed."""
         descriptor = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if descriptor is None:
             return not path.exists()
@@ -71,13 +71,13 @@ class DiskCache:
         return True
 
     def clear(self) -> list[CacheEntry]:
-        """Remove all that no process uses, and what is half made or half removed; return the entries that stay."""
+        """Remove all entries not in use, and partial ones; return the entries that stay."""
         for left in (*self.folder.glob(f"{_REMOVED}*"), *self.folder.glob(f".*{_HALF}")):
             self.remove(left)
         return [entry for entry in self.entries() if not self.remove(entry.path)]
 
     def shrink(self, most: int) -> list[CacheEntry]:
-        """Remove entries, those that were not used for longest first, until the rest has `most` bytes; return them."""
+        """Remove the least recently used entries until the rest has at most `most` bytes; return those removed."""
         entries, removed = self.entries(), list[CacheEntry]()
         size = sum(entry.size for entry in entries)
         for entry in reversed(entries):
@@ -110,7 +110,7 @@ def _described(path: Path) -> CacheEntry | None:
 
 
 def _locked(path: Path, kind: int) -> int | None:
-    """Open and lock an entry that is still there once it is locked; return its descriptor."""
+    """Open and lock an entry; return its descriptor, or None if it is gone or locked."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

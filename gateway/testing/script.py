@@ -1,4 +1,4 @@
-"""What a scripted engine answers, and every fault that may strike while it does."""
+"""The script of an engine: its answer, and the faults to inject."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ ScriptSeconds = Annotated[float, Meta(ge=0)]
 
 
 class Fault(StrEnum):
-    """What can go wrong in the middle of an answer."""
+    """A fault in the middle of an answer."""
 
     RAISE = "raise"  # the EngineError that `code` names
     BUG = "bug"  # an error that no engine may raise

@@ -1,4 +1,4 @@
-"""An engine that does what a script says: right answers, and every fault that a gateway must outlive."""
+"""An engine that follows a script: correct answers, and faults that the gateway must survive."""
 
 import asyncio
 import itertools
@@ -75,7 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ScriptedEngine(Engine):
-    """Follows the script; `requests` holds what it was asked, and `health` is what it says of itself while entered."""
+    """Follows the script. `requests` records the requests; `health` is the health it reports while entered."""
 
     def __init__(self, settings: Settings) -> None:
         self.requests: list[GenerateRequest] = []
@@ -182,7 +182,7 @@ class ScriptedEngine(Engine):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End what runs at its next token."""
+        """End running answers at their next token."""
         self._outside = Health.UNLOADED
         self._entered = False
 
@@ -240,7 +240,7 @@ def _logprobs(script: Script, request: GenerateRequest, told: int, text: str) ->
 
 
 def _scores(script: Script, request: GenerateRequest, count: int) -> tuple[TokenLogprob, ...] | None:
-    """Say of each word of the prompt what is said of the answer's; the words of tokens are not known."""
+    """Return a logprob for each word of the prompt; the words of token ids are unknown."""
     ranks = request.sampling.prompt_logprobs
     if ranks is None:
         return None

@@ -1,4 +1,4 @@
-"""Rules about what one answer says."""
+"""Rules about the events of one answer."""
 # ruff: noqa: PLR2004 - a test is full of its own numbers
 
 import itertools
@@ -31,7 +31,7 @@ from gateway.testing.contract.verdict import expect, expect_refusal
 
 
 class AnswerRules(Subject):
-    """The sentence that a stream is, and the sums in it."""
+    """The order of a stream's events, and the token counts in it."""
 
     async def test_a_stream_is_started_then_deltas_then_finished(self, engine: Engine) -> None:
         """Kills: a delta before `Started`."""
@@ -111,7 +111,7 @@ class AnswerRules(Subject):
         expect(whole == self.written, f"The deltas together are {whole!r}, not {self.written!r}: {sentence}", Delta)
 
     async def test_count_tokens_agrees_with_the_answer(self, engine: Engine) -> None:
-        """Kills: counting without what the tokenizer or the template adds."""
+        """Kills: counting without the tokens that the tokenizer or the template adds."""
         self.require(engine, Capability.TOKEN_COUNT)
         request = self.request(engine)
         counted = await engine.count_tokens(request.model, request.prompt)
@@ -180,7 +180,7 @@ class AnswerRules(Subject):
             )
 
     async def test_a_told_event_never_changes(self, engine: Engine) -> None:
-        """Kills: deltas that share what the engine goes on writing to."""
+        """Kills: deltas that share a list which the engine goes on writing to."""
         async with aclosing(self.stream(engine, self.request(engine))) as stream:
             told = [(event, msgspec.msgpack.encode(event)) async for event in stream]
         for event, as_told in told:
@@ -192,7 +192,7 @@ class AnswerRules(Subject):
 
 
 class StopRules(Subject):
-    """What ends an answer early."""
+    """Stop strings and minimum lengths."""
 
     async def test_a_stop_string_never_leaks(self, engine: Engine) -> None:
         """Kills: searching each delta on its own."""
@@ -229,7 +229,7 @@ class StopRules(Subject):
         )
 
     async def test_text_held_back_for_a_stop_string_is_not_lost(self, engine: Engine) -> None:
-        """Kills: an end that forgets what was held back."""
+        """Kills: an end that loses the text held back."""
         self.require(engine, Capability.STOP)
         whole = "".join(await self._texts(engine))
         answer = await self.answer(engine, stop=(f"{whole[-3:]}\0",), max_tokens=24)
@@ -258,7 +258,7 @@ class StopRules(Subject):
             await expect_refusal(anext(stream), InvalidRequest, "9 tokens at least and 8 at most cannot be had.")
 
     async def _texts(self, engine: Engine) -> list[str]:
-        """Learn what the model says, to ask for it again."""
+        """Return the texts of an answer, to derive stop strings from."""
         self.require_repeatable()
         events = await self.events(engine, self.request(engine, max_tokens=24))
         texts = [event.text for event in events if isinstance(event, Delta) and event.text]

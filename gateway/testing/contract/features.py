@@ -1,4 +1,4 @@
-"""The rules of what only some models can do: tools, images, constraints, embeddings."""
+"""Rules about optional capabilities: tools, images, constraints, embeddings."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def _is_object(text: str) -> bool:
 
 
 class FeatureRules(Subject):
-    """What a card promises beyond text is kept."""
+    """Each optional capability on the card works."""
 
     async def test_a_tool_that_must_be_called_is_called(self, engine: Engine) -> None:
         """Kills: a call whose name never comes, or that ends as an answer would."""

@@ -1,4 +1,4 @@
-"""Rules about an engine's life: its cards, its status, and how it is entered and left."""
+"""Rules about an engine's life cycle: cards, status, entering and leaving."""
 
 from collections.abc import Callable
 from contextlib import aclosing
@@ -13,7 +13,7 @@ MakeEngine = Callable[[], Engine]
 
 
 class LifeRules(Subject):
-    """What holds before, while and after an engine is entered."""
+    """Rules that hold before, while and after an engine is entered."""
 
     async def test_a_served_name_has_no_slash(self, engine: Engine) -> None:
         """Kills: the full id as the name."""
@@ -56,7 +56,7 @@ class LifeRules(Subject):
             expect(read == said, f"{said!r:.80} comes out of MessagePack as {read!r:.80}.", type(said))
 
     async def test_status_never_raises(self, make_engine: MakeEngine) -> None:
-        """Kills: a status that needs what only an entered engine has."""
+        """Kills: a status that reads state which only an entered engine has."""
         engine = make_engine()
         await _status(engine, "before the engine is entered")
         async with engine:
@@ -68,7 +68,7 @@ class LifeRules(Subject):
         await _status(engine, "after the engine was left")
 
     async def test_leaving_twice_is_harmless(self, make_engine: MakeEngine) -> None:
-        """Kills: giving back what is gone already."""
+        """Kills: releasing a resource twice."""
         engine = await make_engine().__aenter__()
         await engine.__aexit__(None, None, None)
         try:

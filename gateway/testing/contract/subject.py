@@ -1,4 +1,4 @@
-"""What the rules need to know about the engine under test, and how they ask it."""
+"""Facts about the engine under test, and the ways in which the rules call it."""
 
 import inspect
 import itertools
@@ -37,7 +37,7 @@ _ENDS = "A short answer comes to its end (`patience` is the time for it)."
 
 
 class Subject:
-    """Facts about the engine under test; a plugin overrides what is not true of it.
+    """Facts about the engine under test; a plugin overrides those that do not hold.
 
     `text` is a prompt that the model goes on from; with the end of sequence ignored, `slow_tokens` of an answer to
     it take ten seconds or more. `written` is a text whose characters take several tokens. An answer of a few tokens
@@ -58,7 +58,7 @@ class Subject:
 
     @pytest.fixture
     def make_engine(self) -> Callable[[], Engine]:
-        """Return what makes a new engine, which is not entered yet. Every plugin overrides this fixture."""
+        """Return a function that makes a new engine, not yet entered. Every plugin overrides this fixture."""
         raise NotImplementedError("override the fixture make_engine: let it return a function that makes an engine")
 
     @pytest_asyncio.fixture
@@ -116,7 +116,7 @@ class Subject:
             pytest.skip(f"the card of {card.name} does not list {', '.join(missing)}")
 
     def require_repeatable(self) -> None:
-        """Skip the test, saying why, unless the model can be asked again for what it said."""
+        """Skip the test, saying why, unless the model repeats its answers."""
         if not self.repeatable:
             pytest.skip("asked the same, this model may answer otherwise")
 
@@ -174,5 +174,5 @@ class Subject:
             return await collect(stream)
 
     async def usage(self, engine: Engine, prompt: str | Prompt | None = None, **sampling: object) -> Usage:
-        """Generate a whole answer and return what it used."""
+        """Generate a whole answer and return its token usage."""
         return (await self.answer(engine, prompt, **sampling)).finished.usage

@@ -13,7 +13,7 @@ class TokenRules(Subject):
     """Tokens are what the model reads, and together they are the text."""
 
     async def test_tokens_are_what_is_counted(self, engine: Engine) -> None:
-        """Kills: tokens without what the tokenizer or the template adds."""
+        """Kills: tokens without those that the tokenizer or the template adds."""
         self.require(engine, Capability.TOKENIZE, Capability.TOKEN_COUNT)
         name = self.card(engine).name
         prompts = [self.prompt(engine, self.text)]

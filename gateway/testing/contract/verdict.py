@@ -1,4 +1,4 @@
-"""Say which rule an engine breaks, in a sentence, and where to read what the rule asks for."""
+"""Report a broken rule in a sentence, with a pointer to its documentation."""
 
 import asyncio
 import inspect
@@ -15,19 +15,19 @@ _PAGE = "plugins/README.md, 'Writing an engine'"
 
 
 def expect(kept: object, sentence: str, where: object = Engine.generate) -> None:
-    """Fail the test with `sentence` unless the rule is kept; `where` is what documents it."""
+    """Fail the test with `sentence` unless the rule is kept; `where` is the object that documents it."""
     if not kept:
         broken(sentence, where)
 
 
 def broken(sentence: str, where: object = Engine.generate) -> NoReturn:
-    """Fail the test with `sentence`, and name what documents the rule."""
+    """Fail the test with `sentence` and a pointer to `where`."""
     name = f"{getattr(where, '__module__', '')}.{getattr(where, '__qualname__', where)}"
     pytest.fail(f"{sentence}\nRead on: help({name}), and {_PAGE}.", pytrace=False)
 
 
 async def expect_refusal(asked: Awaitable[object], kind: type[EngineError], sentence: str) -> None:
-    """Fail the test with `sentence` unless what is awaited raises `kind`."""
+    """Fail the test with `sentence` unless awaiting `asked` raises `kind`."""
     with suppress(kind):
         said = await asked
         broken(f"{sentence} It answered {said!r:.80} in place of raising {kind.__name__}.", kind)
@@ -54,7 +54,7 @@ class Within:
 
 
 def check_stream(stream: object) -> None:
-    """Fail the test where what `generate` returned is no asynchronous generator."""
+    """Fail the test if `generate` returned anything but an asynchronous generator."""
     if inspect.iscoroutine(stream):
         stream.close()
         broken(

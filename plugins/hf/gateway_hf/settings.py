@@ -39,5 +39,5 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def cache_folder(settings: Settings) -> Path:
-    """Return the folder for what is made once and kept."""
+    """Return the folder for converted models and built kernels."""
     return Path(settings.cache_folder).expanduser() if settings.cache_folder else Path.home() / _CACHE

@@ -1,4 +1,4 @@
-"""Check a model's folder before anything of it is loaded: it must be whole, supported, and able to run no code."""
+"""Check a model's folder before loading it: complete, supported, and without a way to run code."""
 
 import json
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def _refuse_mark(file: Path, name: str) -> None:
 
 
 def _refuse_unsupported(config: dict[str, Any], file: str, name: str) -> None:
-    """Raise `LoadFailed` for what would load code or other weights, and for weights that are no plain numbers."""
+    """Raise `LoadFailed` for settings that would load code or other weights, and for quantized weights."""
     for key, value in _keys(config):
         # Older versions of transformers write a bare flag of this kind; a name could fetch a kernel.
         if (

@@ -38,7 +38,7 @@ _BYTES_A_SECOND = 20 << 20
 
 
 class ConversionCache(NamedTuple):
-    """Where conversions are kept, and the most bytes of what no process uses."""
+    """The cache folder of conversions, and its limit in bytes."""
 
     folder: Path
     most: int
@@ -47,10 +47,10 @@ class ConversionCache(NamedTuple):
 def converted(
     source: Path, dtype: torch.dtype, cache: ConversionCache, complete: Callable[[Path], None]
 ) -> tuple[Path, Hold | None]:
-    """Return the folder that `source` is converted to, and what keeps it; make it where it is missing or damaged.
+    """Return the converted folder of `source` and its lock in the cache; convert where it is missing or damaged.
 
-    A conversion is known by the file's content, so copies of one file share it. `complete` adds what the file does not
-    carry. Of two processes that come at once, one converts and one waits. A folder that is whole is only read.
+    The key is the file's content, so copies of a file share one conversion. `complete` adds settings that the file
+    lacks. Of two concurrent processes, one converts and the other waits. A complete folder is only read.
     """
     kept = DiskCache(cache.folder)
     try:
@@ -78,12 +78,12 @@ def converted(
 
 
 def leave(folder: Path) -> None:
-    """Complete nothing: the file says all that there is."""
+    """Add nothing."""
     del folder
 
 
 def _origin(source: Path, dtype: torch.dtype, complete: Callable[[Path], None], cache: Path) -> dict[str, int | str]:
-    """Say all that a conversion depends on."""
+    """Return everything that a conversion depends on."""
     return {
         "content": _digest(source, cache / _DIGESTS),
         "dtype": str(dtype).removeprefix("torch."),
@@ -98,7 +98,7 @@ def _key(origin: dict[str, int | str]) -> str:
 
 
 def _find(cache: Path, stem: str, origin: dict[str, int | str]) -> Path:
-    """Return where a conversion is, whatever its file was called then, else where it is to be."""
+    """Return the path of an existing conversion under any file name, else the path for a new one."""
     key = _key(origin)
     return next(
         (path for path in sorted(cache.glob(f"*-{key}")) if not path.name.startswith(".")), cache / f"{stem}-{key}"
@@ -106,7 +106,7 @@ def _find(cache: Path, stem: str, origin: dict[str, int | str]) -> Path:
 
 
 def _digest(source: Path, file: Path) -> str:
-    """Digest the content of `source`; remembered in `file`, for to read gigabytes at each start takes long."""
+    """Return the digest of the content of `source`, remembered in `file` to avoid reading gigabytes at each start."""
     stat = source.stat()
     known = _digests(file)
     path, seen = str(source.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
@@ -123,7 +123,7 @@ def _digest(source: Path, file: Path) -> str:
 
 
 def _digests(file: Path) -> dict[str, list[int | str]]:
-    """Return what is remembered; a file that is broken holds nothing."""
+    """Return the remembered digests; none if the file is missing or broken."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, list[int | str]])
     except (OSError, msgspec.DecodeError):
@@ -137,14 +137,14 @@ def _shrink(kept: DiskCache, most: int) -> None:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Hold the lock; the system lets go of it when its process dies."""
+    """Hold the lock; the system releases it when the process dies."""
     with file.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
 
 def _is_whole(folder: Path, origin: dict[str, int | str]) -> bool:
-    """Whether the folder is a finished conversion of this origin and nothing has happened to it since."""
+    """Tell whether the folder is a complete, unchanged conversion of this origin."""
     try:
         marker = json.loads((folder / _MARKER).read_bytes())
         if marker["origin"] != origin or marker["files"] != _sizes(folder):
@@ -160,7 +160,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove a broken conversion and what a killed process left half-written; the lock keeps others away."""
+    """Remove a broken conversion and the partial folders of killed processes; call it under the lock."""
     for remains in (folder, *folder.parent.glob(f".{folder.name}.*.part")):
         if remains.is_dir() and not remains.is_symlink():
             shutil.rmtree(remains)
@@ -182,7 +182,7 @@ def _finished_in(folder: Path, origin: dict[str, int | str]) -> Iterator[Path]:
 
 
 def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Write what the file holds as a folder; raise `LoadFailed` where transformers reads it not at all or in part."""
+    """Write the file's contents as a folder; raise `LoadFailed` if transformers cannot read all of it."""
     try:
         with _reading_once():
             with loading_step(_LOG, f"reading {source.name}"):

@@ -1,4 +1,4 @@
-"""Read the headers of weight files and say what is wrong with them, before any library maps their bytes."""
+"""Validate the headers of weight files before a library maps them."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ _BITS = {
 
 
 class MalformedFile(ValueError):
-    """A weights file is not what its header says; the message is one line."""
+    """A weights file contradicts its header; the message is one line."""
 
 
 def check_safetensors(path: Path) -> None:

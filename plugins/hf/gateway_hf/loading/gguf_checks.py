@@ -70,13 +70,13 @@ def check_after(file: GgufFile, model: PreTrainedModel, missing: set[str]) -> No
 
 
 def _is_weight(name: str, layers: int) -> bool:
-    """Tell the weights of the model from what is no weight, and from the layers behind its last (which guess ahead)."""
+    """Tell whether a tensor is a weight of the model: no table, and no layer for multi-token prediction."""
     block = name.removeprefix(_BLOCK).partition(".")[0] if name.startswith(_BLOCK) else ""
     return not name.endswith(_NO_WEIGHTS) and not (block.isdigit() and int(block) >= layers)
 
 
 def _expected(file: GgufFile, model: PreTrainedModel) -> set[str]:
-    """Name the tensors that a file of this model has, as far as the library knows."""
+    """Return the tensor names that the gguf library expects of this model."""
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[file.architecture], model.config.get_text_config().num_hidden_layers)
     stems = (name.rpartition(".") for name in model.state_dict())

@@ -1,4 +1,4 @@
-"""Rebuild how a GGUF file's model scales its positions, which transformers does not read from it."""
+"""Rebuild the position scaling of a GGUF file, which transformers does not read."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""Give a tokenizer that transformers made of a GGUF file what it left out: whole tokens, splitting rules, the ends."""
+"""Complete the tokenizer that transformers reads from a GGUF file: added tokens, splitting rules, end tokens."""
 
 import json
 from collections.abc import Iterable
@@ -33,10 +33,7 @@ _WORDS_FIRST = {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixt
 
 
 def completed(tokenizer: PreTrainedTokenizerBase, file: GgufFile) -> PreTrainedTokenizerFast:
-    """Return a tokenizer that reads text as the file says; raise `LoadFailed` where it names rules that are not known.
-
-    `tokenizer` is what transformers made of the file.
-    """
+    """Return `tokenizer`, as transformers reads it, completed from the file; raise `LoadFailed` for unknown rules."""
     rules = json.loads(backend(tokenizer).to_str())
     tokens: list[str] = file.value("tokenizer.ggml.tokens")
     if file.value("tokenizer.ggml.model") == _BYTE_LEVEL:
@@ -55,7 +52,7 @@ def completed(tokenizer: PreTrainedTokenizerBase, file: GgufFile) -> PreTrainedT
 
 
 def ends(file: GgufFile) -> list[int]:
-    """List the tokens that end an answer: those that the file names, and what ends a turn in its chat template."""
+    """Return the ids of the tokens that end an answer: named in the file, or ending a turn in its chat template."""
     named = [number for key in _ENDS if (number := file.value(f"tokenizer.ggml.{key}")) is not None]
     template = file.value("tokenizer.chat_template") or ""
     kinds = file.value("tokenizer.ggml.token_type") or []

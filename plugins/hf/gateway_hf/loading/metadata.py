@@ -1,4 +1,4 @@
-"""What a model's own files say of it: its context, where its answers end, how it likes to be sampled, its identity."""
+"""Facts from a model's own files: context, end tokens, sampling defaults, fingerprint."""
 
 import hashlib
 import json
@@ -89,7 +89,7 @@ def vocabulary(model: PreTrainedModel) -> int:
 
 
 def sampling_defaults(folder: Path, name: str) -> Sampling:
-    """Return what the generation config sets; one that does not ask for sampling sets no way to draw."""
+    """Return the defaults in the generation config; without `do_sample`, those of the draw are ignored."""
     file = folder / "generation_config.json"
     config = gate.read_json(file, name) if file.is_file() else {}
     said = {"repetition_penalty": config.get("repetition_penalty"), "max_tokens": config.get("max_new_tokens")}

@@ -1,4 +1,4 @@
-"""Read a checked folder with transformers. What cannot be read is named in one line; its cause goes to the log."""
+"""Load a checked folder with transformers. Errors are one line that names the fault; the cause is logged."""
 
 import logging
 from pathlib import Path
@@ -77,7 +77,7 @@ def _read_file(source: Source, error: Exception) -> PreTrainedTokenizerBase:
 
 
 def _try(tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
-    """Read a text and write it again: some tokenizers load and then fail at each use."""
+    """Encode and decode a probe text: some tokenizers load and then fail at every use."""
     try:
         known = backend(tokenizer)
         known.decode(known.encode(_PLAIN).ids)
@@ -147,7 +147,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
 
 
 def _reason(source: Source, error: Exception) -> str:
-    """Say what the folder holds that transformers cannot do, as far as that can be told."""
+    """Return the reason for a failed load, as far as the configuration shows it."""
     config = gate.read_json(source.folder / "config.json", source.name)
     for key in ("rope_parameters", "rope_scaling"):
         rope = config.get(key)

@@ -15,7 +15,7 @@ _BUILTIN = "builtin"
 
 @dataclass(frozen=True)
 class Source:
-    """A folder that passed the gate, and what its model is called; `hold` keeps it, where it is in the cache."""
+    """A checked folder and the names of its model; `hold` locks a folder in the cache."""
 
     folder: Path
     name: str

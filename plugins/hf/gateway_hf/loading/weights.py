@@ -32,9 +32,9 @@ _GUESSING = Guessing(crowd=2, most=4)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready to run, its text side, and what its card says.
+    """A model ready to run, its tokenizer, and the facts for its card.
 
-    `blocks` are its cache's; `hold` keeps its folder, where that is in the cache folder.
+    `blocks` are those of its KV cache; `hold` locks its folder in the cache folder.
     """
 
     forward: Forward
@@ -108,7 +108,7 @@ def load(settings: Settings) -> LoadedModel:
 
 
 def _choose(settings: Settings, device: torch.device) -> ComputeChoice:
-    """Choose how to compute; what the settings leave open on a processor is measured."""
+    """Choose number format, threads and kernels; on a CPU, open choices are measured."""
     cores = choose_threads(settings)
     if device.type != "cpu":
         if settings.quantize == "int8":
@@ -145,7 +145,7 @@ def _kernels(settings: Settings, choice: ComputeChoice) -> Kernels | None:
 
 
 def release() -> None:
-    """Give back to the system what a model held, once nothing refers to it any more."""
+    """Return the memory of an unreferenced model to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

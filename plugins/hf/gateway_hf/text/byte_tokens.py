@@ -1,4 +1,4 @@
-"""Read the bytes of a token off its spelling in the vocabulary, of which there are two."""
+"""Read the bytes of a token from its spelling in the vocabulary."""
 
 import json
 import re
@@ -14,7 +14,7 @@ ByteSpeller = Callable[[str], bytes | None]
 
 
 def byte_speller(tokenizer: Tokenizer) -> ByteSpeller:
-    """Return what turns a spelling into bytes; of a spelling that is none of bytes it makes None.
+    """Return a function from a spelling to its bytes, or to None for a spelling of no bytes.
 
     A byte-level vocabulary has a character for each byte (GPT-2); others have a token for each (`<0x0A>`, Llama 2).
     """
