@@ -24,6 +24,16 @@ _USUAL_CACHE = 16_384
 _LARGEST_CACHE = 4 << 30
 # What transformers writes into every generation config; it says nothing about the model.
 _LIBRARY_MAX_LENGTH = 20
+# The defaults that make sense, as the bounds of a request's own values.
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_p": (0, 1),
+    "top_k": (0, 2**31),
+    "min_p": (0, 1),
+    "repetition_penalty": (1e-3, 1e3),
+    "max_tokens": (1, 2**31),
+    "max_length": (1, 2**31),
+}
 _DRAWN = ("temperature", "top_p", "top_k", "min_p")
 _TEXTS = (
     *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.json"),
@@ -99,9 +109,20 @@ def sampling_defaults(folder: Path, name: str) -> Sampling:
     if said["max_tokens"] is None and config.get("max_length") != _LIBRARY_MAX_LENGTH:
         said["max_length"] = config.get("max_length")
     try:
-        return msgspec.convert(said, Sampling)
+        return msgspec.convert({key: _usable(key, value, name) for key, value in said.items()}, Sampling)
     except msgspec.ValidationError as error:
         raise LoadFailed(f"the generation_config.json of the model '{name}' makes no sense: {error}") from error
+
+
+def _usable(key: str, value: object, model: str) -> object:
+    """Return a default that a request could ask for too; any other would fail each answer, and is left out."""
+    if key == "top_k" and value == -1:
+        return 0  # off, as others write it
+    least, most = _RANGES[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or least <= value <= most:
+        return value
+    _log.warning("the generation_config.json of the model '%s' sets %s to %s, which is left out", model, key, value)
+    return None
 
 
 def fingerprint(folder: Path, weights: list[str], dtype: str) -> str:

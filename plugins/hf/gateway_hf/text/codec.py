@@ -24,7 +24,7 @@ from gateway.engine import (
 from gateway_hf.text.byte_tokens import byte_speller
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.markers import Markers
-from gateway_hf.text.template import End, render, variables
+from gateway_hf.text.template import Content, End, TemplateFacts, render, to_content, try_out, variables
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8
@@ -53,12 +53,14 @@ class TextCodec:
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
         template = _template(tokenizer)
-        self._markers = None if template is None else Markers(self._backend, template)
+        facts = None if template is None else try_out(tokenizer)
+        self._facts = facts or TemplateFacts()
+        self._markers = None if template is None or facts is None else Markers(self._backend, template)
         self._variables = variables(template or "", tokenizer.special_tokens_map)
 
     @property
     def has_chat(self) -> bool:
-        """Whether the model has a chat template."""
+        """Whether the model has a chat template that can be used."""
         return self._markers is not None
 
     def encode(self, prompt: Prompt, truncate: int | None = None) -> list[int]:
@@ -127,9 +129,27 @@ class TextCodec:
         if chat.continue_final and chat.messages[-1].role != "assistant":
             raise InvalidRequest("only an assistant's message can be continued", param="messages")
         hidden: list[str] = []
-        turns = [{"role": turn.role, "content": markers.hide(turn.role, _said(turn), hidden)} for turn in chat.messages]
+        texts = [markers.hide(turn.role, _said(turn), hidden) for turn in chat.messages]
+        contents = [to_content(text, as_parts=self._facts.reads_parts) for text in texts]
+        turns: list[dict[str, Content]] = [
+            {"role": turn.role, "content": content} for turn, content in zip(chat.messages, contents, strict=True)
+        ]
         arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
-        return markers, render(self._tokenizer, turns, arguments, end=_end(chat)), hidden
+        if hidden and not self._facts.keeps_text:
+            raise InvalidRequest(
+                f"the messages hold the marker {hidden[0]!r}, and the model's chat template changes texts",
+                param="messages",
+            )
+        return markers, self._rendered(turns, arguments, _end(chat)), hidden
+
+    def _rendered(self, turns: list[dict[str, Content]], arguments: dict[str, object], end: End) -> str:
+        """Run the template; a conversation is to blame where a plain question goes through."""
+        try:
+            return render(self._tokenizer, turns, arguments, end=end)
+        except EngineError as error:
+            if type(error) is EngineError and self._facts.is_sound and isinstance(error.__cause__, Exception):
+                raise InvalidRequest(f"{error.message}; the log says where", param="messages") from error
+            raise
 
     def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, object]:
         """Return the further variables of the template; raise `Unsupported` where it has none of that name."""

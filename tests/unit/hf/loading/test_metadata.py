@@ -100,6 +100,23 @@ def test_only_what_a_generation_config_says_is_a_default(tmp_path, config, defau
     assert facts.sampling_defaults(tmp_path, "m") == defaults
 
 
+@pytest.mark.parametrize(
+    ("said", "default"),
+    [
+        ({"do_sample": True, "top_k": -1}, Sampling(temperature=1.0, top_k=0)),
+        ({"do_sample": True, "top_k": -5}, Sampling(temperature=1.0)),
+        ({"do_sample": True, "min_p": 2}, Sampling(temperature=1.0)),
+        ({"do_sample": True, "top_p": float("nan")}, Sampling(temperature=1.0)),
+        ({"repetition_penalty": 0}, Sampling()),
+        ({"max_new_tokens": 0}, Sampling()),
+    ],
+)
+def test_a_default_that_no_request_could_ask_for_is_left_out_and_said(tmp_path, caplog, said, default):
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
+    assert facts.sampling_defaults(tmp_path, "m") == default
+    assert ("left out" in caplog.text) == (said.get("top_k") != -1)
+
+
 @pytest.mark.parametrize("content", ["{", '{"repetition_penalty": "much"}', '{"do_sample": true, "top_k": 1.5}'])
 def test_a_generation_config_that_makes_no_sense_is_refused(tmp_path, content):
     (tmp_path / "generation_config.json").write_text(content)

@@ -162,9 +162,36 @@ def test_a_model_without_a_template_takes_no_messages(codec_of):
 
 
 def test_a_role_that_the_template_refuses_is_an_invalid_request():
-    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}ok"
+    refused = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    refusing = refused + "{{ messages[0].content }}"
     with pytest.raises(InvalidRequest, match="System role not supported"):
         codec(with_template(refusing)).encode(chat("be kind", roles=("system",)))
+
+
+def test_a_template_of_content_parts_gets_them():
+    text_codec = codec(with_template("{% for p in messages[0].content if p.type == 'text' %}{{ p.text }}{% endfor %}"))
+    assert text_codec.render(chat("a<|end|>b")) == "a<|end|>b"
+
+
+def test_a_marker_in_a_text_that_the_template_changes_is_refused_and_any_other_text_is_not():
+    text_codec = codec(with_template("{{ messages[0].content | upper }}"))
+    assert text_codec.render(chat("ab")) == "AB"
+    with pytest.raises(InvalidRequest, match="marker") as refused:
+        text_codec.render(chat("a<|end|>b"))
+    assert refused.value.param == "messages"
+
+
+def test_a_conversation_that_a_sound_template_fails_at_is_to_blame():
+    template = "{{ messages[0].content }}{% if messages | length > 1 %}{{ messages[1].missing.deeper }}{% endif %}"
+    text_codec = codec(with_template(template))
+    assert text_codec.render(chat("a")) == "a"
+    with pytest.raises(InvalidRequest, match="chat template failed") as refused:
+        text_codec.render(chat("a", "b"))
+    assert refused.value.param == "messages"
+
+
+def test_a_model_with_a_wrong_template_has_no_chat():
+    assert not codec(with_template("{% if %}")).has_chat
 
 
 def test_an_image_is_refused(codec_of):

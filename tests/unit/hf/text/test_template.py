@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 
 from gateway.engine import EngineError, InvalidRequest
-from gateway_hf.text.template import End, OutOfTime, render, time_limit, variables
+from gateway_hf.text.template import End, OutOfTime, TemplateFacts, render, time_limit, try_out, variables
 from tests.support.tiny_models import make_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -98,3 +98,47 @@ def test_the_variables_of_a_template_are_those_that_nobody_sets_yet():
     )
     assert variables(template, {"bos_token"}) == {"style", "thinks"}
     assert variables("{% if %}", ()) == frozenset()
+
+
+PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+PARTS = "{% for m in messages %}{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
+SELECTED = "{{ (messages[0].content | selectattr('type', 'equalto', 'text') | first).text }}"
+
+
+def tried(template):
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    tokenizer.chat_template = template
+    return try_out(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "facts"),
+    [
+        (PLAIN, TemplateFacts()),
+        (PARTS, TemplateFacts(reads_parts=True)),
+        (SELECTED, TemplateFacts(reads_parts=True)),
+        ("{{ messages[0].content | upper }}", TemplateFacts(keeps_text=False)),
+        ("{{ messages[0].content[:30] }}", TemplateFacts(keeps_text=False)),
+        ("{{ raise_exception('a system message first') }}", TemplateFacts()),
+        ("{{ messages[1].content.text }}", TemplateFacts(is_sound=False)),
+    ],
+)
+def test_what_a_template_does_with_a_text_is_found_at_load(template, facts):
+    assert tried(template) == facts
+
+
+def test_a_wrong_template_is_found_at_load_with_its_line(caplog):
+    assert tried("{{ messages }}\n{% if %}") is None
+    assert "line 2" in caplog.text
+
+
+def test_a_template_that_leaves_out_what_is_said_has_no_chat(caplog):
+    assert tried("hello") is None
+    assert "leaves out" in caplog.text
+
+
+def test_a_template_that_fails_at_use_has_its_line_in_the_log_and_no_text_of_the_conversation(caplog):
+    with pytest.raises(EngineError):
+        rendered("{{ 1 }}\n{{ [][messages[0].content] / 0 }}", [{"role": "user", "content": "canary"}])
+    assert "in line 2: " in caplog.text
+    assert "canary" not in caplog.text
