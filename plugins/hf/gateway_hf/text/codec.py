@@ -24,7 +24,7 @@ from gateway.engine import (
 from gateway_hf.text.byte_tokens import byte_speller
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.markers import Markers
-from gateway_hf.text.template import Content, End, TemplateFacts, render, to_content, try_out, variables
+from gateway_hf.text.template import End, TemplateContent, TemplateFacts, render, to_content, try_out, variables
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8
@@ -131,7 +131,7 @@ class TextCodec:
         hidden: list[str] = []
         texts = [markers.hide(turn.role, _said(turn), hidden) for turn in chat.messages]
         contents = [to_content(text, as_parts=self._facts.reads_parts) for text in texts]
-        turns: list[dict[str, Content]] = [
+        turns: list[dict[str, TemplateContent]] = [
             {"role": turn.role, "content": content} for turn, content in zip(chat.messages, contents, strict=True)
         ]
         arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
@@ -142,7 +142,7 @@ class TextCodec:
             )
         return markers, self._rendered(turns, arguments, _end(chat)), hidden
 
-    def _rendered(self, turns: list[dict[str, Content]], arguments: dict[str, object], end: End) -> str:
+    def _rendered(self, turns: list[dict[str, TemplateContent]], arguments: dict[str, object], end: End) -> str:
         """Run the template; a conversation is to blame where a plain question goes through."""
         try:
             return render(self._tokenizer, turns, arguments, end=end)

@@ -37,7 +37,7 @@ _TRACE = re.compile(r"word\d", re.IGNORECASE)
 
 _log = logging.getLogger("gateway_hf")
 
-Content = str | list[dict[str, str]]
+TemplateContent = str | list[dict[str, str]]
 
 # How a rendered conversation ends: with the beginning of an answer's turn, inside the last message, or behind it.
 End = Literal["prompt", "open", "closed"]
@@ -60,7 +60,7 @@ class OutOfTime(BaseException):
 
 def render(
     tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, Content]],
+    messages: list[dict[str, TemplateContent]],
     arguments: Mapping[str, Any] = _NONE,
     *,
     end: End = "prompt",
@@ -119,7 +119,7 @@ def try_out(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts | None:
     return None
 
 
-def to_content(text: str, *, as_parts: bool) -> Content:
+def to_content(text: str, *, as_parts: bool) -> TemplateContent:
     """Write the content of a message as a template reads it."""
     return [{"type": "text", "text": text}] if as_parts else text
 
@@ -135,7 +135,7 @@ def variables(template: str, known: Iterable[str]) -> frozenset[str]:
     return frozenset(found) - _SET - language.globals.keys() - set(known)
 
 
-def _length(message: Mapping[str, Content]) -> int:
+def _length(message: Mapping[str, TemplateContent]) -> int:
     content = message["content"]
     return len(content) if isinstance(content, str) else sum(len(part["text"]) for part in content)
 
