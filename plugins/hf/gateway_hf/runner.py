@@ -61,7 +61,7 @@ class Runner:
         """
         counts = [chunk.draws for chunk in chunks]
         firsts = [end - count for end, count in zip(ends, counts, strict=True)]
-        outcomes = [_score(chunk, logits, first) for chunk, first in zip(chunks, firsts, strict=True)]
+        outcomes = [self._begin(chunk, logits, first) for chunk, first in zip(chunks, firsts, strict=True)]
         turn = [at for at, count in enumerate(counts) if count and outcomes[at] == []]
         for chunk, count in zip(chunks, counts, strict=True):
             if not count:
@@ -87,7 +87,7 @@ class Runner:
         return outcomes
 
     def _sample(self, sequences: Some[Sequence], logits: Tensor) -> list[Drawn | None]:
-        draws = [self._draws_of(sequence, logits) for sequence in sequences]
+        draws = [self._draws[sequence] for sequence in sequences]
         asked = [drawing.terms.logprobs for drawing in draws]
         natural = logits.log_softmax(dim=-1) if any(count is not None for count in asked) else None
         drawn: list[Drawn | None] = []
@@ -101,22 +101,18 @@ class Runner:
                 drawn.append(Drawn(token, _alternatives(natural[at], token, count)))
         return drawn
 
-    def _draws_of(self, sequence: Sequence, logits: Tensor) -> Draws:
-        if sequence not in self._draws:
-            prompt = sequence.tokens[: sequence.prompt_tokens]
-            self._draws[sequence] = Draws(self._terms[sequence], prompt, logits.shape[-1], logits.device)
-        return self._draws[sequence]
-
-
-def _score(chunk: Chunk, logits: Tensor, end: int) -> StepOutcome:
-    """Score what a chunk read of its prompt, where that is wanted, by the rows that end at `end`."""
-    if not chunk.sequence.scoring:
+    def _begin(self, chunk: Chunk, logits: Tensor, end: int) -> StepOutcome:
+        """Make ready to draw for a chunk, and score what it read of its prompt by the rows that end at `end`."""
+        sequence = chunk.sequence
+        try:
+            if chunk.draws and sequence not in self._draws:
+                prompt = sequence.tokens[: sequence.prompt_tokens]
+                self._draws[sequence] = Draws(self._terms[sequence], prompt, logits.shape[-1], logits.device)
+            if sequence.scoring:
+                score(sequence, logits[end - (chunk.wanted - chunk.draws) : end])
+        except Exception as error:  # noqa: BLE001 - an error of one sequence is no reason to draw for none
+            return error
         return []
-    try:
-        score(chunk.sequence, logits[end - (chunk.wanted - chunk.draws) : end])
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one prompt is no reason to draw for nobody
-        return error
-    return []
 
 
 def _alternatives(logprobs: Tensor, token: int, count: int) -> tuple[Alternative, ...]:

@@ -191,6 +191,16 @@ def test_draws_that_are_broken_end_their_own_sequence(runner, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_terms_that_nothing_can_be_drawn_by_end_their_own_sequence(runner):
+    good, bad, worse = [_join(runner, (at,)) for at in range(3)]
+    runner.join(bad, Terms(limit=9, top_k=-1))
+    runner.join(worse, Terms(limit=9, logit_bias={"no token": 1.0}))
+    outcomes = runner.run([Chunk(each, 1) for each in (worse, good, bad)])
+    assert isinstance(outcomes[0], Exception)
+    assert isinstance(outcomes[2], EngineError)
+    assert (good.tokens, bad.tokens, worse.tokens) == ([0, *_greedy((0,), 1)], [1], [2])
+
+
 def test_what_was_forgotten_is_held_no_longer(runner, forward):
     sequence = _join(runner)
     _answer(runner, sequence, 2)

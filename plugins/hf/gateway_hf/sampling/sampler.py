@@ -87,7 +87,10 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     drawn = [at for at, drawing in enumerate(draws) if not drawing.terms.greedy and chosen[at] is not None]
     if drawn:
         rows = logits if len(drawn) == len(draws) else logits[drawn]
-        for at, token in zip(drawn, _draw(rows, [draws[at] for at in drawn]), strict=True):
+        terms = [draws[at].terms for at in drawn]
+        # Each takes its number before anything can fail, so that its later ones are the same.
+        levels = [1.0 - draws[at].random.random() for at in drawn]
+        for at, token in zip(drawn, _draw_rows(rows, terms, levels), strict=True):
             chosen[at] = token
     for drawing, noted in zip(draws, chosen, strict=True):
         if noted is not None:
@@ -95,14 +98,28 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     return chosen
 
 
-def _draw(logits: Tensor, draws: Sequence[Draws]) -> list[int]:
-    """Draw by the inverse of the cumulative distribution, with one random number from `(0, 1]` a row."""
-    candidates, ids, totals = candidates_of(logits, [drawing.terms for drawing in draws])
-    chances = probabilities(candidates, [drawing.terms for drawing in draws], totals)
+def _draw_rows(logits: Tensor, terms: Sequence[Terms], levels: Sequence[float]) -> list[int | None]:
+    """Draw all rows at once, or where that fails each alone: one that cannot be drawn is no reason to draw none."""
+    try:
+        return [*_draw(logits, terms, levels)]
+    except Exception:  # noqa: BLE001 - as above
+        if len(terms) == 1:
+            _log.exception("no token can be drawn for one sequence")
+            return [None]
+    rows = zip(torch.split(logits, 1), terms, levels, strict=True)
+    return [token for row, term, level in rows for token in _draw_rows(row, [term], [level])]
+
+
+def _draw(logits: Tensor, terms: Sequence[Terms], levels: Sequence[float]) -> list[int]:
+    """Draw by the inverse of the cumulative distribution, at the level from `(0, 1]` that is given for each row."""
+    candidates, ids, totals = candidates_of(logits, terms)
+    chances = probabilities(candidates, terms, totals)
     cumulative = chances.cumsum(dim=-1, dtype=torch.float64)
-    level = cumulative.new_tensor([[1.0 - drawing.random.random()] for drawing in draws])
+    level = cumulative.new_tensor([[each] for each in levels])
     # The first token whose cumulative probability reaches the level: one of probability zero never is.
     at = torch.searchsorted(cumulative, level * cumulative[:, -1:])
+    if int(at.max()) >= cumulative.shape[-1]:
+        raise ValueError("the probabilities are no numbers")
     return (at if ids is None else ids.gather(1, at)).squeeze(1).tolist()
 
 

@@ -155,6 +155,18 @@ def test_a_row_without_numbers_fails_alone(temperature, poison):
     assert tokens == [alone[0], None, alone[1]]
 
 
+@pytest.mark.parametrize("broken", [{"top_k": -1}, {"min_p": 2.0}, {"temperature": math.nan}])
+def test_terms_that_draw_nothing_fail_alone_and_change_no_other_draw(caplog, broken):
+    def drawn(*rows):
+        draws = [Draws(_terms(seed=at, **changes), [], _VOCABULARY, _CPU) for at, changes in rows]
+        return [sample(torch.cat([_logits(at + step) for at, _ in rows]), draws) for step in range(5)]
+
+    alone = drawn((0, {}), (2, {"top_p": 0.8}))
+    beside = drawn((0, {}), (1, broken), (2, {"top_p": 0.8}))
+    assert beside == [[first, None, last] for first, last in alone]
+    assert "no token can be drawn for one sequence" in caplog.text
+
+
 def test_a_row_where_everything_is_forbidden_has_no_token():
     terms = _terms(min_tokens=1, eos_ids=frozenset({0, 1}))
     assert sample(torch.zeros(1, 2), [Draws(terms, [], 2, _CPU)]) == [None]
