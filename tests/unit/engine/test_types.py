@@ -15,7 +15,7 @@ STRUCTS = sorted(
     (
         value
         for value in map(vars(gateway.engine).get, gateway.engine.__all__)
-        if isinstance(value, type) and issubclass(value, Struct) and value is not Answer
+        if isinstance(value, type) and issubclass(value, Struct) and value not in (Answer, gateway.engine.CacheEntry)
     ),
     key=lambda struct: struct.__name__,
 )
