@@ -24,7 +24,8 @@ from gateway.engine import (
 from gateway_hf.text.byte_tokens import byte_speller
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.markers import Markers
-from gateway_hf.text.template import End, TemplateContent, TemplateFacts, render, to_content, try_out, variables
+from gateway_hf.text.probe import TemplateFacts, to_content, try_out
+from gateway_hf.text.template import End, TemplateFailed, TemplateMessage, render, variables
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8
@@ -53,10 +54,11 @@ class TextCodec:
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
         template = _template(tokenizer)
-        facts = None if template is None else try_out(tokenizer)
+        self._template = template or ""
+        self._variables = variables(self._template, tokenizer.special_tokens_map)
+        facts = None if template is None else try_out(tokenizer, self._variables)
         self._facts = facts or TemplateFacts()
         self._markers = None if template is None or facts is None else Markers(self._backend, template)
-        self._variables = variables(template or "", tokenizer.special_tokens_map)
 
     @property
     def has_chat(self) -> bool:
@@ -130,26 +132,29 @@ class TextCodec:
             raise InvalidRequest("only an assistant's message can be continued", param="messages")
         hidden: list[str] = []
         texts = [markers.hide(turn.role, _said(turn), hidden) for turn in chat.messages]
-        contents = [to_content(text, as_parts=self._facts.reads_parts) for text in texts]
-        turns: list[dict[str, TemplateContent]] = [
-            {"role": turn.role, "content": content} for turn, content in zip(chat.messages, contents, strict=True)
+        turns: list[TemplateMessage] = [
+            {"role": turn.role, "content": to_content(text, in_parts=turn.role in self._facts.parts)}
+            for turn, text in zip(chat.messages, texts, strict=True)
         ]
         arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
-        if hidden and not self._facts.keeps_text:
+        rendered = self._rendered(turns, arguments, _end(chat))
+        if hidden and not (self._facts.keeps_text and markers.are_whole(rendered)):
             raise InvalidRequest(
                 f"the messages hold the marker {hidden[0]!r}, and the model's chat template changes texts",
                 param="messages",
             )
-        return markers, self._rendered(turns, arguments, _end(chat)), hidden
+        return markers, rendered, hidden
 
-    def _rendered(self, turns: list[dict[str, TemplateContent]], arguments: dict[str, object], end: End) -> str:
+    def _rendered(self, turns: list[TemplateMessage], arguments: dict[str, object], end: End) -> str:
         """Run the template; a conversation is to blame where a plain question goes through."""
         try:
             return render(self._tokenizer, turns, arguments, end=end)
-        except EngineError as error:
-            if type(error) is EngineError and self._facts.is_sound and isinstance(error.__cause__, Exception):
+        except TemplateFailed as error:
+            told = error.told(self._template, str((turns, arguments)))
+            _log.warning("the chat template failed%s: %s", error.place, told)
+            if self._facts.is_sound:
                 raise InvalidRequest(f"{error.message}; the log says where", param="messages") from error
-            raise
+            raise EngineError(error.message) from error
 
     def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, object]:
         """Return the further variables of the template; raise `Unsupported` where it has none of that name."""

@@ -16,6 +16,8 @@ from tokenizers.models import Unigram
 from gateway.engine import InvalidRequest
 
 _SEAM = "seam"
+# Characters of no meaning and no case, of which two at random enclose what stands for a hidden text.
+_PRIVATE = range(0x100000, 0x10FFFE)
 
 
 class Markers:
@@ -37,7 +39,9 @@ class Markers:
         # In any case, for a template may change it. What an assistant said may hold markers of its own: `<think>`.
         self._unwritten = re.compile(_any_of(self._ids), re.IGNORECASE)
         self._unsaid = re.compile(_any_of(special), re.IGNORECASE)
-        self._hidden = re.compile(f"{self._nonce}x([0-9]+)x")
+        self._brackets = [chr(each) for each in secrets.SystemRandom().sample(_PRIVATE, 2)]
+        before, behind = self._brackets
+        self._hidden = re.compile(f"{before}{self._nonce}x([0-9]+){behind}")
         self._tokenizer = self._renamed(tokenizer, added)
         self._real = self._real_ids(added)
         self._seam = self._tokenizer.token_to_id(self._name(_SEAM))
@@ -47,9 +51,15 @@ class Markers:
 
         def move(match: re.Match[str]) -> str:
             hidden.append(match[0])
-            return f"{self._nonce}x{len(hidden) - 1}x"
+            before, behind = self._brackets
+            return f"{before}{self._nonce}x{len(hidden) - 1}{behind}"
 
         return (self._unsaid if role == "assistant" else self._unwritten).sub(move, text)
+
+    def are_whole(self, rendered: str) -> bool:
+        """Tell whether a template has left whole what stands for hidden parts, or out: a cut one would show."""
+        rest = self._hidden.sub("", rendered)
+        return not any(bracket in rest for bracket in self._brackets)
 
     def show(self, rendered: str, hidden: list[str]) -> str:
         """Return what a template made of texts with hidden parts, as if none had been hidden."""

@@ -2,14 +2,13 @@
 
 import ctypes
 import inspect
-import logging
 import re
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta
 from transformers import PreTrainedTokenizerBase
@@ -30,28 +29,46 @@ _SET = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).
 }
 
 
-# A question that a template which keeps what it is given writes as it stands: no short slice holds it.
-_PROBE = " ".join(f"Word{number}" for number in range(200))
-# What of the probe shows that a template has read it, though it wrote it otherwise.
-_TRACE = re.compile(r"word\d", re.IGNORECASE)
-
-_log = logging.getLogger("gateway_hf")
+# Words that the errors of Python and Jinja are made of: they say nothing of a conversation that happens to hold them.
+_WORDS_OF_ERRORS = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and argument arguments at attribute be by can cannot could dict division element expected few "
+        "float for from has have in index indices instances int integer integers invalid is it iterable key "
+        "keyword list many missing more must no none NoneType not number object of only operand operands or "
+        "out positional range required sequence slices str string supported takes than the to too tuple type "
+        "types undefined unexpected unknown unsupported value values zero",
+    )
+)
 
 TemplateContent = str | list[dict[str, str]]
+TemplateMessage = dict[str, TemplateContent]
 
 # How a rendered conversation ends: with the beginning of an answer's turn, inside the last message, or behind it.
 End = Literal["prompt", "open", "closed"]
 
 
-class TemplateFacts(NamedTuple):
-    """What a template does with a plain question: how it reads its text, and whether it writes it as it stands.
+class TemplateFailed(EngineError):
+    """The template raised an error that is not its own refusal; `cause` may quote the conversation, as no log does."""
 
-    `is_sound` says whether it rendered the question; where it did, a conversation that it fails at is to blame.
-    """
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("the model's chat template failed")
+        self.cause = cause
 
-    reads_parts: bool = False
-    keeps_text: bool = True
-    is_sound: bool = True
+    @property
+    def place(self) -> str:
+        """The line of the template, to put behind a verb."""
+        frames = traceback.extract_tb(self.cause.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename.startswith("<")]
+        line = self.cause.lineno if isinstance(self.cause, TemplateSyntaxError) else lines[-1] if lines else None
+        return "" if line is None else f" in line {line}"
+
+    def told(self, template: str, said: str) -> str:
+        """Return the error for a log: its kind, and its message where that holds no word that only a request `said`."""
+        known = {*_WORDS_OF_ERRORS, *re.findall(r"\w+", template)}
+        words = set(re.findall(r"\w+", str(self.cause))) - known
+        kind = type(self.cause).__name__
+        return kind if any(word in said for word in words) else f"{kind}: {_line(self.cause)}"
 
 
 class OutOfTime(BaseException):
@@ -60,14 +77,14 @@ class OutOfTime(BaseException):
 
 def render(
     tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, TemplateContent]],
+    messages: list[TemplateMessage],
     arguments: Mapping[str, Any] = _NONE,
     *,
     end: End = "prompt",
     seconds: float = SECONDS,
 ) -> str:
     """Return the conversation as the model reads it: up to where the answer begins or goes on, or to its end."""
-    room = _MARGIN + 2 * sum(map(_length, messages))
+    room = _MARGIN + 2 * sum(len(_text(message)) for message in messages)
     try:
         with time_limit(seconds):
             text = tokenizer.apply_chat_template(
@@ -82,46 +99,10 @@ def render(
     except Exception as error:
         if type(error) is TemplateError:  # what a template raises itself, to refuse a conversation
             raise InvalidRequest(f"the model's chat template says: {_line(error)}", param="messages") from error
-        # Its message may quote the conversation, which no log holds.
-        _log.warning("the model's chat template failed%s: %s", _place(error), type(error).__name__)
-        raise EngineError("the model's chat template failed") from error
+        raise TemplateFailed(error) from error
     if not isinstance(text, str) or len(text) > room:
         raise EngineError("the model's chat template wrote far more than the conversation")
     return text
-
-
-def try_out(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts | None:
-    """Find out what a template does with a question; `None` where the model can have no conversation.
-
-    Some templates read a message's text, others its content parts; of one that is no use there is a line in the log.
-    """
-    is_sound = False
-    for reads_parts in (False, True):
-        try:
-            written = render(tokenizer, [{"role": "user", "content": to_content(_PROBE, as_parts=reads_parts)}])
-        except InvalidRequest:
-            return TemplateFacts()  # it refuses this conversation, which says nothing of others
-        except EngineError as error:
-            cause = error.__cause__
-            if isinstance(cause, TemplateSyntaxError):
-                _log.error("the chat template is wrong in line %d: %s; the model has no chat", cause.lineno, cause)
-                return None
-            _log.warning("a plain question is more than the chat template can take: %s", _line(cause or error))
-            continue
-        is_sound = True
-        if _PROBE in written:
-            return TemplateFacts(reads_parts=reads_parts)
-        if _TRACE.search(written):
-            return TemplateFacts(reads_parts=reads_parts, keeps_text=False)
-    if not is_sound:
-        return TemplateFacts(is_sound=False)
-    _log.error("the chat template leaves out what a user says, as text and in parts; the model has no chat")
-    return None
-
-
-def to_content(text: str, *, as_parts: bool) -> TemplateContent:
-    """Write the content of a message as a template reads it."""
-    return [{"type": "text", "text": text}] if as_parts else text
 
 
 def variables(template: str, known: Iterable[str]) -> frozenset[str]:
@@ -135,16 +116,9 @@ def variables(template: str, known: Iterable[str]) -> frozenset[str]:
     return frozenset(found) - _SET - language.globals.keys() - set(known)
 
 
-def _length(message: Mapping[str, TemplateContent]) -> int:
+def _text(message: TemplateMessage) -> str:
     content = message["content"]
-    return len(content) if isinstance(content, str) else sum(len(part["text"]) for part in content)
-
-
-def _place(error: Exception) -> str:
-    """Name the line of the template that failed."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("<")]
-    line = error.lineno if isinstance(error, TemplateSyntaxError) else lines[-1] if lines else None
-    return "" if line is None else f" in line {line}"
+    return content if isinstance(content, str) else " ".join(part["text"] for part in content)
 
 
 def _line(error: BaseException) -> str:

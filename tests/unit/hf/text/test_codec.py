@@ -181,13 +181,35 @@ def test_a_marker_in_a_text_that_the_template_changes_is_refused_and_any_other_t
     assert refused.value.param == "messages"
 
 
-def test_a_conversation_that_a_sound_template_fails_at_is_to_blame():
-    template = "{{ messages[0].content }}{% if messages | length > 1 %}{{ messages[1].missing.deeper }}{% endif %}"
+def test_a_marker_that_a_template_cuts_is_refused_however_long_the_text():
+    text_codec = codec(with_template("{{ messages[0].content[:3000] }}"))
+    for size in (2985, 2990, 2997):
+        with pytest.raises(InvalidRequest, match="changes texts"):
+            text_codec.render(chat("a" * size + "<|end|>b"))
+    assert text_codec.render(chat("<|end|>" + "a" * 5000)).startswith("<|end|>aaa")
+    assert text_codec.render(chat("a" * 3000 + "<|end|>")) == "a" * 3000
+    from_behind = codec(with_template("{{ messages[0].content[-3000:] }}"))
+    with pytest.raises(InvalidRequest, match="changes texts"):
+        from_behind.render(chat("<|end|>" + "a" * 2990))
+
+
+def test_each_role_gets_what_the_template_reads_of_it():
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ '<s>' + m.content }}"
+        "{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}"
+    )
     text_codec = codec(with_template(template))
-    assert text_codec.render(chat("a")) == "a"
-    with pytest.raises(InvalidRequest, match="chat template failed") as refused:
+    assert text_codec.render(chat("be kind ", "hello", roles=("system", "user"))) == "<s>be kind hello"
+
+
+def test_a_conversation_that_a_sound_template_fails_at_is_to_blame(caplog):
+    template = "{{ messages[0].content }}\n{% if messages | length > 1 %}{{ messages[1].missing.deeper }}{% endif %}"
+    text_codec = codec(with_template(template))
+    assert text_codec.render(chat("a")) == "a\n"
+    with pytest.raises(InvalidRequest, match="chat template failed; the log says where") as refused:
         text_codec.render(chat("a", "b"))
     assert refused.value.param == "messages"
+    assert "failed in line 2: UndefinedError: 'dict object' has no attribute 'missing'" in caplog.text
 
 
 def test_a_model_with_a_wrong_template_has_no_chat():

@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 
 from gateway.engine import EngineError, InvalidRequest
-from gateway_hf.text.template import End, OutOfTime, TemplateFacts, render, time_limit, try_out, variables
+from gateway_hf.text.template import End, OutOfTime, TemplateFailed, render, time_limit, variables
 from tests.support.tiny_models import make_tokenizer
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -100,45 +100,22 @@ def test_the_variables_of_a_template_are_those_that_nobody_sets_yet():
     assert variables("{% if %}", ()) == frozenset()
 
 
-PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
-PARTS = "{% for m in messages %}{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}{% endfor %}"
-SELECTED = "{{ (messages[0].content | selectattr('type', 'equalto', 'text') | first).text }}"
-
-
-def tried(template):
-    tokenizer = make_tokenizer(begins=False, chats=True)
-    tokenizer.chat_template = template
-    return try_out(tokenizer)
-
-
 @pytest.mark.parametrize(
-    ("template", "facts"),
+    ("template", "told"),
     [
-        (PLAIN, TemplateFacts()),
-        (PARTS, TemplateFacts(reads_parts=True)),
-        (SELECTED, TemplateFacts(reads_parts=True)),
-        ("{{ messages[0].content | upper }}", TemplateFacts(keeps_text=False)),
-        ("{{ messages[0].content[:30] }}", TemplateFacts(keeps_text=False)),
-        ("{{ raise_exception('a system message first') }}", TemplateFacts()),
-        ("{{ messages[1].content.text }}", TemplateFacts(is_sound=False)),
+        ("{{ 1 }}\n{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("\n{{ messages[0].missing.deeper }}", "UndefinedError: 'dict object' has no attribute 'missing'"),
+        ("\n{{ messages.append(1) }}", "SecurityError: access to attribute 'append' of 'list' object is unsafe."),
+        ("\n{{ {}[messages[0].content].deeper }}", "UndefinedError"),
+        ("\n{{ {}[messages[0].content | title].deeper }}", "UndefinedError"),
+        ("\n{% include messages[0].content %}", "TypeError"),
     ],
 )
-def test_what_a_template_does_with_a_text_is_found_at_load(template, facts):
-    assert tried(template) == facts
-
-
-def test_a_wrong_template_is_found_at_load_with_its_line(caplog):
-    assert tried("{{ messages }}\n{% if %}") is None
-    assert "line 2" in caplog.text
-
-
-def test_a_template_that_leaves_out_what_is_said_has_no_chat(caplog):
-    assert tried("hello") is None
-    assert "leaves out" in caplog.text
-
-
-def test_a_template_that_fails_at_use_has_its_line_in_the_log_and_no_text_of_the_conversation(caplog):
-    with pytest.raises(EngineError):
-        rendered("{{ 1 }}\n{{ [][messages[0].content] / 0 }}", [{"role": "user", "content": "canary"}])
-    assert "in line 2: " in caplog.text
-    assert "canary" not in caplog.text
+def test_an_error_of_a_template_is_told_with_its_line_and_no_word_of_the_conversation(template, told):
+    said = [{"role": "user", "content": "Canary is an object"}]
+    with pytest.raises(TemplateFailed) as caught:
+        rendered(template, said)
+    assert caught.value.place == " in line 2"
+    assert caught.value.told(template, str(said)).startswith(told)
+    assert "Canary" not in caught.value.told(template, str(said))
+    assert caught.value.message == "the model's chat template failed"
