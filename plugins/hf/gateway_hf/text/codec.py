@@ -54,8 +54,7 @@ class TextCodec:
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
         template = _template(tokenizer)
-        self._template = template or ""
-        self._variables = variables(self._template, tokenizer.special_tokens_map)
+        self._variables = variables(template or "", tokenizer.special_tokens_map)
         facts = None if template is None else try_out(tokenizer, self._variables)
         self._facts = facts or TemplateFacts()
         self._markers = None if template is None or facts is None else Markers(self._backend, template)
@@ -150,8 +149,7 @@ class TextCodec:
         try:
             return render(self._tokenizer, turns, arguments, end=end)
         except TemplateFailed as error:
-            told = error.told(self._template, str((turns, arguments)))
-            _log.warning("the chat template failed%s: %s", error.place, told)
+            _log.warning("the chat template failed%s: %s", error.place, error.kind)
             if self._facts.is_sound:
                 raise InvalidRequest(f"{error.message}; the log says where", param="messages") from error
             raise EngineError(error.message) from error

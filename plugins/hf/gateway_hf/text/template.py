@@ -29,18 +29,6 @@ _SET = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).
 }
 
 
-# Words that the errors of Python and Jinja are made of: they say nothing of a conversation that happens to hold them.
-_WORDS_OF_ERRORS = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and argument arguments at attribute be by can cannot could dict division element expected few "
-        "float for from has have in index indices instances int integer integers invalid is it iterable key "
-        "keyword list many missing more must no none NoneType not number object of only operand operands or "
-        "out positional range required sequence slices str string supported takes than the to too tuple type "
-        "types undefined unexpected unknown unsupported value values zero",
-    )
-)
-
 TemplateContent = str | list[dict[str, str]]
 TemplateMessage = dict[str, TemplateContent]
 
@@ -63,12 +51,10 @@ class TemplateFailed(EngineError):
         line = self.cause.lineno if isinstance(self.cause, TemplateSyntaxError) else lines[-1] if lines else None
         return "" if line is None else f" in line {line}"
 
-    def told(self, template: str, said: str) -> str:
-        """Return the error for a log: its kind, and its message where that holds no word that only a request `said`."""
-        known = {*_WORDS_OF_ERRORS, *re.findall(r"\w+", template)}
-        words = set(re.findall(r"\w+", str(self.cause))) - known
-        kind = type(self.cause).__name__
-        return kind if any(word in said for word in words) else f"{kind}: {_line(self.cause)}"
+    @property
+    def kind(self) -> str:
+        """The kind of the error, all that a log may say: a message quotes texts, also as the template changed them."""
+        return type(self.cause).__name__
 
 
 class OutOfTime(BaseException):

@@ -209,7 +209,8 @@ def test_a_conversation_that_a_sound_template_fails_at_is_to_blame(caplog):
     with pytest.raises(InvalidRequest, match="chat template failed; the log says where") as refused:
         text_codec.render(chat("a", "b"))
     assert refused.value.param == "messages"
-    assert "failed in line 2: UndefinedError: 'dict object' has no attribute 'missing'" in caplog.text
+    assert "failed in line 2: UndefinedError" in caplog.text
+    assert "missing" not in caplog.text
 
 
 def test_a_model_with_a_wrong_template_has_no_chat():
