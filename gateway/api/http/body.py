@@ -14,7 +14,7 @@ from msgspec import Raw, Struct, structs
 from gateway.api.http.directions import content_type
 from gateway.api.http.problems import Problem
 from gateway.api.http.validation import invalid_value
-from gateway.api.http.words import Stray, refuse_wrong
+from gateway.api.http.words import Stray, bounded, refuse_wrong
 from gateway.config import ServerSettings
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class RequestBody(Struct, frozen=True, eq=False):
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
-            strays = list(_strays(cast("Struct", value), _KEYS.decode(self.raw)))
+            strays = list(bounded(_strays(cast("Struct", value), _KEYS.decode(self.raw))))
         except msgspec.ValidationError as error:
             kind = cast("type[Struct]", decoder.type)
             self._look_for_another_name(error, kind)
@@ -60,7 +60,8 @@ class RequestBody(Struct, frozen=True, eq=False):
             if "missing required field" in str(error):
                 fields = _fields(kind)
                 parts = _KEYS.decode(self.raw)
-                refuse_wrong(Stray(key, key, kind, part) for key, part in parts.items() if key not in fields)
+                unknown = (Stray(key, key, kind, part) for key, part in parts.items() if key not in fields)
+                refuse_wrong(bounded(unknown))
 
     def _reason(self, error: Exception) -> str:
         if not self.raw.strip():

@@ -5,6 +5,7 @@ knows, or that asks for a shape of the answer is not: without it the answer is a
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import ClassVar
 
 import msgspec
@@ -17,6 +18,8 @@ from gateway.api.http.synonyms import ADVICE, SHAPES, SYNONYMS
 _FEWEST_LETTERS = 5
 _MANY_LETTERS = 8
 _MOST_LETTERS = 40
+# Different unknown names in one body: more than any client sends, and few enough to look for what each was meant to be.
+MOST_STRAYS = 64
 # Values of a shape that ask for none.
 _ANY_SHAPE: tuple[object, ...] = (None, False, "", "text", {"type": "text"})
 
@@ -56,19 +59,37 @@ def refuse_wrong(strays: Iterable[Stray]) -> None:
             raise Problem("unsupported_parameter", told, param=stray.path)
 
 
+def bounded(strays: Iterable[Stray]) -> Iterator[Stray]:
+    """Yield the keys; raise `Problem` for more than `MOST_STRAYS` different ones."""
+    names: set[str] = set()
+    for stray in strays:
+        names.add(stray.key)
+        if len(names) > MOST_STRAYS:
+            raise Problem("unsupported_parameter", f"the body has more than {MOST_STRAYS} different unknown fields")
+        yield stray
+
+
 def _told(stray: Stray) -> str | None:
     """Explain a wrong key, with the right one."""
     key, path, kind = stray.key, stray.path, stray.kind
+    if len(key) > _MOST_LETTERS:  # no parameter has so long a name, and none is remembered below
+        return None
     if key in SHAPES and (not issubclass(kind, ApiBody) or kind.generates):
         if stray.value in _ANY_SHAPE:
             return None
         return f"{path} is not supported here: no answer is held to a schema, a pattern or a grammar by it"
     if issubclass(kind, ApiBody) and (told := _other_name(key, kind)):
         return f"{path} is not a parameter of {kind.route}; {told}"
-    near = nearest(key, kind.__struct_encode_fields__)
+    near = _nearest_field(key, kind)
     return f"{path} is not known here; did you mean {path.removesuffix(key)}{near}?" if near else None
 
 
+@lru_cache(1_024)
+def _nearest_field(key: str, kind: type[Struct]) -> str | None:
+    return nearest(key, kind.__struct_encode_fields__)
+
+
+@lru_cache(1_024)
 def _other_name(key: str, kind: type[ApiBody]) -> str | None:
     """Name the parameter that another API's word stands for, or say that there is none."""
     right = next((name for name in SYNONYMS.get(key, ()) if name in kind.__struct_encode_fields__), None)
@@ -84,18 +105,24 @@ def _other_name(key: str, kind: type[ApiBody]) -> str | None:
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """Find the word that another one was meant to be: the same letters, or all but one or two of them."""
-    letters = _letters(word)
     if len(word) > _MOST_LETTERS:
         return None
+    letters = _letters(word)
     allowed = 0 if len(letters) < _FEWEST_LETTERS else 1 if len(letters) < _MANY_LETTERS else 2
     like = ((_letters(other), other) for other in words)
     found = min(
-        ((_distance(letters, bare), other) for bare, other in like if abs(len(bare) - len(letters)) <= allowed),
+        ((_distance(letters, bare), other) for bare, other in like if _may_be_near(letters, bare, allowed)),
         default=None,
     )
     return found[1] if found is not None and found[0] <= allowed else None
 
 
+def _may_be_near(word: str, other: str, allowed: int) -> bool:
+    """Reject most pairs at once: a step adds or drops a letter, or changes one into another."""
+    return abs(len(other) - len(word)) <= allowed and len(set(word) ^ set(other)) <= 2 * allowed
+
+
+@lru_cache(1_024)
 def _letters(word: str) -> str:
     return "".join(filter(str.isalnum, word)).lower()
 
