@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from typing import TypeVar
 
 from loguru import logger
 
 from gateway.engine import EngineError
+
+T = TypeVar("T")
 
 
 class Tasks:
@@ -37,10 +40,10 @@ def is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-async def end_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end_all(tasks: Iterable[asyncio.Task[T]], expected: tuple[type[Exception], ...] = (EngineError,)) -> None:
     """Cancel tasks once and wait for their ends, also while the waiting is cancelled: that is raised afterwards.
 
-    An error of their clean-up has no reader but the log.
+    An error of their clean-up has no reader but the log, unless it is of a kind that is `expected`.
     """
     ending = [task for task in tasks if task.cancel()]
     again: asyncio.CancelledError | None = None
@@ -51,7 +54,7 @@ async def end_all(tasks: Iterable[asyncio.Task[None]]) -> None:
             again = cancelled
     for task in ending:
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, EngineError):
+        if error is not None and not isinstance(error, expected):
             logger.opt(exception=error).error("a task failed while it was ended")
     if again is not None:
         raise again

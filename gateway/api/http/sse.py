@@ -12,6 +12,7 @@ from msgspec import Struct
 from gateway.admission import QueuePosition
 from gateway.api.http.problems import Problem, to_problem
 from gateway.engine import EngineError, Finished
+from gateway.flow.tasks import end_all
 from gateway.telemetry import current_record
 
 T = TypeVar("T")
@@ -53,34 +54,14 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T
     finally:
         if left is not None:
             _drop(left)
-        await _end(task)
+        # The next one to close a generator must not find it running.
+        await end_all([task], (EngineError, Problem))
 
 
 def _drop(task: asyncio.Task[None]) -> None:
     """Cancel a task without waiting for its end, and drop what it raises."""
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-async def _end(task: asyncio.Task[T]) -> None:
-    """Cancel a task once and wait for its end, also while the waiting is cancelled: that is raised afterwards.
-
-    The next one to close a generator must not find it running. An error of the clean-up has no reader but the log.
-    """
-    if task.done():
-        return
-    task.cancel()
-    again: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as cancelled:
-            again = cancelled
-    error = None if task.cancelled() else task.exception()
-    if error is not None and not isinstance(error, EngineError | Problem):
-        logger.opt(exception=error).error("the clean-up of a request failed")
-    if again is not None:
-        raise again
 
 
 async def first_event(receive: Receive, events: AsyncGenerator[T, None]) -> T:
