@@ -83,9 +83,7 @@ class IsolatedEngine(ForwardingEngine):
 
     async def ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> object:
         """Ask the process, and the next one when it dies; wait for one as long as the arguments say."""
-        ends = _after(
-            next((seconds for argument in arguments if (seconds := getattr(argument, "timeout", None))), None)
-        )
+        ends = _after(_timeout(arguments))
         try:
             return await (await self._ready(ends)).ask(method, arguments)
         except ConnectionLost:
