@@ -121,7 +121,7 @@ class Inference:
                         if type(event) is not QueuePosition:
                             if type(event) is Started:
                                 deadline.relax()
-                            watch.see(cast("GenerateEvent", event))
+                            watch.see(event)
                         yield event
                 except DeadlineExceeded:
                     if watch.started is None:

@@ -16,6 +16,7 @@ limit, and a caller with fewer waiters displaces it where the queue is full.
 import asyncio
 import math
 from enum import Enum, auto
+from typing import final
 
 from msgspec import Struct
 
@@ -36,6 +37,7 @@ class WaitLimits(Struct, frozen=True, kw_only=True):
     first_token: float = math.inf
 
 
+@final
 class QueuePosition(Struct, frozen=True):
     """A waiter's position: 1 is next; `eta` is the seconds until its place, `None` before anything was measured."""
 
