@@ -36,13 +36,13 @@ class Edge:
     """Wraps the application; what it refuses never reaches a route. While `is_draining`, connections are not kept."""
 
     def __init__(
-        self, app: ASGIApp, live: CurrentConfig, errors: Errors, *, is_draining: Callable[[], bool] = lambda: False
+        self, app: ASGIApp, current: CurrentConfig, errors: Errors, *, is_draining: Callable[[], bool] = lambda: False
     ) -> None:
         self.in_flight = 0
         self.errors = errors
         self.is_draining = is_draining
         self._app = app
-        self._live = live
+        self._current = current
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -50,7 +50,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         is_bare = scope["method"] == HttpMethod.HEAD
-        config = self._live.config
+        config = self._current.config
         body = IncomingBody(scope, receive, config.server)
         answer = _Answer(send, body, scope["path"], self, is_bare=is_bare)
         request_id.set(answer.id)

@@ -14,7 +14,7 @@ from gateway.engine import Engine, Health, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
 from gateway.isolation import IsolatedEngine, Starter
 from gateway.linux import resident_bytes
-from gateway.supervisor.recipe import spec_of
+from gateway.supervisor.specs import spec_of
 
 
 def _set_event() -> asyncio.Event:

@@ -33,7 +33,7 @@ class Keeper:
         self._on_death = on_death
         self._log = logger.bind(engine=spec.name)
         self._remote: RemoteEngine | None = None
-        self._deaths: deque[float] = deque(maxlen=spec.care.deaths)
+        self._deaths: deque[float] = deque(maxlen=spec.policy.deaths)
         self._keeping: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -52,7 +52,7 @@ class Keeper:
     def remote(self) -> RemoteEngine:
         """The engine in the process that serves now; raise `Unavailable` where there is none."""
         if self.health is not Health.READY or self._remote is None:
-            raise Unavailable(self.detail, retry_after=self._spec.care.longest_delay)
+            raise Unavailable(self.detail, retry_after=self._spec.policy.longest_delay)
         return self._remote
 
     def _set_health(self, health: Health, detail: str) -> None:
@@ -118,7 +118,7 @@ class Keeper:
         self.pid = process.pid
         await remote.connect()
         process.hide()
-        seconds = self._spec.care.load
+        seconds = self._spec.policy.load
         try:
             async with asyncio.timeout(seconds):
                 await remote.__aenter__()
@@ -130,7 +130,7 @@ class Keeper:
     async def _watch(self, remote: RemoteEngine) -> str:
         """Wait for the end of the process, or of its progress."""
         # Ticks are counted, not seconds: a stall of this event loop says nothing of the other process.
-        tick = self._spec.care.hang / _TICKS
+        tick = self._spec.policy.hang / _TICKS
         seen, still = -1, 0
         while still < _TICKS:
             with contextlib.suppress(TimeoutError):
@@ -146,17 +146,17 @@ class Keeper:
 
     def _check_loop(self, how: str) -> None:
         """Raise `LoadFailed` in a crash loop: that many deaths within the window, and no answer in between."""
-        care = self._spec.care
-        if len(self._deaths) == care.deaths and _now() - self._deaths[0] < care.window:
-            raise LoadFailed(f"the engine's process died {care.deaths} times in a row; the last {how}")
+        policy = self._spec.policy
+        if len(self._deaths) == policy.deaths and _now() - self._deaths[0] < policy.window:
+            raise LoadFailed(f"the engine's process died {policy.deaths} times in a row; the last {how}")
 
     def _delay(self) -> float:
         """Return 0 after a first death, then longer and longer; at random, so that replicas do not step alike."""
-        care = self._spec.care
-        recent = sum(_now() - death < care.window for death in self._deaths)
+        policy = self._spec.policy
+        recent = sum(_now() - death < policy.window for death in self._deaths)
         if recent <= 1:
             return 0.0
-        return min(care.delay * 2.0 ** (recent - 2), care.longest_delay) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        return min(policy.delay * 2.0 ** (recent - 2), policy.longest_delay) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _now() -> float:

@@ -33,7 +33,7 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
     plugin: str
     settings: bytes
     environment: dict[str, str]
-    care: RestartPolicy
+    policy: RestartPolicy
 
 
 class RunningProcess(Protocol):
@@ -54,16 +54,16 @@ Starter = Callable[[ProcessSpec], Awaitable[RunningProcess]]
 class EngineProcess:
     """A running process, and the socket in a private folder at which it serves."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: str, recipe: ProcessSpec) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, folder: str, spec: ProcessSpec) -> None:
         self._process = process
         self._folder = folder
-        self._leave = recipe.care.leave
-        self._hearing = asyncio.create_task(self._hear(Output(logger.bind(event="engine_output", engine=recipe.name))))
+        self._leave = spec.policy.leave
+        self._hearing = asyncio.create_task(self._hear(Output(logger.bind(event="engine_output", engine=spec.name))))
         self.path = _path(folder)
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, recipe: ProcessSpec) -> Self:
+    async def start(cls, spec: ProcessSpec) -> Self:
         """Start the process and send it its launch; a client may connect at once, and waits until it is up."""
         folder = tempfile.mkdtemp(prefix="llm-gateway-")
         try:
@@ -78,15 +78,15 @@ class EngineProcess:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
-                    env=recipe.environment,
+                    env=spec.environment,
                     pass_fds=(listener.fileno(),),
                     start_new_session=True,
                 )
-                _tell(process, _launch(recipe, listener))
+                _tell(process, _launch(spec, listener))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return cls(process, folder, recipe)
+        return cls(process, folder, spec)
 
     @property
     def is_running(self) -> bool:
@@ -144,14 +144,14 @@ def _path(folder: str) -> str:
     return str(Path(folder, "engine"))
 
 
-def _launch(recipe: ProcessSpec, listener: socket.socket) -> Launch:
+def _launch(spec: ProcessSpec, listener: socket.socket) -> Launch:
     return Launch(
         parent=os.getpid(),
         listener=listener.fileno(),
-        plugin=recipe.plugin,
-        settings=recipe.settings,
-        beat=recipe.care.beat,
-        leave=recipe.care.leave,
+        plugin=spec.plugin,
+        settings=spec.settings,
+        beat=spec.policy.beat,
+        leave=spec.policy.leave,
         log_level=min(logging.INFO, _LOG.getEffectiveLevel()),
     )
 

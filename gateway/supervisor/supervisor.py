@@ -21,7 +21,7 @@ from gateway.config import Config, ConfigError, ServerSettings, command, environ
 from gateway.flow.tasks import Tasks
 from gateway.isolation.output import Output
 from gateway.supervisor.engines import EngineProcesses
-from gateway.supervisor.recipe import spec_of
+from gateway.supervisor.specs import spec_of
 
 NO_ENGINE = 3
 

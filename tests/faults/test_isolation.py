@@ -28,7 +28,7 @@ from gateway.engine import (
 from gateway.isolation import IsolatedEngine, RestartPolicy
 from gateway.isolation.launch import scrubbed_environment
 from gateway.testing.script import Fault
-from tests.support.border import isolated, recipe, scripted
+from tests.support.border import isolated, scripted, spec
 
 WHOLE = "Once upon a time."
 HASTY = RestartPolicy(hang=1.0, beat=0.05, delay=0.01, leave=2.0)
@@ -41,7 +41,7 @@ PLUGINS = {
 }
 PARENT = """
 import asyncio
-from tests.support.border import isolated, recipe, scripted
+from tests.support.border import isolated, spec, scripted
 async def main():
     async with isolated() as engine:
         stream = engine.generate(scripted(delay=0.01, texts=("x",) * 3000))
@@ -72,9 +72,9 @@ def faulty(tmp_path):
     for name, source in PLUGINS.items():
         (tmp_path / f"faulty_{name}.py").write_text(source)
 
-    def make(name, care):
+    def make(name, policy):
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return IsolatedEngine(recipe(name, scrubbed_environment(environment, is_offline=True), care))
+        return IsolatedEngine(spec(name, scrubbed_environment(environment, is_offline=True), policy))
 
     return make
 
@@ -110,7 +110,7 @@ async def test_ten_kills_under_load_lose_no_answer_silently():
                 failed.append(error)
             await asyncio.sleep(0)
 
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         callers = [asyncio.create_task(keep_asking(engine, caller)) for caller in range(16)]
         for _ in range(10):
             served, pid = len(done), engine.pid
@@ -129,7 +129,7 @@ async def test_ten_kills_under_load_lose_no_answer_silently():
 
 
 async def test_who_waited_is_answered_by_the_next_process_and_who_ran_is_told():
-    async with isolated(care=HASTY, places=1) as engine:
+    async with isolated(policy=HASTY, places=1) as engine:
         running = engine.generate(scripted(1, delay=0.05, texts=("x",) * 1000))
         assert isinstance(await anext(running), Started)
         waiting = [asyncio.create_task(collect(engine.generate(scripted(number)))) for number in range(2, 8)]
@@ -144,7 +144,7 @@ async def test_who_waited_is_answered_by_the_next_process_and_who_ran_is_told():
 
 
 async def test_a_stopped_process_is_replaced(lines):
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         pid = engine.pid
         os.kill(pid, signal.SIGSTOP)
         begun = time.monotonic()
@@ -157,7 +157,7 @@ async def test_a_stopped_process_is_replaced(lines):
 
 
 async def test_a_process_that_holds_its_loop_is_dumped_and_replaced(lines):
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         pid = engine.pid
         with pytest.raises(EngineRestarted):
             await collect(engine.generate(scripted(fault=Fault.BLOCK, after=1, seconds=60.0)))
@@ -168,21 +168,21 @@ async def test_a_process_that_holds_its_loop_is_dumped_and_replaced(lines):
 
 
 async def test_an_engine_that_is_busy_and_gets_nowhere_is_replaced():
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         with pytest.raises(EngineRestarted):
             await collect(engine.generate(scripted(fault=Fault.HANG, after=1)))
         assert engine.restarts["hang"] == 1 or engine._keeper.health is Health.STARTING
 
 
 async def test_an_engine_that_is_slow_and_gets_on_is_left_alone():
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         answer = await collect(engine.generate(scripted(delay=HASTY.hang * 0.6)))
         assert answer.text == WHOLE
         assert not engine.restarts
 
 
 async def test_an_idle_engine_is_left_alone():
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         await asyncio.sleep(2 * HASTY.hang)
         assert not engine.restarts
 
@@ -203,7 +203,7 @@ async def test_the_process_knows_no_secret_and_leaves_no_core():
     environment = scrubbed_environment(
         {**os.environ, **secrets, "HTTPS_PROXY": "http://u:canary@proxy"}, is_offline=True
     )
-    async with IsolatedEngine(recipe("scripted", environment, HASTY)) as engine:
+    async with IsolatedEngine(spec("scripted", environment, HASTY)) as engine:
         own = Path("/proc", str(engine.pid))
         told = (own / "environ").read_bytes()
         assert b"canary" not in told + (own / "cmdline").read_bytes()
@@ -220,7 +220,7 @@ async def test_nobody_finds_the_socket_of_a_running_engine(tmp_path, monkeypatch
 
 
 async def test_closing_a_stream_frees_its_place_in_the_process():
-    async with isolated(care=HASTY, places=1) as engine:
+    async with isolated(policy=HASTY, places=1) as engine:
         for _ in range(50):
             async with aclosing(engine.generate(scripted(delay=0.01, texts=("x",) * 3000))) as stream:
                 async with asyncio.timeout(PATIENCE):
@@ -231,7 +231,7 @@ async def test_closing_a_stream_frees_its_place_in_the_process():
 
 
 async def test_a_request_that_ends_the_process_twice_is_not_run_again():
-    async with isolated(care=HASTY) as engine:
+    async with isolated(policy=HASTY) as engine:
         poison = scripted(1, fault=Fault.EXIT, after=-1)
         with pytest.raises(EngineError, match="ended twice"):
             await collect(engine.generate(poison))
@@ -243,7 +243,7 @@ async def test_a_request_that_ends_the_process_twice_is_not_run_again():
 
 
 async def test_neighbours_of_a_poisonous_request_are_answered():
-    async with isolated(care=HASTY, places=4) as engine:
+    async with isolated(policy=HASTY, places=4) as engine:
         poison = scripted(1, fault=Fault.EXIT, after=-1, prefill=0.05)
         asked = [poison, *(scripted(number, prefill=0.2) for number in range(2, 8))]
         answers = await asyncio.gather(*(collect(engine.generate(one)) for one in asked), return_exceptions=True)
@@ -255,7 +255,7 @@ async def test_neighbours_of_a_poisonous_request_are_answered():
 
 
 async def test_a_request_waits_for_the_next_process_no_longer_than_it_may():
-    async with isolated(care=HASTY, load=1.0) as engine:
+    async with isolated(policy=HASTY, load=1.0) as engine:
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: engine._keeper.health is Health.STARTING)
         assert (await engine.status()).health is Health.STARTING
@@ -288,7 +288,7 @@ async def test_a_plugin_that_cannot_be_used_is_not_tried_again(faulty, plugin, r
 
 
 async def test_a_load_that_cannot_succeed_says_why_and_is_not_tried_again():
-    engine = isolated(care=HASTY, load_failure="no such file")
+    engine = isolated(policy=HASTY, load_failure="no such file")
     with pytest.raises(LoadFailed, match=r"^no such file$"):
         await engine.__aenter__()
     assert (await engine.status()).detail == "no such file"
@@ -301,7 +301,7 @@ async def test_a_load_takes_no_longer_than_it_may(faulty):
 
 
 async def test_a_load_that_is_given_up_leaves_no_process():
-    engine = isolated(care=HASTY, load=60.0)
+    engine = isolated(policy=HASTY, load=60.0)
     entering = asyncio.create_task(engine.__aenter__())
     await until(lambda: engine.pid is not None)
     pid = engine.pid
@@ -319,7 +319,7 @@ async def test_what_a_plugin_prints_becomes_a_line_of_the_log(faulty, lines):
 
 
 async def test_leaving_ends_a_process_that_does_not_listen():
-    engine = await isolated(care=RestartPolicy(leave=0.3)).__aenter__()
+    engine = await isolated(policy=RestartPolicy(leave=0.3)).__aenter__()
     pid = engine.pid
     os.kill(pid, signal.SIGSTOP)
     async with asyncio.timeout(PATIENCE):
@@ -328,7 +328,7 @@ async def test_leaving_ends_a_process_that_does_not_listen():
 
 
 async def test_an_engine_that_says_it_has_failed_is_replaced():
-    engine = isolated(care=RestartPolicy(beat=0.02, hang=1.0, delay=0.01, deaths=3), health="failed")
+    engine = isolated(policy=RestartPolicy(beat=0.02, hang=1.0, delay=0.01, deaths=3), health="failed")
     async with engine:
         await until(lambda: engine._keeper.health is Health.FAILED)
         assert engine.restarts == {"failed": 2}

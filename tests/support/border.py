@@ -14,20 +14,20 @@ from gateway.isolation.server import EngineServer
 from gateway.testing.script import Script
 
 
-def isolated(plugin: str = "scripted", care: RestartPolicy | None = None, **settings: object) -> IsolatedEngine:
+def isolated(plugin: str = "scripted", policy: RestartPolicy | None = None, **settings: object) -> IsolatedEngine:
     """Make an engine for a process of its own, not entered yet."""
     own = msgspec.convert(settings, load(plugin).settings)
     return IsolatedEngine(
-        recipe(plugin, scrubbed_environment(os.environ, is_offline=True), care, msgspec.msgpack.encode(own))
+        spec(plugin, scrubbed_environment(os.environ, is_offline=True), policy, msgspec.msgpack.encode(own))
     )
 
 
-def recipe(
-    plugin: str, environment: dict[str, str], care: RestartPolicy | None = None, settings: bytes = b"\x80"
+def spec(
+    plugin: str, environment: dict[str, str], policy: RestartPolicy | None = None, settings: bytes = b"\x80"
 ) -> ProcessSpec:
-    """Write the recipe of an engine's process."""
+    """Write the spec of an engine's process."""
     return ProcessSpec(
-        name=plugin, plugin=plugin, settings=settings, environment=environment, care=care or RestartPolicy()
+        name=plugin, plugin=plugin, settings=settings, environment=environment, policy=policy or RestartPolicy()
     )
 
 

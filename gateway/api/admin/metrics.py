@@ -56,11 +56,11 @@ class MetricsController(Controller):
         self,
         request: Request[None, None, State],
         telemetry: NamedDependency[Telemetry],
-        live: NamedDependency[CurrentConfig],
+        current: NamedDependency[CurrentConfig],
         hosting: NamedDependency[Hosting],
     ) -> ASGIApp:
         """Answer in Prometheus' text format; 404 where metrics are turned off."""
-        if not live.config.telemetry.metrics_enabled:
+        if not current.config.telemetry.metrics_enabled:
             raise Problem("not_found", "metrics are turned off; set METRICS_ENABLED=true")
         await hosting.ask_all()
         accept = request.headers.get("accept", "")

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.anthropic.blocks import CacheControl, MessageParam, SystemBlock
-from gateway.api.http.words import ApiBody
+from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.reference.examples import CONVERSATION
 from gateway.api.reference.fields import Elsewhere, NoEffect, StopText
 

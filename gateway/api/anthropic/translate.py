@@ -17,7 +17,7 @@ from gateway.api.anthropic.blocks import (
 )
 from gateway.api.anthropic.parameters import NEEDS, refuse
 from gateway.api.anthropic.schema import CountBody, MessagesBody, ToolChoiceParam, ToolParam
-from gateway.api.exchange.asked import Asking, Prompts, settled
+from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
 from gateway.engine import (
     Capability,
     Chat,
@@ -58,7 +58,7 @@ def to_request(body: MessagesBody, request_id: str, priority: int = 0) -> Genera
         id=request_id,
         model=body.model,
         prompt=to_prompt(body),
-        sampling=settled(
+        sampling=greedy_at_zero(
             Sampling(
                 max_tokens=body.max_tokens,
                 temperature=body.temperature,

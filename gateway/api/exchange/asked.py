@@ -15,7 +15,7 @@ class Asking(Struct, frozen=True):
     priority: int
 
 
-def settled(sampling: Sampling) -> Sampling:
+def greedy_at_zero(sampling: Sampling) -> Sampling:
     """Say `top_p` 0, which leaves the likeliest token, as engines know it: temperature 0."""
     return structs.replace(sampling, temperature=0.0, top_p=None) if sampling.top_p == 0 else sampling
 

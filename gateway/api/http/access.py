@@ -38,11 +38,11 @@ class Access:
 
     def __init__(
         self,
-        live: CurrentConfig,
+        current: CurrentConfig,
         count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._live = live
+        self._current = current
         self._count = count
         self._tries = FailureThrottle(clock)
 
@@ -73,7 +73,7 @@ class Access:
         if _IN_URL.search(scope["query_string"]) or b"llmg_" in scope.get("raw_path", b""):
             raise self._refused("url", Problem("key_in_url", "a key belongs in the header Authorization, not in a URL"))
         credential = self._credential(scope)
-        found = self._live.snapshot.keyring.caller(credential)
+        found = self._current.snapshot.keyring.caller(credential)
         if found is Refusal.MISSING:
             raise self._refused(found, Problem("missing_api_key", _MISSING, headers=_CHALLENGE))
         if isinstance(found, Refusal):

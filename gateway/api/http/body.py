@@ -11,10 +11,10 @@ from litestar import Request
 from litestar.datastructures import State
 from msgspec import Raw, Struct, structs
 
-from gateway.api.http.directions import content_type
+from gateway.api.http.directions import wrong_content_type
 from gateway.api.http.problems import Problem
+from gateway.api.http.unknown_fields import UnknownField, bounded, refuse_wrong
 from gateway.api.http.validation import invalid_value
-from gateway.api.http.words import Stray, bounded, refuse_wrong
 from gateway.config import ServerSettings
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class RequestBody(Struct, frozen=True, eq=False):
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
-            strays = list(bounded(_strays(cast("Struct", value), _KEYS.decode(self.raw))))
+            unknown = list(bounded(_unknown(cast("Struct", value), _KEYS.decode(self.raw))))
         except msgspec.ValidationError as error:
             kind = cast("type[Struct]", decoder.type)
             self._look_for_another_name(error, kind)
@@ -50,9 +50,9 @@ class RequestBody(Struct, frozen=True, eq=False):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem("invalid_json", self._reason(error)) from error
         _check_nesting(self.raw)
-        if strays:
-            refuse_wrong(strays)
-        return value, [stray.path for stray in strays]
+        if unknown:
+            refuse_wrong(unknown)
+        return value, [field.path for field in unknown]
 
     def _look_for_another_name(self, error: msgspec.ValidationError, kind: type[Struct]) -> None:
         """Raise `Problem` where a field is missing because it was called otherwise."""
@@ -60,7 +60,7 @@ class RequestBody(Struct, frozen=True, eq=False):
             if "missing required field" in str(error):
                 fields = _fields(kind)
                 parts = _KEYS.decode(self.raw)
-                unknown = (Stray(key, key, kind, part) for key, part in parts.items() if key not in fields)
+                unknown = (UnknownField(key, key, kind, part) for key, part in parts.items() if key not in fields)
                 refuse_wrong(bounded(unknown))
 
     def _reason(self, error: Exception) -> str:
@@ -76,7 +76,7 @@ async def read_body(request: Request[None, None, State]) -> RequestBody:
     """Read the body; a body of another type is refused, so that no web page's plain form can post one."""
     media = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
     if media.partition(b";")[0].strip().lower() != b"application/json":
-        raise content_type(media)
+        raise wrong_content_type(media)
     # `request.body()` counts the bytes again, which the layer around all routes has done, and takes five times as long.
     pieces: list[bytes] = []
     has_more = True
@@ -114,20 +114,20 @@ def _check_nesting(raw: bytes) -> None:
         raise Problem("invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _strays(value: Struct, parts: dict[str, Raw], at: str = "") -> Iterator[Stray]:
+def _unknown(value: Struct, parts: dict[str, Raw], at: str = "") -> Iterator[UnknownField]:
     """Find the keys of an object that its struct does not know, also in the objects inside it."""
     fields = _fields(type(value))
     for key, part in parts.items():
         if key == value.__struct_config__.tag_field:
             continue
         if key not in fields:
-            yield Stray(f"{at}{key}", key, type(value), part)
+            yield UnknownField(f"{at}{key}", key, type(value), part)
             continue
         inner = getattr(value, fields[key])
         if isinstance(inner, Struct):
-            yield from _strays(inner, _KEYS.decode(part), f"{at}{key}.")
+            yield from _unknown(inner, _KEYS.decode(part), f"{at}{key}.")
         elif isinstance(inner, tuple) and inner and isinstance(inner[0], Struct):
-            yield from _strays_in_items(inner, part, f"{at}{key}")
+            yield from _unknown_in_items(inner, part, f"{at}{key}")
 
 
 @lru_cache(256)
@@ -136,9 +136,9 @@ def _fields(kind: type[Struct]) -> Mapping[str, str]:
     return dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
 
 
-def _strays_in_items(items: tuple[Struct, ...], raw: Raw, at: str) -> Iterator[Stray]:
+def _unknown_in_items(items: tuple[Struct, ...], raw: Raw, at: str) -> Iterator[UnknownField]:
     """Find them in a list; a conversation has many objects with nothing inside, so those cost a microsecond."""
     for number, (item, parts) in enumerate(zip(items, _ITEMS.decode(raw), strict=True)):
         is_known = parts.keys() <= _fields(type(item)).keys()
         if not is_known or any(isinstance(inner, Struct | tuple) for inner in structs.astuple(item)):
-            yield from _strays(item, parts, f"{at}[{number}].")
+            yield from _unknown(item, parts, f"{at}[{number}].")

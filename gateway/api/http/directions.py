@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from litestar.types import HTTPScope
 
 from gateway.api.http.problems import Problem
-from gateway.api.http.words import nearest
+from gateway.api.http.unknown_fields import nearest
 
 _SHOWN = 60
 _TWICE = "/v1 is there twice: the base URL ends in /v1 already"
@@ -59,7 +59,7 @@ def direct(problem: Problem, scope: HTTPScope) -> Problem:
     return problem
 
 
-def content_type(media: bytes) -> Problem:
+def wrong_content_type(media: bytes) -> Problem:
     """Refuse a content type, and say the right one."""
     kind = media.partition(b";")[0].strip().decode("latin-1")[:_SHOWN]
     found = f"the content type is {kind}" if kind else "there is no content type"

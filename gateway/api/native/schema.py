@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.api.http.words import ApiBody
+from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, QUESTION, REQUEST_ID
 from gateway.api.reference.fields import (
     FrequencyPenalty,

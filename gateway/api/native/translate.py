@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.api.exchange.asked import Asking, Prompts, settled
+from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
 from gateway.engine import (
@@ -49,7 +49,7 @@ def to_request(
         id=request_id,
         model=body.model or card.name,
         prompt=_to_prompt(body),
-        sampling=settled(_to_sampling(body)),
+        sampling=greedy_at_zero(_to_sampling(body)),
         defaults=_to_defaults(body, defaults),
         priority=highest if body.priority is None else body.priority,
     )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from gateway.api.http.words import ApiBody
+from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.messages import StructuredOutputs
 from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (

@@ -7,7 +7,7 @@ completion 16 tokens.
 
 from msgspec import structs
 
-from gateway.api.exchange.asked import Asking, Prompts, settled
+from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
 from gateway.api.openai.conversation import image_path, to_chat
 from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
@@ -55,7 +55,7 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
         id=asking.request_id,
         model=body.model or asking.card.name,
         prompt=prompts[0],
-        sampling=settled(_to_sampling(body, has_ranks=best_of > n)),
+        sampling=greedy_at_zero(_to_sampling(body, has_ranks=best_of > n)),
         defaults=_to_defaults(body, asking.card),
         constraint=_to_constraint(body),
         truncate=body.truncate_prompt_tokens,

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.api.http.words import ApiBody
+from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.shared import TokenId
 from gateway.api.reference.examples import CONVERSATION, PROMPT
 from gateway.api.tokens.shared import AskedModel, ConversationBody, Messages

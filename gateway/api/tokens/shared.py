@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from gateway.api.http.words import ApiBody
+from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.messages import FunctionTool, InputMessage
 from gateway.api.reference.examples import CONVERSATION
 

@@ -18,7 +18,7 @@ _log = logging.getLogger("gateway_hf")
 
 MailboxEvent = tuple[Mailbox, GenerateEvent | BaseException]
 
-_NO_GUESSING = Guessing(crowd=0, most=0)
+_NO_GUESSING = Guessing(answers=0, most=0)
 
 
 class Runs(Protocol):
@@ -109,7 +109,7 @@ class Batch:
     def _guess(self) -> None:
         """Give each that decodes a draft, but none that goes beyond its limit."""
         decoding = self._scheduler.decoding()
-        if len(decoding) > self._guessing.crowd:
+        if len(decoding) > self._guessing.answers:
             return
         for sequence in decoding:
             generation = self._generations[sequence]

@@ -204,9 +204,9 @@ def _circle(tokens, _):
     return tokens[-1] % 5 + 1
 
 
-def _guessing(draw, crowd=2, **kwargs):
+def _guessing(draw, answers=2, **kwargs):
     runner = ScriptedRunner(draw)
-    return Batch(Scheduler(4, 40, Blocks(100, SIZE)), runner, Guessing(crowd, 4), **kwargs), runner
+    return Batch(Scheduler(4, 40, Blocks(100, SIZE)), runner, Guessing(answers, 4), **kwargs), runner
 
 
 def test_guesses_that_come_true_save_steps_and_change_nothing():
@@ -273,14 +273,14 @@ _draws = st.sampled_from([count, hashed, _circle, lambda tokens, prompt: hashed(
     requests=_requests,
     draw=_draws,
     shape=st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(7, 14)),
-    crowd=st.integers(0, 4),
+    answers=st.integers(0, 4),
     every=st.integers(0, 3),
 )
-def test_everyone_gets_the_text_that_it_gets_alone(requests, draw, shape, crowd, every):
+def test_everyone_gets_the_text_that_it_gets_alone(requests, draw, shape, answers, every):
     places, budget, room = shape
     blocks = Blocks(room, SIZE)
     scheduler = Scheduler(places, budget, blocks)
-    batch = Batch(scheduler, ScriptedRunner(draw), Guessing(crowd, 5))
+    batch = Batch(scheduler, ScriptedRunner(draw), Guessing(answers, 5))
     generations, letters = [make_generation(**request) for request in requests], []
     for generation in generations:
         batch.join(generation)

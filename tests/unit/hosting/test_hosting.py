@@ -71,7 +71,7 @@ class Obedient(Engine):
 @pytest.fixture(autouse=True)
 def plugin(monkeypatch):
     Obedient.made, Obedient.gate = [], None
-    for module in ("hosting.hosted", "supervisor.recipe"):
+    for module in ("hosting.hosted", "supervisor.specs"):
         monkeypatch.setattr(f"gateway.{module}.load", lambda _: Plugin(Settings, Obedient))
 
 

@@ -13,7 +13,7 @@ from gateway.config import Config, EngineSettings
 from gateway.isolation import scrubbed_environment
 from gateway.supervisor.client import SupervisorClient
 from gateway.supervisor.engines import EngineProcesses
-from tests.support.border import recipe
+from tests.support.border import spec
 
 PATIENCE = 20
 
@@ -26,7 +26,7 @@ class House:
         self.refusing = 0
         self.last_request_ends = asyncio.Event()
         self.hosts = EngineProcesses(self.lose_hope)
-        self.recipe = recipe("scripted", scrubbed_environment(os.environ, is_offline=True))
+        self.spec = spec("scripted", scrubbed_environment(os.environ, is_offline=True))
         self.reloaded = []
 
     def lose_hope(self, reasons) -> None:
@@ -61,28 +61,28 @@ async def eventually(holds):
 
 async def test_the_next_worker_finds_the_process_of_the_last(house):
     async with house.worker() as helm:
-        first = await helm.start(house.recipe)
+        first = await helm.start(house.spec)
     async with house.worker() as helm:
-        again = await helm.start(house.recipe)
+        again = await helm.start(house.spec)
         assert (again.pid, again.path) == (first.pid, first.path)
         assert psutil.pid_exists(again.pid)
         assert await again.kill() == "was ended by SIGKILL"
         assert not psutil.pid_exists(again.pid)
-        assert (await helm.start(house.recipe)).pid != again.pid
+        assert (await helm.start(house.spec)).pid != again.pid
 
 
 async def test_what_was_prepared_is_what_is_asked_for(house):
-    house.hosts.prepare([house.recipe])
+    house.hosts.prepare([house.spec])
     async with house.worker() as helm:
-        hosted = await helm.start(house.recipe)
+        hosted = await helm.start(house.spec)
         assert [process.pid for process in psutil.Process().children()].count(hosted.pid) == 1
         assert len(house.hosts._processes) == 1
 
 
 async def test_another_recipe_ends_the_process_of_the_old_one(house):
-    other = structs.replace(house.recipe, environment=house.recipe.environment | {"TZ": "UTC-1"})
+    other = structs.replace(house.spec, environment=house.spec.environment | {"TZ": "UTC-1"})
     async with house.worker() as helm:
-        first = await helm.start(house.recipe)
+        first = await helm.start(house.spec)
         second = await helm.start(other)
         assert first.pid != second.pid
         assert not psutil.pid_exists(first.pid)
@@ -90,10 +90,10 @@ async def test_another_recipe_ends_the_process_of_the_old_one(house):
 
 async def test_a_process_that_died_alone_is_not_handed_out(house):
     async with house.worker() as helm:
-        first = await helm.start(house.recipe)
+        first = await helm.start(house.spec)
         psutil.Process(first.pid).kill()
         await eventually(lambda: not house.hosts._processes["scripted"][1].is_running)
-        assert (await helm.start(house.recipe)).pid != first.pid
+        assert (await helm.start(house.spec)).pid != first.pid
         assert await first.kill() == "is gone"
 
 
@@ -177,11 +177,11 @@ async def test_nonsense_costs_the_connection_and_nothing_else(house):
                 assert await reader.read() == b""
             writer.close()
         helm = await stack.enter_async_context(house.worker())
-        assert (await helm.start(house.recipe)).pid
+        assert (await helm.start(house.spec)).pid
 
 
 async def test_leaving_ends_every_process():
     made = House()
     async with made.hosts, made.worker() as helm:
-        hosted = await helm.start(made.recipe)
+        hosted = await helm.start(made.spec)
     assert not psutil.pid_exists(hosted.pid)

@@ -27,7 +27,7 @@ from gateway_hf.text.codec import TextCodec
 _log = logging.getLogger("gateway_hf")
 
 # A row more in a step costs little while the step waits for memory, that is while few answers decode.
-_GUESSING = Guessing(crowd=2, most=4)
+_GUESSING = Guessing(answers=2, most=4)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ _LONGEST_REST = 512
 
 
 class Guessing(NamedTuple):
-    """Guess at most `most` tokens of an answer at once, and only while no more than `crowd` answers decode."""
+    """Guess at most `most` tokens of an answer at once, and only while no more than `answers` answers decode."""
 
-    crowd: int
+    answers: int
     most: int
 
 

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.api.http.directions import content_type, direct
+from gateway.api.http.directions import direct, wrong_content_type
 from gateway.api.http.problems import Problem, to_problem
 from gateway.limits.errors import RequestsExceeded
 
@@ -84,7 +84,7 @@ def test_a_problem_that_says_more_than_its_code_stays():
     ],
 )
 def test_a_content_type_is_answered_with_the_right_one(media, found):
-    assert content_type(media).message == f"{found}send application/json (curl --json)"
+    assert wrong_content_type(media).message == f"{found}send application/json (curl --json)"
 
 
 def test_who_asks_too_often_is_told_when_to_try_again():

@@ -19,7 +19,7 @@ _FEWEST_LETTERS = 5
 _MANY_LETTERS = 8
 _MOST_LETTERS = 40
 # Different unknown names in one body: more than any client sends, and few enough to look for what each was meant to be.
-MOST_STRAYS = 64
+MOST_UNKNOWN = 64
 # Values of a shape that ask for none.
 _ANY_SHAPE: tuple[object, ...] = (None, False, "", "text", {"type": "text"})
 
@@ -34,7 +34,7 @@ class ApiBody(Struct, frozen=True, kw_only=True):
     generates: ClassVar[bool] = True
 
 
-class Stray(Struct, frozen=True):
+class UnknownField(Struct, frozen=True):
     """A key that is no field of its object's struct, and the path that leads to it."""
 
     path: str
@@ -51,31 +51,31 @@ class Stray(Struct, frozen=True):
             return ...
 
 
-def refuse_wrong(strays: Iterable[Stray]) -> None:
+def refuse_wrong(fields: Iterable[UnknownField]) -> None:
     """Raise `Problem` for the first key that is another name of something; `null` asks for nothing."""
-    for stray in strays:
-        told = _told(stray)
-        if told is not None and stray.value is not None:
-            raise Problem("unsupported_parameter", told, param=stray.path)
+    for field in fields:
+        told = _told(field)
+        if told is not None and field.value is not None:
+            raise Problem("unsupported_parameter", told, param=field.path)
 
 
-def bounded(strays: Iterable[Stray]) -> Iterator[Stray]:
-    """Yield the keys; raise `Problem` for more than `MOST_STRAYS` different ones."""
+def bounded(fields: Iterable[UnknownField]) -> Iterator[UnknownField]:
+    """Yield the keys; raise `Problem` for more than `MOST_UNKNOWN` different ones."""
     names: set[str] = set()
-    for stray in strays:
-        names.add(stray.key)
-        if len(names) > MOST_STRAYS:
-            raise Problem("unsupported_parameter", f"the body has more than {MOST_STRAYS} different unknown fields")
-        yield stray
+    for field in fields:
+        names.add(field.key)
+        if len(names) > MOST_UNKNOWN:
+            raise Problem("unsupported_parameter", f"the body has more than {MOST_UNKNOWN} different unknown fields")
+        yield field
 
 
-def _told(stray: Stray) -> str | None:
+def _told(field: UnknownField) -> str | None:
     """Explain a wrong key, with the right one."""
-    key, path, kind = stray.key, stray.path, stray.kind
+    key, path, kind = field.key, field.path, field.kind
     if len(key) > _MOST_LETTERS:  # no parameter has so long a name, and none is remembered below
         return None
     if key in SHAPES and (not issubclass(kind, ApiBody) or kind.generates):
-        if stray.value in _ANY_SHAPE:
+        if field.value in _ANY_SHAPE:
             return None
         return f"{path} is not supported here: no answer is held to a schema, a pattern or a grammar by it"
     if issubclass(kind, ApiBody) and (told := _other_name(key, kind)):

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from gateway.api.anthropic.schema import count_decoder, messages_decoder
-from gateway.api.http import words
+from gateway.api.http import unknown_fields
 from gateway.api.http.body import RequestBody
 from gateway.api.http.problems import Problem
 from gateway.api.http.synonyms import ADVICE, SHAPES, SYNONYMS
-from gateway.api.http.words import ApiBody, nearest
+from gateway.api.http.unknown_fields import ApiBody, nearest
 from gateway.api.native.schema import GenerateBody
 from gateway.api.openai.schema import chat_decoder, completion_decoder
 from gateway.api.tokens.schema import detokenize_decoder, template_decoder, tokenize_decoder
@@ -184,8 +184,8 @@ def test_a_body_of_another_package_may_be_any_struct():
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_as_many_unknown_fields_are_named_as_any_client_sends_and_more_are_refused(route):
-    some = {f"zz{number}": 1 for number in range(words.MOST_STRAYS)}
-    assert len(decode(route, **some)) == words.MOST_STRAYS
+    some = {f"zz{number}": 1 for number in range(unknown_fields.MOST_UNKNOWN)}
+    assert len(decode(route, **some)) == unknown_fields.MOST_UNKNOWN
     assert "more than 64" in refusal(route, **some, one_more=1).message
 
 
@@ -195,16 +195,16 @@ def test_so_many_are_refused_where_a_field_is_missing_too():
 
 
 def test_what_a_name_was_meant_to_be_is_looked_for_once_however_often_it_comes(monkeypatch):
-    words._nearest_field.cache_clear()
+    unknown_fields._nearest_field.cache_clear()
     looked = []
-    monkeypatch.setattr(words, "nearest", lambda key, _: looked.append(key))
+    monkeypatch.setattr(unknown_fields, "nearest", lambda key, _: looked.append(key))
     message = {"role": "user", "content": "a", "zztop": 1, "kalimdor": 2}
     assert len(decode("/v1/chat/completions", messages=[message] * 500)) == 1_000
     assert looked == ["zztop", "kalimdor"]
-    words._nearest_field.cache_clear()
+    unknown_fields._nearest_field.cache_clear()
 
 
 def test_an_unlikely_or_endless_name_is_compared_with_no_field(monkeypatch):
-    monkeypatch.setattr(words, "_distance", lambda *_: pytest.fail("it was compared letter by letter"))
+    monkeypatch.setattr(unknown_fields, "_distance", lambda *_: pytest.fail("it was compared letter by letter"))
     for name in ("zzzzzzzzzzz", "q1w2e3r4t5", "temperature" * 100_000):
         assert nearest(name, FIELDS["/v1/chat/completions"]) is None

@@ -19,5 +19,5 @@ def spec_of(name: str, engine: EngineSettings) -> ProcessSpec | None:
         # Sets have another order in each process, and equal settings must give equal bytes.
         settings=msgspec.msgpack.encode(own, order="deterministic"),
         environment=scrubbed_environment(environment(), is_offline=plugin.is_offline(own)),
-        care=RestartPolicy(hang=engine.hang_seconds, load=engine.load_seconds),
+        policy=RestartPolicy(hang=engine.hang_seconds, load=engine.load_seconds),
     )
