@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
 from loguru import logger
@@ -37,7 +36,7 @@ class Errors:
     def response(self, problem: Problem, path: str) -> ErrorResponse:
         """Write the answer that tells of `problem` on a path."""
         words = self.words(path)
-        return ErrorResponse(words.to_status(problem), msgspec.json.encode(words.to_body(problem, request_id.get())))
+        return ErrorResponse(words.to_status(problem), words.to_json(problem, request_id.get()))
 
     def answer(self, request: Request[None, None, State], error: Exception) -> Response[bytes]:
         """Answer every error that a route raises in the words of its path; log errors that nothing foresaw."""

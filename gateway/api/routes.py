@@ -11,6 +11,7 @@ from gateway.api.admin.metrics import MetricsController
 from gateway.api.admin.requests import RequestsController
 from gateway.api.anthropic.dialect import DIALECT as ANTHROPIC
 from gateway.api.exchange.dialect import Dialect
+from gateway.api.exchange.route import generations
 from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
 from gateway.api.openai.dialect import DIALECT as OPENAI
@@ -26,7 +27,7 @@ _CONTROLLERS = (ModelController, TokenController, RequestsController, HealthCont
 
 def routes(dialects: Sequence[Dialect], *, has_docs: bool) -> list[ControllerRouterHandler]:
     """List the routes of the dialects, of the service itself, of its documentation and of installed packages."""
-    spoken = [route for dialect in dialects for route in dialect.routes]
+    spoken = [route for dialect in dialects for route in (*generations(dialect), *dialect.routes)]
     pages = docs.ROUTES if has_docs else ()
     custom = [point.load() for point in entry_points(group=ROUTES)]
     return [*spoken, *_CONTROLLERS, *pages, *custom]

@@ -8,8 +8,8 @@ from litestar.testing import TestClient
 
 from gateway.api.exchange.asked import Prompts
 from gateway.api.exchange.dialect import Dialect, Endpoint, Parameters, Rendering
-from gateway.api.exchange.route import RouteDoc, generation
 from gateway.api.http.problems import ErrorWords
+from gateway.api.http.sse import Framing
 from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc
 from gateway.api.reference.operation import generation as described
 from gateway.api.routes import DIALECTS
@@ -18,7 +18,6 @@ from gateway.config import Config, EngineSettings
 from gateway.engine import Completion, Delta, GenerateRequest, Sampling
 
 
-# The dialect, from here …
 class ToyBody(msgspec.Struct):
     ask: str
     words: int = 16
@@ -47,20 +46,19 @@ def reword(error, body):
     error.param = {"prompt": "ask", "max_tokens": "words"}.get(error.param, error.param)
 
 
-DECODER = msgspec.json.Decoder(ToyBody)
-ENDPOINT = Endpoint(decoder=DECODER, to_prompts=to_prompts, to_rendering=lambda *_: ToyRendering(), reword=reword)
 ERRORS = ErrorWords(schema=ToyReply, to_body=lambda problem, _: ToyReply(f"{problem.param}: {problem.message}"))
-OPERATION = described(BodyDoc(ToyBody, {}), ReplyDoc(ToyReply, ToyReply("hi")), StreamDoc([ToyReply], "Pieces.", ""))
-DOC = RouteDoc(name="toy", tag="toy", summary="Toy", description="Say.", operation=OPERATION, errors=ERRORS)
+DOC = described(BodyDoc(ToyBody, {}), ReplyDoc(ToyReply, ToyReply("hi")), StreamDoc([ToyReply], "Pieces.", ""))
+WAY = {"to_prompts": to_prompts, "to_rendering": lambda *_: ToyRendering(), "reword": reword}
+SAID = {"path": "/toy", "name": "toy", "summary": "Toy", "description": "Say.", "operation": DOC}
+ENDPOINT = Endpoint(decoder=msgspec.json.Decoder(ToyBody), **SAID, **WAY)
 TABLE = {"toy": lambda card: Parameters(("ask", "words"), (), ())}
-SCHEMAS, ROUTES = (ToyBody, ToyReply), generation("/toy", ENDPOINT, DOC)
-TOY = Dialect("toy", "A toy.", ROUTES, SCHEMAS, parameters=TABLE, paths=("/toy",), errors=ERRORS)
-# … to here.
+SHOWN = {"parameters": TABLE, "paths": ("/toy",), "framing": Framing(errors=ERRORS)}
+TOY = Dialect("toy", "A toy.", (ENDPOINT,), (ToyBody, ToyReply), **SHOWN)
 
 
 @pytest.fixture(scope="module")
 def client():
-    config = Config(engines={"default": EngineSettings(plugin="echo")})
+    config = Config(engines={name: EngineSettings(plugin=name) for name in ("echo", "scripted")})
     with TestClient(create_app(config, (*DIALECTS, TOY)), base_url="http://127.0.0.1") as client:
         yield client
 
@@ -80,25 +78,22 @@ def test_a_toy_dialect_streams(client):
 
 
 def test_a_toy_dialect_tells_errors_in_its_own_words(client):
-    answers = [
-        client.post("/toy", json=body)
-        for body in ({"ask": "a", "words": -1}, {"ask": 1}, {"ask": "a", "model": "none"})
-    ]
+    bodies = {"ask": "a", "words": -1}, {"ask": 1}, {"ask": "a", "model": "none"}
+    answers = [client.post("/toy", json=body) for body in bodies]
     assert [answer.status_code for answer in answers] == [400, 400, 404]
     assert [answer.json()["say"].partition(":")[0] for answer in answers] == ["words", "ask", "model"]
-    assert client.post("/v1/generate", json={}).json()["error"]["code"] == "invalid_value"
+    broken = json.dumps({"script": {"texts": ["a"], "fault": "raise", "after": 1}})
+    answer = client.post("/toy", json={"ask": broken, "model": "scripted", "stream": True})
+    assert answer.text == 'data: {"say":"a"}\n\ndata: {"say":"None: the script says so"}\n\n'
 
 
 def test_a_toy_dialect_is_documented(client):
     document = client.get("/schema/openapi.json").json()
     assert "A toy." in [tag["description"] for tag in document["tags"]]
-    written = document["paths"]["/toy"]["post"]
-    assert written["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/ToyBody")
     assert document["components"]["schemas"]["ToyBody"]["properties"].keys() == {"ask", "model", "stream", "words"}
-    assert written["responses"]["503"]["content"]["application/json"]["schema"]["$ref"].endswith("/ToyReply")
-
-
-def test_a_toy_dialect_says_what_becomes_of_its_parameters(client):
+    written = document["paths"]["/toy"]["post"]
+    read = (written["requestBody"], written["responses"]["503"])
+    named = [content["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2] for content in read]
+    assert named == ["ToyBody", "ToyReply"]
     routes = client.get("/v1/models/echo/capabilities").json()["routes"]
     assert routes["toy"]["honoured"] == ["ask", "words"]
-    assert "chat.completions" in routes

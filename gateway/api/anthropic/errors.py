@@ -1,7 +1,6 @@
 """Errors in Anthropic's words."""
 
 from gateway.api.anthropic.events import MessageError, MessageErrorDetail
-from gateway.api.anthropic.render import to_sse
 from gateway.api.http.problems import ErrorWords, Problem
 
 _ERRORS = {
@@ -34,16 +33,15 @@ def to_body(problem: Problem, request_id: str | None) -> MessageError:
     return MessageError(MessageErrorDetail(kind, message), request_id)
 
 
-def to_error_frame(problem: Problem, request_id: str | None = None) -> bytes:
-    """Encode the event that ends a stream which failed."""
-    return to_sse(to_body(problem, request_id))
-
-
 def to_status(problem: Problem) -> int:
     """Return the HTTP status of an error."""
     return _OVERLOADED if problem.code in _OVERLOADS else problem.status
 
 
 WORDS = ErrorWords(
-    schema=MessageError, to_body=to_body, to_status=to_status, id_headers=(b"x-request-id", b"request-id")
+    schema=MessageError,
+    to_body=to_body,
+    to_status=to_status,
+    id_headers=(b"x-request-id", b"request-id"),
+    event="error",
 )

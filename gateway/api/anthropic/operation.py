@@ -7,7 +7,6 @@ from gateway.api.reference.examples import CONVERSATION, MODEL, REQUEST_ID
 from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, question
 from gateway.engine import Delta, Finished, FinishReason, Started, Usage
 
-_BEGUN = [*CONVERSATION, {"role": "assistant", "content": "The capital is"}]
 _LEAST = {"model": "default", "max_tokens": 32, "messages": CONVERSATION}
 
 ASKED = {

@@ -39,7 +39,7 @@ _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, Templat
 _SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
 STRUCTS = (*_MODELS, *_TOKENS, *_SERVICE)
 HEADERS = {
-    "x-request-id": "The request's id; the log has it too. Anthropic's routes say it as `request-id` as well.",
+    "x-request-id": "The request's id; the log has it too.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
     "x-failed-choices": "The choices of a whole answer that failed, each with its error's code: `1=engine_error`.",
     "x-finish-detail": "`deadline` on a whole answer that ran out of time; left out else.",

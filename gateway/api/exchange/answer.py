@@ -11,7 +11,7 @@ from gateway.api.exchange.run import Run
 from gateway.api.http.access import caller_of
 from gateway.api.http.body import name_ignored, read_body
 from gateway.api.http.headers import read_head, read_timeouts, wants_updates
-from gateway.api.http.sse import EventStream, Pace, first_event, frames, while_connected
+from gateway.api.http.sse import PLAIN, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.cache import cache_policy
 from gateway.engine import EngineError
 from gateway.inflight import Options
@@ -21,7 +21,9 @@ from gateway.telemetry import request_id
 HttpRequest = Request[None, None, State]
 
 
-async def answer(request: HttpRequest, inference: Inference, endpoint: Endpoint[B]) -> ASGIApp:
+async def answer(
+    request: HttpRequest, inference: Inference, endpoint: Endpoint[B], framing: Framing = PLAIN
+) -> ASGIApp:
     """Answer one request, whole or as Server-Sent Events; raise `Problem` or `EngineError` before its first byte."""
     caller, config = caller_of(request.scope), inference.config
     body, unknown = (await read_body(request)).decode(endpoint.decoder)
@@ -41,8 +43,8 @@ async def answer(request: HttpRequest, inference: Inference, endpoint: Endpoint[
         events, to_frame = run.stream(rendering)
         first = await first_event(request.receive, events)
         pace = Pace(config.server.ping_seconds, config.server.stall_seconds)
-        written = frames(first, events, to_frame, endpoint.framing)
-        return EventStream(written, events, pace=pace, headers=headers | run.headers, framing=endpoint.framing)
+        written = frames(first, events, to_frame, framing)
+        return EventStream(written, events, pace=pace, headers=headers | run.headers, framing=framing)
     except EngineError as error:
         endpoint.reword(error, body)
         raise

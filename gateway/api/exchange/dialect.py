@@ -5,15 +5,16 @@ A dialect is one folder, with its bodies (`schema`), what they mean to an engine
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
+from litestar.openapi.spec import Operation
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
 from gateway.api.exchange.asked import Asking, Prompts
-from gateway.api.http.problems import OWN_WORDS, ErrorWords
+from gateway.api.http.problems import ErrorWords
 from gateway.api.http.sse import PLAIN, Framing
 from gateway.engine import Answer, EngineError, Finished, GenerateEvent, ModelCard, Usage
 from gateway.flow.deadline import Timeouts
@@ -70,15 +71,21 @@ class Endpoint(Struct, Generic[B], frozen=True, kw_only=True):
     """One route that generates: pure functions from its body to requests, and from events to its answer.
 
     `to_prompts` raises `InvalidRequest` where the body contradicts itself; `reword` says in the dialect's words, not
-    in the engine's, which field an error is about.
+    in the engine's, which field an error is about. The documentation has the operation under its `name`; the `aliases`
+    of the path do the same, and are left out there.
     """
 
+    path: str
+    name: str
+    summary: str
+    description: str
+    operation: type[Operation]
     decoder: msgspec.json.Decoder[B]
     to_prompts: Callable[[B, Asking], Prompts]
     to_rendering: Callable[[B, ModelCard, str], Rendering]
     reword: Callable[[EngineError, B], None]
     to_timeouts: Callable[[B], Timeouts] = _no_timeouts
-    framing: Framing = PLAIN
+    aliases: tuple[str, ...] = ()
 
 
 class Parameters(Struct, frozen=True):
@@ -97,18 +104,25 @@ class Parameters(Struct, frozen=True):
 class Dialect(Struct, frozen=True):
     """One API, as far as the rest of the service knows it.
 
-    `name` is its tag in the documentation, and `about` what that says of it. `schemas` are the structs that its routes
-    read and write, and `parameters` says by route what becomes of each parameter for a model. On paths that begin with
-    one of `paths` errors are told in its own words.
+    `name` is its tag in the documentation, and `about` what that says of it. `endpoints` are its routes that generate,
+    `routes` all others; `schemas` are the structs that they read and write, and `parameters` says by route what becomes
+    of each parameter for a model. Its streams have the `framing`; on paths that begin with one of `paths` errors are
+    told in the framing's words, too.
     """
 
     name: str
     about: str
-    routes: Sequence[ControllerRouterHandler]
+    endpoints: tuple[Endpoint[Any], ...]
     schemas: tuple[type[Struct], ...]
+    routes: tuple[ControllerRouterHandler, ...] = ()
     parameters: Mapping[str, Callable[[ModelCard], Parameters]] = {}
     paths: tuple[str, ...] = ()
-    errors: ErrorWords = OWN_WORDS
+    framing: Framing = PLAIN
+
+    @property
+    def errors(self) -> ErrorWords:
+        """Its words for errors."""
+        return self.framing.errors
 
 
 class ParameterTables:

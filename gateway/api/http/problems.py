@@ -109,10 +109,6 @@ class Problem(Exception):
         """The HTTP status."""
         return TABLE[self.code][0]
 
-    def body(self) -> bytes:
-        """Encode the error's body."""
-        return msgspec.json.encode(_to_body(self, ""))
-
 
 def _to_body(problem: Problem, request_id: str) -> Struct:
     del request_id
@@ -122,13 +118,23 @@ def _to_body(problem: Problem, request_id: str) -> Struct:
 class ErrorWords(Struct, frozen=True, kw_only=True):
     """How an API tells of errors: the struct of their bodies, the status, and the headers that hold the request's id.
 
-    `to_body` takes the problem and the request's id.
+    `to_body` takes the problem and the request's id. `event` is the name of the event that ends a stream which failed.
     """
 
     schema: type[Struct] = ErrorBody
     to_body: Callable[[Problem, str], Struct] = _to_body
     to_status: Callable[[Problem], int] = lambda problem: problem.status
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    event: str = ""
+
+    def to_json(self, problem: Problem, request_id: str) -> bytes:
+        """Encode the body of an error."""
+        return msgspec.json.encode(self.to_body(problem, request_id))
+
+    def to_frame(self, problem: Problem, request_id: str) -> bytes:
+        """Encode the SSE frame that ends a stream which failed."""
+        name = f"event: {self.event}\n".encode() if self.event else b""
+        return b"%bdata: %b\n\n" % (name, self.to_json(problem, request_id))
 
 
 OWN_WORDS = ErrorWords()

@@ -10,29 +10,29 @@ from loguru import logger
 from msgspec import Struct
 
 from gateway.admission import QueuePosition
-from gateway.api.http.problems import Problem, to_problem
+from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem, to_problem
 from gateway.engine import EngineError, Finished
 from gateway.flow.tasks import end_all
-from gateway.telemetry import current_record
+from gateway.telemetry import current_record, request_id
 
 T = TypeVar("T")
 
 # Seconds that a client which leaves may go unnoticed.
 _SOON = 0.005
 
-DONE = b"data: [DONE]\n\n"
+PING, DONE = b": ping\n\n", b"data: [DONE]\n\n"
 _CUT_OFF = "the stream ended before it was finished"
 
 
 class Framing(Struct, frozen=True):
-    """What differs between the streams of the dialects: the ping, the frame of an error, and what says it is over."""
+    """What differs between the streams of the dialects: the ping, the words of an error, and what says it is over."""
 
-    ping: bytes
-    to_error: Callable[[Problem], bytes]
-    done: bytes = b""
+    ping: bytes = PING
+    errors: ErrorWords = OWN_WORDS
+    done: bytes = DONE
 
 
-PLAIN = Framing(ping=b": ping\n\n", to_error=lambda problem: b"data: " + problem.body() + b"\n\n", done=DONE)
+PLAIN = Framing()
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
@@ -224,4 +224,4 @@ async def _disconnect(receive: Receive) -> None:
 def _error_frame(error: Exception, framing: Framing) -> bytes:
     problem = to_problem(error)
     current_record().code = problem.code
-    return framing.to_error(problem)
+    return framing.errors.to_frame(problem, request_id.get())

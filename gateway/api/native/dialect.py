@@ -3,15 +3,17 @@
 import msgspec
 
 from gateway.api.exchange.dialect import Dialect, Endpoint
-from gateway.api.exchange.route import RouteDoc, generation
 from gateway.api.native.operation import OPERATION
 from gateway.api.native.render import GenerateRendering
 from gateway.api.native.schema import GenerateBody, GenerateReply, LastFrame, TextFrame
 from gateway.api.native.translate import reword, to_prompts, to_timeouts
 
-_TAG = "generate"
-
 _GENERATE = Endpoint(
+    path="/v1/generate",
+    name="generate",
+    summary="Generate",
+    description="Go on with a text, or answer a conversation; whole, or as Server-Sent Events.",
+    operation=OPERATION,
     decoder=msgspec.json.Decoder(GenerateBody),
     to_prompts=to_prompts,
     to_rendering=GenerateRendering,
@@ -20,19 +22,9 @@ _GENERATE = Endpoint(
 )
 
 DIALECT = Dialect(
-    name=_TAG,
+    name="generate",
     about="Go on with a text, or answer a conversation. A sampling parameter that is left out is what the service"
     " is configured with, else what the model's own generation config says, else what its description says.",
-    routes=generation(
-        "/v1/generate",
-        _GENERATE,
-        RouteDoc(
-            name="generate",
-            tag=_TAG,
-            summary="Generate",
-            description="Go on with a text, or answer a conversation; whole, or as Server-Sent Events.",
-            operation=OPERATION,
-        ),
-    ),
+    endpoints=(_GENERATE,),
     schemas=(GenerateBody, GenerateReply, TextFrame, LastFrame),
 )

@@ -1,7 +1,6 @@
 """OpenAI's dialect: `/v1/chat/completions` and `/v1/completions`, also without their `/v1`."""
 
 from gateway.api.exchange.dialect import Dialect, Endpoint
-from gateway.api.exchange.route import RouteDoc, generation
 from gateway.api.openai.operation import CHAT_OPERATION, COMPLETION_OPERATION
 from gateway.api.openai.parameters import to_parameters
 from gateway.api.openai.render_chat import ChatRendering
@@ -10,41 +9,36 @@ from gateway.api.openai.reply import ChatChunk, ChatReply, CompletionReply
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, chat_decoder, completion_decoder
 from gateway.api.openai.translate import reword, to_prompts
 
-_TAG = "openai"
-
-_CHAT = Endpoint(decoder=chat_decoder, to_prompts=to_prompts, to_rendering=ChatRendering, reword=reword)
-_COMPLETION = Endpoint(decoder=completion_decoder, to_prompts=to_prompts, to_rendering=TextRendering, reword=reword)
+_CHAT = Endpoint(
+    path="/v1/chat/completions",
+    aliases=("/chat/completions",),
+    name="chatCompletions",
+    summary="Chat completion",
+    description="Answer a conversation as OpenAI's API does; whole, or as Server-Sent Events.",
+    operation=CHAT_OPERATION,
+    decoder=chat_decoder,
+    to_prompts=to_prompts,
+    to_rendering=ChatRendering,
+    reword=reword,
+)
+_COMPLETION = Endpoint(
+    path="/v1/completions",
+    aliases=("/completions",),
+    name="completions",
+    summary="Completion",
+    description="Continue one text or many as OpenAI's API does; whole, or as Server-Sent Events.",
+    operation=COMPLETION_OPERATION,
+    decoder=completion_decoder,
+    to_prompts=to_prompts,
+    to_rendering=TextRendering,
+    reword=reword,
+)
 
 DIALECT = Dialect(
-    name=_TAG,
+    name="openai",
     about="OpenAI's API, also without `/v1`. What is left out is what the model's own generation config says, else"
     " what OpenAI documents: temperature 1, and no cut-off or penalty.",
-    routes=(
-        *generation(
-            "/v1/chat/completions",
-            _CHAT,
-            RouteDoc(
-                name="chatCompletions",
-                tag=_TAG,
-                summary="Chat completion",
-                description="Answer a conversation as OpenAI's API does; whole, or as Server-Sent Events.",
-                operation=CHAT_OPERATION,
-            ),
-            aliases=["/chat/completions"],
-        ),
-        *generation(
-            "/v1/completions",
-            _COMPLETION,
-            RouteDoc(
-                name="completions",
-                tag=_TAG,
-                summary="Completion",
-                description="Continue one text or many as OpenAI's API does; whole, or as Server-Sent Events.",
-                operation=COMPLETION_OPERATION,
-            ),
-            aliases=["/completions"],
-        ),
-    ),
+    endpoints=(_CHAT, _COMPLETION),
     schemas=(ChatCompletionBody, ChatReply, ChatChunk, CompletionBody, CompletionReply),
     parameters={
         "chat.completions": lambda card: to_parameters(ChatCompletionBody, card),

@@ -8,7 +8,7 @@ from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from gateway.api.anthropic.errors import to_body, to_error_frame, to_status
+from gateway.api.anthropic.errors import WORDS, to_body, to_status
 from gateway.api.anthropic.render import PING, MessagesRendering, to_count
 from gateway.api.http.problems import TABLE, Problem
 from gateway.engine import Delta, Finished, FinishReason, Started, ToolDelta, Usage, collect
@@ -212,7 +212,7 @@ def test_too_much_to_do_has_anthropics_own_status(code, status):
 )
 def test_an_error_is_of_its_status_kind_also_in_a_stream(code, kind):
     assert json.loads(to_error(Problem(code)))["error"]["type"] == kind
-    assert read(to_error_frame(Problem(code)).removesuffix(b"\n\n"))["error"]["type"] == kind
+    assert read(WORDS.to_frame(Problem(code), "req").removesuffix(b"\n\n"))["error"]["type"] == kind
 
 
 def test_a_ping_and_a_count():

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.api.errors import Errors
-from gateway.api.http.problems import Problem
+from gateway.api.http.problems import OWN_WORDS, Problem
 from gateway.api.routes import DIALECTS
 
 ERRORS = Errors(DIALECTS)
@@ -24,5 +24,5 @@ def test_anthropics_paths_tell_in_anthropics_words(path):
 def test_the_others_tell_in_openais(path):
     problem = Problem("overloaded", "so it is")
     told = ERRORS.response(problem, path)
-    assert (told.status, told.body) == (503, problem.body())
+    assert (told.status, told.body) == (503, OWN_WORDS.to_json(problem, ""))
     assert ERRORS.words(path).id_headers == (b"x-request-id",)

@@ -7,7 +7,7 @@ from litestar import Litestar, Request, Response, get
 from litestar.testing import TestClient
 
 from gateway.api.http.access import ADMIN, METRICS, PUBLIC, Access, caller_of
-from gateway.api.http.problems import Problem, to_problem
+from gateway.api.http.problems import OWN_WORDS, Problem, to_problem
 from gateway.auth import KeyFile, Keyring, Scope, new_key
 from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig, Snapshot
@@ -36,7 +36,12 @@ async def public(request: Request) -> str:
 
 def answer(_, error):
     problem = to_problem(error)
-    return Response(problem.body(), status_code=problem.status, headers=problem.headers, media_type="application/json")
+    return Response(
+        OWN_WORDS.to_json(problem, ""),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type="application/json",
+    )
 
 
 class Site:

@@ -9,7 +9,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from gateway.api.http.problems import TABLE, Problem, to_problem
+from gateway.api.http.problems import OWN_WORDS, TABLE, Problem, to_problem
 from gateway.engine import (
     ContextTooLong,
     DeadlineExceeded,
@@ -52,7 +52,7 @@ def test_every_error_of_an_engine_has_its_status_and_body(kind, status, family):
     error.param = "a[0].b"
     problem = to_problem(error)
     assert problem.status == status
-    assert json.loads(problem.body()) == {
+    assert json.loads(OWN_WORDS.to_json(problem, "")) == {
         "error": {"message": "so it is", "type": family, "param": "a[0].b", "code": kind.code}
     }
 

@@ -5,9 +5,10 @@ from contextlib import aclosing
 
 import pytest
 from loguru import logger
+from msgspec import Struct
 from opentelemetry.trace import INVALID_SPAN
 
-from gateway.api.http.problems import Problem
+from gateway.api.http.problems import ErrorWords, Problem
 from gateway.api.http.sse import DONE, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.engine import Delta, EngineError, Finished, FinishReason, Overloaded, Started, Usage
 from gateway.telemetry.context import open_record
@@ -100,9 +101,16 @@ async def test_an_error_is_the_last_frame(error, expected):
     assert engine.closed
 
 
+class Code(Struct):
+    code: str
+
+
 async def test_a_dialect_frames_an_error_and_the_end_as_it_likes():
-    quiet = Framing(ping=b"p", to_error=lambda problem: problem.code.encode())
-    for engine, last in ((Engine(STARTED, Delta("a"), FINISHED), []), (Engine(STARTED, Delta("a")), [b"engine_error"])):
+    quiet = Framing(ping=b"p", errors=ErrorWords(to_body=lambda problem, _: Code(problem.code), event="no"), done=b"")
+    for engine, last in (
+        (Engine(STARTED, Delta("a"), FINISHED), []),
+        (Engine(STARTED, Delta("a")), [b'event: no\ndata: {"code":"engine_error"}\n\n']),
+    ):
         events = engine.generate()
         told = [frame async for frame in frames(await anext(events), events, to_frame, quiet)]
         assert told == [b"a", *last]
