@@ -7,10 +7,11 @@ from functools import partial
 from typing import Self
 
 import msgspec
+from loguru import logger
 from msgspec import Struct
 
 from gateway.config import EngineSettings
-from gateway.engine import Engine, Health, ModelCard, Status, load
+from gateway.engine import Engine, Health, LoadFailed, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
 from gateway.isolation import IsolatedEngine, Starter
 from gateway.linux import resident_bytes
@@ -37,7 +38,6 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     cache_used: int = 0
     past_restarts: Counter[str] = msgspec.field(default_factory=Counter)
     cards: tuple[ModelCard, ...] = ()
-    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     running: set[Deadline] = msgspec.field(default_factory=set)
     idle: asyncio.Event = msgspec.field(default_factory=_set_event)
 
@@ -88,9 +88,46 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         pid = self.engine.pid if isinstance(self.engine, IsolatedEngine) else None
         return None if pid is None else resident_bytes(pid)
 
-    def detach(self) -> Engine | None:
-        """Give up the engine; return it, to be left."""
+    async def enter(self, check_cards: Callable[[Self, tuple[ModelCard, ...]], None]) -> None:
+        """Build the engine and enter it; the outcome is in `health` and in the log.
+
+        An engine that broke is left first. `check_cards` raises `LoadFailed` for models that cannot be served.
+        """
+        await self.leave()
+        self.health, self.detail = Health.STARTING, "the model is loading"
+        started = asyncio.get_running_loop().time()
+        try:
+            # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
+            engine = await asyncio.to_thread(self.build)
+            self.engine = await engine.__aenter__()
+            cards = tuple(self.engine.models())
+            check_cards(self, cards)
+        except asyncio.CancelledError:
+            self.health, self.detail = Health.UNLOADED, "the load was given up"
+            raise
+        except LoadFailed as error:
+            await self.leave()
+            self.health, self.detail = Health.FAILED, error.message
+            logger.bind(event="load_failed", engine=self.name).error("{}", error.message)
+            return
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others must go on
+            await self.leave()
+            self.health, self.detail = Health.FAILED, "the engine could not be loaded; the log says why"
+            logger.opt(exception=error).bind(event="load_failed", engine=self.name).error("the engine did not load")
+            return
+        self.cards = cards
+        self.health, self.detail = Health.READY, ""
+        seconds = asyncio.get_running_loop().time() - started
+        names = ", ".join(card.name for card in cards)
+        logger.bind(event="loaded", engine=self.name, model=names).info("{} is ready after {:.1f} s", names, seconds)
+
+    async def leave(self) -> None:
+        """Leave the engine, if there is one; what goes wrong there must not keep the others from being left."""
         self.past_restarts = self.restarts
         engine, self.engine, self.is_silent, self.is_replaced = self.engine, None, False, False
         self.cache_used = 0
-        return engine
+        if engine is not None:
+            try:
+                await engine.__aexit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                logger.opt(exception=error).bind(event="unload_failed", engine=self.name).error("an engine left badly")

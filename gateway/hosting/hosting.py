@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Self
@@ -28,6 +29,7 @@ from gateway.isolation import EngineProcess, Starter
 __all__ = ["HostedEngine", "Hosting"]
 
 _STATUS_SECONDS = 1.0
+_REPLACED = "the configuration has another engine of this name, or none"
 
 
 class Hosting:
@@ -39,6 +41,8 @@ class Hosting:
         self._start = start
         self.drain_seconds = drain_seconds
         self._loads = Tasks()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._entered: dict[str, HostedEngine] = {}
         self.is_draining = False
         self.directory = Directory(HostedEngine.of(name, settings, start) for name, settings in engines.items())
         self.settled = asyncio.Event()
@@ -51,7 +55,7 @@ class Hosting:
 
     async def __aexit__(self, *_: object) -> None:
         await self._loads.end()
-        for hosted in self.engines:
+        for hosted in dict.fromkeys([*self.engines, *self._entered.values()]):
             await self._leave(hosted, Health.UNLOADED, "the service has stopped")
 
     @property
@@ -93,7 +97,7 @@ class Hosting:
         self._check_open()
         hosted = self.directory.named(name)
         await self._enter(hosted)
-        if hosted.health is Health.FAILED:
+        if hosted.health is not Health.READY:
             raise LoadFailed(hosted.detail)
         return hosted
 
@@ -155,67 +159,40 @@ class Hosting:
             raise Draining("the service is going down and takes no new requests")
 
     async def _replace(self, old: HostedEngine | None, new: HostedEngine | None) -> None:
-        """Leave the old engine before the new one is entered: two of them might not fit into memory."""
         if old is not None:
-            await self._leave(old, Health.UNLOADED, "the configuration has another engine of this name, or none")
+            await self._leave(old, Health.UNLOADED, _REPLACED)
         if new is not None:
             await self._enter(new)
 
     async def _enter(self, hosted: HostedEngine) -> None:
-        async with hosted.lock:
+        """Enter an engine, unless another reload has removed it meanwhile.
+
+        The engine that has its name is left first: two of them might not fit into memory, and a name is one process.
+        """
+        async with self._locks[hosted.name]:
+            if hosted not in self.engines:
+                hosted.health, hosted.detail = Health.UNLOADED, _REPLACED
+                return
             if hosted.engine is not None and hosted.health is Health.READY:
                 return
-            await self._drop(hosted)
-            hosted.health, hosted.detail = Health.STARTING, "the model is loading"
-            started = asyncio.get_running_loop().time()
-            try:
-                # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
-                engine = await asyncio.to_thread(hosted.build)
-                hosted.engine = await engine.__aenter__()
-                cards = tuple(hosted.engine.models())
-                self.directory.check_cards(hosted, cards)
-                hosted.cards = cards
-            except asyncio.CancelledError:
-                hosted.health, hosted.detail = Health.UNLOADED, "the load was given up"
-                raise
-            except LoadFailed as error:
-                await self._drop(hosted)
-                hosted.health, hosted.detail = Health.FAILED, error.message
-                logger.bind(event="load_failed", engine=hosted.name).error("{}", error.message)
-                return
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others must go on
-                await self._drop(hosted)
-                hosted.health, hosted.detail = Health.FAILED, "the engine could not be loaded; the log says why"
-                logger.opt(exception=error).bind(event="load_failed", engine=hosted.name).error(
-                    "the engine did not load"
-                )
-                return
-            hosted.health, hosted.detail = Health.READY, ""
-            seconds = asyncio.get_running_loop().time() - started
-            names = ", ".join(card.name for card in hosted.cards)
-            logger.bind(event="loaded", engine=hosted.name, model=names).info(
-                "{} is ready after {:.1f} s", names, seconds
-            )
+            if (other := self._entered.get(hosted.name, hosted)) is not hosted:
+                await self._empty(other)
+            self._entered[hosted.name] = hosted
+            await hosted.enter(self.directory.check_cards)
 
     async def _leave(self, hosted: HostedEngine, health: Health, detail: str) -> None:
-        async with hosted.lock:
+        async with self._locks[hosted.name]:
             hosted.health, hosted.detail = health, detail
-            if hosted.engine is None:
-                return
-            await self._wait_idle(hosted)
-            await self._drop(hosted)
-            logger.bind(event="unloaded", engine=hosted.name).info("{} is unloaded", hosted.name)
+            await self._empty(hosted)
 
-    async def _drop(self, hosted: HostedEngine) -> None:
-        """Leave the engine, if there is one; what goes wrong there must not keep the others from being left."""
-        engine = hosted.detach()
-        if engine is not None:
-            try:
-                await engine.__aexit__(None, None, None)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                logger.opt(exception=error).bind(event="unload_failed", engine=hosted.name).error(
-                    "an engine left badly"
-                )
+    async def _empty(self, hosted: HostedEngine) -> None:
+        """Let what runs finish, then leave the engine, if there is one."""
+        if hosted.engine is not None:
+            await self._wait_idle(hosted)
+            await hosted.leave()
+            logger.bind(event="unloaded", engine=hosted.name).info("{} is unloaded", hosted.name)
+        if self._entered.get(hosted.name) is hosted:
+            del self._entered[hosted.name]
 
     async def _wait_idle(self, hosted: HostedEngine) -> None:
         with contextlib.suppress(TimeoutError):

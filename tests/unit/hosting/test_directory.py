@@ -6,6 +6,7 @@ from gateway.config import EngineSettings
 from gateway.engine import Health, LoadFailed, ModelCard, Status, Unavailable, UnknownModel
 from gateway.hosting.directory import Directory
 from gateway.hosting.hosted import HostedEngine
+from gateway.testing.scripted import ScriptedEngine, Settings
 
 
 def card(name, *aliases):
@@ -73,16 +74,16 @@ def test_an_engine_may_serve_no_name_that_another_serves(directory):
         directory.check_cards(directory.engines[1], ())
 
 
-def test_what_an_engine_said_of_its_cache_is_shown_until_it_says_nothing_or_is_gone(directory):
+async def test_what_an_engine_said_of_its_cache_is_shown_until_it_says_nothing_or_is_gone(directory):
     engine = directory.engines[0]
     assert directory.cache_used() == {}
-    engine.engine = object()
+    engine.engine = ScriptedEngine(Settings())
     engine.update(Status(health=Health.READY, cache_used=48))
     assert directory.cache_used() == {("a",): 48}
     engine.update(None)
     assert directory.cache_used() == {("a",): 0}
     engine.update(Status(health=Health.READY, cache_used=48))
-    engine.detach()
+    await engine.leave()
     assert (directory.cache_used(), engine.cache_used) == ({}, 0)
 
 

@@ -306,3 +306,81 @@ async def test_an_engine_that_cannot_say_how_it_is_does_not_count_until_it_can(m
         del engine.status
         await found.ask_all()
         assert found.directory.up() == {"a": True, "b": True}
+
+
+def configured(**engines):
+    return {name: EngineSettings(plugin="x", settings=own) for name, own in engines.items()}
+
+
+FIRST, SECOND, THIRD = {"model": "a"}, {"model": "b"}, {"model": "c"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "serves"),
+    [
+        ([{"one": SECOND}, {"one": FIRST}], "a"),
+        ([{"one": SECOND}, {"one": THIRD}], "c"),
+        ([{}, {"one": FIRST}], "a"),
+        ([{"one": SECOND}, {}, {"one": THIRD}, {"one": FIRST}], "a"),
+        ([{"one": SECOND}, {}], None),
+    ],
+)
+async def test_of_reloads_within_one_drain_the_last_counts_and_no_two_engines_have_one_name(steps, serves):
+    stays = {"other": {"model": "stays"}}
+    async with hosting(**stays, one=FIRST) as found:
+        await settled(found)
+        old = found.find("a")[0]
+        async with Deadline(60) as deadline, found.lease(old, deadline):
+            for step in steps:
+                await found.reload(configured(**stays, **step))
+                await asyncio.sleep(0.01)
+            # The answer on its way has its engine; nothing else of that name was entered beside it.
+            assert [made.settings.model for made in Obedient.made if made.entered > made.left] == ["stays", "a"]
+            assert old.engine is not None
+        await found._loads.wait()
+        wanted = ["stays"] if serves is None else ["stays", serves]
+        assert [made.settings.model for made in Obedient.made if made.entered > made.left] == wanted
+        assert [found.find(name)[1].name for name in wanted] == wanted
+        assert old.engine is None
+    assert all(made.entered == made.left for made in Obedient.made)
+
+
+async def test_an_engine_that_is_loaded_by_hand_during_a_reload_waits_for_the_old_one():
+    async with hosting(one=FIRST) as found:
+        await settled(found)
+        old = found.find("a")[0]
+        async with Deadline(60) as deadline, found.lease(old, deadline):
+            await found.reload(configured(one=SECOND))
+            loading = asyncio.create_task(found.load("one"))
+            await asyncio.sleep(0.01)
+            assert len(Obedient.made) == 1
+            assert not loading.done()
+        assert (await loading).cards[0].name == "b"
+        assert [(made.entered, made.left) for made in Obedient.made] == [(1, 1), (1, 0)]
+
+
+async def test_an_engine_that_a_reload_removes_while_it_waits_is_not_loaded_by_hand_either():
+    async with hosting(other={"model": "stays"}, one=FIRST) as found:
+        await settled(found)
+        async with Deadline(60) as deadline, found.lease(found.find("a")[0], deadline):
+            await found.reload(configured(other={"model": "stays"}, one=SECOND))
+            loading = asyncio.create_task(found.load("one"))
+            await asyncio.sleep(0.01)
+            await found.reload(configured(other={"model": "stays"}))
+        with pytest.raises(LoadFailed, match="another engine of this name, or none"):
+            await loading
+        assert len(Obedient.made) == 2
+
+
+async def test_an_engine_that_is_still_drained_is_left_with_the_service():
+    async with hosting(other={"model": "stays"}, one=FIRST) as found:
+        await settled(found)
+        old = found.find("a")[0]
+        old.running.add(Deadline(60))
+        old.idle.clear()
+        await found.reload(configured(other={"model": "stays"}))
+        await asyncio.sleep(0.01)
+        assert Obedient.made[1].left == 0
+        old.running.clear()
+        old.idle.set()
+    assert [made.left for made in Obedient.made] == [1, 1]
