@@ -19,7 +19,11 @@ SNIPPETS = [snippet for page, text in PAGES.items() for snippet in snippets(page
 CONFIG, HF, ENGINES = "gateway/config/README.md", "plugins/hf/README.md", "plugins/README.md"
 NONE = "none"
 # Defaults that differ from plugin to plugin, or are a long list.
-IN_WORDS = {"isolated": "the plugin's own", "cors.headers": "those of the service and of both SDKs"}
+IN_WORDS = {
+    "isolated": "the plugin's own",
+    "network": "the plugin's own",
+    "cors.headers": "those of the service and of both SDKs",
+}
 
 # Commands that no test runs, by their beginnings, and why.
 NOT_RUN = {

@@ -106,13 +106,15 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[engines.NAME]`: the plugin that runs, where it runs, and the plugin's own settings.
 
-    If `isolated` is `None`, the plugin decides. An engine may load for `load_seconds`. An isolated process that sends
+    If `isolated` is `None`, the plugin decides, and so it does for `network`: whether an isolated process may open
+    connections to other machines. An engine may load for `load_seconds`. An isolated process that sends
     nothing, or makes no progress, for `hang_seconds` is replaced.
     """
 
     plugin: str = "hf"
     settings: dict[str, Any] = {}
     isolated: bool | None = None
+    network: bool | None = None
     load_seconds: Seconds = 1_800.0
     hang_seconds: Seconds = 30.0
 

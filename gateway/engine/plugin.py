@@ -25,14 +25,15 @@ class Plugin(Generic[S]):
 
     The module that the entry point names imports only msgspec and `gateway.engine`; `build` imports the rest. An engine
     that computes much, or may crash, is `isolated`: it runs in a process of its own unless the configuration says
-    otherwise. That process gets no way to the network's libraries where `is_offline` says that it needs none.
+    otherwise. That process can open no connection to the network unless `needs_network` says that it must, as to
+    download a model, or the configuration does.
     `cache_folder` names the folder of its `DiskCache`, where it has one, for `llm-gateway cache`.
     """
 
     settings: type[S]
     build: Callable[[S], Engine]
     isolated: bool = False
-    is_offline: Callable[[S], bool] = lambda _: False
+    needs_network: Callable[[S], bool] = lambda _: False
     cache_folder: Callable[[S], Path] | None = None
 
 

@@ -9,7 +9,6 @@ import contextlib
 import faulthandler
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.engine import Engine, EngineError, LoadFailed, PluginError, load, loading_step
-from gateway.isolation import launch
+from gateway.isolation import confinement, launch
 from gateway.isolation.launch import Launch
 from gateway.isolation.output import LineFormatter
 from gateway.isolation.server import EngineServer
@@ -32,17 +31,18 @@ def main() -> None:
     """Read the launch, tie this process to its parent, and serve."""
     told = launch.read(sys.stdin.buffer)
     die_with_parent(told.parent)
-    _restrain()
     _log_to_stderr()
+    _prepare_to_die()
+    # Before any thread is started: a filter holds for the thread that sets it, and for those that it starts.
+    confinement.confine(network=told.network)
     asyncio.new_event_loop().run_until_complete(_serve(told))
     # A plugin's threads and tasks may not know that it is over.
     logging.shutdown()
     os._exit(0)
 
 
-def _restrain() -> None:
-    """Keep prompts out of core dumps, be the first to be killed when memory is short, dump stacks on a fatal signal."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _prepare_to_die() -> None:
+    """Be the first to be killed when memory is short, dump stacks on a fatal signal, and ignore a terminal's."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     faulthandler.enable(all_threads=True)

@@ -38,7 +38,7 @@ class RestartPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Launch(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
-    """What the process must know: parent, listening socket, plugin with encoded settings, the level of its log."""
+    """What the process must know: parent, listening socket, plugin with encoded settings, what it may do, its log."""
 
     parent: int
     listener: int
@@ -46,6 +46,7 @@ class Launch(Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_
     settings: bytes
     beat: float
     leave: float
+    network: bool = False
     log_level: int = logging.INFO
 
 

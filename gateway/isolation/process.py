@@ -27,13 +27,17 @@ _DUMP_SECONDS = 0.25
 
 
 class ProcessSpec(Struct, frozen=True, kw_only=True):
-    """A process to run: the engine's name in logs, its plugin with encoded settings, its environment and restarts."""
+    """A process to run: the engine's name in logs, its plugin with encoded settings, its environment and restarts.
+
+    Without `network` it can open no connection to other machines, nor to a port of this one.
+    """
 
     name: str
     plugin: str
     settings: bytes
     environment: dict[str, str]
     policy: RestartPolicy
+    network: bool = False
 
 
 class RunningProcess(Protocol):
@@ -152,6 +156,7 @@ def _launch(spec: ProcessSpec, listener: socket.socket) -> Launch:
         settings=spec.settings,
         beat=spec.policy.beat,
         leave=spec.policy.leave,
+        network=spec.network,
         log_level=min(logging.INFO, _LOG.getEffectiveLevel()),
     )
 

@@ -13,11 +13,13 @@ def spec_of(name: str, engine: EngineSettings) -> ProcessSpec | None:
     if not (plugin.isolated if engine.isolated is None else engine.isolated):
         return None
     own = msgspec.convert(engine.settings, plugin.settings)
+    network = plugin.needs_network(own) if engine.network is None else engine.network
     return ProcessSpec(
         name=name,
         plugin=engine.plugin,
         # Sets have another order in each process, and equal settings must give equal bytes.
         settings=msgspec.msgpack.encode(own, order="deterministic"),
-        environment=scrubbed_environment(environment(), is_offline=plugin.is_offline(own)),
+        environment=scrubbed_environment(environment(), is_offline=not network),
+        network=network,
         policy=RestartPolicy(hang=engine.hang_seconds, load=engine.load_seconds),
     )

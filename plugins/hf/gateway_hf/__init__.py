@@ -13,9 +13,9 @@ def build(settings: Settings) -> Engine:
     return HfEngine(settings)
 
 
-def is_local(settings: Settings) -> bool:
-    """Tell whether the model is here already, as far as its name says."""
-    return settings.model == "builtin" or Path(settings.model).exists()
+def is_remote(settings: Settings) -> bool:
+    """Tell whether the model may have to be downloaded from the Hub, as far as its name says."""
+    return settings.model != "builtin" and not Path(settings.model).exists()
 
 
-plugin = Plugin(Settings, build, isolated=True, is_offline=is_local, cache_folder=cache_folder)
+plugin = Plugin(Settings, build, isolated=True, needs_network=is_remote, cache_folder=cache_folder)
