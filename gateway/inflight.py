@@ -13,7 +13,9 @@ from gateway.auth import Caller, Scope
 from gateway.cache import CachePolicy
 from gateway.engine import Draining, EngineError, GenerateRequest
 from gateway.flow.deadline import Deadline, Timeouts
+from gateway.flow.work import Work
 from gateway.hosting.routing import Target
+from gateway.limits import Allowance, PromptAllowance
 from gateway.telemetry import GenerationTelemetry
 
 Phase = Literal["queued", "prefill", "decode"]
@@ -33,12 +35,21 @@ class Options(Struct, frozen=True):
     wants_queue_updates: bool = False
 
 
-class InFlightRequest(Struct, eq=False, kw_only=True):
-    """One request, from before it waits until it is answered. Only `permit`, and with it the phase, ever changes.
+class Progress(Struct, eq=False):
+    """How far the answer to a request is: the permit under which it is made, and what it made the engine do.
 
-    `cost` bounds its tokens, prompt and answer. `headers` are for the head of its answer, and complete when the first
-    event is there. The permit is the one under which its answer is made; a request that shares the answer of another
-    has none.
+    A request that shares the answer of another has no permit. What a shared answer made the engine do is the cache's.
+    """
+
+    permit: Permit | None = None
+    work: Work = field(default_factory=Work)
+
+
+class InFlightRequest(Struct, frozen=True, eq=False, kw_only=True):
+    """One request, from before it waits until it is answered: its terms, and the objects that keep its state.
+
+    `cost` bounds its tokens, prompt and answer. `allowance` is what its caller's limits leave it. `headers` are for
+    the head of its answer, and complete when the first event is there.
     """
 
     request: GenerateRequest
@@ -49,7 +60,8 @@ class InFlightRequest(Struct, eq=False, kw_only=True):
     wait_limits: WaitLimits
     options: Options
     telemetry: GenerationTelemetry
-    permit: Permit | None = None
+    allowance: Allowance | PromptAllowance
+    progress: Progress = field(default_factory=Progress)
     headers: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -58,12 +70,14 @@ class InFlightRequest(Struct, eq=False, kw_only=True):
         """Whether it waits, or which part of its answer is computed."""
         if self.telemetry.started is not None:
             return "decode"
-        return "prefill" if self.permit is not None and self.permit.is_held else "queued"
+        permit = self.progress.permit
+        return "prefill" if permit is not None and permit.is_held else "queued"
 
     @property
     def position(self) -> QueuePosition | None:
         """Its position in the queue; `None` when it does not wait."""
-        return None if self.permit is None else self.permit.position
+        permit = self.progress.permit
+        return None if permit is None else permit.position
 
     @property
     def seconds(self) -> float:

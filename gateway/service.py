@@ -2,15 +2,16 @@
 
 find       which engine serves the model, as far as the caller may know
 admit      may the model do what is asked; what would it cost; until when may it take; nothing is held yet
-generate   telemetry -> in flight -> deadline -> limits of the caller -> the answer, from one of
+generate   telemetry -> in flight -> deadline -> limits of the caller -> the answer, charged at its end, from one of
                the cache     made before, or being made for another client that asks the same
                the engine    lease (it is not unloaded meanwhile) -> permit (a place in its batch) -> its events
 """
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from hashlib import blake2b
 from typing import cast
 
@@ -28,18 +29,18 @@ from gateway.engine import (
     GenerateEvent,
     GenerateRequest,
     Started,
+    Usage,
     negotiate,
 )
 from gateway.flow.deadline import Deadline, Timeouts
+from gateway.flow.work import Work
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.routing import Router, Target
 from gateway.inflight import InFlight, InFlightRequest, Options
-from gateway.limits import Limiter
+from gateway.limits import Allowance, Limiter, PromptAllowance
 from gateway.telemetry import Telemetry, current_record
 
 ServiceEvent = QueuePosition | GenerateEvent
-
-_PLAIN = Options()
 
 
 class Inference:
@@ -79,26 +80,42 @@ class Inference:
         record.model = target.card.name
         return target
 
+    def hold(self, caller: Caller, target: Target, requests: Sequence[GenerateRequest], answers: int) -> Allowance:
+        """Make the allowance of several prompts, with so many answers to each, which for the limits are one request.
+
+        Enter it, and hand a `PromptAllowance` of it to each prompt's answers. Raises `Unsupported`.
+        """
+        for request in requests:
+            negotiate(request, target.card)
+        return self._allow(caller, sum(self._admission.cost(request, target.card, answers) for request in requests))
+
     def admit(
-        self, request: GenerateRequest, caller: Caller, target: Target, options: Options = _PLAIN
+        self,
+        request: GenerateRequest,
+        caller: Caller,
+        target: Target,
+        options: Options,
+        allowance: PromptAllowance | None = None,
     ) -> InFlightRequest:
-        """Check that the model can do what is asked, and set the clocks; raise `Unsupported`. Nothing is held yet."""
+        """Check that the model can do what is asked, and set the clocks; raise `Unsupported`. Nothing is held yet.
+
+        An answer among several comes with its part of the `allowance` of all.
+        """
         negotiate(request, target.card)
         if request.priority > caller.priority:
             request = structs.replace(request, priority=caller.priority)
-        timeouts = options.timeouts
-        if timeouts.total is None:
-            timeouts = structs.replace(timeouts, total=request.timeout)
-        deadline, wait_limits = self._limit(timeouts)
+        deadline, wait_limits = self._limit(options.timeouts)
+        cost = self._admission.cost(request, target.card)
         return InFlightRequest(
             request=request,
             caller=caller,
             target=target,
-            cost=self._admission.cost(request, target.card),
+            cost=cost,
             deadline=deadline,
             wait_limits=wait_limits,
             options=options,
             telemetry=self._telemetry.generation(request, target.card, target.hosted.plugin),
+            allowance=allowance or self._allow(caller, cost),
         )
 
     async def generate(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
@@ -108,30 +125,29 @@ class Inference:
         any other: the text so far stands, and the reason is `deadline`.
         """
         deadline, watch = entry.deadline, entry.telemetry
-        quota = entry.caller.quota_or(self.config.limits.default)
         with watch, self.in_flight.enter(entry):
-            async with (
-                deadline,
-                self._limiter.hold(entry.caller.id, quota, entry.cost) as allowance,
-                aclosing(await deadline.wait(self._answer(entry))) as events,
-            ):
-                entry.headers |= allowance.headers
+            async with deadline, entry.allowance as allowance:
+                entry.headers.update(allowance.headers)
+                answer = await deadline.wait(self._answer(entry))
                 try:
-                    while (event := await deadline.wait(anext(events, None))) is not None:
-                        if type(event) is not QueuePosition:
-                            if type(event) is Started:
-                                deadline.relax()
-                            watch.see(event)
-                        yield event
-                except DeadlineExceeded:
-                    if watch.started is None:
-                        raise
-                    entry.headers["x-finish-detail"] = FinishReason.DEADLINE
-                    last = Finished(FinishReason.DEADLINE, watch.usage)
-                    watch.see(last)
-                    yield last
+                    async with aclosing(answer) as events:
+                        try:
+                            while (event := await deadline.wait(anext(events, None))) is not None:
+                                if type(event) is not QueuePosition:
+                                    if type(event) is Started:
+                                        deadline.relax()
+                                    watch.see(event)
+                                yield event
+                        except DeadlineExceeded:
+                            if watch.started is None:
+                                raise
+                            entry.headers["x-finish-detail"] = FinishReason.DEADLINE
+                            last = Finished(FinishReason.DEADLINE, watch.usage)
+                            watch.see(last)
+                            yield last
                 finally:
-                    allowance.used = _used(entry) if watch.is_made else 0
+                    if made := _made(entry, answer):
+                        watch.charge(made, allowance.charge(made))
 
     async def _answer(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
         """Choose who makes the answer: the engine for this client alone, or the cache for all that ask the same."""
@@ -141,21 +157,23 @@ class Inference:
         is_alone = options.timeouts.queue is not None or options.wants_queue_updates
         if key is None or is_alone or options.cache_policy is CachePolicy.NO_STORE:
             self.cache.counts.bypassed += 1
-            return self._make(entry, entry.deadline, entry.wait_limits)
+            return self._make(entry, entry.deadline, entry.wait_limits, entry.progress.work)
         entry.deadline.arm()
-        replay: Replay = await self.cache.stream(key, lambda: self._share(entry), options.cache_policy)
+        replay: Replay = await self.cache.stream(key, partial(self._share, entry), options.cache_policy)
         entry.headers["x-cache"] = entry.telemetry.cache = replay.status
         return cast("AsyncGenerator[ServiceEvent, None]", replay)
 
-    async def _share(self, entry: InFlightRequest) -> AsyncGenerator[GenerateEvent, None]:
+    async def _share(self, entry: InFlightRequest, work: Work) -> AsyncGenerator[GenerateEvent, None]:
         """Generate once for all waiting clients, with a deadline of its own: the first client may disconnect."""
         deadline, wait_limits = self._limit(Timeouts())
-        async with deadline, aclosing(self._make(entry, deadline, wait_limits)) as events:
+        async with deadline, aclosing(self._make(entry, deadline, wait_limits, work)) as events:
             while (event := await deadline.wait(anext(events, None))) is not None:
-                yield cast("GenerateEvent", event)
+                made = cast("GenerateEvent", event)
+                entry.telemetry.make(made)
+                yield made
 
     async def _make(
-        self, entry: InFlightRequest, deadline: Deadline, wait_limits: WaitLimits
+        self, entry: InFlightRequest, deadline: Deadline, wait_limits: WaitLimits, work: Work
     ) -> AsyncGenerator[ServiceEvent, None]:
         """Wait for a place in the engine's batch, and generate there."""
         async with self._hosting.lease(entry.target.hosted, deadline) as engine:
@@ -167,21 +185,28 @@ class Inference:
             async with permit:
                 entry.telemetry.place(permit.waited)
                 deadline.arm()
-                async with aclosing(engine.generate(self._to_engine(entry, deadline))) as events:
-                    async for event in events:
-                        if type(event) is Started:
-                            permit.settle(event)
-                            yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
-                        else:
-                            yield event
+                work.is_begun = True
+                try:
+                    async with aclosing(engine.generate(self._to_engine(entry, deadline))) as events:
+                        async for event in events:
+                            if type(event) is Started:
+                                permit.settle(event)
+                                yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
+                            else:
+                                yield event
+                except Exception:
+                    work.is_begun = permit.is_settled  # what an engine refuses or loses unread is not charged
+                    raise
+                else:
+                    work.is_begun = permit.is_settled
 
     def _permit(self, entry: InFlightRequest, wait_limits: WaitLimits) -> Permit:
         """Make the permit under which an answer is made; its request waits from now on."""
-        entry.permit = self._admission.permit(
+        entry.progress.permit = permit = self._admission.permit(
             entry.request, entry.target.card, entry.caller.id, wait_limits, entry.cost
         )
         entry.telemetry.wait()
-        return entry.permit
+        return permit
 
     def _to_engine(self, entry: InFlightRequest, deadline: Deadline) -> GenerateRequest:
         """Write the request as the engine gets it."""
@@ -192,6 +217,9 @@ class Inference:
             trace=entry.telemetry.traceparent,
             salt=self._salt(entry),
         )
+
+    def _allow(self, caller: Caller, tokens: int) -> Allowance:
+        return self._limiter.hold(caller.id, caller.quota_or(self.config.limits.default), tokens)
 
     def _limit(self, timeouts: Timeouts) -> tuple[Deadline, WaitLimits]:
         """Set the clocks of a request: as it asks, but within what the configuration allows."""
@@ -215,13 +243,19 @@ class Inference:
         return blake2b(text.encode(errors="surrogatepass"), key=self._secret, digest_size=16).hexdigest()
 
 
-def _used(entry: InFlightRequest) -> int:
-    """Count the tokens that a request used; a prompt whose length was not told is as long as was reserved for it."""
-    watch = entry.telemetry
-    prompt = watch.usage.prompt_tokens
-    if watch.started is not None and watch.prompt_tokens is None:
-        prompt = min(prompt_bound(entry.request.prompt), entry.cost)
-    return prompt + watch.usage.completion_tokens
+def _made(entry: InFlightRequest, answer: AsyncGenerator[ServiceEvent, None]) -> Usage | None:
+    """Count the tokens that a request pays for, once it has left its answer; `None` where there is nothing to pay.
+
+    A prompt whose length was not told is as long as was reserved for it, from the moment that an engine has it.
+    """
+    usage, work = entry.telemetry.usage, entry.progress.work
+    if isinstance(answer, Replay):
+        if answer.owed is None:
+            return None
+        usage, work = answer.owed.usage, answer.owed.work
+    if usage.prompt_tokens or not work.is_begun:
+        return usage if usage.prompt_tokens else None
+    return structs.replace(usage, prompt_tokens=min(prompt_bound(entry.request.prompt), entry.cost))
 
 
 def _least(asked: float | None, most: float) -> float:

@@ -26,9 +26,9 @@ class Admission:
         self._pressure = Pressure(memory, clock)
         self._settings = settings or AdmissionSettings()
 
-    def cost(self, request: GenerateRequest, card: ModelCard) -> int:
-        """Bound the tokens that a request may take, prompt and answer."""
-        return self.queue(card).bound(request)
+    def cost(self, request: GenerateRequest, card: ModelCard, answers: int = 1) -> int:
+        """Bound the tokens that a prompt and so many answers to it may take."""
+        return self.queue(card).bound(request, answers)
 
     def permit(
         self, request: GenerateRequest, card: ModelCard, caller: str, limits: WaitLimits, cost: int | None = None

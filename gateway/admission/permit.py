@@ -49,6 +49,11 @@ class Permit:
         return self._waiter.held > 0
 
     @property
+    def is_settled(self) -> bool:
+        """Whether its answer has begun, and it still has its place."""
+        return self._waiter.state is WaiterState.SETTLED
+
+    @property
     def cost(self) -> int:
         """The bound of its tokens, prompt and answer."""
         return self._waiter.cost

@@ -55,9 +55,10 @@ class ModelQueue:
             self._moved = asyncio.Event()
         return self._moved
 
-    def bound(self, request: GenerateRequest) -> int:
-        """Bound the tokens that `request` may take."""
-        return self._cost(request, cost.prompt_bound(request.prompt))
+    def bound(self, request: GenerateRequest, answers: int = 1) -> int:
+        """Bound the tokens that so many answers to `request` may take, which share its prompt."""
+        first = self._cost(request, cost.prompt_bound(request.prompt))
+        return first if answers == 1 else first + (answers - 1) * min(self._cost(request, 0), first)
 
     def join(self, waiter: Waiter) -> asyncio.Future[EngineError | None] | None:
         """Admit `waiter` at once, or return the future that its wait ends with; raise where it must or need not wait.

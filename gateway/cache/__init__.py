@@ -5,7 +5,7 @@ from gateway.cache.key import CachePolicy, cache_policy, key_of
 from gateway.cache.memory_store import MemoryAnswerStore
 from gateway.cache.replay import CacheStatus, Replay
 from gateway.cache.settings import CacheSettings
-from gateway.cache.single_flight import StartAnswer
+from gateway.cache.single_flight import Flight, StartAnswer
 from gateway.cache.store import AnswerStore
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "CachePolicy",
     "CacheSettings",
     "CacheStatus",
+    "Flight",
     "MemoryAnswerStore",
     "Replay",
     "StartAnswer",

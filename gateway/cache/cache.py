@@ -46,27 +46,27 @@ class Cache:
         """The generations under way."""
         return len(self._tasks)
 
-    async def stream(self, key: bytes | None, generate: StartAnswer, wish: CachePolicy = CachePolicy.ANY) -> Replay:
-        """Find who makes the answer of `key`, or have `generate` make it; close what is returned."""
-        if key is None or wish is CachePolicy.NO_STORE:
-            self.counts.bypassed += 1
-            return Replay(CacheStatus.BYPASS, generate())
+    async def stream(self, key: bytes, generate: StartAnswer, policy: CachePolicy = CachePolicy.ANY) -> Replay:
+        """Follow the generation of `key` that is under way, or begin one; close what is returned.
+
+        A request that wants neither to read nor to keep (`NO_STORE`) has no business here.
+        """
         flight = self._flights.get(key)
-        if flight is not None and wish is CachePolicy.ANY:
+        if flight is not None and policy is CachePolicy.ANY:
             self.counts.coalesced += 1
             return self._follow(CacheStatus.COALESCED, key, flight)
-        return await self._begin(key, generate, wish)
+        return await self._begin(key, generate, policy)
 
     async def aclose(self) -> None:
         """End what is under way, and let go of the store."""
         await end_all(list(self._tasks.values()))
         await self._store.aclose()
 
-    async def _begin(self, key: bytes, generate: StartAnswer, wish: CachePolicy) -> Replay:
+    async def _begin(self, key: bytes, generate: StartAnswer, policy: CachePolicy) -> Replay:
         """Begin a flight. To look into the store is a part of it, so that all who ask meanwhile wait for one look."""
         flight = Flight()
         self._flights.setdefault(key, flight)
-        self._tasks[flight] = asyncio.create_task(self._make(key, flight, generate, wish))
+        self._tasks[flight] = asyncio.create_task(self._make(key, flight, generate, policy))
         replay = self._follow(CacheStatus.MISS, key, flight)
         try:
             await flight.settled()
@@ -85,14 +85,16 @@ class Cache:
 
         async def leave() -> None:
             flight.followers -= 1
+            replay.owed = flight if flight.charge() else None
             if not flight.followers and not flight.is_told:
                 await self._end(key, flight)
 
-        return Replay(status, flight.follow(), leave)
+        replay = Replay(status, flight.follow(), leave)
+        return replay
 
-    async def _make(self, key: bytes, flight: Flight, generate: StartAnswer, wish: CachePolicy) -> None:
+    async def _make(self, key: bytes, flight: Flight, generate: StartAnswer, policy: CachePolicy) -> None:
         async def find() -> list[GenerateEvent] | None:
-            kept = await self._store.get(key) if wish is CachePolicy.ANY else None
+            kept = await self._store.get(key) if policy is CachePolicy.ANY else None
             return None if kept is None else read(kept)
 
         try:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from enum import StrEnum
 from types import TracebackType
 
+from gateway.cache.single_flight import Flight
 from gateway.engine import GenerateEvent
 
 
@@ -13,21 +14,21 @@ class CacheStatus(StrEnum):
     HIT = "hit"
     COALESCED = "coalesced"
     MISS = "miss"
-    BYPASS = "bypass"
 
 
 class Replay(AsyncGenerator[GenerateEvent, None]):
-    """A stream of events like an engine's own; to close it is to leave, also before its first event."""
+    """A stream of events like an engine's own; to close it is to leave, also before its first event.
+
+    After that `owed` is the generation that this reader pays for; `None` where another does, or where none was made.
+    """
 
     def __init__(
-        self,
-        status: CacheStatus,
-        events: AsyncGenerator[GenerateEvent, None],
-        leave: Callable[[], Awaitable[None]] | None = None,
+        self, status: CacheStatus, events: AsyncGenerator[GenerateEvent, None], leave: Callable[[], Awaitable[None]]
     ) -> None:
         self.status = status
+        self.owed: Flight | None = None
         self._events = events
-        self._leave = leave
+        self._leave: Callable[[], Awaitable[None]] | None = leave
 
     def __anext__(self) -> Coroutine[None, None, GenerateEvent]:
         """Return the next event."""

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from gateway.engine import Draining, EngineError, Finished, GenerateEvent
+from gateway.engine import Delta, Draining, EngineError, Finished, GenerateEvent, Started, ToolDelta, Usage
 from gateway.flow.tasks import is_cancelled
+from gateway.flow.work import Work
 
-StartAnswer = Callable[[], AsyncGenerator[GenerateEvent, None]]
+# Begins a generation, and takes note of what it makes the engine do.
+StartAnswer = Callable[[Work], AsyncGenerator[GenerateEvent, None]]
 Find = Callable[[], Awaitable[Sequence[GenerateEvent] | None]]
 
 
@@ -24,6 +26,8 @@ class Flight:
         self.is_told = False
         self.is_over = False
         self.followers = 0
+        self.work = Work()
+        self._is_charged = False
         self._waiting: list[asyncio.Future[None]] = []
 
     async def fly(self, find: Find, generate: StartAnswer) -> None:
@@ -48,6 +52,27 @@ class Flight:
             self.is_over = True
             self._wake()
 
+    @property
+    def usage(self) -> Usage:
+        """The tokens used up to now; a prompt of 0 tokens is one whose length is not known."""
+        log = self.log
+        if log and isinstance(log[-1], Finished):
+            return log[-1].usage
+        answer = sum(event.tokens for event in log if isinstance(event, Delta | ToolDelta))
+        if log and isinstance(log[0], Started):
+            return Usage(log[0].prompt_tokens or 0, answer, log[0].cached_tokens)
+        return Usage(0, answer)
+
+    def charge(self) -> bool:
+        """Tell whether a follower that leaves now pays for the generation; only one of them is told so.
+
+        It is the first that leaves a whole answer, or the last of those that leave before.
+        """
+        if self._is_charged or self.is_kept or (self.followers and not (self.is_told or self.is_over)):
+            return False
+        self._is_charged = True
+        return True
+
     async def settled(self) -> None:
         """Wait until it is known whether the events were found."""
         while self.is_kept is None and not self.is_over:
@@ -67,7 +92,7 @@ class Flight:
             raise _twin(self.error)
 
     async def _read(self, generate: StartAnswer) -> None:
-        async with aclosing(generate()) as events:
+        async with aclosing(generate(self.work)) as events:
             async for event in events:
                 self.log.append(event)
                 if type(event) is Finished:

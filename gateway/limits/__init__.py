@@ -1,7 +1,7 @@
 """Quotas of callers: requests and tokens a minute, tokens a day, and concurrent requests."""
 
 from gateway.limits.errors import LimitReached, RequestsExceeded, TokensExceeded, TooManyConcurrent
-from gateway.limits.limiter import Allowance, Limiter
+from gateway.limits.limiter import Allowance, Limiter, PromptAllowance
 from gateway.limits.memory_store import MemoryLimitStore
 from gateway.limits.quota import RATE_HEADERS, Grant, Quota, Remaining
 from gateway.limits.store import LimitStore, StoreDown
@@ -14,6 +14,7 @@ __all__ = [
     "LimitStore",
     "Limiter",
     "MemoryLimitStore",
+    "PromptAllowance",
     "Quota",
     "Remaining",
     "RequestsExceeded",

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Literal, Self
 
 from loguru import logger
+from msgspec import structs
 from ulid import ULID
 
-from gateway.engine import Unavailable
+from gateway.engine import Unavailable, Usage
 from gateway.flow.breaker import Attempt, Breaker
 from gateway.limits.errors import LimitReached
 from gateway.limits.memory_store import MemoryLimitStore
@@ -90,7 +91,7 @@ class Limiter:
 
 
 class Allowance:
-    """What one request may use, while it is entered; set `used` to the tokens that it did use."""
+    """What one request may use, while it is entered, with all its prompts and answers; charge what it did use."""
 
     def __init__(self, limiter: Limiter, grant: Grant, tokens: int) -> None:
         self.used = 0
@@ -104,6 +105,11 @@ class Allowance:
         """The `x-ratelimit-*` headers, as it stood when this was granted."""
         return self._grant.headers
 
+    def charge(self, usage: Usage) -> Usage:
+        """Count the tokens of one generation as used; return those that were counted."""
+        self.used += usage.prompt_tokens + usage.completion_tokens
+        return usage
+
     async def __aenter__(self) -> Self:
         if not self._grant.quota.is_open:
             self._store = await self._limiter.take(self._grant, self._tokens)
@@ -113,3 +119,28 @@ class Allowance:
         if self._store is not None:
             self._store.settle(self._grant, self.used)
             self._store = None
+
+
+class PromptAllowance:
+    """The part of an allowance for all answers to one prompt, which is counted once; the whole is entered around it."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._prompt = 0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of the whole."""
+        return self._allowance.headers
+
+    def charge(self, usage: Usage) -> Usage:
+        """Count the tokens of one answer as used, and those of the prompt that were not counted before; return them."""
+        more = max(usage.prompt_tokens - self._prompt, 0)
+        self._prompt += more
+        return self._allowance.charge(structs.replace(usage, prompt_tokens=more))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None

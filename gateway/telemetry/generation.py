@@ -29,8 +29,6 @@ from gateway.telemetry.tracing import Attributes, Tracing, traceparent
 
 # A tuple, for `Delta | ToolDelta` would be put together again for every event.
 _WRITTEN = (Delta, ToolDelta)
-# How a request may have come to an answer that is made for it.
-_MADE = frozenset({"", "miss"})
 
 
 class GenerationTelemetry:
@@ -51,6 +49,8 @@ class GenerationTelemetry:
         self._record = current_record()
         self.started: Started | None = None
         self.cache = ""
+        self._made: Usage | None = None
+        self._charged = Usage(0, 0)
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         self._tokens = 0
@@ -60,11 +60,6 @@ class GenerationTelemetry:
     def traceparent(self) -> str | None:
         """The W3C `traceparent` to hand to the engine; `None` when there is no trace."""
         return traceparent(self._span)
-
-    @property
-    def is_made(self) -> bool:
-        """Whether the answer is made for this request, and neither kept from before nor shared with another."""
-        return self.cache in _MADE
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -102,7 +97,7 @@ class GenerationTelemetry:
         if isinstance(event, _WRITTEN):
             if event.tokens:
                 self._tokens += event.tokens
-                if self.cache in _MADE:
+                if not self.cache:
                     self._metrics.tokens_generated.add(event.tokens, self._model)
                 if not self._first_at:
                     self._first_at = perf_counter()
@@ -112,6 +107,18 @@ class GenerationTelemetry:
         else:
             self._finished = event
             self._ended_at = perf_counter()
+
+    def make(self, event: GenerateEvent) -> None:
+        """Take note of the next event of an answer that several requests read, as it is made."""
+        if isinstance(event, _WRITTEN) and event.tokens:
+            self._metrics.tokens_generated.add(event.tokens, self._model)
+
+    def charge(self, made: Usage, charged: Usage) -> None:
+        """Take note that this request pays for what was made, and of the tokens that its key was charged for that.
+
+        The two differ in a prompt that another answer to it was charged with.
+        """
+        self._made, self._charged = made, charged
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -164,11 +171,11 @@ class GenerationTelemetry:
         if isinstance(self._error, Overloaded) and self.started is None:
             metrics.shed.add(1, code)
         metrics.server_duration.record(self._ended_at - self._begun_at, *labels, code or self._left)
-        if self.started is not None and self.is_made:
-            metrics.prompt_tokens.add(self.usage.prompt_tokens, model)
-            metrics.cached_tokens.add(self.usage.cached_tokens, model)
+        if self._made is not None:
+            metrics.prompt_tokens.add(self._made.prompt_tokens, model)
+            metrics.cached_tokens.add(self._made.cached_tokens, model)
             if self._record.key:
-                metrics.add_key_tokens(self._record.key, self.usage.prompt_tokens, self.usage.completion_tokens)
+                metrics.add_key_tokens(self._record.key, self._charged.prompt_tokens, self._charged.completion_tokens)
         if self.started is not None:
             metrics.generation_duration.record(self._ended_at - self._begun_at, model)
         if self._first_at:

@@ -112,7 +112,7 @@ class Metrics:
         self.cached_tokens = self._counter("cached_tokens", "Tokens of prompts that were not computed again.", "model")
         self._key_tokens = self._counter(
             "key_tokens",
-            "Tokens by the id of the key that asked for them, for 200 keys; then (other).",
+            "Tokens that were charged to a key, by its id, for 200 keys; then (other).",
             "key_id",
             "type",
         )

@@ -15,6 +15,7 @@ from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import (
     Completion,
     DeadlineExceeded,
+    EngineError,
     FinishReason,
     GenerateRequest,
     Sampling,
@@ -26,7 +27,7 @@ from gateway.engine import (
 from gateway.flow.deadline import Timeouts
 from gateway.hosting.hosting import Hosting
 from gateway.inflight import Cancelled, Options
-from gateway.limits import Limiter, Quota, TokensExceeded, TooManyConcurrent
+from gateway.limits import Limiter, PromptAllowance, Quota, TokensExceeded, TooManyConcurrent
 from gateway.service import Inference
 from gateway.telemetry import Telemetry
 
@@ -65,9 +66,9 @@ async def inference():
     await telemetry.stop()
 
 
-def request(text="a b c", *, name="r", model="echo", timeout=None, **sampling):
+def request(text="a b c", *, name="r", model="echo", **sampling):
     asked = Sampling(**sampling)
-    return GenerateRequest(id=name, model=model, prompt=Completion(text), sampling=asked, timeout=timeout)
+    return GenerateRequest(id=name, model=model, prompt=Completion(text), sampling=asked)
 
 
 async def test_events_come_through(inference):
@@ -86,7 +87,7 @@ async def test_what_the_card_lacks_is_refused_by_name(inference):
 
 
 async def test_time_that_runs_out_after_the_start_is_an_end_with_its_reason(inference):
-    answer = await collect(inference.generate(request(model="slow", timeout=0.05)))
+    answer = await collect(inference.generate(request(model="slow"), total=0.05))
     assert answer.finished.reason is FinishReason.DEADLINE
     assert answer.finished.usage.prompt_tokens == 3
 
@@ -95,7 +96,7 @@ async def test_time_that_runs_out_in_the_line_is_never_computed(inference):
     async with aclosing(inference.generate(request(model="slow"))) as holder:
         await anext(holder)
         with pytest.raises(QueueTimeout):
-            await collect(inference.generate(request(model="slow", name="s", timeout=0.05)))
+            await collect(inference.generate(request(model="slow", name="s"), total=0.05))
         assert inference.admission.queues["slow"].waiting == 0
     assert inference.admission.queues["slow"].places.running == 0
 
@@ -250,8 +251,8 @@ def engine(inference):
     return Counting(inference.hosting.engines[0])
 
 
-def cache_of(inference, asked, caller=ANONYMOUS, wish=CachePolicy.ANY):
-    visit = inference.admit(asked, caller, cache_policy=wish)
+def cache_of(inference, asked, caller=ANONYMOUS, policy=CachePolicy.ANY):
+    visit = inference.admit(asked, caller, cache_policy=policy)
     return visit, collect(inference.inference.generate(visit))
 
 
@@ -297,13 +298,13 @@ async def test_two_keys_never_share(inference, engine):
 
 
 async def test_who_wants_no_cache_gets_none(inference, engine):
-    for wish, status in (
+    for policy, status in (
         (CachePolicy.NO_STORE, None),
         (CachePolicy.ANY, "miss"),
         (CachePolicy.NO_STORE, None),
         (CachePolicy.REFRESH, "miss"),
     ):
-        visit, answer = cache_of(inference, request(temperature=0.0), wish=wish)
+        visit, answer = cache_of(inference, request(temperature=0.0), policy=policy)
         await answer
         assert visit.headers.get("x-cache") == status
     assert len(engine.asked) == 4
@@ -382,3 +383,131 @@ async def test_an_answer_that_nobody_waits_for_is_not_made(inference, engine):
     assert not inference.hosting.engines[0].running
     engine.may_speak.set()
     assert (await collect(inference.generate(request(temperature=0.0)))).text == "a b c"
+
+
+def spent(*entries):
+    """The tokens that each request was charged."""
+    return [entry.allowance.used for entry in entries]
+
+
+def whole_cost(entry):
+    return prompt_bound(entry.request.prompt)
+
+
+async def test_a_client_that_leaves_before_the_first_token_pays_for_the_prompt(inference):
+    entry = inference.admit(scripted(texts=["a"], prefill=3_600.0), SHOP)
+    reading = asyncio.create_task(collect(inference.inference.generate(entry)))
+    await until(lambda: entry.phase == "prefill")
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert spent(entry) == [whole_cost(entry)]
+
+
+async def test_a_request_whose_time_is_over_before_the_first_token_pays_for_the_prompt(inference):
+    entry = inference.admit(scripted(texts=["a"], prefill=3_600.0), SHOP, timeouts=Timeouts(total=0.05))
+    with pytest.raises(DeadlineExceeded):
+        await collect(inference.inference.generate(entry))
+    assert spent(entry) == [whole_cost(entry)]
+
+
+async def test_a_client_that_leaves_the_queue_pays_nothing(inference):
+    async with aclosing(inference.generate(request(model="slow"))) as holder:
+        await anext(holder)
+        entry = inference.admit(request(model="slow", name="s"), SHOP)
+        waiting = asyncio.create_task(collect(inference.inference.generate(entry)))
+        await until(lambda: entry.position is not None)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert spent(entry) == [0]
+
+
+@pytest.mark.parametrize("fault", ["raise", "bug", "cut"])
+async def test_what_an_engine_refuses_or_loses_unread_is_free(inference, fault):
+    entry = inference.admit(scripted(texts=["a"], fault=fault, after=-1), SHOP)
+    with pytest.raises((EngineError, RuntimeError)):
+        await collect(inference.inference.generate(entry))
+    assert spent(entry) == [0]
+
+
+def share(inference, count, **script):
+    """Begin to read one shared answer, so many times."""
+    asked = structs.replace(scripted(knows_prompt=True, **script), sampling=Sampling(temperature=0.0))
+    entries = [inference.admit(structs.replace(asked, id=str(number)), SHARER) for number in range(count)]
+    return entries, [asyncio.create_task(collect(inference.inference.generate(entry))) for entry in entries]
+
+
+SHARER = structs.replace(OTHER, models=None)
+
+
+async def leave(*tasks):
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_shared_answer_is_paid_by_one_of_those_that_were_given_it(inference):
+    entries, readers = share(inference, 3, texts=["a"] * 5)
+    usage = (await asyncio.gather(*readers))[0].finished.usage
+    assert sorted(spent(*entries)) == [0, 0, usage.prompt_tokens + 5]
+
+
+async def test_an_answer_whose_first_client_leaves_is_paid_by_the_one_that_stays(inference):
+    entries, (leader, follower) = share(inference, 2, texts=["a"] * 10, delay=0.02)
+    await until(lambda: entries[1].telemetry.usage.completion_tokens > 1)
+    await leave(leader)
+    usage = (await follower).finished.usage
+    assert spent(*entries) == [0, usage.prompt_tokens + 10]
+
+
+async def test_an_answer_that_all_leave_is_paid_by_the_last_as_far_as_it_was_made(inference):
+    entries, readers = share(inference, 2, texts=["a"] * 10, fault="hang", after=3)
+    await until(lambda: all(entry.telemetry.usage.completion_tokens == 3 for entry in entries))
+    for reader in readers:
+        await leave(reader)
+    assert spent(*entries) == [0, entries[0].telemetry.prompt_tokens + 3]
+
+
+async def test_a_shared_prompt_that_all_leave_unread_is_paid_by_the_last(inference):
+    entries, readers = share(inference, 2, texts=["a"], prefill=3_600.0)
+    await until(lambda: entries[0].phase == "prefill")
+    for reader in readers:
+        await leave(reader)
+    assert spent(*entries) == [0, whole_cost(entries[0])]
+
+
+async def test_a_shared_answer_that_waits_for_a_place_costs_nothing(inference):
+    async with aclosing(inference.generate(request(model="slow", name="holder"))) as holder:
+        await anext(holder)
+        entry = inference.admit(request(model="slow", temperature=0.0), SHARER)
+        reading = asyncio.create_task(collect(inference.inference.generate(entry)))
+        await until(lambda: entry.position is not None)
+        await leave(reading)
+    assert spent(entry) == [0]
+
+
+async def test_several_prompts_and_answers_are_one_request_of_the_limits(inference):
+    caller = structs.replace(SHOP, quota=Quota(requests_per_minute=1, concurrent=1, tokens_per_day=1_000))
+    target = inference.inference.find("echo", caller)
+    asked = [request("a b c", name="r", max_tokens=2), request("a b", name="r.1", max_tokens=2)]
+    async with inference.inference.hold(caller, target, asked, 2) as allowance:
+        for each in asked:
+            part = PromptAllowance(allowance)
+            for number in range(2):
+                one = structs.replace(each, id=f"{each.id}-{number}")
+                entry = inference.inference.admit(one, caller, target, Options(), part)
+                await collect(inference.inference.generate(entry))
+                assert entry.headers["x-ratelimit-remaining-requests"] == "0"
+    assert allowance.used == 3 + 2 + 4 * 2
+
+
+async def test_several_prompts_are_refused_as_one(inference):
+    caller = structs.replace(SHOP, quota=Quota(tokens_per_day=20))
+    target = inference.inference.find("echo", caller)
+    asked = [request("a b c", max_tokens=2)] * 2
+    async with inference.inference.hold(caller, target, asked[:1], 3) as allowance:
+        assert allowance.used == 0
+    with pytest.raises(Unsupported):
+        inference.inference.hold(caller, target, [request(logit_bias={1: 1.0})], 2)
+    async with inference.inference.hold(caller, target, asked, 2) as allowance:
+        with pytest.raises(TokensExceeded):
+            await collect(inference.generate(request(max_tokens=2), caller))

@@ -23,9 +23,10 @@ from gateway.engine import (
     Usage,
 )
 from gateway.flow.deadline import Timeouts
-from gateway.flow.fanout import add_up, fan_out
+from gateway.flow.fanout import ChoiceEvent, add_up, fan_out
 from gateway.hosting.routing import Target
 from gateway.inflight import InFlightRequest, Options
+from gateway.limits import Allowance, PromptAllowance
 from gateway.service import Inference
 
 # Seconds; a request that begins after the time of all gets this much, and so the error that says so.
@@ -72,7 +73,7 @@ class Run:
     def stream(self, rendering: Rendering) -> tuple[AsyncGenerator[object, None], Callable[[Any], bytes]]:
         """Return the events, and what encodes each; the events of a single answer are the service's own."""
         if self._prompts.is_single:
-            entry = self._admit(self._prompts.requests[0], wants_updates=self._options.wants_queue_updates)
+            entry = self._admit(self._prompts.requests[0], self._options)
             return self._inference.generate(entry), rendering.to_frame
         return self.events(), partial(to_frame, rendering)
 
@@ -84,7 +85,8 @@ class Run:
         if self._prompts.is_single:
             answer = await self._find_one(self._prompts.requests[0], rendering)
             return rendering.to_reply({0: answer}, answer.finished.usage)
-        found = await self._find_all(rendering)
+        async with self._hold() as allowance:
+            found = await self._find_all(rendering, allowance)
         n = self._prompts.n
         answers = {at * n + index: answer for at, each in enumerate(found) for index, answer in each.answers.items()}
         self._failed = {at * n + index: error for at, each in enumerate(found) for index, error in each.failed.items()}
@@ -97,28 +99,36 @@ class Run:
         """
         failed: EngineError | None = None
         usages: list[Usage] = []
-        for number, request in enumerate(self._prompts.requests):
-            each: list[Usage] = []
-            async with aclosing(fan_out(self._generate, request, self._prompts.best_of)) as choices:
-                async for index, event in choices:
-                    if isinstance(event, EngineError):
-                        failed = failed or event
-                        continue
-                    if isinstance(event, Finished):
-                        each.append(event.usage)
-                    yield number * self._prompts.best_of + index, event
-            usages.append(add_up(each))
+        async with self._hold() as allowance:
+            for number, request in enumerate(self._prompts.requests):
+                each: list[Usage] = []
+                async with aclosing(self._fan_out(request, allowance)) as choices:
+                    async for index, event in choices:
+                        if isinstance(event, EngineError):
+                            failed = failed or event
+                            continue
+                        if isinstance(event, Finished):
+                            each.append(event.usage)
+                        yield number * self._prompts.best_of + index, event
+                usages.append(add_up(each))
         if failed is not None:
             raise failed
         yield Finished(FinishReason.STOP, _total(usages))
 
-    async def _find_all(self, rendering: Rendering) -> list[PromptAnswers]:
+    def _hold(self) -> Allowance:
+        return self._inference.hold(self._caller, self._target, self._prompts.requests, self._prompts.best_of)
+
+    def _fan_out(self, request: GenerateRequest, allowance: Allowance) -> AsyncGenerator[ChoiceEvent, None]:
+        """Generate the answers to one prompt."""
+        return fan_out(partial(self._generate, PromptAllowance(allowance)), request, self._prompts.best_of)
+
+    async def _find_all(self, rendering: Rendering, allowance: Allowance) -> list[PromptAnswers]:
         requests = self._prompts.requests
         turns = asyncio.Semaphore(max(1, self._target.card.places // self._prompts.best_of))
 
         async def find(request: GenerateRequest) -> PromptAnswers:
             async with turns:
-                return await self._find(request, rendering)
+                return await self._find(request, rendering, allowance)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -127,14 +137,14 @@ class Run:
             raise errors.exceptions[0] from errors
         return [task.result() for task in tasks]
 
-    async def _find(self, request: GenerateRequest, rendering: Rendering) -> PromptAnswers:
+    async def _find(self, request: GenerateRequest, rendering: Rendering, allowance: Allowance) -> PromptAnswers:
         prompts = self._prompts
         if prompts.best_of == 1:
-            answer = await self._find_one(request, rendering)
+            answer = await self._find_one(request, rendering, PromptAllowance(allowance))
             return PromptAnswers({0: answer}, {}, answer.finished.usage)
         folds: dict[int, Fold] = {}
         failed: dict[int, EngineError] = {}
-        async with aclosing(fan_out(self._generate, request, prompts.best_of)) as choices:
+        async with aclosing(self._fan_out(request, allowance)) as choices:
             async for index, event in choices:
                 if isinstance(event, EngineError):
                     failed[index] = event
@@ -151,33 +161,41 @@ class Run:
         lost = list(failed.values())[: prompts.n - len(best)]
         return PromptAnswers(best, dict(enumerate(lost, start=len(best))), usage)
 
-    async def _find_one(self, request: GenerateRequest, rendering: Rendering) -> Answer:
+    async def _find_one(
+        self, request: GenerateRequest, rendering: Rendering, allowance: PromptAllowance | None = None
+    ) -> Answer:
         """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
         fold = Fold()
-        async with aclosing(self._generate(request)) as events:
+        async with aclosing(self._generate(allowance, request)) as events:
             async for event in events:
                 rendering.note(event)
                 fold.add(event)
         return fold.answer()
 
-    def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+    def _generate(
+        self, allowance: PromptAllowance | None, request: GenerateRequest
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """Generate without queue positions, which are no part of a whole answer or of one among several."""
-        return cast("AsyncGenerator[GenerateEvent, None]", self._inference.generate(self._admit(request)))
+        options = self._options
+        if options.wants_queue_updates:
+            options = structs.replace(options, wants_queue_updates=False)
+        if allowance is not None:
+            options = structs.replace(options, timeouts=self._left())
+        entry = self._admit(request, options, allowance)
+        return cast("AsyncGenerator[GenerateEvent, None]", self._inference.generate(entry))
 
-    def _admit(self, request: GenerateRequest, *, wants_updates: bool = False) -> InFlightRequest:
-        """Admit a request, for the time that is left of all."""
-        options = structs.replace(self._options, timeouts=self._left(), wants_queue_updates=wants_updates)
-        entry = self._inference.admit(request, self._caller, self._target, options)
+    def _admit(
+        self, request: GenerateRequest, options: Options, allowance: PromptAllowance | None = None
+    ) -> InFlightRequest:
+        entry = self._inference.admit(request, self._caller, self._target, options, allowance)
         self._entries.append(entry)
         return entry
 
     def _left(self) -> Timeouts:
-        """Return the time-outs, the total without the seconds that are gone."""
+        """Return the time-outs of an answer among several: of the total, the seconds that are left of all."""
         timeouts = self._options.timeouts
-        gone = time.monotonic() - self._began
-        most = self._inference.config.server.request_seconds
-        total = most if timeouts.total is None else min(timeouts.total, most)
-        return structs.replace(timeouts, total=max(total - gone, _SHORTEST))
+        total = self._inference.config.server.request_seconds if timeouts.total is None else timeouts.total
+        return structs.replace(timeouts, total=max(self._began + total - time.monotonic(), _SHORTEST))
 
 
 def to_frame(rendering: Rendering, event: RunEvent) -> bytes:

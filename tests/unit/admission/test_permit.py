@@ -6,11 +6,22 @@ from collections import Counter
 from contextlib import AsyncExitStack, aclosing
 
 import pytest
+from msgspec import structs
 
 from gateway.admission import QueueTimeout
-from gateway.engine import Draining, InvalidRequest, Overloaded, Started, Unavailable, UpstreamFailed
+from gateway.engine import (
+    Completion,
+    Draining,
+    GenerateRequest,
+    InvalidRequest,
+    Overloaded,
+    Sampling,
+    Started,
+    Unavailable,
+    UpstreamFailed,
+)
 from tests.support.steps import cancelled_at
-from tests.unit.admission.conftest import settle_down
+from tests.unit.admission.conftest import House, settle_down
 
 
 async def test_places_are_handed_out_and_come_back(house):
@@ -528,3 +539,11 @@ async def test_who_is_alone_has_all_places(make_house):
         await house.fill(stack)
         assert house.queue.places.running == 4
     house.assert_empty()
+
+
+def test_several_answers_share_the_bound_of_their_prompt():
+    house = House()
+    asked = GenerateRequest(id="1", model="m", prompt=Completion("x" * 99), sampling=Sampling(max_tokens=20))
+    assert [house.admission.cost(asked, house.card, answers) for answers in (1, 2, 5)] == [120, 140, 200]
+    huge = structs.replace(asked, prompt=Completion("x" * 9_999))
+    assert [house.admission.cost(huge, house.card, answers) for answers in (1, 3)] == [1_000, 1_040]

@@ -42,7 +42,8 @@ class Source:
         self.answer = answer or ANSWER
         self.begun = self.open = 0
 
-    async def __call__(self):
+    async def __call__(self, work):
+        work.is_begun = True
         self.begun += 1
         self.open += 1
         try:
@@ -59,9 +60,9 @@ class Source:
             self.open -= 1
 
 
-async def read(cache, source, wish=CachePolicy.ANY, key=KEY):
+async def read(cache, source, policy=CachePolicy.ANY, key=KEY):
     """Read one answer whole; return how it was come by, and its events."""
-    async with aclosing(await cache.stream(key, source, wish)) as replay:
+    async with aclosing(await cache.stream(key, source, policy)) as replay:
         return replay.status, [event async for event in replay]
 
 

@@ -171,9 +171,9 @@ async def test_who_asks_while_the_last_one_leaves_begins_anew(cache):
     stuck = asyncio.Event()
 
     class Reluctant(Source):
-        async def __call__(self):
+        async def __call__(self, work):
             try:
-                async for event in super().__call__():
+                async for event in super().__call__(work):
                     yield event
             finally:
                 await stuck.wait()
@@ -297,22 +297,6 @@ async def test_a_long_answer_is_told_again_in_pieces(cache):
     assert 10 <= len(events) <= 20
 
 
-@pytest.mark.parametrize(("key", "wish"), [(None, CachePolicy.ANY), (KEY, CachePolicy.NO_STORE)])
-async def test_what_bypasses_neither_reads_nor_keeps_nor_shares(cache, key, wish):
-    await read(cache, Source())
-    source = Source()
-    told = await asyncio.gather(*[read(cache, source, wish, key) for _ in range(3)])
-    assert told == [(CacheStatus.BYPASS, list(ANSWER))] * 3
-    assert (source.begun, source.open, cache.counts.bypassed, cache.counts.stores) == (3, 0, 3, 1)
-
-
-async def test_to_leave_a_bypass_ends_it(cache):
-    source = Source(Started(3), asyncio.Event().wait)
-    async with aclosing(await cache.stream(None, source)) as replay:
-        await anext(replay)
-    assert source.open == 0
-
-
 async def test_a_fresh_answer_is_made_anew_and_kept_in_the_place_of_the_old(cache):
     await read(cache, Source())
     newer = Source(Started(3), Delta("new"), FINISHED)
@@ -324,8 +308,8 @@ async def test_a_fresh_answer_is_made_anew_and_kept_in_the_place_of_the_old(cach
 async def test_who_wants_it_fresh_joins_nobody(cache):
     gate = asyncio.Event()
     source = Source(ANSWER[0], gate.wait, *ANSWER[1:])
-    wishes = (CachePolicy.ANY, CachePolicy.REFRESH, CachePolicy.ANY)
-    reading = [asyncio.create_task(read(cache, source, wish)) for wish in wishes]
+    policies = (CachePolicy.ANY, CachePolicy.REFRESH, CachePolicy.ANY)
+    reading = [asyncio.create_task(read(cache, source, policy)) for policy in policies]
     await turns()
     assert source.begun == 2
     gate.set()
@@ -379,3 +363,76 @@ async def test_closing_the_cache_ends_what_is_under_way_and_says_so():
         await anext(replay)
     assert source.open == 0
     assert store.is_closed
+
+
+async def owed(replay):
+    """Leave, and return the tokens that are to be paid for."""
+    await replay.aclose()
+    return replay.owed and replay.owed.usage
+
+
+async def test_the_first_that_leaves_a_whole_answer_pays_for_all(cache):
+    replays = [await cache.stream(KEY, Source()) for _ in range(3)]
+    for replay in replays:
+        assert [event async for event in replay] == list(ANSWER)
+    assert [await owed(replay) for replay in replays] == [FINISHED.usage, None, None]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize(("read_first", "usage"), [(0, Usage(0, 0)), (1, Usage(3, 0)), (2, Usage(3, 1))])
+async def test_of_those_that_leave_before_the_end_the_last_pays(cache, order, read_first, usage):
+    source = Source(*ANSWER[:read_first], asyncio.Event().wait)
+    replays = [await cache.stream(KEY, source) for _ in range(3)]
+    await turns()
+    paid = [await owed(replays[number]) for number in order]
+    assert paid == [None, None, usage]
+    assert replays[order[-1]].owed.work.is_begun
+
+
+async def test_a_leader_that_leaves_pays_nothing_where_a_follower_stays(cache):
+    gate = asyncio.Event()
+    source = Source(*ANSWER[:2], gate.wait, *ANSWER[2:])
+    leader, follower = [await cache.stream(KEY, source) for _ in range(2)]
+    await anext(leader)
+    assert await owed(leader) is None
+    gate.set()
+    assert [event async for event in follower] == list(ANSWER)
+    assert await owed(follower) == FINISHED.usage
+
+
+async def test_a_kept_answer_is_owed_by_nobody(cache):
+    await read(cache, Source())
+    replays = [await cache.stream(KEY, Source()) for _ in range(2)]
+    for replay in replays:
+        assert words([event async for event in replay]) == "ab"
+    assert [await owed(replay) for replay in replays] == [None, None]
+
+
+async def test_a_generation_that_failed_is_owed_for_what_it_made(cache):
+    source = Source(Started(3), Delta("a"), ToolDelta(0, "{", tokens=2), EngineError("broken"))
+    replays = [await cache.stream(KEY, source) for _ in range(2)]
+    for replay in replays:
+        with pytest.raises(EngineError):
+            [event async for event in replay]
+    assert [await owed(replay) for replay in replays] == [Usage(3, 3), None]
+
+
+async def test_who_pays_does_so_also_where_it_is_cancelled_while_it_leaves(cache):
+    stuck = asyncio.Event()
+
+    class Reluctant(Source):
+        async def __call__(self, work):
+            try:
+                async for event in super().__call__(work):
+                    yield event
+            finally:
+                await stuck.wait()
+
+    replay = await cache.stream(KEY, Reluctant(Started(3), asyncio.Event().wait))
+    await anext(replay)
+    leaving = asyncio.create_task(replay.aclose())
+    await turns()
+    leaving.cancel()
+    stuck.set()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert replay.owed.usage == Usage(3, 0)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits import Limiter, LimitReached, Quota, RequestsExceeded, TokensExceeded, TooManyConcurrent
+from gateway.engine import Usage
+from gateway.limits import (
+    Limiter,
+    LimitReached,
+    PromptAllowance,
+    Quota,
+    RequestsExceeded,
+    TokensExceeded,
+    TooManyConcurrent,
+)
 from tests.support.clock import Clock
 
 
@@ -194,3 +203,31 @@ def test_no_budget_is_ever_exceeded(requests, tokens, day, asked):
             assert spent <= day
 
     asyncio.run(play())
+
+
+async def test_what_generations_used_is_added_up(local):
+    quota = Quota(tokens_per_day=1_000)
+    async with local.hold("a", quota, 1_000) as allowance:
+        assert allowance.charge(Usage(10, 5, 3)) == Usage(10, 5, 3)
+        allowance.charge(Usage(1, 2))
+    await use(local, quota, tokens=982)
+    with pytest.raises(TokensExceeded):
+        await use(local, quota, tokens=983)
+
+
+async def test_the_prompt_of_several_answers_is_counted_once(local):
+    async with local.hold("a", Quota(tokens_per_minute=100), 100) as allowance:
+        first, second = PromptAllowance(allowance), PromptAllowance(allowance)
+        async with first as part:
+            assert part.headers == allowance.headers != {}
+        told = [first.charge(Usage(4, 2, 0)), first.charge(Usage(4, 3, 4)), second.charge(Usage(6, 1))]
+        # A prompt whose length was not known before counts up to that which is known.
+        told += [second.charge(Usage(5, 0)), second.charge(Usage(7, 0))]
+    assert [(usage.prompt_tokens, usage.completion_tokens) for usage in told] == [
+        (4, 2),
+        (0, 3),
+        (6, 1),
+        (0, 0),
+        (1, 0),
+    ]
+    assert allowance.used == 4 + 7 + 6

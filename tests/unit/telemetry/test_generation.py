@@ -41,6 +41,7 @@ def run(watched, request, card, events=EVENTS, error=None):
     with watched.telemetry.generation(request, card, "hf") as generation:
         for event in events:
             generation.see(event)
+        generation.charge(generation.usage, generation.usage)
         if error is not None:
             raise error
 
@@ -252,17 +253,30 @@ def test_no_prompt_text_reaches_a_span(watched, request_, card):
     assert "CANARY" not in "".join(span.to_json() for span in watched.spans().values())
 
 
-@pytest.mark.parametrize("cache", ["", "miss", "hit", "coalesced"])
-def test_what_is_made_for_a_key_is_counted_for_it(watched, request_, card, samples, cache):
+@pytest.mark.parametrize("is_charged", [True, False])
+def test_what_a_key_is_charged_is_counted_for_it(watched, request_, card, samples, is_charged):
     record = open_record(watched.telemetry.tracing.serve("POST", remote_parent([])))
     record.key = "k3f9a0c2d1"
     with watched.telemetry.generation(request_, card, "hf") as generation:
-        generation.cache = cache
         for event in EVENTS:
             generation.see(event)
+        if is_charged:
+            generation.charge(Usage(5, 4, 2), Usage(1, 4))
     record.close()
-    found = {key(key_id="k3f9a0c2d1", type="input"): 5, key(key_id="k3f9a0c2d1", type="output"): 4}
-    assert samples("llm_gateway_key_tokens_total") == (found if cache in ("", "miss") else {})
+    found = {key(key_id="k3f9a0c2d1", type="input"): 1, key(key_id="k3f9a0c2d1", type="output"): 4}
+    assert samples("llm_gateway_key_tokens_total") == (found if is_charged else {})
+    assert samples("llm_gateway_prompt_tokens_total") == ({key(model="tiny"): 5} if is_charged else {})
+
+
+def test_a_shared_answer_is_counted_where_it_is_made_and_not_where_it_is_read(watched, request_, card, samples):
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.cache = "coalesced"
+        for event in EVENTS:
+            generation.see(event)
+    assert samples("llm_gateway_tokens_generated_total") == {}
+    for event in EVENTS:
+        generation.make(event)
+    assert samples("llm_gateway_tokens_generated_total") == {key(model="tiny"): 4}
 
 
 def test_without_a_key_no_key_has_tokens(watched, request_, card, samples):

@@ -1,6 +1,7 @@
 """Several prompts and several answers on their way through an engine."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import msgspec
@@ -34,12 +35,24 @@ class Inference:
         self.config = Config()
         self.times = []
         self.updates = []
-        self.running = self.most = 0
+        self.running = self.most = self.held = 0
+        self.asked = []
+        self.allowances = []
         self.began = asyncio.Event()
         self.failing = failing
         self.logprobs = {}
 
-    def admit(self, request, caller, target, options):
+    @asynccontextmanager
+    async def hold(self, caller, target, requests, answers):
+        self.asked.append((len(requests), answers))
+        self.held += 1
+        try:
+            yield object()
+        finally:
+            self.held -= 1
+
+    def admit(self, request, caller, target, options, allowance=None):
+        self.allowances.append(allowance)
         self.times.append(options.timeouts)
         self.updates.append(options.wants_queue_updates)
         if isinstance(failure := self.failing.get(f"door{request.id}"), EngineError):
@@ -194,22 +207,49 @@ async def test_all_share_the_time_of_one_request(monkeypatch):
     async for event in run.events():
         clock[0] += 2.0 if isinstance(event, tuple) and isinstance(event[1], Finished) else 0.0
     assert [(times.total, times.queue) for times in inference.times] == [(10.0, 3.0), (8.0, 3.0), (6.0, 3.0)]
-    clock[0] += 100.0
-    run.stream(None)
-    late = begin(inference, chat(), total=1.0)
     clock[0] += 5.0
-    late.stream(rendering(chat()))
+    async for _ in run.events():
+        pass
     assert 0 < inference.times[-1].total < 0.01
 
 
-async def test_without_a_word_of_time_it_is_what_the_configuration_allows():
+@pytest.mark.parametrize("body", [chat(n=2), text(prompt=["a", "b"])])
+async def test_without_a_word_of_time_several_share_what_the_configuration_allows(body):
+    inference = Inference()
+    await whole(inference, body)
+    most = inference.config.server.request_seconds
+    assert all(most - 1 < times.total <= most for times in inference.times)
+
+
+async def test_a_single_answer_is_asked_for_with_the_times_as_they_are():
     inference = Inference()
     await whole(inference, chat())
-    assert (
-        inference.config.server.request_seconds - 1
-        < inference.times[0].total
-        <= inference.config.server.request_seconds
-    )
+    async for _ in begin(inference, chat(), queue=3.0).stream(rendering(chat()))[0]:
+        pass
+    assert inference.times == [Timeouts(), Timeouts(queue=3.0)]
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize(
+    ("body", "held", "prompts_"),
+    [
+        (chat(), [], [0]),
+        (chat(n=3), [(1, 3)], [1, 1, 1]),
+        (text(n=1, best_of=2), [(1, 2)], [1, 1]),
+        (text(prompt=["a", "b"]), [(2, 1)], [1, 2]),
+        (text(prompt=["a", "b"], n=2), [(2, 2)], [1, 1, 2, 2]),
+    ],
+)
+async def test_several_answers_hold_the_limits_once_and_each_prompt_its_part(body, held, prompts_, is_streamed):
+    inference = Inference()
+    if is_streamed:
+        async for _ in begin(inference, body).stream(rendering(body))[0]:
+            pass
+    else:
+        await whole(inference, body)
+    assert (inference.asked, inference.held) == (held, 0)
+    parts = [None, *dict.fromkeys(part for part in inference.allowances if part is not None)]
+    assert sorted(parts.index(part) for part in inference.allowances) == prompts_
 
 
 async def test_the_headers_of_all_visits_are_those_of_the_answer():
