@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -26,10 +27,27 @@ _LOGGING = {
 }
 
 
+class _Server(MPServer):
+    """Granian, serving on the supervisor's socket; its own would share the port with any other service."""
+
+    def __init__(self, listener: int, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - granian's own
+        super().__init__(*arguments, **settings)
+        self._listener = listener
+        self._sso = None
+
+    def _init_shared_socket(self) -> None:
+        make: Any = SocketHolder  # the stubs leave out its signature: descriptor, is it a Unix socket, backlog
+        self._shd = make(self._listener, False, self.backlog)  # noqa: FBT003
+
+    def _drop_shared_socket(self) -> None:
+        os.close(self._listener)
+
+
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
+    parent = os.getppid()
     handover = relay(_keep_log_apart())
-    die_with_parent(handover.giver)
+    die_with_parent(parent)
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))
     _spare_no_worker()
@@ -102,9 +120,10 @@ def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, 
 
 def _granian(handover: Handover) -> MPServer:
     server = handover.config.server
-    return MPServer(
+    return _Server(
+        handover.listener,
         "gateway.app:serve",
-        address=handover.address,
+        address=server.host,
         port=server.port,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,

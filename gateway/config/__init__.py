@@ -6,7 +6,7 @@ The configuration in force while the service runs is `gateway.config.snapshot`.
 from gateway.admission import AdmissionSettings
 from gateway.cache import CacheSettings
 from gateway.config.checks import misspelt_models
-from gateway.config.handover import Handover, hand_over, handed_over, relay
+from gateway.config.handover import Handover, HandoverFile, handed_over, relay
 from gateway.config.layers import ConfigError
 from gateway.config.load import look, read, service_url
 from gateway.config.schema import (
@@ -35,13 +35,13 @@ __all__ = [
     "EngineSettings",
     "GenerateSettings",
     "Handover",
+    "HandoverFile",
     "LimitsSettings",
     "ServerSettings",
     "TelemetrySettings",
     "api_key",
     "command",
     "environment",
-    "hand_over",
     "handed_over",
     "look",
     "misspelt_models",

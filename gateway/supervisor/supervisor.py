@@ -17,10 +17,11 @@ from collections.abc import Callable
 from loguru import logger
 
 from gateway import __version__
-from gateway.config import Config, ConfigError, ServerSettings, command, environment, hand_over
+from gateway.config import Config, ConfigError, Handover, HandoverFile, ServerSettings, command, environment
 from gateway.flow.tasks import Tasks
 from gateway.isolation.output import Output
 from gateway.supervisor.engines import EngineProcesses
+from gateway.supervisor.listener import listen
 from gateway.supervisor.specs import spec_of
 
 NO_ENGINE = 3
@@ -40,17 +41,18 @@ _WINDOW = 60.0
 
 def serve(config: Config, reread: Callable[[], Config]) -> int:
     """Serve until a signal; return the exit code. `reread` reads the configuration again."""
-    address = _resolve(config.server)
-    _greet(config)
-    return asyncio.run(Supervisor(config, address, reread).run())
+    with listen(config.server) as listener:
+        _greet(config)
+        return asyncio.run(Supervisor(config, listener, reread).run())
 
 
 class Supervisor:
     """Keeps one HTTP server and the engine processes running."""
 
-    def __init__(self, config: Config, address: str, reread: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, listener: socket.socket, reread: Callable[[], Config]) -> None:
         self._config = config
-        self._address = address
+        self._listener = listener
+        self._handover = HandoverFile()
         self._reread = reread
         self._engines = EngineProcesses(self._fail)
         self._server: asyncio.subprocess.Process | None = None
@@ -71,7 +73,7 @@ class Supervisor:
         logger.add(self._engines.say, level=level, format=lambda _: "")
         logging.getLogger("gateway").setLevel(logger.level(level).no)  # for the engines' processes
         async with self._engines as engines:
-            hand_over(self._config, address=self._address, control=engines.path)
+            self._hand_over()
             if self._stopped is None:
                 engines.prepare(
                     found for name, engine in self._config.engines.items() if (found := spec_of(name, engine))
@@ -92,6 +94,7 @@ class Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
+            pass_fds=(self._listener.fileno(), self._handover.fd),
             # A terminal's signals are for the supervisor alone, which tells the server and its worker when to end.
             start_new_session=True,
         )
@@ -136,6 +139,7 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(longest + _LATE_SECONDS):
                 await asyncio.gather(self._engines.drain(), asyncio.sleep(notice))
+        self._listener.close()
         self._signal(signal.SIGTERM)
         await asyncio.sleep(longest + _KILL_SECONDS - (time.monotonic() - (self._stopped or 0.0)))
         logger.error("the HTTP server has not ended in time, and is killed")
@@ -158,8 +162,13 @@ class Supervisor:
         except ConfigError as error:
             logger.bind(event="reload_failed").error("the configuration stays as it was: {}", error)
             return
-        hand_over(self._config, address=self._address, control=self._engines.path)
+        self._hand_over()
         self._engines.reload(self._config)
+
+    def _hand_over(self) -> None:
+        self._handover.write(
+            Handover(config=self._config, listener=self._listener.fileno(), control=self._engines.path)
+        )
 
 
 async def _log_output(pipe: asyncio.StreamReader | None) -> None:
@@ -177,18 +186,6 @@ def _say_why(reasons: dict[str, str]) -> None:
         return
     for name, reason in reasons.items():
         print(f"llm-gateway: engine {name!r}: {reason}", file=sys.stderr, flush=True)
-
-
-def _resolve(server: ServerSettings) -> str:
-    """Resolve the host, and check that its port is free before anything is started."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {server.host} port {server.port}: {error.strerror}") from error
-    return str(address[0])
 
 
 def _greet(config: Config) -> None:
