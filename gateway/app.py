@@ -1,5 +1,6 @@
 """The only file where everything meets."""
 
+import asyncio
 import gc
 import sys
 from collections.abc import AsyncGenerator, Sequence
@@ -58,7 +59,8 @@ def serve() -> Litestar:
 def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover: Handover | None = None) -> Litestar:
     """Make the application; without a `handover` no supervisor is behind it."""
     telemetry = Telemetry.start(config.telemetry, handover.log if handover else STDOUT)
-    current = CurrentConfig(Snapshot.of(config))
+    # The supervisor has read the keys: a worker that finds the file locked must not end, and the service with it.
+    current = CurrentConfig(Snapshot.of(config, may_wait=handover is not None))
     supervisor = SupervisorClient(handover.control) if handover else None
     start = supervisor.start if supervisor else EngineProcess.start
     hosting = Hosting(config.engines, config.server.drain_seconds, start)
@@ -70,7 +72,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
 
     async def reload(changed: Config) -> None:
         """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
-        fixed = current.swap(Snapshot.of(changed))
+        fixed = current.swap(await asyncio.to_thread(Snapshot.of, changed))
         admission.configure(changed.admission)
         if fixed:
             logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
@@ -110,6 +112,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     edge = Edge(app.asgi_handler, current, errors, is_draining=lambda: hosting.is_draining)
     app.asgi_handler = telemetry.middleware(edge)
     gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
+    gauges.register_keys(telemetry.metrics, current)
     gauges.register_cache(telemetry.metrics, inference.cache)
     return app
 

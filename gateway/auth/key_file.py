@@ -23,6 +23,8 @@ _TABLE = """CREATE TABLE IF NOT EXISTS keys (
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # Where SQLite counts the changes of a file, in its header.
 _COUNTER = slice(24, 28)
+# The wait for a program that has the file locked, as `keys create` has for milliseconds.
+_PATIENCE_SECONDS = 5.0
 # Nanoseconds; the clocks of some file systems stand still for two seconds.
 _TICK = 3 * 10**9
 
@@ -77,11 +79,14 @@ class KeyFile:
                 raise KeyFileError(f"there is a key named {name!r} already") from error
         return key, text
 
-    def read(self) -> list[Key]:
-        """List all keys, the revoked and expired too, oldest first; none where there is no file yet."""
+    def read(self, patience: float = _PATIENCE_SECONDS) -> list[Key]:
+        """List all keys, the revoked and expired too, oldest first; none where there is no file yet.
+
+        A file that another program has locked is waited for, for so many seconds. Raise `KeyFileError`.
+        """
         if not self.path.exists():
             return []
-        with self._open() as connection:
+        with self._open(patience) as connection:
             rows = connection.execute("SELECT key FROM keys").fetchall()
         try:
             return sorted((_decoder.decode(row[0]) for row in rows), key=lambda key: key.created)
@@ -103,10 +108,11 @@ class KeyFile:
         """Tell this state of the file from any other, for some microseconds; `None` where there is no file.
 
         Two changes may come within one tick of the clock that stamps files: while the last one is recent, the file is
-        opened for SQLite's count of its changes.
+        opened for SQLite's count of its changes. It waits for no other program. Raise `KeyFileError`.
         """
         try:
             status = os.stat(self.path)  # noqa: PTH116 - the path's own method takes twice as long
+            self._refuse_irregular(status)
             is_recent = time.time_ns() - status.st_ctime_ns < _TICK
             return status.st_ino, status.st_ctime_ns, status.st_size, self._counter() if is_recent else b""
         except FileNotFoundError:
@@ -115,26 +121,36 @@ class KeyFile:
             raise KeyFileError(f"{self.path}: {error.strerror}") from error
 
     def _counter(self) -> bytes:
-        with self.path.open("rb") as file:
-            return file.read(_COUNTER.stop)[_COUNTER]
+        """Read SQLite's count; the file may have become a pipe, or another program may hold a lease on it."""
+        file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(file, _COUNTER.stop)[_COUNTER]
+        finally:
+            os.close(file)
 
     @contextmanager
-    def _open(self, *, is_new: bool = False) -> Iterator[sqlite3.Connection]:
+    def _open(self, patience: float = _PATIENCE_SECONDS, *, is_new: bool = False) -> Iterator[sqlite3.Connection]:
         """Open the file in one transaction, and make it first where it is `is_new`; others must not see into it."""
         try:
             if is_new:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NONBLOCK, 0o600))
             self._check()
-            with closing(sqlite3.connect(self.path, timeout=5.0)) as connection, connection:
+            with closing(sqlite3.connect(self.path, timeout=patience)) as connection, connection:
                 if is_new:
                     connection.execute(_TABLE)
                 yield connection
         except (OSError, sqlite3.OperationalError, sqlite3.DatabaseError) as error:
             raise KeyFileError(f"{self.path}: {error}") from error
 
+    def _refuse_irregular(self, status: os.stat_result) -> None:
+        """Raise `KeyFileError` for a folder, a pipe or a device, which could keep its reader waiting for ever."""
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"{self.path}: it is no regular file")
+
     def _check(self) -> None:
         status = self.path.stat()
+        self._refuse_irregular(status)
         if status.st_mode & _OTHERS:
             mode = stat.S_IMODE(status.st_mode)
             raise KeyFileError(f"{self.path}: its mode is {mode:04o}, so others may read it; it must be 0600")

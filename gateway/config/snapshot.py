@@ -36,9 +36,9 @@ class Snapshot(Struct, frozen=True, eq=False):
     keyring: Keyring
 
     @classmethod
-    def of(cls, config: Config) -> "Snapshot":
-        """Make the snapshot of a configuration; raise `KeyFileError` if its keys cannot be read."""
-        return cls(config, _keyring(config.auth))
+    def of(cls, config: Config, *, may_wait: bool = False) -> "Snapshot":
+        """Make the snapshot of a configuration; raise `KeyFileError` if its keys cannot be read, or wait for them."""
+        return cls(config, _keyring(config.auth, may_wait=may_wait))
 
 
 class CurrentConfig:
@@ -58,8 +58,8 @@ class CurrentConfig:
         return fixed
 
 
-def _keyring(auth: AuthSettings) -> Keyring:
-    keyring = Keyring(auth.keys, KeyFile(Path(auth.file)) if auth.file else None)
+def _keyring(auth: AuthSettings, *, may_wait: bool) -> Keyring:
+    keyring = Keyring(auth.keys, KeyFile(Path(auth.file)) if auth.file else None, may_wait=may_wait)
     if auth.file and keyring.is_open and not auth.insecure_no_auth:
         # There was a key when the configuration was read: a later worker must not accept every caller.
         raise KeyFileError(f"there is no key in {auth.file}")

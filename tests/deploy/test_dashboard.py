@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.api.admin import gauges
+from gateway.auth import Keyring
 from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
 from gateway.telemetry.instruments import Distribution, Tally
@@ -64,6 +65,7 @@ def exposition() -> bytes:
     admission = SimpleNamespace(queues={"some": queue})
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     gauges.register_cache(metrics, to_cache(CacheSettings()))
+    gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):
             instrument.add(1, *instrument._labels)

@@ -3,6 +3,7 @@
 from gateway.admission import Admission
 from gateway.api.edge import Edge
 from gateway.cache import Cache
+from gateway.config.snapshot import CurrentConfig
 from gateway.hosting.directory import Directory
 from gateway.limits import Limiter
 from gateway.telemetry import Metrics
@@ -59,6 +60,16 @@ def _register_engines(metrics: Metrics, directory: Directory, admission: Admissi
         "Tokens that the cache of keys and values has room for.",
         ("model",),
         directory.cache_sizes,
+    )
+
+
+def register_keys(metrics: Metrics, current: CurrentConfig) -> None:
+    """Register the state of the file of keys."""
+    metrics.observe(
+        "key_file_unreadable",
+        "Whether the file of keys cannot be read: 0 it can, 1 the last known keys are in force.",
+        (),
+        lambda: {(): int(bool(current.snapshot.keyring.trouble))},
     )
 
 

@@ -27,6 +27,7 @@ METRICS = MappingProxyType({_SCOPE: Scope.METRICS})
 
 _MISSING = "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
 _INVALID = "this API key is not valid; it is sent as Authorization: Bearer KEY, or as x-api-key: KEY"
+_UNREAD = "the API keys cannot be read at the moment; try again"
 _TOO_MANY = "too many wrong API keys came from this address"
 
 
@@ -53,16 +54,17 @@ class Access:
         """
 
         async def check(scope: AnyScope, receive: Receive, send: Send) -> None:
-            self._check(scope)
+            opt = scope["route_handler"].opt
+            if not opt.get(_PUBLIC):
+                keyring = self._current.snapshot.keyring
+                if keyring.is_behind():
+                    await keyring.refresh()
+                self._check(scope, opt.get(_SCOPE, Scope.INFER))
             await app(scope, receive, send)
 
         return check
 
-    def _check(self, scope: AnyScope) -> None:
-        opt = scope["route_handler"].opt
-        if opt.get(_PUBLIC):
-            return
-        needed = opt.get(_SCOPE, Scope.INFER)
+    def _check(self, scope: AnyScope, needed: Scope) -> None:
         scope["state"][_CALLER] = caller = self.caller(scope)
         current_record().key = caller.id
         if not caller.may(needed):
@@ -76,6 +78,8 @@ class Access:
         found = self._current.snapshot.keyring.caller(credential)
         if found is Refusal.MISSING:
             raise self._refused(found, Problem("missing_api_key", _MISSING, headers=_CHALLENGE))
+        if found is Refusal.UNREAD:
+            raise self._refused(found, Problem("keys_unavailable", _UNREAD, headers={"retry-after": "1"}))
         if isinstance(found, Refusal):
             raise self._refused(found, self._wrong(scope))
         return found

@@ -48,6 +48,7 @@ TABLE = {
     "engine_restarted": (503, "overloaded_error"),
     "engine_unavailable": (503, "overloaded_error"),
     "draining": (503, "overloaded_error"),
+    "keys_unavailable": (503, "overloaded_error"),
     "load_failed": (503, "overloaded_error"),
     "deadline_exceeded": (504, "timeout_error"),
 }

@@ -15,7 +15,14 @@ _PHRASES = {529: "Overloaded"}
 # The codes that any route can answer with; one that is not public; one with a body; one that needs an engine; one that
 # lets it generate.
 ANYWHERE = ("invalid_url", "bad_host", "duplicate_header", "origin_not_allowed", "method_not_allowed", "internal_error")
-KEY = ("key_in_url", "missing_api_key", "invalid_api_key", "insufficient_scope", "rate_limit_exceeded")
+KEY = (
+    "key_in_url",
+    "missing_api_key",
+    "invalid_api_key",
+    "insufficient_scope",
+    "rate_limit_exceeded",
+    "keys_unavailable",
+)
 BODY = ("invalid_json", "unsupported_media_type", "body_timeout", "request_too_large")
 ENGINE = ("model_not_found", "engine_unavailable", "draining")
 GENERATION = (
@@ -49,6 +56,7 @@ _EXAMPLES = {
     "engine_error": ("the generation failed inside the engine", None),
     "upstream_unavailable": ("the server behind this engine did not answer", None),
     "key_in_url": ("a key belongs in the header Authorization, not in a URL", None),
+    "keys_unavailable": ("the API keys cannot be read at the moment; try again", None),
     "duplicate_header": ("Authorization and x-api-key may come once", None),
     "missing_api_key": ("an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY", None),
     "invalid_api_key": ("this API key is not valid", None),

@@ -138,7 +138,7 @@ def test_the_list_is_json_where_it_is_asked_for(keys, file):
 
 
 @pytest.mark.parametrize("by", ["name", "id"])
-def test_a_revoked_key_is_refused_by_who_serves_already(keys, file, by):
+async def test_a_revoked_key_is_refused_by_who_serves_already(keys, file, by):
     text = keys("create", "me")[1].strip()
     serving = Keyring(file=file)
     assert serving.caller(text).name == "me"
@@ -146,13 +146,16 @@ def test_a_revoked_key_is_refused_by_who_serves_already(keys, file, by):
     code, out, err = keys("revoke", getattr(key, by))
     assert (code, out) == (0, "")
     assert key.id in err
+    await serving.refresh()
     assert serving.caller(text) is Refusal.REVOKED
 
 
-def test_a_new_key_is_known_to_who_serves_already(keys, file):
+async def test_a_new_key_is_known_to_who_serves_already(keys, file):
     keys("create", "me")
     serving = Keyring(file=file)
-    assert serving.caller(keys("create", "other")[1].strip()).name == "other"
+    text = keys("create", "other")[1].strip()
+    await serving.refresh()
+    assert serving.caller(text).name == "other"
 
 
 def test_the_file_can_be_named_beside_the_configuration(keys, tmp_path, monkeypatch):
