@@ -98,7 +98,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
             inference=inference,
             current=current,
             tables=ParameterTables(dialects),
-            questions=Questions(hosting, limiter, current),
+            questions=Questions(hosting, admission, limiter, current),
             telemetry=telemetry,
         ),
         exception_handlers={Exception: errors.answer},

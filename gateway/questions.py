@@ -1,11 +1,29 @@
-"""What a client may ask of a model beside an answer: questions take no place in the batch."""
+"""Questions about a prompt: its tokens, its text, its template. They take no place in the batch, and wait their turn.
 
+A question is bounded as a generation is: by its own deadline, by the limits of its caller, by the few that a model
+answers at once, and by the queue for them, which is fair by caller. It costs tokens by what there is to read.
+"""
+
+import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from gateway.admission import Admission, WaitLimits, reading_cost
 from gateway.auth import Caller
 from gateway.config.snapshot import CurrentConfig
-from gateway.engine import Capability, Chat, Engine, Prompt, TokenSpelling, prompt_needs, require
+from gateway.engine import (
+    Capability,
+    Chat,
+    ContextTooLong,
+    Engine,
+    GenerateRequest,
+    Prompt,
+    Started,
+    Tokens,
+    TokenSpelling,
+    prompt_needs,
+    require,
+)
 from gateway.flow.deadline import Deadline
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.routing import Target
@@ -13,55 +31,101 @@ from gateway.limits import Limiter
 
 T = TypeVar("T")
 
+# Ids that are turned into text at most, where the model's own context is shorter: some megabytes of text.
+MOST_IDS = 65_536
+
+_TOKENIZE = frozenset({Capability.TOKENIZE})
+_COUNT = frozenset({Capability.TOKEN_COUNT})
+
+
+class Inquiry(NamedTuple):
+    """The circumstances of a question: the model, the caller, and the seconds that it may take, `None` for the most."""
+
+    target: Target
+    caller: Caller
+    seconds: float | None = None
+
 
 class Questions:
-    """Asks the engine of a model; each question is one request of the caller's limits, and costs no tokens."""
+    """Asks the engine of a model; each question is one request of the caller's limits, and costs what it has to read.
 
-    def __init__(self, hosting: Hosting, limiter: Limiter, current: CurrentConfig) -> None:
+    Raises what a generation raises: `Overloaded` or `QueueTimeout` before its turn, `DeadlineExceeded` after it.
+    """
+
+    def __init__(self, hosting: Hosting, admission: Admission, limiter: Limiter, current: CurrentConfig) -> None:
         self._hosting = hosting
+        self._admission = admission
         self._limiter = limiter
         self._current = current
 
-    async def count_tokens(self, target: Target, prompt: Prompt, caller: Caller) -> int:
+    async def count_tokens(self, inquiry: Inquiry, prompt: Prompt) -> int:
         """Count the tokens of a prompt."""
-        needed = prompt_needs(prompt) | {Capability.TOKEN_COUNT}
-        return await self._ask(target, needed, caller, lambda engine: engine.count_tokens(target.card.name, prompt))
+        model = inquiry.target.card.name
+        return await self._ask(inquiry, prompt, _COUNT, lambda engine: engine.count_tokens(model, prompt))
 
-    async def tokenize(self, target: Target, prompt: Prompt, caller: Caller) -> tuple[int, ...]:
+    async def tokenize(self, inquiry: Inquiry, prompt: Prompt) -> tuple[int, ...]:
         """Return the ids of a prompt's tokens."""
-        needed = prompt_needs(prompt) | {Capability.TOKENIZE}
-        return await self._ask(target, needed, caller, lambda engine: engine.tokenize(target.card.name, prompt))
+        model = inquiry.target.card.name
+        return await self._ask(inquiry, prompt, _TOKENIZE, lambda engine: engine.tokenize(model, prompt))
 
-    async def detokenize(self, target: Target, ids: tuple[int, ...], caller: Caller) -> tuple[str, ...]:
-        """Return the piece of text of each token."""
-        needed = frozenset({Capability.TOKENIZE})
-        return await self._ask(target, needed, caller, lambda engine: engine.detokenize(target.card.name, ids))
+    async def spell(self, inquiry: Inquiry, prompt: Prompt) -> tuple[tuple[int, TokenSpelling], ...]:
+        """Return the ids of a prompt's tokens, each with its spelling in the vocabulary; for the limits one request."""
+        model = inquiry.target.card.name
 
-    async def spell(self, target: Target, ids: tuple[int, ...], caller: Caller) -> tuple[TokenSpelling, ...]:
-        """Return how the vocabulary spells each token."""
-        needed = frozenset({Capability.TOKENIZE})
-        return await self._ask(target, needed, caller, lambda engine: engine.spell(target.card.name, ids))
+        async def spell(engine: Engine) -> tuple[tuple[int, TokenSpelling], ...]:
+            ids = await engine.tokenize(model, prompt)
+            return tuple(zip(ids, await engine.spell(model, ids), strict=True))
 
-    async def render(self, target: Target, chat: Chat, caller: Caller) -> str:
+        return await self._ask(inquiry, prompt, _TOKENIZE, spell)
+
+    async def detokenize(self, inquiry: Inquiry, ids: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the piece of text of each token; raise `ContextTooLong` for more than any reply may hold."""
+        card = inquiry.target.card
+        most = max(card.context_window, MOST_IDS)
+        if len(ids) > most:
+            raise ContextTooLong(f"there are {len(ids)} tokens; {most} are the most at once", param="tokens")
+        return await self._ask(inquiry, Tokens(ids), _TOKENIZE, lambda engine: engine.detokenize(card.name, ids))
+
+    async def render(self, inquiry: Inquiry, chat: Chat) -> str:
         """Return a conversation as the model's template writes it."""
-        needed = prompt_needs(chat) | {Capability.TOKENIZE}
-        return await self._ask(target, needed, caller, lambda engine: engine.render(target.card.name, chat))
+        model = inquiry.target.card.name
+        return await self._ask(inquiry, chat, _TOKENIZE, lambda engine: engine.render(model, chat))
 
     async def _ask(
         self,
-        target: Target,
+        inquiry: Inquiry,
+        prompt: Prompt,
         needed: frozenset[Capability],
-        caller: Caller,
         question: Callable[[Engine], Awaitable[T]],
     ) -> T:
-        require(needed, target.card)
+        card, caller = inquiry.target.card, inquiry.caller
+        # Ids are no prompt here: a model that takes none as a prompt may still say their text.
+        require(needed if isinstance(prompt, Tokens) else prompt_needs(prompt) | needed, card)
         config = self._current.config
-        deadline = Deadline(config.server.request_seconds)
+        most = config.server.request_seconds
+        deadline = Deadline(most if inquiry.seconds is None else min(inquiry.seconds, most))
+        cost = reading_cost(prompt)
         quota = caller.quota_or(config.limits.default)
-        async with (
-            deadline,
-            self._hosting.lease(target.hosted, deadline) as engine,
-            self._limiter.hold(caller.id, quota, 0),
-        ):
-            deadline.arm()
-            return await deadline.wait(question(engine))
+
+        async def take_turn() -> T:
+            async with (
+                self._hosting.lease(inquiry.target.hosted, deadline) as engine,
+                self._admission.ask(_to_request(inquiry, prompt), card, caller.id, self._wait(deadline), cost) as turn,
+            ):
+                deadline.arm()
+                allowance.used = cost
+                answer = await question(engine)
+                turn.settle(Started(None))
+                return answer
+
+        async with deadline, self._limiter.hold(caller.id, quota, cost) as allowance:
+            return await deadline.wait(take_turn())
+
+    def _wait(self, deadline: Deadline) -> WaitLimits:
+        place = time.monotonic() + self._current.config.admission.queue_seconds
+        return WaitLimits(place=min(place, deadline.ends), first_token=deadline.ends)
+
+
+def _to_request(inquiry: Inquiry, prompt: Prompt) -> GenerateRequest:
+    """Make the request that waits for its turn; it is not generated."""
+    return GenerateRequest(id="", model=inquiry.target.card.name, prompt=prompt, priority=inquiry.caller.priority)

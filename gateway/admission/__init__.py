@@ -1,9 +1,10 @@
 """Admission: a place and its tokens for each generation, and a fair queue of requests that wait for one."""
 
 from gateway.admission.admission import Admission
-from gateway.admission.cost import prompt_bound
+from gateway.admission.cost import prompt_bound, reading_cost
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import MemoryPressure
+from gateway.admission.question_queue import QuestionQueue
 from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import QueuePosition, QueueTimeout, WaitLimits
@@ -14,8 +15,10 @@ __all__ = [
     "MemoryPressure",
     "ModelQueue",
     "Permit",
+    "QuestionQueue",
     "QueuePosition",
     "QueueTimeout",
     "WaitLimits",
     "prompt_bound",
+    "reading_cost",
 ]

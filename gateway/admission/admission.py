@@ -1,10 +1,11 @@
-"""The one way to a place in a model's batch."""
+"""The one way to a place in a model's batch, and to an answer about a prompt."""
 
 import time
 from collections.abc import Callable, Iterable
 
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
+from gateway.admission.question_queue import QuestionQueue
 from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import WaitLimits
@@ -13,7 +14,7 @@ from gateway.linux import used_share
 
 
 class Admission:
-    """Keeps one queue a model; `clock` is the source of every time here."""
+    """Keeps two queues a model, of generations and of questions; `clock` is the source of every time here."""
 
     def __init__(
         self,
@@ -23,6 +24,7 @@ class Admission:
     ) -> None:
         self.clock = clock
         self.queues: dict[str, ModelQueue] = {}
+        self.questions: dict[str, QuestionQueue] = {}
         self._pressure = Pressure(memory, clock)
         self._settings = settings or AdmissionSettings()
 
@@ -44,6 +46,16 @@ class Admission:
         self._pressure.check(permit.cost)
         return permit
 
+    def ask(self, request: GenerateRequest, card: ModelCard, caller: str, limits: WaitLimits, cost: int) -> Permit:
+        """Make the permit of a question about the prompt of `request`, which is not generated; as `permit` does."""
+        queue = self.questions.get(card.name)
+        if queue is None:
+            queue = self.questions[card.name] = QuestionQueue(card, self.clock, self._settings)
+        elif queue.card is not card:
+            queue.configure(card, self._settings)
+        self._pressure.check(cost)
+        return Permit(queue, request, caller, limits, cost)
+
     def queue(self, card: ModelCard) -> ModelQueue:
         """Find the queue of a model, as its card is now."""
         queue = self.queues.get(card.name)
@@ -61,5 +73,5 @@ class Admission:
     def configure(self, settings: AdmissionSettings) -> None:
         """Go by other settings from now on; requests that wait or run stay."""
         self._settings = settings
-        for queue in self.queues.values():
+        for queue in (*self.queues.values(), *self.questions.values()):
             queue.configure(queue.card, settings)

@@ -6,6 +6,10 @@ from gateway.engine import Chat, GenerateRequest, Image, ModelCard, Prompt, Text
 _TEMPLATE_TOKENS = 64
 _MESSAGE_TOKENS = 16
 _IMAGE_TOKENS = 4_096
+# What is only read costs one token for so many bytes, or for so many ids: a microsecond for each of the bytes, a few
+# for each of the ids, and some milliseconds for a token that is computed.
+_BYTES_READ = 64
+_IDS_READ = 16
 
 
 def prompt_bound(prompt: Prompt) -> int:
@@ -23,6 +27,11 @@ def prompt_bound(prompt: Prompt) -> int:
         2 * _bytes(f"{tool.name}{tool.description}{tool.parameters}") + _MESSAGE_TOKENS for tool in prompt.tools
     )
     return _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(prompt.messages) + parts + tools
+
+
+def reading_cost(prompt: Prompt) -> int:
+    """Count the tokens that a prompt costs which is only read: one for each 64 bytes or 16 ids, and one at least."""
+    return 1 + prompt_bound(prompt) // (_IDS_READ if isinstance(prompt, Tokens) else _BYTES_READ)
 
 
 def cost(request: GenerateRequest, card: ModelCard, prompt_tokens: int, unstated: int) -> int:

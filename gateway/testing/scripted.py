@@ -60,7 +60,8 @@ _CAPABILITIES = frozenset(
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The engine's card, the script that it follows, and how it loads: after `load` seconds, or never.
 
-    A prompt that is the JSON text `{"script": {…}}` brings its own script.
+    A prompt that is the JSON text `{"script": {…}}` brings its own script. A question about it takes the script's
+    `prefill` seconds, and meets its fault where that comes before the answer begins.
     """
 
     model: str = "scripted"
@@ -146,11 +147,13 @@ class ScriptedEngine(Engine):
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the words."""
         del model
+        await self._follow(prompt)
         return _count(prompt)
 
     async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
         """Give each word a number, in the order in which they first came."""
         del model
+        await self._follow(prompt)
         return tuple(self._words.setdefault(word, len(self._words)) for word in _read(prompt))
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
@@ -165,6 +168,7 @@ class ScriptedEngine(Engine):
     async def render(self, model: str, chat: Chat) -> str:
         """Return the texts, a line each."""
         del model
+        await self._follow(chat)
         return "\n".join(message.text for message in chat.messages)
 
     async def status(self) -> Status:
@@ -185,6 +189,12 @@ class ScriptedEngine(Engine):
         """End running answers at their next token."""
         self._outside = Health.UNLOADED
         self._entered = False
+
+    async def _follow(self, prompt: Prompt) -> None:
+        """Take the seconds of a question whose prompt brings a script, and let its fault strike."""
+        if (script := find_script(_text(prompt))) is not None:
+            await asyncio.sleep(script.prefill)
+            await strike(script, -1)
 
     def _check_entered(self) -> None:
         if not self._entered:

@@ -10,6 +10,7 @@ from litestar import Controller, get
 from gateway.api.routes import ROUTES
 from gateway.hosting.hosting import Hosting
 
+_KEPT = ("asyncio_", "large-replies")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -21,8 +22,8 @@ class ProbeController(Controller):
             "pid": os.getpid(),
             "running": sum(len(seat.running) for seat in hosting.engines),
             "tasks": len(asyncio.all_tasks()),
-            # The default executor's threads stay, and are few.
-            "threads": sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate()),
+            # The threads of executors stay, and are few.
+            "threads": sum(not thread.name.startswith(_KEPT) for thread in threading.enumerate()),
             "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - this one blocks nothing
         }
 

@@ -27,6 +27,13 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
         ("model",),
         lambda: {(name,): queue.waiting for name, queue in list(queues.items())},
     )
+    questions = admission.questions
+    metrics.observe(
+        "question_queue_depth",
+        "Questions about prompts (tokens, templates) that wait for their turn.",
+        ("model",),
+        lambda: {(name,): queue.waiting for name, queue in list(questions.items())},
+    )
     metrics.observe(
         "breaker_state",
         "Whether an upstream is left alone: 0 asked, 1 left alone.",

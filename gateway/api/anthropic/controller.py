@@ -9,16 +9,20 @@ from litestar.types import ASGIApp
 from gateway.api.anthropic.errors import WORDS
 from gateway.api.anthropic.operation import COUNT_OPERATION
 from gateway.api.anthropic.render import to_count
-from gateway.api.anthropic.schema import count_decoder
+from gateway.api.anthropic.schema import CountBody, count_decoder
 from gateway.api.anthropic.translate import reword, to_prompt
 from gateway.api.exchange.answer import HttpRequest
-from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_body
-from gateway.api.http.sse import while_connected
+from gateway.api.exchange.question import QuestionEndpoint, ask
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
-from gateway.engine import EngineError
-from gateway.questions import Questions
+from gateway.questions import Inquiry, Questions
 from gateway.service import Inference
+
+
+async def _count(questions: Questions, inquiry: Inquiry, body: CountBody) -> int:
+    return await questions.count_tokens(inquiry, to_prompt(body))
+
+
+_COUNT = QuestionEndpoint(decoder=count_decoder, ask=_count, reword=reword)
 
 
 class CountController(Controller):
@@ -39,14 +43,5 @@ class CountController(Controller):
         self, request: HttpRequest, inference: NamedDependency[Inference], questions: NamedDependency[Questions]
     ) -> ASGIApp:
         """Count the tokens that a model would read of a conversation."""
-        caller = caller_of(request.scope)
-        body, unknown = (await read_body(request)).decode(count_decoder)
-        headers = name_ignored(unknown, inference.config.server)
-        target = inference.find(body.model, caller)
-        try:
-            counting = questions.count_tokens(target, to_prompt(body), caller)
-            count = await while_connected(request.receive, counting)
-        except EngineError as error:
-            reword(error, body)
-            raise
+        count, headers = await ask(request, inference, questions, _COUNT)
         return ASGIResponse(body=to_count(count), media_type="application/json", headers=headers)

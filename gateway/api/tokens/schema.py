@@ -72,7 +72,12 @@ class DetokenizeBody(ApiBody, frozen=True, kw_only=True):
 
     model: AskedModel = None
     tokens: Annotated[
-        tuple[TokenId, ...], Meta(max_length=1_048_576, description="The ids of tokens.", examples=[_IDS])
+        tuple[TokenId, ...],
+        Meta(
+            max_length=1_048_576,
+            description="The ids of tokens; 65,536 of them at most, or the model's context if that is more.",
+            examples=[_IDS],
+        ),
     ]
 
 

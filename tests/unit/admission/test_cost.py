@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import prompt_bound
+from gateway.admission import prompt_bound, reading_cost
 from gateway.admission.cost import cost
 from gateway.engine import (
     Chat,
@@ -68,3 +68,19 @@ def test_nothing_costs_more_than_the_context_or_the_cache(cache):
 
 def test_a_request_always_costs_something():
     assert cost(asked(max_length=1), CARD, 0, 512) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [
+        (Completion(""), 1),
+        (Completion("x" * 62), 1),
+        (Completion("x" * 63), 2),
+        (Tokens(()), 1),
+        (Tokens((7,) * 15), 1),
+        (Tokens((7,) * 16), 2),
+        (Completion(" " * 3_900_000), 60_938),
+    ],
+)
+def test_what_is_only_read_costs_by_its_size(prompt, tokens):
+    assert reading_cost(prompt) == tokens

@@ -1,0 +1,18 @@
+"""The queue of the questions about one model: as fair and as bounded as that of its generations."""
+
+from gateway.admission.queue import ModelQueue
+from gateway.admission.settings import AdmissionSettings
+from gateway.engine import ModelCard
+
+
+class QuestionQueue(ModelQueue):
+    """Admits questions in the order of the fair queue; they take no place in the batch, and no cache.
+
+    A plugin reads one prompt after another as a rule. A few places keep it busy, and the order is decided here.
+    """
+
+    def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
+        """Go by `card` and `settings` from now on."""
+        self.card, self._settings = card, settings
+        self.places.resize(settings.questions, 0, settings.spare_places)
+        self._waiters.capacity = settings.waiting_questions

@@ -1,0 +1,58 @@
+"""The way of every question about a prompt over HTTP, in any dialect."""
+
+from collections.abc import Callable, Coroutine
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from gateway.api.exchange.answer import HttpRequest
+from gateway.api.http.access import caller_of
+from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.headers import read_head, read_timeouts
+from gateway.api.http.sse import while_connected
+from gateway.engine import EngineError
+from gateway.flow.deadline import Timeouts
+from gateway.questions import Inquiry, Questions
+from gateway.service import Inference
+
+
+class QuestionBody(Protocol):
+    """What the body of every question says."""
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model; `None` for the default one."""
+        ...
+
+
+Q = TypeVar("Q", bound=QuestionBody)
+R = TypeVar("R")
+
+
+class QuestionEndpoint(Struct, Generic[Q, R], frozen=True, kw_only=True):
+    """One route that asks about a prompt: from its body to the reply. `reword` says which field an error is about."""
+
+    decoder: msgspec.json.Decoder[Q]
+    ask: Callable[[Questions, Inquiry, Q], Coroutine[None, None, R]]
+    reword: Callable[[EngineError, Q], None]
+
+
+async def ask(
+    request: HttpRequest, inference: Inference, questions: Questions, endpoint: QuestionEndpoint[Q, R]
+) -> tuple[R, dict[str, str]]:
+    """Return the reply to a question, and its headers; a client that leaves ends its question.
+
+    Raises `Problem` or `EngineError`.
+    """
+    caller = caller_of(request.scope)
+    body, unknown = (await read_body(request)).decode(endpoint.decoder)
+    headers = name_ignored(unknown, inference.config.server)
+    target = inference.find(body.model, caller)
+    try:
+        seconds = read_timeouts(read_head(request.scope), Timeouts()).total
+        question = endpoint.ask(questions, Inquiry(target, caller, seconds), body)
+        return await while_connected(request.receive, question), headers
+    except EngineError as error:
+        endpoint.reword(error, body)
+        raise

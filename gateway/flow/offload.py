@@ -1,0 +1,21 @@
+"""Large pieces of work on one thread beside the event loop, which goes on meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Items that are worked on where they are: they take some milliseconds, and the way to the thread a tenth of one.
+_SMALL = 1_024
+
+# One thread: the interpreter gives the loop its turn every few milliseconds, but not between two threads that compute.
+_thread = ThreadPoolExecutor(1, "large-replies")
+
+
+async def offload(items: int, work: Callable[[], T]) -> T:
+    """Return what `work` returns, which has so many items to make; run it in the thread where they are many."""
+    if items <= _SMALL:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_thread, work)
