@@ -1,6 +1,7 @@
 """The plugin interface: `from gateway.engine import …` is all that a plugin needs."""
 
 from gateway.engine.answer import Answer, Fold, collect
+from gateway.engine.artifact import Artifact, obtain
 from gateway.engine.base import Engine
 from gateway.engine.disk_cache import CacheEntry, DiskCache, Hold
 from gateway.engine.errors import (
@@ -33,6 +34,7 @@ from gateway.engine.events import (
 from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, join
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
+from gateway.engine.own_files import ForeignFile, read_own, write_own
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.stop import StopStrings
@@ -66,6 +68,7 @@ from gateway.engine.types import (
 
 __all__ = [
     "Answer",
+    "Artifact",
     "CacheEntry",
     "Capability",
     "Chat",
@@ -85,6 +88,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "Fold",
+    "ForeignFile",
     "GenerateEvent",
     "GenerateRequest",
     "Grammar",
@@ -132,7 +136,10 @@ __all__ = [
     "loading_step",
     "needs",
     "negotiate",
+    "obtain",
     "prompt_needs",
+    "read_own",
     "require",
     "step_of",
+    "write_own",
 ]

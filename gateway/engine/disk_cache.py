@@ -4,6 +4,7 @@ Each entry is a file or a folder right inside. A process that uses one holds a s
 system releases when the process ends; an entry is removed only under an exclusive lock.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
+
+from gateway.engine.own_files import open_own
 
 # Beginnings of names in the folder that are no entries: locks, and what is half made.
 _HIDDEN = "."
@@ -29,10 +32,18 @@ class CacheEntry(Struct, frozen=True):
 
 
 class Hold:
-    """A shared lock on an entry, until it is closed or garbage-collected."""
+    """A shared lock on an entry, until it is closed or garbage-collected; `descriptor` is the open entry."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor = descriptor
         self.close = weakref.finalize(self, os.close, descriptor)
+        self._path = path
+
+    @property
+    def folder(self) -> Path:
+        """The entry as it was opened, whatever has its name by now, for this process while it holds it."""
+        opened = Path(f"/proc/self/fd/{self.descriptor}")
+        return opened if opened.exists() else self._path
 
 
 class DiskCache:
@@ -46,29 +57,43 @@ class DiskCache:
         found = [entry for path in self._visible() if (entry := _described(path)) is not None]
         return sorted(found, key=lambda entry: entry.used_at, reverse=True)
 
-    def hold(self, path: Path) -> Hold | None:
-        """Lock an entry and record its use; return None if it is gone or its file system takes no locks."""
-        descriptor = _locked(path, fcntl.LOCK_SH)
-        if descriptor is None:
-            return None
+    def open(self, path: Path) -> Hold:
+        """Open and lock an entry and record its use; raise as `open_own`, or `FileNotFoundError` if it has gone."""
+        hold = Hold(open_own(path), path)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(hold.descriptor, fcntl.LOCK_SH)
+        if not _is_at(path, hold.descriptor):
+            raise FileNotFoundError(errno.ENOENT, "it was removed just now", str(path))
         with suppress(OSError):  # a folder that cannot be written to is not cleared either
-            os.utime(path)
-        return Hold(descriptor)
+            os.utime(hold.descriptor)
+        return hold
 
-    def remove(self, path: Path) -> bool:
-        """Remove an entry; return False if it is in use or cannot be removed."""
-        descriptor = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if descriptor is None:
-            return not path.exists()
+    def hold(self, path: Path) -> Hold | None:
+        """Lock an entry as `open` does; return None where that fails."""
+        try:
+            return self.open(path)
+        except OSError:
+            return None
+
+    def discard(self, path: Path) -> bool:
+        """Remove an entry that is of no use, even to those that use it; return False if it cannot be removed."""
         try:
             # Moved first: a removal that is interrupted leaves no half of an entry under its name.
             moved = path.rename(path.with_name(f"{_REMOVED}{path.name}-{os.getpid()}"))
             _delete(moved)
         except OSError:
             return False
+        return True
+
+    def remove(self, path: Path) -> bool:
+        """Remove an entry; return False if it is in use or cannot be removed."""
+        descriptor = _locked(path)
+        if descriptor is None:
+            return not path.exists()
+        try:
+            return self.discard(path)
         finally:
             os.close(descriptor)
-        return True
 
     def clear(self) -> list[CacheEntry]:
         """Remove all entries not in use, and partial ones; return the entries that stay."""
@@ -103,27 +128,30 @@ def _described(path: Path) -> CacheEntry | None:
         used_at = path.stat().st_mtime
     except OSError:
         return None
-    free = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    free = _locked(path)
     if free is not None:
         os.close(free)
     return CacheEntry(path, size, used_at, in_use=free is None)
 
 
-def _locked(path: Path, kind: int) -> int | None:
-    """Open and lock an entry; return its descriptor, or None if it is gone or locked."""
+def _locked(path: Path) -> int | None:
+    """Open and lock an entry for this process alone; return its descriptor, or None if it is gone or in use."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Without waiting: a pipe in an entry's place has no writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, kind)
-        there, own = path.lstat(), os.fstat(descriptor)
-        if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino):
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, descriptor):
             return descriptor
-    except OSError:
-        pass
     os.close(descriptor)
     return None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    there, own = path.lstat(), os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
 def _delete(path: Path) -> None:
