@@ -37,9 +37,9 @@ def measure_machine(settings: dict, prompts: list[str], tokens: int) -> Machine:
     torch.set_num_threads(Settings(**settings).threads or torch.get_num_threads())
     disable_progress_bar()
     bandwidth = _bandwidth()
-    folder = sources.find(Settings(**settings), torch.bfloat16).folder
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    source = sources.find(Settings(**settings), torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(source.folder)
+    model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.bfloat16).eval()
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     _loop(model, tokenizer, prompts[0], tokens)
     return Machine(bandwidth, weights, [_loop(model, tokenizer, prompt, tokens) for prompt in prompts])

@@ -29,7 +29,8 @@ BUILTIN_DTYPE = choose_dtype(Settings(), torch.device("cpu"))
 
 def builtin_folder() -> Path:
     """Return the one conversion of the built-in model that all tests share; any dtype can be loaded from it."""
-    return sources.find(Settings(), BUILTIN_DTYPE).folder
+    source = sources.find(Settings(), BUILTIN_DTYPE)  # it holds the folder open
+    return source.folder.resolve()
 
 
 def ask(prompt="Once upon a time", sampling=SHORT, priority=0):

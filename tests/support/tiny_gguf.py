@@ -55,8 +55,7 @@ def make_tiny_gguf(
 
 def convert_file(file: Path, cache: Path) -> Path:
     """Convert a file into the cache folder and return the folder that became of it, in float32."""
-    folder, _ = convert.converted(file, torch.float32, convert.ConversionCache(cache, 1 << 40), convert.leave)
-    return folder
+    return convert.converted(file, torch.float32, convert.ConversionCache(cache, 1 << 40), convert.leave).folder
 
 
 def _write_shape(writer: gguf.GGUFWriter, config) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from gateway.engine import loading_step
+from gateway.engine import loading_step, read_own, write_own
 from gateway_hf.compute.kernels import FORMATS, Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.packed import Packed
@@ -27,6 +26,8 @@ from gateway_hf.compute.placement import processor_flags
 _log = logging.getLogger("gateway_hf")
 
 _FILE = "tuned.json"
+_LARGEST = 1 << 20
+_MOST = 256
 # Rows of an answer alone and of many together; both count alike.
 _ROWS = (1, 32)
 _ROUNDS = 3
@@ -64,7 +65,7 @@ def tune(model: str, candidates: Candidates, cache: Path) -> ComputeChoice:
         return ComputeChoice(candidates.dtypes[0], candidates.threads[0], candidates.kernels[0])
     file, key = cache / _FILE, _key(model, candidates)
     known = _remembered(file)
-    if key not in known:
+    if key not in known or not _is_choice_of(known[key], candidates):
         with loading_step(_log, "measuring what computes fastest here", "once, about 5 s") as tell:
             known[key] = _measure(candidates, cache, tell)
         _remember(file, known)
@@ -136,18 +137,31 @@ def _key(model: str, candidates: Candidates) -> str:
     return f"{model} {hashlib.sha256(' '.join(machine).encode()).hexdigest()[:16]}"
 
 
+def _is_choice_of(chosen: ComputeChoice, candidates: Candidates) -> bool:
+    """Say whether a remembered choice is one that can be made now."""
+    kinds = zip((chosen.dtype, chosen.threads, chosen.kernels), candidates, strict=True)
+    return all(value in kind for value, kind in kinds)
+
+
 def _remembered(file: Path) -> dict[str, ComputeChoice]:
-    """Return what the file holds; one that is broken holds nothing."""
+    """Return the choices that the file holds; none of a file that is broken, or another user's."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, ComputeChoice])
-    except (OSError, msgspec.DecodeError):
+        entries = msgspec.json.decode(read_own(file, _LARGEST), type=dict[str, msgspec.Raw])
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, msgspec.DecodeError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        _log.warning("what was measured is not known: %s in the cache folder: %s", file.name, why)
+        return {}
+    known = {}
+    for key, entry in entries.items():
+        with contextlib.suppress(ValueError, msgspec.DecodeError, RecursionError):
+            known[key] = msgspec.json.decode(entry, type=ComputeChoice)
+    return known
 
 
 def _remember(file: Path, known: dict[str, ComputeChoice]) -> None:
-    """Write beside the file and move there; a folder that cannot be written to means to measure again."""
+    """Write the file; a folder that cannot be written to means to measure again."""
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        half = file.with_suffix(f".{os.getpid()}")
-        half.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=1))
-        half.replace(file)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_own(file, msgspec.json.format(msgspec.json.encode(dict(list(known.items())[-_MOST:])), indent=1))

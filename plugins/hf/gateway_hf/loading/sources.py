@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from gateway.engine import Hold, LoadFailed
+from gateway.engine import Artifact, Hold, LoadFailed
 from gateway_hf.loading import builtin
 from gateway_hf.loading import checks as gate
+from gateway_hf.loading.sums import check_sums, listed_sum
 from gateway_hf.settings import Settings, cache_folder
 
 _BUILTIN = "builtin"
@@ -28,6 +29,8 @@ def find(settings: Settings, dtype: torch.dtype) -> Source:
     """Return the checked folder of the model; raise `LoadFailed` where there is none."""
     source = _locate(settings, dtype)
     gate.check_folder(source.folder, source.name)
+    if source.hold is None:  # a conversion has digests of its own
+        check_sums(source.folder, gate.weight_files(source.folder, source.name), source.name)
     return source
 
 
@@ -35,13 +38,13 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     model = settings.model
     if model == _BUILTIN:
         note = f"4-bit weights (Q4_1), de-quantized to {_spelled(dtype)}"
-        folder, hold = _from_gguf(settings, builtin.locate(), dtype)
-        return Source(folder, builtin.NAME, builtin.ALIASES, note, hold)
+        made = _from_gguf(settings, builtin.locate(), dtype, builtin.expected_sum())
+        return Source(made.hold.folder, builtin.NAME, builtin.ALIASES, note, made.hold)
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"
-        folder, hold = _from_gguf(settings, path, dtype)
-        return Source(folder, path.stem, note=note, hold=hold)
+        made = _from_gguf(settings, path, dtype, listed_sum(path))
+        return Source(made.hold.folder, path.stem, note=note, hold=made.hold)
     if path.exists():
         return Source(path, path.resolve().name)
     if model.startswith(("/", ".", "~")):
@@ -51,14 +54,15 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     return Source(hub.fetch(model, settings.revision), model.rpartition("/")[2], (model,))
 
 
-def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype) -> tuple[Path, Hold | None]:
+def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype, expected: str | None) -> Artifact:
     if not file.is_file():
         raise LoadFailed(f"the GGUF file '{file.name}' does not exist")
     from gateway_hf.loading import convert  # noqa: PLC0415 - only these need the libraries that read GGUF
 
     complete = builtin.complete if settings.model == _BUILTIN else convert.leave
     most = settings.cache_gib << 30
-    return convert.converted(file, dtype, convert.ConversionCache(cache_folder(settings), most), complete)
+    cache = convert.ConversionCache(cache_folder(settings), most)
+    return convert.converted(file, dtype, cache, complete, expected)
 
 
 def _spelled(dtype: torch.dtype) -> str:

@@ -1,6 +1,7 @@
 """The kernels are built once, by whoever comes first, and their absence is one line."""
 
 import ctypes
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,9 @@ def compiler(kernels, tmp_path):
     """A compiler that takes a moment; what it builds are the kernels at hand."""
 
     def make(seconds=0.0, built=kernels._library._name):
-        script, log = tmp_path / "c++", tmp_path / "log"
-        values = {"python": sys.executable, "log": str(log), "built": str(built), "seconds": seconds}
+        script, log, copy = tmp_path / "c++", tmp_path / "log", tmp_path / "copy"
+        shutil.copyfile(built, copy)  # what this process has opened, no other can open by that name
+        values = {"python": sys.executable, "log": str(log), "built": str(copy), "seconds": seconds}
         script.write_text(_COMPILER.format(**values))
         script.chmod(0o755)
         log.touch()
@@ -71,13 +73,13 @@ def test_they_are_built_once_for_all_that_come_later(compiler, monkeypatch, tmp_
         native.library(tmp_path / "deep" / "cache")
         native.library.cache_clear()
     assert log.read_text() == "built\n"
-    (built,) = (tmp_path / "deep" / "cache").iterdir()
-    assert built.suffix == ".so"
+    assert len([*(tmp_path / "deep" / "cache").glob("kernels-*/kernels.so")]) == 1
 
 
 def test_what_was_built_needs_no_compiler_any_more(kernels, monkeypatch):
     monkeypatch.setattr(native.shutil, "which", lambda _: None)
-    assert native.library(Path(kernels._library._name).parent)._name == kernels._library._name
+    built = Path(kernels._library._name).resolve()
+    assert Path(native.library(built.parent.parent)._name).resolve() == built
 
 
 def test_another_source_or_processor_is_built_anew(compiler, monkeypatch, tmp_path):
@@ -104,15 +106,59 @@ def test_a_source_that_does_not_build_is_one_line_that_says_where(monkeypatch, t
     with pytest.raises(NotBuiltError, match=r"cannot build the kernels: .*kernels\.cpp:1") as caught:
         native.library(tmp_path / "cache")
     assert "\n" not in str(caught.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock"}
 
 
-def test_a_cache_folder_that_cannot_be_made_is_one_line(compiler, monkeypatch, tmp_path):
-    script, _ = compiler()
+def test_where_they_cannot_be_kept_they_are_built_for_one_process(compiler, monkeypatch, tmp_path, caplog):
+    script, log = compiler()
     monkeypatch.setattr(native.shutil, "which", lambda _: script)
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotBuiltError, match="cannot be built"):
-        native.library(tmp_path / "file" / "cache")
+    cache = tmp_path / "file" / "cache"
+    native.library(cache).kernels_free(None)
+    assert f"for this process alone: the folder {cache}: Not a directory" in caplog.text
+    native.library(cache)
+    assert log.read_text() == "built\n"
+
+
+def test_nowhere_to_build_them_is_one_line(compiler, monkeypatch, tmp_path):
+    script, _ = compiler()
+    monkeypatch.setattr(native.shutil, "which", lambda _: script)
+    monkeypatch.setattr(native.tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(NotBuiltError, match=r"cannot be built: .*No such file") as caught:
+        native.library(tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+
+
+def half(library):
+    library.write_bytes(library.read_bytes()[: library.stat().st_size // 2])
+
+
+def flip(library):
+    content = bytearray(library.read_bytes())
+    content[len(content) // 2] ^= 1
+    library.write_bytes(content)
+
+
+def open_up(library):
+    library.chmod(0o777)
+
+
+def link(library):
+    aside = library.rename(library.parent.parent / "aside.so")
+    library.symlink_to(aside)
+
+
+@pytest.mark.parametrize("damage", [half, flip, open_up, link])
+def test_one_that_is_damaged_or_may_be_anothers_is_built_anew_and_named(compiler, tmp_path, damage):
+    """In a process of its own: half a library is a bus error where it is loaded."""
+    script, log = compiler()
+    command = [sys.executable, "-c", _LOAD, script, str(tmp_path / "cache")]
+    subprocess.run(command, check=True)
+    (library,) = (tmp_path / "cache").glob("kernels-*/kernels.so")
+    damage(library)
+    told = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True).stderr
+    assert f"{library.parent.name} in the cache folder is not used, and made anew: kernels.so" in told
+    assert log.read_text() == "built\n" * 2
 
 
 def test_a_compiler_that_never_ends_is_given_up(compiler, monkeypatch, tmp_path):
@@ -121,7 +167,7 @@ def test_a_compiler_that_never_ends_is_given_up(compiler, monkeypatch, tmp_path)
     monkeypatch.setattr(native, "_BUILD_SECONDS", 1)
     with pytest.raises(NotBuiltError, match="timed out"):
         native.library(tmp_path)
-    assert not list(tmp_path.glob("kernels-*"))
+    assert not list(tmp_path.glob("*kernels-*"))
 
 
 def test_what_cannot_be_loaded_is_one_line(compiler, monkeypatch, tmp_path):
@@ -139,7 +185,7 @@ def test_half_a_file_is_never_seen_by_those_that_build_at_once(compiler, tmp_pat
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    (built,) = cache.iterdir()
+    (built,) = cache.glob("kernels-*/kernels.so")
     ctypes.CDLL(str(built))
 
 

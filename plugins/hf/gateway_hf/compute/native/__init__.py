@@ -4,14 +4,15 @@ import ctypes
 import functools
 import hashlib
 import logging
-import os
 import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.engine import DiskCache, Hold, loading_step
+from gateway.engine import DiskCache, Hold, loading_step, obtain
 from gateway_hf.compute.placement import processor_flags
 
 _log = logging.getLogger("gateway_hf")
@@ -22,8 +23,9 @@ _FLAGS = (
 )
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 300
+_LIBRARY = "kernels.so"
 # A library that is loaded stays so until the process ends.
-_holds: list[Hold | None] = []
+_holds: list[Hold] = []
 
 
 class NotBuiltError(Exception):
@@ -32,40 +34,72 @@ class NotBuiltError(Exception):
 
 @functools.cache
 def library(cache: Path) -> ctypes.CDLL:
-    """Return the kernels, built into `cache` where they are not there yet; raise `NotBuiltError`."""
-    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
-    sources = sorted(_FOLDER.glob("*.h")) + sorted(_FOLDER.glob("*.cpp"))
-    digest = hashlib.sha256("\0".join([*_FLAGS, platform.machine(), *sorted(processor_flags())]).encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    built = cache / f"kernels-{digest.hexdigest()[:16]}.so"
-    if not built.exists():
-        if compiler is None:
-            raise NotBuiltError("there is no C++ compiler")
-        with loading_step(_log, "building kernels for this processor", "once, about 20 s"):
-            _build(compiler, built)
+    """Return the kernels, built into `cache` where they are not there yet; raise `NotBuiltError`.
+
+    Where they cannot be kept there, they are built for this process alone.
+    """
     try:
-        loaded = _declared(ctypes.CDLL(str(built)))
+        kept = obtain(DiskCache(cache), "kernels", {"sources": _digest()}, _build)
     except OSError as error:
-        raise NotBuiltError(f"the kernels cannot be loaded: {error}") from error
-    _holds.append(DiskCache(cache).hold(built))
+        _log.warning("the kernels are built for this process alone: the folder %s: %s", cache, error.strerror)
+        return _built_alone()
+    loaded = _loaded(kept.hold.folder)
+    _holds.append(kept.hold)
     return loaded
 
 
-def _build(compiler: str, built: Path) -> None:
-    """Build beside the final name and move there, so that half a file is never loaded."""
+def _digest() -> str:
+    """Digest all that the library depends on."""
+    digest = hashlib.sha256("\0".join([*_FLAGS, platform.machine(), *sorted(processor_flags())]).encode())
+    for source in sorted(_FOLDER.glob("*.h")) + sorted(_FOLDER.glob("*.cpp")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _built_alone() -> ctypes.CDLL:
+    with _temporary() as folder:
+        try:
+            _build(folder)
+        except OSError as error:
+            raise NotBuiltError(f"the kernels cannot be built: {error}") from error
+        return _loaded(folder)  # what is loaded needs its file no more
+
+
+def _loaded(folder: Path) -> ctypes.CDLL:
     try:
-        built.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-            half = Path(folder, built.name)
-            command = [compiler, *_FLAGS, "-o", str(half), str(_FOLDER / "kernels.cpp")]
+        return _declared(ctypes.CDLL(str(folder / _LIBRARY)))
+    except OSError as error:
+        raise NotBuiltError(f"the kernels cannot be loaded: {error}") from error
+
+
+def _build(folder: Path) -> None:
+    """Build the library into a folder; raise `NotBuiltError`, or `OSError` where the folder cannot be written to."""
+    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if compiler is None:
+        raise NotBuiltError("there is no C++ compiler")
+    # A compiler follows the links that it meets: it writes where no other user can put one.
+    with loading_step(_log, "building kernels for this processor", "once, about 20 s"), _temporary() as own:
+        built = own / _LIBRARY
+        command = [compiler, *_FLAGS, "-o", str(built), str(_FOLDER / "kernels.cpp")]
+        try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)  # noqa: S603 - our own sources
-            if done.returncode:
-                first = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
-                raise NotBuiltError(f"{Path(compiler).name} cannot build the kernels: {first.strip()}")
-            os.replace(half, built)  # noqa: PTH105 - atomic
-    except (OSError, subprocess.TimeoutExpired) as error:
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotBuiltError(f"the kernels cannot be built: {error}") from error
+        if done.returncode:
+            first = next((line for line in done.stderr.splitlines() if "error" in line), "no message")
+            raise NotBuiltError(f"{Path(compiler).name} cannot build the kernels: {first.strip()}")
+        shutil.copyfile(built, folder / _LIBRARY)
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    """Give a folder that only this user can write to; raise `NotBuiltError` where there can be none."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="llm-gateway-kernels-")
+    except OSError as error:
         raise NotBuiltError(f"the kernels cannot be built: {error}") from error
+    with made as folder:
+        yield Path(folder)
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
