@@ -4,9 +4,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Self, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple, Self
 
 from gateway.engine import (
     Capability,
@@ -30,6 +29,7 @@ from gateway_hf.batch import Batch, Generation
 from gateway_hf.loading import weights
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
+from gateway_hf.reader import Reader, size_of, size_of_ids
 from gateway_hf.runner import Runner
 from gateway_hf.sampling.terms import settle
 from gateway_hf.scheduling import sequence
@@ -41,8 +41,6 @@ from gateway_hf.text.token_names import TokenNames
 from gateway_hf.text.writer import Writer
 
 _log = logging.getLogger("gateway_hf")
-
-T = TypeVar("T")
 
 _CAPABILITIES = frozenset(
     {
@@ -84,19 +82,15 @@ class ServedModel(NamedTuple):
 
 
 class LoadedEngine(NamedTuple):
-    """A loaded engine: the loop that owns the model, and the one thread that reads prompts."""
+    """A loaded engine: the loop that owns the model, and the threads that read prompts."""
 
     loop: Loop[ServedModel]
     served: ServedModel
-    reader: ThreadPoolExecutor
-
-    async def read(self, job: Callable[[], T]) -> T:
-        """Run `job` in the reader's thread: a long prompt must hold up neither the event loop nor the model."""
-        return await asyncio.get_running_loop().run_in_executor(self.reader, job)
+    reader: Reader
 
 
 class HfEngine(Engine):
-    """Serves one model: one thread runs it, another reads prompts, the event loop does neither."""
+    """Serves one model: one thread runs it, others read prompts, the event loop does neither."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -117,7 +111,7 @@ class HfEngine(Engine):
             loop.end()
             self._health, self._detail = Health.UNLOADED, ""
             raise
-        self._running = LoadedEngine(loop, served, ThreadPoolExecutor(1, "hf-reader"))
+        self._running = LoadedEngine(loop, served, Reader())
         self._health, self._detail = Health.READY, ""
         return self
 
@@ -140,7 +134,8 @@ class HfEngine(Engine):
         """Read the prompt, join the batch, and pass on what the model says."""
         running = self._ready()
         arrived = time.monotonic()
-        generation = await running.read(functools.partial(_prepare, running.served, request, arrived))
+        job = functools.partial(_prepare, running.served, request, arrived)
+        generation = await running.reader.read(job, size_of(request.prompt))
         running.loop.submit(generation)
         try:
             while True:
@@ -155,31 +150,33 @@ class HfEngine(Engine):
         """Count the tokens that the model would read."""
         del model
         running = self._ready()
-        return len(await running.read(functools.partial(running.served.text.encode, prompt)))
+        job = functools.partial(running.served.text.encode, prompt)
+        return len(await running.reader.read(job, size_of(prompt)))
 
     async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
         """Return what the model would read."""
         del model
         running = self._ready()
-        return tuple(await running.read(functools.partial(running.served.text.tokenize, prompt)))
+        job = functools.partial(running.served.text.tokenize, prompt)
+        return tuple(await running.reader.read(job, size_of(prompt)))
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
         """Return the text of each token."""
         del model
         running = self._ready()
-        return await running.read(functools.partial(running.served.text.detokenize, ids))
+        return await running.reader.read(functools.partial(running.served.text.detokenize, ids), size_of_ids(len(ids)))
 
     async def spell(self, model: str, ids: Sequence[int]) -> tuple[TokenSpelling, ...]:
         """Return how the vocabulary spells each token."""
         del model
         running = self._ready()
-        return await running.read(functools.partial(running.served.text.spell, ids))
+        return await running.reader.read(functools.partial(running.served.text.spell, ids), size_of_ids(len(ids)))
 
     async def render(self, model: str, chat: Chat) -> str:
         """Return what the template writes."""
         del model
         running = self._ready()
-        return await running.read(functools.partial(running.served.text.render, chat))
+        return await running.reader.read(functools.partial(running.served.text.render, chat), size_of(chat))
 
     async def status(self) -> Status:
         """Say how the engine is; a thread that ended by itself is a failure."""
@@ -218,10 +215,10 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
 
 
 def _unload(running: LoadedEngine) -> None:
-    """End both threads, wait for them, and let go of the model's folder."""
+    """End all threads, wait for them, and let go of the model's folder."""
     running.loop.end()
     running.loop.join()
-    running.reader.shutdown()
+    running.reader.close()
     if running.served.hold is not None:
         running.served.hold.close()
 

@@ -41,3 +41,12 @@ def _kinds(decoder: dict[str, Any]) -> Iterator[str]:
     yield decoder["type"]
     for part in decoder.get("decoders", ()):
         yield from _kinds(part)
+
+
+def longest_token(tokenizer: Tokenizer) -> int:
+    """Return the most bytes of text that one token stands for; where spellings are no bytes, the longest spelling's."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    longest = max(vocabulary, key=len, default="")
+    if byte_speller(tokenizer) is _from_alphabet and _from_alphabet(longest) is not None:
+        return len(longest)
+    return max((len(spelled.encode()) for spelled in vocabulary), default=0)

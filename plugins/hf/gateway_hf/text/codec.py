@@ -21,8 +21,9 @@ from gateway.engine import (
     TokenSpelling,
     Unsupported,
 )
-from gateway_hf.text.byte_tokens import byte_speller
+from gateway_hf.text.byte_tokens import byte_speller, longest_token
 from gateway_hf.text.detokenizer import Detokenizer
+from gateway_hf.text.ids import ids_of
 from gateway_hf.text.markers import Markers
 from gateway_hf.text.probe import TemplateFacts, to_content, try_out
 from gateway_hf.text.template import End, TemplateFailed, TemplateMessage, render, variables
@@ -31,8 +32,8 @@ from gateway_hf.text.template import End, TemplateFailed, TemplateMessage, rende
 _USUAL_CHARACTERS = 8
 # The two words at the ends of a piece may have a few more tokens cut than whole.
 _SLACK = 16
-# Of a prompt that is to be cut so many contexts are read at most.
-_CUT_WINDOWS = 16
+# Of a prompt that is to be cut, and of tokens to be shown, so many contexts are read at most.
+_WINDOWS = 16
 _NAMED = "template_arguments"
 
 _log = logging.getLogger("gateway_hf")
@@ -49,7 +50,9 @@ class TextCodec:
         self._bytes_of = byte_speller(self._backend)
         self._vocabulary = vocabulary
         self._context_window = context_window
+        self._longest = longest_token(self._backend)
         added = self._backend.get_added_tokens_decoder()
+        self._special = frozenset(number for number, token in added.items() if token.special)
         self._added_bytes = {number: token.content.encode() for number, token in added.items()}
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
@@ -66,7 +69,7 @@ class TextCodec:
 
     def encode(self, prompt: Prompt, truncate: int | None = None) -> list[int]:
         """Return the prompt's last `truncate` ids; raise `InvalidRequest` for one that the model cannot read."""
-        ids = self.tokenize(prompt, windows=1 if truncate is None else _CUT_WINDOWS)
+        ids = self.tokenize(prompt, windows=1 if truncate is None else _WINDOWS)
         if not ids:
             raise InvalidRequest("the prompt has no tokens", param="prompt")
         return ids if truncate is None else ids[-truncate:]
@@ -77,7 +80,7 @@ class TextCodec:
             case Completion(text, add_special):
                 with self._reading("prompt"):
                     self._measure(text, windows)
-                    ids = self._backend.encode(text, add_special_tokens=add_special).ids
+                    ids = ids_of(self._backend, text, add_special=add_special)
                 return self._within(ids, "prompt")
             case Chat():
                 markers, rendered, hidden = self._render(prompt)
@@ -95,13 +98,13 @@ class TextCodec:
 
     def detokenize(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Return the piece of text that each token completes."""
-        stream = Detokenizer(self._backend, shows_special=True)
-        pieces = [stream.feed(token) for token in self._checked(ids, param="tokens")]
+        stream = Detokenizer(self._backend)
+        pieces = [stream.feed(token) for token in self._shown(ids)]
         return (*pieces[:-1], pieces[-1] + stream.flush()) if pieces else ()
 
     def spell(self, ids: Sequence[int]) -> tuple[TokenSpelling, ...]:
         """Return the vocabulary's own string for each token, and the bytes that it stands for."""
-        tokens = self._checked(ids, param="tokens")
+        tokens = self._shown(ids)
         spelled = [self._backend.id_to_token(token) or "" for token in tokens]
         data = [self._added_bytes.get(token) or self.token_bytes(token) for token in tokens]
         # Where a vocabulary spells no bytes, a token stands for what it adds to the text.
@@ -111,7 +114,7 @@ class TextCodec:
 
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
         """Make what turns one answer's tokens into text."""
-        return Detokenizer(self._backend, prompt_ids)
+        return Detokenizer(self._backend, prompt_ids, self._special)
 
     def token_text(self, token: int) -> str:
         """Say a token by itself; bytes that are no whole character are U+FFFD."""
@@ -186,15 +189,28 @@ class TextCodec:
                 raise InvalidRequest(f"token id {token} is not below {self._vocabulary}", param=param)
         return list(tokens)
 
+    def _shown(self, ids: Sequence[int]) -> list[int]:
+        """Return the ids of a text to show; raise `InvalidRequest` where they are no tokens, or more than are shown."""
+        if len(ids) > (most := _WINDOWS * self._context_window):
+            raise InvalidRequest(f"there are {len(ids)} tokens; at most {most} are shown at once", param="tokens")
+        return self._checked(ids, param="tokens")
+
     def _measure(self, text: str, windows: int) -> None:
-        """Raise `ContextTooLong` as soon as the beginning of a long text has too many tokens."""
+        """Raise `ContextTooLong` for a text of too many bytes, or as soon as its beginning has too many tokens."""
         most = self._context_window * windows
         stride = self._context_window * _USUAL_CHARACTERS
         if len(text) <= stride:
             return
+        size, largest = len(text.encode()), self._context_window * self._longest
+        if size > largest:
+            raise ContextTooLong(
+                f"the prompt has {size} bytes; at most {largest} are read: {self._longest}, the longest token's, "
+                f"for each of the {self._context_window} tokens of the context",
+                param="prompt",
+            )
         tokens = 0
         for begin in range(0, len(text), stride):
-            tokens += len(self._backend.encode(text[begin : begin + stride], add_special_tokens=False).ids) - _SLACK
+            tokens += len(ids_of(self._backend, text[begin : begin + stride], add_special=False)) - _SLACK
             if tokens > most:
                 raise ContextTooLong(
                     f"the prompt has {len(text)} characters: more than the {most} tokens that fit",

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import Unigram
 
 from gateway.engine import InvalidRequest
+from gateway_hf.text.ids import ids_of
 
 _SEAM = "seam"
 # Characters of no meaning and no case, of which two at random enclose what stands for a hidden text.
@@ -70,7 +71,7 @@ class Markers:
         named = self._marker.sub(lambda match: self._name(self._ids[match[0]]), rendered)
         # Some vocabularies merge plain text into a special token: a seam in what was hidden prevents it.
         for seam in ("", self._name(_SEAM)):
-            ids = self._tokenizer.encode(self._shown(named, hidden, seam), add_special_tokens=False).ids
+            ids = ids_of(self._tokenizer, self._shown(named, hidden, seam), add_special=False)
             if self._forbidden.isdisjoint(ids):
                 return [self._real.get(number, number) for number in ids if number != self._seam]
         raise InvalidRequest("the messages hold text that the model reads as a special token", param="messages")

@@ -239,13 +239,30 @@ def test_a_prompt_of_no_tokens_is_refused(codec_of, prompt):
 
 
 @pytest.mark.parametrize("prompt", [Completion("ab " * 5_000_000), chat("ﷺ" * 3_000_000)])
-def test_megabytes_are_refused_before_they_are_read_whole(tokenizer_of, monkeypatch, prompt):
-    longest = 0
+@pytest.mark.parametrize("truncate", [None, 1])
+def test_more_bytes_than_the_longest_tokens_can_have_are_not_read(tokenizer_of, prompt, truncate):
     small = codec(tokenizer_of("llama"), context_window=256)
     small._backend = Watched(small._backend)
+    most = 256 * max(map(len, tokenizer_of("llama").get_vocab()))
+    with pytest.raises(ContextTooLong, match=f"at most {most} are read"):
+        small.encode(prompt, truncate)
+    assert small._backend.read == 0
+
+
+def test_a_text_of_too_many_tokens_is_refused_before_it_is_read_whole(tokenizer_of):
+    small = codec(tokenizer_of("builtin"), context_window=256)
+    small._backend = Watched(small._backend)
+    text = "ab " * 6000
     with pytest.raises(ContextTooLong, match="more than the 256 tokens"):
-        small.encode(prompt)
-    assert longest < small._backend.read < 100_000
+        small.encode(Completion(text))
+    assert 0 < small._backend.read < len(text) / 4
+
+
+def test_as_much_text_as_the_longest_tokens_can_have_is_read(tokenizer_of):
+    tokenizer = tokenizer_of("builtin")
+    longest = max(tokenizer.get_vocab().values(), key=lambda token: len(tokenizer.decode([token])))
+    ids = codec(tokenizer, context_window=50).encode(Completion(tokenizer.decode([longest] * 50)))
+    assert len(ids) == 50
 
 
 class Watched:
@@ -255,9 +272,9 @@ class Watched:
         self._tokenizer = tokenizer
         self.read = 0
 
-    def encode(self, text, **options):
-        self.read += len(text)
-        return self._tokenizer.encode(text, **options)
+    def encode_batch_fast(self, texts, **options):
+        self.read += sum(map(len, texts))
+        return self._tokenizer.encode_batch_fast(texts, **options)
 
 
 def test_a_long_text_of_few_tokens_is_read(tokenizer_of):

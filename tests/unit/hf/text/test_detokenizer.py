@@ -16,7 +16,7 @@ TEXTS = [
     "�end",
     "x�",
 ]
-SEEDS = st.lists(st.integers(0, 1 << 30), max_size=40)
+SEEDS = st.lists(st.integers(0, 1 << 30), max_size=80)
 
 
 NAMES = ["gpt2", "llama", "qwen2", "builtin"]
@@ -41,8 +41,24 @@ def spaced():
 
 
 def pieces(tokenizer, ids, prompt=()):
-    detokenizer = Detokenizer(tokenizer, prompt)
+    added = tokenizer.get_added_tokens_decoder()
+    detokenizer = Detokenizer(tokenizer, prompt, {number for number, token in added.items() if token.special})
     return [detokenizer.feed(token) for token in ids], detokenizer.flush()
+
+
+class Counted:
+    """A tokenizer that counts the ids that it decodes."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.decoded = 0
+
+    def decode(self, ids, **options):
+        self.decoded += len(ids)
+        return self._tokenizer.decode(ids, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
 
 
 def whole(tokenizer, ids):
@@ -86,6 +102,46 @@ def test_bytes_that_never_become_a_character_come_with_the_flush(tokenizer_of):
     ids = tokenizer.encode("ok🦜", add_special_tokens=False)[:-1]
     told, rest = pieces(tokenizer.backend_tokenizer, ids)
     assert ("".join(told), rest) == ("ok", "\ufffd")
+
+
+@pytest.mark.parametrize("byte", ["<0xF0>", "<0x80>", "<0xE4>"])
+@pytest.mark.parametrize("count", [*range(1, 40), 1000])
+def test_bytes_spelled_one_by_one_that_are_no_text_are_said_as_in_the_whole(spaced, byte, count):
+    stray, cat = spaced.token_to_id(byte), spaced.token_to_id("cat")
+    for ids in ([stray] * count, [cat, *[stray] * count, cat, cat], [*[stray] * count, *spaced.encode("你").ids, cat]):
+        told, rest = pieces(spaced, ids)
+        assert "".join(told) + rest == spaced.decode(ids)
+
+
+@pytest.mark.parametrize("byte", "ðäÃ¿ł")
+@pytest.mark.parametrize("count", [*range(1, 40), 1000])
+def test_bytes_that_are_no_text_are_said_as_in_the_whole(tokenizer_of, byte, count):
+    tokenizer = tokenizer_of("builtin").backend_tokenizer
+    stray, cat = tokenizer.token_to_id(byte), tokenizer.encode("cat").ids
+    char = tokenizer.encode("🦜").ids
+    for ids in ([stray] * count, [*cat, *[stray] * count, *char, *cat], [*char[:-1], *[stray] * count, *char]):
+        told, rest = pieces(tokenizer, ids)
+        assert "".join(told) + rest == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "builtin", "spaced"])
+@pytest.mark.parametrize("letters", ["ð", "Ã", "¿", "�", "a", "<|end|>", None])
+def test_a_token_costs_the_same_wherever_it_is(tokenizer_of, spaced, name, letters):
+    tokenizer = spaced if name == "spaced" else tokenizer_of(name).backend_tokenizer
+    token = 1 << 20  # one that only the model knows
+    if letters is not None:
+        token = tokenizer.token_to_id(f"<0x{ord(letters):02X}>" if name == "spaced" and len(letters) == 1 else letters)
+        token = tokenizer.encode(letters, add_special_tokens=False).ids[0] if token is None else token
+    decoded = []
+    for count in (1000, 4000):
+        counted = Counted(tokenizer)
+        detokenizer = Detokenizer(counted)
+        for _ in range(count):
+            detokenizer.feed(token)
+        detokenizer.flush()
+        decoded.append(counted.decoded)
+    assert decoded[1] <= 5 * decoded[0]
+    assert decoded[1] <= 30 * 4000
 
 
 def test_special_tokens_have_no_text(tokenizer_of):
