@@ -11,6 +11,7 @@ from gateway.cli import cache, keys
 from gateway.cli.bench import flags
 from gateway.cli.examples import show_examples
 from gateway.engine import PluginError, installed, load
+from gateway.supervisor.console import console
 
 _HELP = {
     "--host": "the address to listen on (default 127.0.0.1)",
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except config.ConfigError as error:
-        print(f"llm-gateway: {error}", file=sys.stderr)
+        console.print(f"llm-gateway: {error}")
         return 2
     except KeyboardInterrupt:
         return 130

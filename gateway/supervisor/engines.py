@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import sys
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ from gateway.flow.tasks import Tasks
 from gateway.isolation import EngineProcess, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
 from gateway.linux import peer_is_this_user
+from gateway.supervisor.console import console
 from gateway.supervisor.protocol import (
     Command,
     Drain,
@@ -35,6 +35,8 @@ from gateway.supervisor.protocol import (
 
 _PIECE = 2**16
 _LINES = 1_000
+# A worker that reads nothing is stopped or hangs; lines wait for its successor then.
+_MOST_BYTES = 2**20
 
 
 class EngineProcesses:
@@ -46,6 +48,7 @@ class EngineProcesses:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._worker: asyncio.StreamWriter | None = None
         self._backlog: deque[LogLine] = deque(maxlen=_LINES)
+        self._lost = 0
         self._reload: Reload | None = None
         self._drained: asyncio.Event | None = None
         self._tasks = Tasks()
@@ -86,14 +89,16 @@ class EngineProcesses:
         self._send(self._reload)
 
     def say(self, message: "loguru.Message") -> None:
-        """Send a record to the worker's log, or keep it until a worker is connected."""
+        """Send a record to the worker's log, or keep it until a worker takes it; too many are counted."""
         record = message.record
         extra = {key: value if type(value) is float else str(value) for key, value in record["extra"].items()}
         line = LogLine(record["level"].name, record["message"], extra)
-        if self._worker is None:
-            self._backlog.append(line)
-        else:
-            self._send(line)
+        if self._worker is not None and self._worker.transport.get_write_buffer_size() < _MOST_BYTES:
+            for waiting in (*self._take_backlog(), line):
+                self._send(waiting)
+            return
+        self._lost += len(self._backlog) == _LINES
+        self._backlog.append(line)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read commands of the worker until it disconnects."""
@@ -101,8 +106,8 @@ class EngineProcesses:
             writer.close()
             return
         self._worker = writer
-        while self._backlog:
-            self._send(self._backlog.popleft())
+        for line in self._take_backlog():
+            self._send(line)
         if self._reload is not None:
             self._send(self._reload)
         if self._drained is not None:
@@ -136,8 +141,18 @@ class EngineProcesses:
             self._drained.set()
 
     def _print_backlog(self) -> None:
-        while self._backlog:
-            print(f"llm-gateway: {self._backlog.popleft().text}", file=sys.stderr, flush=True)
+        if lines := self._take_backlog():
+            console.print(*(f"llm-gateway: {line.text}" for line in lines))
+
+    def _take_backlog(self) -> list[LogLine]:
+        """Return the lines that wait, and how many did not fit."""
+        lines, lost = list(self._backlog), self._lost
+        self._backlog.clear()
+        self._lost = 0
+        if lost:
+            text = f"{lost} lines of the log were lost: no worker took them in time"
+            lines.append(LogLine("WARNING", text, {"event": "log_lost", "lines": float(lost)}))
+        return lines
 
     async def _prepare(self, spec: ProcessSpec) -> None:
         try:

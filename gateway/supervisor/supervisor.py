@@ -20,6 +20,7 @@ from gateway import __version__
 from gateway.config import Config, ConfigError, Handover, HandoverFile, ServerSettings, command, environment
 from gateway.flow.tasks import Tasks
 from gateway.isolation.output import Output
+from gateway.supervisor.console import console
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.listener import listen
 from gateway.supervisor.specs import spec_of
@@ -182,10 +183,9 @@ async def _log_output(pipe: asyncio.StreamReader | None) -> None:
 def _say_why(reasons: dict[str, str]) -> None:
     """Print why no engine could be loaded; only a pointer to the log if that is on the same terminal."""
     if reasons and os.path.sameopenfile(_STDOUT, _STDERR):
-        print("llm-gateway: no engine could be loaded; the log says why", file=sys.stderr, flush=True)
-        return
-    for name, reason in reasons.items():
-        print(f"llm-gateway: engine {name!r}: {reason}", file=sys.stderr, flush=True)
+        console.print("llm-gateway: no engine could be loaded; the log says why")
+    elif reasons:
+        console.print(*(f"llm-gateway: engine {name!r}: {reason}" for name, reason in reasons.items()))
 
 
 def _greet(config: Config) -> None:
@@ -202,4 +202,4 @@ def _greet(config: Config) -> None:
         f"  {command()} chat" + ("" if config.server.port == ServerSettings().port else f" --url {url}"),
         "",
     ]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    console.print(*lines)

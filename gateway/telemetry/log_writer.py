@@ -3,6 +3,7 @@
 import os
 import select
 import time
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 
@@ -15,11 +16,14 @@ _GATHER_SECONDS = 0.02
 class LogWriter:
     """A file descriptor with a bounded queue before it; lines that do not fit, or cannot be written, are counted.
 
-    It writes to the descriptor itself: a thread stuck in a buffered stream would take the interpreter's exit along.
+    `tell` is called with the number of lines that were lost, when a line can be written again. No buffered stream is
+    in between: a thread stuck in one would take the interpreter's exit along.
     """
 
-    def __init__(self, fd: int, capacity: int = 8192) -> None:
+    def __init__(self, fd: int, capacity: int = 8192, tell: Callable[[int], None] = lambda _: None) -> None:
         self.dropped = 0
+        self._told = 0
+        self._tell = tell
         self._fd = fd
         self._capacity = capacity
         self._queue: SimpleQueue[str | Event | None] = SimpleQueue()
@@ -52,8 +56,9 @@ class LogWriter:
     def _run(self) -> None:
         while True:
             batch, then = self._take()
-            if batch:
-                self._put_out(batch)
+            if batch and self._put_out(batch) and self.dropped > self._told:
+                lost, self._told = self.dropped - self._told, self.dropped
+                self._tell(lost)
             if isinstance(then, Event):
                 then.set()
             elif then is None:
@@ -75,7 +80,8 @@ class LogWriter:
                 return lines, ""
         return lines, item
 
-    def _put_out(self, lines: list[str]) -> None:
+    def _put_out(self, lines: list[str]) -> bool:
+        """Write lines; return whether that was possible."""
         rest = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
         while rest:
             try:
@@ -84,4 +90,5 @@ class LogWriter:
                 select.select([], [self._fd], [])
             except OSError:
                 self._drop(len(lines))
-                return
+                return False
+        return True

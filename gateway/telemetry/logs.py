@@ -40,7 +40,7 @@ def configure(settings: TelemetrySettings, fd: int = STDOUT) -> "LogSink":
     """Send every log of this process to `fd`; call it in the process that logs, for the writer's thread is its own."""
     columns = (os.get_terminal_size(fd).columns or _COLUMNS) if os.isatty(fd) else 0
     is_json = settings.log_format == "json" or (settings.log_format == "auto" and not columns)
-    sink = LogSink(LogWriter(fd), columns, is_json=is_json)
+    sink = LogSink(LogWriter(fd, tell=_tell_lost), columns, is_json=is_json)
     logger.remove()
     logger.add(
         sink,
@@ -63,6 +63,12 @@ def capture() -> None:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+
+
+def _tell_lost(lines: int) -> None:
+    logger.bind(event="log_lost", lines=lines).warning(
+        "{} lines of the log were lost: nothing read them in time", lines
+    )
 
 
 class LogSink:

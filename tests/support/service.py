@@ -43,13 +43,21 @@ class Service:
     """`llm-gateway serve` as a child process; a context that ends it and what it started."""
 
     def __init__(
-        self, *arguments: str, ready: bool = True, cwd: Path | None = None, leads: bool = False, **environment: str
+        self,
+        *arguments: str,
+        ready: bool = True,
+        cwd: Path | None = None,
+        leads: bool = False,
+        stdout: int | None = None,
+        stderr: int = subprocess.STDOUT,
+        **environment: str,
     ) -> None:
         self.port = free_port()
         self._arguments = arguments
         self._environment = {"ENGINE": "echo", "PORT": str(self.port)} | environment
         self._ready = ready
         self._cwd = cwd
+        self._stdout, self._stderr = stdout, stderr  # descriptors; without them both go to the log
         self._leads = leads  # a process group of its own, as a shell makes one
         self._scraped = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-test-")
@@ -61,8 +69,8 @@ class Service:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "serve", *self._arguments],
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=log if self._stdout is None else self._stdout,
+                stderr=self._stderr,
                 stdin=subprocess.DEVNULL,
                 cwd=self._cwd or self._folder.name,
                 env=inherited | self._environment,

@@ -18,20 +18,20 @@ def cache(tmp_path, monkeypatch):
     return made
 
 
-def test_the_cache_of_the_configured_engines_is_listed(cache, capsys):
+def test_the_cache_of_the_configured_engines_is_listed(cache, capfd):
     hold = cache.hold(cache.folder / "model-2")
     assert cli.main(["cache", "list"]) == 0
-    head, columns, *rows = capsys.readouterr().out.splitlines()
+    head, columns, *rows = capfd.readouterr().out.splitlines()
     assert head == f"{cache.folder}: 6 MiB"
     assert columns.split() == ["name", "size", "last", "used"]
     assert [(row.split()[0], "in use" in row) for row in rows] == [("model-2", True), ("model-1", False)]
     hold.close()
 
 
-def test_clearing_removes_what_no_service_uses_and_says_what_stays(cache, capsys):
+def test_clearing_removes_what_no_service_uses_and_says_what_stays(cache, capfd):
     hold = cache.hold(cache.folder / "model-2")
     assert cli.main(["cache", "clear"]) == 0
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert f"{cache.folder}: removed 3 MiB\n" in said
     assert "model-2 stays: a running service uses it" in said
     assert [path.name for path in cache.folder.iterdir()] == ["model-2"]
@@ -43,18 +43,18 @@ def test_only_what_is_named_is_cleared(cache):
     assert [path.name for path in cache.folder.iterdir()] == ["model-2"]
 
 
-def test_a_name_that_there_is_not_is_refused_before_anything_is_removed(cache, capsys):
+def test_a_name_that_there_is_not_is_refused_before_anything_is_removed(cache, capfd):
     assert cli.main(["cache", "clear", "model-1", "nope"]) == 2
-    assert "the cache has no 'nope'" in capsys.readouterr().err
+    assert "the cache has no 'nope'" in capfd.readouterr().err
     assert len(list(cache.folder.iterdir())) == 2
 
 
-def test_a_folder_can_be_named(cache, tmp_path, capsys):
+def test_a_folder_can_be_named(cache, tmp_path, capfd):
     assert cli.main(["cache", "list", "--folder", str(tmp_path / "other")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'other'}: 0 B\n"
+    assert capfd.readouterr().out == f"{tmp_path / 'other'}: 0 B\n"
 
 
-def test_an_engine_without_a_cache_has_none(cache, monkeypatch, capsys):
+def test_an_engine_without_a_cache_has_none(cache, monkeypatch, capfd):
     monkeypatch.setenv("ENGINE", "echo")
     assert cli.main(["cache", "list"]) == 0
-    assert capsys.readouterr().out == ""
+    assert capfd.readouterr().out == ""

@@ -26,10 +26,10 @@ def bare(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def keys(capsys):
+def keys(capfd):
     def run(*words):
         code = cli.main(["keys", *words])
-        shown = capsys.readouterr()
+        shown = capfd.readouterr()
         return code, shown.out, shown.err
 
     return run

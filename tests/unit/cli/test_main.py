@@ -21,35 +21,35 @@ def bare(monkeypatch, tmp_path):
     monkeypatch.setenv("ENGINE", "echo")
 
 
-def test_check_says_that_all_is_well(capsys):
+def test_check_says_that_all_is_well(capfd):
     assert cli.main(["check"]) == 0
-    assert "the configuration is right" in capsys.readouterr().out
+    assert "the configuration is right" in capfd.readouterr().out
 
 
-def test_check_shows_warnings(capsys, monkeypatch):
+def test_check_shows_warnings(capfd, monkeypatch):
     monkeypatch.setenv("DEVICE", "cpu")
     assert cli.main(["check"]) == 0
-    assert "warning: DEVICE is ignored" in capsys.readouterr().out
+    assert "warning: DEVICE is ignored" in capfd.readouterr().out
 
 
-def test_check_says_what_is_wrong_where(capsys, tmp_path):
+def test_check_says_what_is_wrong_where(capfd, tmp_path):
     (tmp_path / "bad.toml").write_text("[server]\nport = -1\n")
     assert cli.main(["check", "--config", "bad.toml"]) == 2
-    assert capsys.readouterr().err == "llm-gateway: bad.toml: server.port: expected `int` >= 1\n"
+    assert capfd.readouterr().err == "llm-gateway: bad.toml: server.port: expected `int` >= 1\n"
 
 
-def test_flags_win(capsys, monkeypatch):
+def test_flags_win(capfd, monkeypatch):
     monkeypatch.setenv("PORT", "1000")
     cli.main(["check", "--port", "2000"])
-    assert ":2000" in capsys.readouterr().out
+    assert ":2000" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
     "words", [["--port", "2000", "check"], ["--port=2000", "check"], ["check", "--port", "2000"]], ids=" ".join
 )
-def test_flags_go_before_and_after_the_command(capsys, words):
+def test_flags_go_before_and_after_the_command(capfd, words):
     assert cli.main(words) == 0
-    assert ":2000" in capsys.readouterr().out
+    assert ":2000" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_the_command_is_found_among_the_flags(words, put):
     assert cli._command_first(words) == put
 
 
-def test_a_wrong_flag_is_named_as_it_was_written(capsys):
+def test_a_wrong_flag_is_named_as_it_was_written(capfd):
     assert cli.main(["--port", "x", "check"]) == 2
-    assert capsys.readouterr().err == "llm-gateway: --port: server.port: expected `int`, got `str`\n"
+    assert capfd.readouterr().err == "llm-gateway: --port: server.port: expected `int`, got `str`\n"
 
 
 def install(tmp_path, monkeypatch, name, source):
@@ -85,31 +85,31 @@ def install(tmp_path, monkeypatch, name, source):
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def listed(capsys):
-    return {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+def listed(capfd):
+    return {line.split()[0]: line for line in capfd.readouterr().out.splitlines()}
 
 
-def test_engines_names_everyone_that_uses_a_plugin_and_what_is_for_tests(capsys, monkeypatch):
+def test_engines_names_everyone_that_uses_a_plugin_and_what_is_for_tests(capfd, monkeypatch):
     monkeypatch.setenv("LLM_GATEWAY__ENGINES__PARROT__PLUGIN", "echo")
     assert cli.main(["engines"]) == 0
-    lines = listed(capsys)
+    lines = listed(capfd)
     assert lines["echo"].endswith("serves as default, parrot")
     assert lines["scripted"].endswith("(for tests)")
 
 
-def test_engines_shows_a_broken_plugin_with_its_reason(capsys, monkeypatch, tmp_path):
+def test_engines_shows_a_broken_plugin_with_its_reason(capfd, monkeypatch, tmp_path):
     install(tmp_path, monkeypatch, "broken", "raise ImportError('no such library')")
     assert cli.main(["engines"]) == 0
-    assert "broken: the engine plugin 'broken' cannot be imported: no such library" in listed(capsys)["broken"]
+    assert "broken: the engine plugin 'broken' cannot be imported: no such library" in listed(capfd)["broken"]
     assert cli.main(["engines", "--engine", "broken"]) == 2
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     assert "hf" in shown.out
     assert shown.err.startswith("llm-gateway: --engine: engines.default.plugin: ")
 
 
-def test_engines_lists_what_is_installed_and_used(capsys):
+def test_engines_lists_what_is_installed_and_used(capfd):
     assert cli.main(["engines"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {line.split()[0]: line for line in capfd.readouterr().out.splitlines()}
     assert lines["echo"].endswith("serves as default")
     assert lines["hf"].endswith("installed")
 
@@ -121,11 +121,11 @@ def test_an_unknown_command_or_flag_is_wrong_usage():
         assert stopped.value.code == 2
 
 
-def test_version_is_the_distributions(capsys):
+def test_version_is_the_distributions(capfd):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--version"])
     assert stopped.value.code == 0
-    assert capsys.readouterr().out == f"llm-gateway {__version__}\n"
+    assert capfd.readouterr().out == f"llm-gateway {__version__}\n"
 
 
 def test_help_imports_neither_torch_nor_litestar():
@@ -137,22 +137,22 @@ def test_help_imports_neither_torch_nor_litestar():
     assert "serve" in ended.stdout
 
 
-def test_models_and_chat_look_where_the_configuration_listens(capsys, monkeypatch):
+def test_models_and_chat_look_where_the_configuration_listens(capfd, monkeypatch):
     monkeypatch.setenv("PORT", "9")
     for command in ("models", "chat"):
         assert cli.main([command]) == 1
-        assert "http://127.0.0.1:9:" in capsys.readouterr().err
+        assert "http://127.0.0.1:9:" in capfd.readouterr().err
 
 
-def test_models_and_chat_say_in_one_line_that_nobody_answers(capsys):
+def test_models_and_chat_say_in_one_line_that_nobody_answers(capfd):
     for command in ("models", "chat"):
         assert cli.main([command, "--url", "http://127.0.0.1:9"]) == 1
-        assert capsys.readouterr().err.count("\n") == 1
+        assert capfd.readouterr().err.count("\n") == 1
 
 
-def test_a_flag_without_a_value_sets_its_setting(capsys):
+def test_a_flag_without_a_value_sets_its_setting(capfd):
     assert cli.main(["check", "--host", "0.0.0.0"]) == 2  # noqa: S104 - read, not bound
-    assert capsys.readouterr().err.startswith("llm-gateway: --host: server.host: there is no key, ")
+    assert capfd.readouterr().err.startswith("llm-gateway: --host: server.host: there is no key, ")
     assert cli.main(["--insecure-no-auth", "check", "--host", "0.0.0.0"]) == 0  # noqa: S104 - read, not bound
 
 
@@ -186,26 +186,26 @@ def asked():
 
 @pytest.mark.parametrize("words", [["models"], ["chat"], ["bench", "--requests", "1"]], ids=" ".join)
 @pytest.mark.parametrize("way", ["flag", "variable"])
-def test_clients_send_their_key_and_never_print_it(asked, capsys, monkeypatch, words, way):
+def test_clients_send_their_key_and_never_print_it(asked, capfd, monkeypatch, words, way):
     url, seen = asked
     key = "llmg_" + "k" * 32
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     monkeypatch.setenv("LLM_GATEWAY_API_KEY", "llmg_other" if way == "flag" else key)
     assert cli.main([*words, "--url", url, *(["--api-key", key] if way == "flag" else [])]) == 1
     assert {headers.get("Authorization", headers.get("authorization")) for headers in seen} == {f"Bearer {key}"}
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     assert key not in shown.out + shown.err
 
 
-def test_clients_without_a_key_send_none(asked, capsys, monkeypatch):
+def test_clients_without_a_key_send_none(asked, capfd, monkeypatch):
     url, seen = asked
     monkeypatch.delenv("LLM_GATEWAY_API_KEY", raising=False)
     assert cli.main(["models", "--url", url]) == 1
-    assert capsys.readouterr().err == "llm-gateway: this API key is not valid\n"
+    assert capfd.readouterr().err == "llm-gateway: this API key is not valid\n"
     assert "authorization" not in {name.lower() for name in seen[0]}
 
 
-def test_a_key_that_no_header_can_carry_is_not_repeated(capsys):
+def test_a_key_that_no_header_can_carry_is_not_repeated(capfd):
     for key in ("llmg_geheim\n", "llmg_geheimä"):
         assert cli.main(["models", "--url", "http://127.0.0.1:9", "--api-key", key]) == 2
-        assert "geheim" not in capsys.readouterr().err
+        assert "geheim" not in capfd.readouterr().err

@@ -12,7 +12,7 @@ from msgspec import structs
 from gateway.config import Config, EngineSettings
 from gateway.isolation import scrubbed_environment
 from gateway.supervisor.client import SupervisorClient
-from gateway.supervisor.engines import EngineProcesses
+from gateway.supervisor.engines import _LINES, _MOST_BYTES, EngineProcesses
 from tests.support.border import spec
 
 PATIENCE = 20
@@ -114,6 +114,41 @@ async def test_lines_wait_for_a_worker_and_keep_what_is_bound_to_them(house):
         logger.remove(sink)
 
 
+async def test_lines_that_no_worker_takes_in_time_are_counted_and_told(house):
+    told = []
+    sink = logger.add(
+        lambda message: told.append(message.record["message"]), format="", filter="gateway.supervisor.client"
+    )
+    forwarding = logger.add(house.hosts.say, format="", filter=__name__)
+    try:
+        for number in range(_LINES + 3):
+            logger.warning(number)
+        async with house.worker():
+            await eventually(lambda: len(told) == _LINES + 1)
+            assert told[0] == "3"
+            assert told[-1] == "3 lines of the log were lost: no worker took them in time"
+            logger.warning("later")
+            await eventually(lambda: told[-1] == "later")
+    finally:
+        logger.remove(forwarding)
+        logger.remove(sink)
+
+
+async def test_a_worker_that_reads_nothing_costs_no_memory(house):
+    _, writer = await asyncio.open_unix_connection(house.hosts.path)
+    await eventually(lambda: house.hosts._worker is not None)
+    forwarding = logger.add(house.hosts.say, format="", filter=__name__)
+    try:
+        for _ in range(2_000):
+            logger.warning("x" * 4_000)
+        waiting = house.hosts._worker.transport.get_write_buffer_size()
+        assert waiting < 2 * _MOST_BYTES
+        assert len(house.hosts._backlog) == _LINES
+    finally:
+        logger.remove(forwarding)
+        writer.close()
+
+
 async def test_a_reload_reaches_this_worker_and_the_next(house):
     config = Config(engines={"default": EngineSettings(plugin="echo")})
     async with house.worker():
@@ -157,14 +192,14 @@ async def test_without_a_worker_nothing_is_to_be_drained(house):
         await house.hosts.drain()
 
 
-async def test_lines_that_no_worker_has_logged_are_printed_when_the_server_ends(house, capsys):
+async def test_lines_that_no_worker_has_logged_are_printed_when_the_server_ends(house, capfd):
     forwarding = logger.add(house.hosts.say, format=lambda _: "")
     try:
         logger.error("the reason why no worker comes")
     finally:
         logger.remove(forwarding)
     house.hosts.detach()
-    assert capsys.readouterr().err == "llm-gateway: the reason why no worker comes\n"
+    assert capfd.readouterr().err == "llm-gateway: the reason why no worker comes\n"
 
 
 async def test_nonsense_costs_the_connection_and_nothing_else(house):

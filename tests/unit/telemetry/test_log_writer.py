@@ -57,3 +57,20 @@ def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_tried():
     assert lines.dropped == 2
     lines.stop()
     os.close(write_end)
+
+
+def test_lost_lines_are_told_when_lines_are_read_again():
+    told, (read_end, write_end) = [], os.pipe()
+    lines = LogWriter(write_end, capacity=10, tell=told.append)
+    for _ in range(2_000):
+        lines.write("x" * 200 + "\n")
+    while not lines.dropped:
+        lines.write("x" * 200 + "\n")
+    assert told == []
+    while not told:
+        os.read(read_end, 65_536)
+    assert sum(told) <= lines.dropped
+    lines.write("later\n")
+    lines.stop()
+    os.close(read_end)
+    os.close(write_end)

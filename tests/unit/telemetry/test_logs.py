@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -9,6 +10,7 @@ import pytest
 from loguru import logger
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
+from gateway.config import TelemetrySettings
 from gateway.telemetry import logs, request_id
 from gateway.telemetry.context import open_record
 
@@ -182,3 +184,20 @@ def test_threads_log_too(log):
     for thread in threads:
         thread.join()
     assert {line["message"] for line in json_lines(log)} == {f"from {n}" for n in range(8)}
+
+
+def test_lines_that_were_lost_are_a_line_as_soon_as_one_can_be_written(standard_logging):
+    read_end, write_end = os.pipe()
+    sink = logs.configure(TelemetrySettings(log_format="json"), write_end)
+    while not sink.dropped:
+        logger.info("x" * 500)
+    text = b""
+    while b'"log_lost"' not in text:
+        text += os.read(read_end, 2**16)
+    line = json.loads(next(line for line in text.splitlines() if b'"log_lost"' in line))
+    assert line["level"] == "WARNING"
+    assert line["lines"] >= 1
+    assert line["message"].startswith(f"{line['lines']} lines of the log were lost")
+    os.close(read_end)
+    logger.remove()
+    os.close(write_end)
