@@ -1,6 +1,7 @@
 """What only Linux can say or do: the container's memory, a child's end with its parent, the user behind a socket."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -56,6 +57,32 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+class Lifeline:
+    """Has the kernel kill a process group when this process ends, however it ends: what a child has started, too.
+
+    It is a pipe that nothing is ever written to. This process alone holds its writing end; when the kernel closes that,
+    it signals the owner of the reading end (fcntl(2), F_SETOWN and F_SETSIG), which is the group. A process that leaves
+    its group escapes. The group's first process should inherit `descriptor`, the reading end, so that it stays open.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor, self._writer = os.pipe()
+
+    def tie(self, group: int) -> None:
+        """Tie a process group to this process, by its id."""
+        if sys.platform == "linux":
+            fcntl.fcntl(self.descriptor, fcntl.F_SETOWN, -group)
+            fcntl.fcntl(self.descriptor, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, os.O_ASYNC)
+
+    def cut(self) -> None:
+        """Kill what is left of the group; again is no error."""
+        if self._writer >= 0:
+            os.close(self._writer)
+            os.close(self.descriptor)
+            self._writer = -1
 
 
 def peer_is_this_user(peer: socket.socket) -> bool:

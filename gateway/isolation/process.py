@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, Self
@@ -19,8 +17,11 @@ from msgspec import Struct
 from gateway.isolation import launch
 from gateway.isolation.launch import Launch, RestartPolicy
 from gateway.isolation.output import Output
+from gateway.isolation.private_folder import PrivateFolder
+from gateway.linux import Lifeline
 
 _LOG = logging.getLogger("gateway")
+_SOCKET = "engine"
 _MODULE = "gateway.isolation.child"
 _BACKLOG = 8
 _DUMP_SECONDS = 0.25
@@ -56,23 +57,26 @@ Starter = Callable[[ProcessSpec], Awaitable[RunningProcess]]
 
 
 class EngineProcess:
-    """A running process, and the socket in a private folder at which it serves."""
+    """A running process with all that it starts, and the private folder for its socket and its temporary files."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: str, spec: ProcessSpec) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, folder: PrivateFolder, lifeline: Lifeline, spec: ProcessSpec
+    ) -> None:
         self._process = process
         self._folder = folder
+        self._lifeline = lifeline
         self._leave = spec.policy.leave
         self._hearing = asyncio.create_task(self._hear(Output(logger.bind(event="engine_output", engine=spec.name))))
-        self.path = _path(folder)
+        self.path = folder.file(_SOCKET)
         self.pid = process.pid
 
     @classmethod
     async def start(cls, spec: ProcessSpec) -> Self:
         """Start the process and send it its launch; a client may connect at once, and waits until it is up."""
-        folder = tempfile.mkdtemp(prefix="llm-gateway-")
+        folder, lifeline = PrivateFolder(), Lifeline()
         try:
             with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(_path(folder))
+                listener.bind(folder.file(_SOCKET))
                 listener.listen(_BACKLOG)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -82,15 +86,17 @@ class EngineProcess:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
-                    env=spec.environment,
-                    pass_fds=(listener.fileno(),),
+                    env=spec.environment | {"TMPDIR": folder.path},
+                    pass_fds=(listener.fileno(), lifeline.descriptor),
                     start_new_session=True,
                 )
+                lifeline.tie(process.pid)
                 _tell(process, _launch(spec, listener))
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            lifeline.cut()
+            folder.remove()
             raise
-        return cls(process, folder, spec)
+        return cls(process, folder, lifeline, spec)
 
     @property
     def is_running(self) -> bool:
@@ -99,7 +105,7 @@ class EngineProcess:
 
     def hide(self) -> None:
         """Remove the socket's name: open connections stay, and no other can be made."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        Path(self.path).unlink(missing_ok=True)
 
     async def dump(self) -> None:
         """Have the process write where each of its threads is, which ends it; one that is stopped cannot."""
@@ -123,13 +129,14 @@ class EngineProcess:
     async def kill(self) -> str:
         """End the process, if it has not ended, and all that it started; return how it ended."""
         self._signal(signal.SIGKILL)
-        self.hide()
         status = await self._process.wait()
+        self._lifeline.cut()
         # A process that it started may hold the pipe open; what is left of the output is not waited for long.
         await asyncio.wait({self._hearing}, timeout=_DUMP_SECONDS)
         self._hearing.cancel()
         if self._process.stdin is not None:
             self._process.stdin.close()
+        self._folder.remove()
         return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
     def _signal(self, number: signal.Signals) -> None:
@@ -142,10 +149,6 @@ class EngineProcess:
             while piece := await self._process.stdout.read(2**16):
                 output.feed(piece)
             output.feed(b"")
-
-
-def _path(folder: str) -> str:
-    return str(Path(folder, "engine"))
 
 
 def _launch(spec: ProcessSpec, listener: socket.socket) -> Launch:

@@ -1,11 +1,8 @@
 """Engine processes, owned by the supervisor so that they survive a worker restart."""
 
 import asyncio
-import shutil
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Self
 
 import loguru
@@ -14,7 +11,7 @@ from msgspec import Struct
 
 from gateway.config import Config
 from gateway.flow.tasks import Tasks
-from gateway.isolation import EngineProcess, ProcessSpec
+from gateway.isolation import EngineProcess, PrivateFolder, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
 from gateway.linux import peer_is_this_user
 from gateway.supervisor.console import console
@@ -52,8 +49,9 @@ class EngineProcesses:
         self._reload: Reload | None = None
         self._drained: asyncio.Event | None = None
         self._tasks = Tasks()
-        self._folder = tempfile.mkdtemp(prefix="llm-gateway-")
-        self.path = str(Path(self._folder, "control"))
+        self._folder = PrivateFolder()
+        self.folder = self._folder.path
+        self.path = self._folder.file("control")
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
@@ -63,7 +61,7 @@ class EngineProcesses:
         self._server.close()
         await self._tasks.end()
         await asyncio.gather(*[process.kill() for _, process in self._processes.values()])
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
         self._print_backlog()
 
     def prepare(self, specs: Iterable[ProcessSpec]) -> None:

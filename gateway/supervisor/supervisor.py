@@ -19,7 +19,9 @@ from loguru import logger
 from gateway import __version__
 from gateway.config import Config, ConfigError, Handover, HandoverFile, ServerSettings, command, environment
 from gateway.flow.tasks import Tasks
+from gateway.isolation import sweep
 from gateway.isolation.output import Output
+from gateway.linux import Lifeline
 from gateway.supervisor.console import console
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.listener import listen
@@ -43,6 +45,7 @@ _WINDOW = 60.0
 def serve(config: Config, reread: Callable[[], Config]) -> int:
     """Serve until a signal; return the exit code. `reread` reads the configuration again."""
     with listen(config.server) as listener:
+        sweep()
         _greet(config)
         return asyncio.run(Supervisor(config, listener, reread).run())
 
@@ -87,6 +90,7 @@ class Supervisor:
 
     async def _run_server(self) -> None:
         """Run the HTTP server until it ends; if it died, log that and wait before the next start."""
+        lifeline = Lifeline()
         self._server = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -94,15 +98,17 @@ class Supervisor:
             "gateway.server",
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=environment(),
-            pass_fds=(self._listener.fileno(), self._handover.fd),
+            env=environment() | {"TMPDIR": self._engines.folder},
+            pass_fds=(self._listener.fileno(), self._handover.fd, lifeline.descriptor),
             # A terminal's signals are for the supervisor alone, which tells the server and its worker when to end.
             start_new_session=True,
         )
+        lifeline.tie(self._server.pid)
         output = asyncio.create_task(_log_output(self._server.stderr))
         if self._stopped is not None:
             self._server.terminate()
         status = await self._server.wait()
+        lifeline.cut()
         # A worker that has not ended yet holds the pipe open.
         await asyncio.wait({output}, timeout=_OUTPUT_SECONDS)
         output.cancel()

@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
 from gateway.linux import oom_kills, peer_is_this_user, resident_bytes, used_share
+from tests.support.processes import descendants, is_alive
 
 
 def write(root, **files):
@@ -72,6 +74,38 @@ def test_a_child_dies_with_its_parent():
 def test_a_child_whose_parent_has_died_already_ends_at_once():
     child = subprocess.run([sys.executable, "-c", CHILD + LIVE, str(os.getpid() + 1)], check=False)
     assert child.returncode == 1
+
+
+TIED = """import os, subprocess, sys, threading, time
+from gateway.linux import Lifeline
+lifeline = Lifeline()
+inner = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+inner += "print(flush=True); time.sleep(60)"
+leader = subprocess.Popen([sys.executable, "-c", inner], pass_fds=[lifeline.descriptor], start_new_session=True)
+lifeline.tie(leader.pid)
+threading.Thread(target=time.sleep, args=(60,)).start()
+if sys.stdin.readline() == "cut\\n":
+    lifeline.cut()
+    lifeline.cut()
+    leader.wait()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "cut"])
+def test_a_group_ends_with_the_process_that_it_is_tied_to(end):
+    """Its leader's own child too, which knows nothing of any of them."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", TIED], **pipes) as tied:
+        assert tied.stdout.readline() == b"\n"
+        if end == "cut":
+            tied.stdin.write(b"cut\n")
+            tied.stdin.flush()
+            pids = descendants(tied.pid)
+            while any(map(is_alive, pids)):
+                time.sleep(0.01)
+        tied.kill()
+        assert tied.stdout.read() == b""  # all of the group held the other end
 
 
 def test_a_peer_of_another_user_is_told_apart(monkeypatch):
