@@ -30,6 +30,7 @@ _MARKER = "made.json"
 _MOST_MARKER = 1 << 20
 # What there may be at a lock's name, in a folder where others may write: links, folders, pipes, files of others.
 _IN_THE_WAY = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM})
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _CLOSED = ~(stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -68,7 +69,15 @@ def obtain(cache: DiskCache, name: str, origin: Mapping[str, str | int], make: C
     cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(cache.folder / f".{key}.lock"):
         # Told already; by now another process may have mended it.
-        return _find(cache, key, origin, _LOG.debug) or _make(cache, name, key, origin, make)
+        if found := _find(cache, key, origin, _LOG.debug):
+            return found
+        try:
+            return _make(cache, name, key, origin, make)
+        except OSError as error:
+            # Without a lock, another process may have been faster.
+            if error.errno in _TAKEN and (found := _find(cache, key, origin, _LOG.debug)):
+                return found
+            raise
 
 
 def _key(origin: Mapping[str, str | int]) -> str:

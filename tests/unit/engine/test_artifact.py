@@ -284,6 +284,21 @@ def test_of_two_at_once_one_makes_it_and_one_waits(cache, made):
     assert made.count == 1
 
 
+def test_of_two_without_a_lock_the_slower_uses_what_the_faster_made(cache, made, monkeypatch):
+    monkeypatch.setattr(artifact, "_locked", lambda _: None)
+    together = threading.Barrier(2)
+
+    def make(folder):
+        made(folder)
+        together.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: obtain(cache, "one", ORIGIN, make), range(2))
+    assert first.folder == second.folder
+    assert sorted((first.is_new, second.is_new)) == [False, True]
+    assert [path for path in cache.folder.iterdir() if path.name.startswith(".")] == []
+
+
 _READ_ONLY = """
 import sys
 from pathlib import Path
