@@ -19,12 +19,14 @@ from gateway.config.schema import (
     TelemetrySettings,
 )
 from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment
+from gateway.config.standard import SPAN_QUEUE
 from gateway.limits.settings import LimitsSettings
 
 __all__ = [
     "FLAGS",
     "PLAIN",
     "PREFIX",
+    "SPAN_QUEUE",
     "SWITCHES",
     "AdmissionSettings",
     "AuthSettings",

@@ -19,6 +19,7 @@ from dotenv.parser import Binding, parse_stream
 from gateway.config.layers import ConfigError, Layers, Table, TextValue
 from gateway.config.schema import DEFAULT_ENGINE
 from gateway.config.spelling import meant, near_misses
+from gateway.config.standard import without_empty
 
 # Plain environment names, and where each value goes.
 PLAIN = {
@@ -92,9 +93,10 @@ def api_key() -> str | None:
 def environment() -> dict[str, str]:
     """Copy the environment for a child process, which must not import from the current folder.
 
+    Empty variables of OpenTelemetry's standard are left out, since its library stumbles over some of them.
     An empty entry of PYTHONPATH means the current folder; `$PYTHONPATH:/lib` makes one if the variable was not set.
     """
-    copied = dict(os.environ) | {"PYTHONSAFEPATH": "1"}
+    copied = without_empty(os.environ) | {"PYTHONSAFEPATH": "1"}
     if folders := copied.get("PYTHONPATH"):
         copied["PYTHONPATH"] = os.pathsep.join(filter(None, folders.split(os.pathsep)))
     return copied

@@ -17,12 +17,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from gateway import __version__
-from gateway.config import TelemetrySettings
+from gateway.config import SPAN_QUEUE, TelemetrySettings
 from gateway.telemetry.semconv import SCHEMA_URL
 
 Attributes = dict[str, AttributeValue]
 
-_QUEUE = 2048
 _EXPORT_SECONDS = 2
 _STOP_SECONDS = 1.5
 _ROOT = Context()
@@ -104,14 +103,14 @@ class _Spans(BatchSpanProcessor):
         self._counted = _CountedExporter(exporter)
         self._queued = 0
         self._refused = 0
-        super().__init__(self._counted, max_queue_size=_QUEUE)
+        super().__init__(self._counted, max_queue_size=SPAN_QUEUE)
 
     @property
     def dropped(self) -> int:
         return self._refused + self._counted.failed
 
     def on_end(self, span: ReadableSpan) -> None:
-        if self._queued - self._counted.taken >= _QUEUE:
+        if self._queued - self._counted.taken >= SPAN_QUEUE:
             self._refused += 1
             return
         self._queued += 1
