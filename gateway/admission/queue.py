@@ -11,7 +11,7 @@ from gateway.admission.places import Places
 from gateway.admission.recent_callers import RecentCallers
 from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import QueuePosition, QueueTimeout, Waiter, WaiterState
-from gateway.engine import EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
+from gateway.engine import DeadlineExceeded, EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
 from gateway.flow.breaker import Attempt, Breaker
 
 # Seconds; clients give up on longer waits rather than keep them.
@@ -75,6 +75,8 @@ class ModelQueue:
         self._serve()
         if waiter.held:
             return None
+        if not waiter.is_waiting:  # its time was over when the queue was served
+            raise _too_late(waiter, self._clock())
         loop = asyncio.get_running_loop()
         waiter.turn = loop.create_future()
         if waiter.limits.place < math.inf:
@@ -132,7 +134,7 @@ class ModelQueue:
     def _check_limits(self, waiter: Waiter, now: float) -> None:
         """Refuse a request that would wait in vain; where a place is free, it is admitted and measured anew."""
         if waiter.limits.place <= now:
-            raise QueueTimeout("the time to wait for a place was over before the wait began")
+            raise _too_late(waiter, now)
         if not self.waiting and self._fits(waiter, now):
             return
         wait = self.estimator.wait(self._waiters.ahead(waiter), self.places.running)
@@ -206,3 +208,10 @@ class ModelQueue:
         """Estimate when the queue as it stands would have admitted `waiter`."""
         wait = self.estimator.wait(self._waiters.ahead(waiter), self.places.running)
         return 1.0 if wait is None else min(max(wait, 1.0), _LONGEST_RETRY)
+
+
+def _too_late(waiter: Waiter, now: float) -> EngineError:
+    """Name the time that was over before a waiter had waited at all."""
+    if waiter.limits.first_token <= now:
+        return DeadlineExceeded("the time of the request was over before it could wait for a place")
+    return QueueTimeout("the time to wait for a place was over before the wait began")

@@ -71,6 +71,11 @@ class Waiter(Struct, eq=False, kw_only=True):
     timer: asyncio.TimerHandle | None = None
     turn: asyncio.Future[EngineError | None] | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the queue."""
+        return self.state is WaiterState.WAITING
+
     def admit(self, attempt: Attempt, now: float) -> None:
         """Give it its place, and end its wait."""
         self.state = WaiterState.HELD

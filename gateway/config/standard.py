@@ -175,7 +175,7 @@ def without_empty(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value or not name.startswith(_PREFIX)}
 
 
-def _of_protocol(*, is_grpc: bool) -> Mapping[str, _Form]:
+def _of_protocol(*, is_grpc: bool) -> dict[str, _Form]:
     compressions = ("gzip",) if is_grpc else ("none", "gzip", "deflate")
     found = {f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION": _one_of(*compressions) for signal in ("", "TRACES_")}
     protocol = "GRPC" if is_grpc else "HTTP"

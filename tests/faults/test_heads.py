@@ -239,3 +239,45 @@ def test_names_that_nobody_knows_make_no_series(edge):
         edge.generate(prompt="a", model=f"nobody-{number}")
     assert {name for name in set(scrape(edge)) - before if "FOO" in name or "no" in name.partition("{")[2]} == set()
     assert 'model="unknown"' in "".join(before)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/messages", "/v1/chat/completions", "/v1/tokenize"])
+def test_a_length_of_thousands_of_digits_is_read_as_the_number_that_it_is(edge, path):
+    zeros = "0" * 5_000
+    answer = exchange(edge.port, request("POST", path, JSON, f"Content-Length: {zeros}"))
+    assert (answer.status, b"the body is empty" in answer.body) == (400, True)
+    assert exchange(edge.port, request("POST", path, JSON, "Content-Length: " + "9" * 5_000)).status == 400
+    whole = exchange(edge.port, request("POST", "/v1/generate", JSON, f"Content-Length: {zeros}{len(BODY)}"), BODY)
+    assert whole.status == 200
+
+
+TEXT = {"model": "echo", "prompt": "a"}
+SAID = {"model": "echo", "max_tokens": 5, "messages": [{"role": "user", "content": "a"}]}
+
+
+@pytest.mark.parametrize("seconds", ["1e-9", "1e-320", "5e-324", "0.0000001"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/generate", {"prompt": "a"}),
+        ("/v1/completions", TEXT),
+        ("/v1/completions", TEXT | {"n": 2}),
+        ("/v1/completions", TEXT | {"prompt": ["a", "b"]}),
+        ("/v1/chat/completions", SAID),
+        ("/v1/messages", SAID),
+    ],
+)
+def test_a_time_that_is_over_before_anything_began_is_a_deadline(edge, path, body, stream, seconds):
+    answer = edge.client.post(path, json=body | {"stream": stream}, headers={"x-request-timeout": seconds})
+    assert answer.status_code == 504
+    assert answer.json()["error"]["type"] == "timeout_error"
+
+
+def test_of_the_times_of_a_body_the_one_that_is_over_is_named(edge):
+    assert is_error(edge.generate(prompt="a", timeout=1e-9), 504, "deadline_exceeded")
+    assert is_error(edge.generate(prompt="a", first_token_timeout=1e-9), 504, "deadline_exceeded")
+    assert is_error(edge.generate(prompt="a", queue_timeout=1e-9), 503, "queue_timeout")

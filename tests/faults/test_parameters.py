@@ -22,7 +22,7 @@ MOST = 2**31
         ("top_p", [-1, 1.001, 1.1]),
         ("top_k", [-2, MOST + 1]),
         ("min_p", [-0.1, 1.1]),
-        ("repetition_penalty", [0, -1, 10.1]),
+        ("repetition_penalty", [0, -0.0, -1, 10.1, 5e-324, 1e-320, 1e-38, 9e-4]),
         ("presence_penalty", [-2.1, 2.1]),
         ("frequency_penalty", [-2.1, 2.1]),
         ("seed", [2**63, 2**64, -(2**63) - 1]),

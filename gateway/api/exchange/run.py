@@ -29,9 +29,6 @@ from gateway.inflight import InFlightRequest, Options
 from gateway.limits import Allowance, PromptAllowance
 from gateway.service import Inference
 
-# Seconds; a request that begins after the time of all gets this much, and so the error that says so.
-_SHORTEST = 0.001
-
 RunEvent = tuple[int, GenerateEvent | EngineError] | Finished
 
 
@@ -195,7 +192,7 @@ class Run:
         """Return the time-outs of an answer among several: of the total, the seconds that are left of all."""
         timeouts = self._options.timeouts
         total = self._inference.config.server.request_seconds if timeouts.total is None else timeouts.total
-        return structs.replace(timeouts, total=max(self._began + total - time.monotonic(), _SHORTEST))
+        return structs.replace(timeouts, total=max(self._began + total - time.monotonic(), 0.0))
 
 
 def to_frame(rendering: Rendering, event: RunEvent) -> bytes:

@@ -36,7 +36,7 @@ def wants_updates(headers: Mapping[str, str]) -> bool:
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text)
+        seconds = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:

@@ -37,7 +37,7 @@ MinP = Annotated[
     ),
 ]
 RepetitionPenalty = Annotated[
-    Annotated[float, Meta(gt=0, le=10)] | None,
+    Annotated[float, Meta(ge=0.001, le=10)] | None,
     Meta(
         description="Above 1, tokens of the prompt and the answer are less likely to come again. Left out: 1, off.",
         examples=[1.1],

@@ -11,6 +11,7 @@ from msgspec import structs
 from gateway.admission import QueueTimeout
 from gateway.engine import (
     Completion,
+    DeadlineExceeded,
     Draining,
     GenerateRequest,
     InvalidRequest,
@@ -220,6 +221,23 @@ async def test_who_expired_in_the_queue_is_never_computed(house):
 async def test_patience_that_is_over_is_refused_before_the_wait(house):
     with pytest.raises(QueueTimeout):
         await house.permit(place=house.clock()).__aenter__()
+    now = house.clock()
+    with pytest.raises(DeadlineExceeded):
+        await house.permit(place=now, first_token=now).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"), [(("place",), QueueTimeout), (("place", "first_token"), DeadlineExceeded)]
+)
+async def test_patience_that_is_over_while_the_queue_is_served_is_no_wait_without_end(house, limits, error):
+    """Time goes on between the look at the limits and the look at the places."""
+    now = house.clock()
+    permit = house.permit(**dict.fromkeys(limits, now + 0.5))
+    moments = iter([now])
+    house.queue._clock = lambda: next(moments, now + 1.0)
+    with pytest.raises(error):
+        await asyncio.wait_for(permit.__aenter__(), 5)
+    house.assert_empty()
     house.assert_empty()
 
 

@@ -177,6 +177,29 @@ def test_an_extreme_temperature_still_draws(temperature):
     assert sample(_logits(), [Draws(_terms(temperature=temperature), [], _VOCABULARY, _CPU)]) != [None]
 
 
+_TINY = (5e-324, 1e-320, 1.4e-45, 1.17e-38, 1e-30, 1e-7)
+_EDGES = {
+    "temperature": (*_TINY, -0.0, 1e-5, 2.0),
+    "top_p": (*_TINY, -0.0, 1 - 1e-10, 1.0),
+    "min_p": (*_TINY, -0.0, 1 - 1e-10, 1.0),
+    "top_k": (0, 1, 2**31),
+    "repetition_penalty": (1e-3, 1 + 1e-10, 10.0),
+    "presence_penalty": (*_TINY, -2.0, -0.0, 2.0),
+    "frequency_penalty": (5e-324, -2.0, 2.0),
+    "logit_bias": ({0: 100.0, 1: -100.0}, {0: 5e-324}, {0: -0.0}),
+}
+
+
+@pytest.mark.parametrize("width", [0.0, 1.0, 1e4])
+@given(fields=st.fixed_dictionaries({}, optional={name: st.sampled_from(edges) for name, edges in _EDGES.items()}))
+def test_parameters_at_the_edges_of_numbers_still_draw(fields, width):
+    """Those that a request may have: what float32 rounds to 0 or to infinity is no reason to draw none."""
+    draws = [Draws(terms, [1, 2], 50, _CPU) for terms in (_terms(**fields), _terms(), _terms(**fields))]
+    for step in range(2):
+        logits = torch.cat([_logits(step + row, 50, width) for row in range(3)])
+        assert all(token in range(50) for token in sample(logits, draws))
+
+
 def test_the_same_seed_draws_the_same_whoever_is_beside_it():
     def draw(beside):
         ours = Draws(_terms(seed=11), [], _VOCABULARY, _CPU)
