@@ -50,7 +50,9 @@ def load(name: str) -> Plugin[Struct]:
         raise PluginError(f"there is no engine plugin {name!r}; installed: {known}")
     try:
         plugin = points[name].load()
-    except Exception as error:  # a plugin may raise anything while it is imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may raise anything while it is imported, and exit too
         raise PluginError(f"the engine plugin {name!r} cannot be imported: {error}") from error
     if not isinstance(plugin, Plugin):
         raise PluginError(f"the engine plugin {name!r} is a {type(plugin).__name__}, not a gateway.engine.Plugin")

@@ -110,7 +110,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
             self.health, self.detail = Health.FAILED, error.message
             logger.bind(event="load_failed", engine=self.name).error("{}", error.message)
             return
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others must go on
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; the others must go on
             await self.leave()
             self.health, self.detail = Health.FAILED, "the engine could not be loaded; the log says why"
             logger.opt(exception=error).bind(event="load_failed", engine=self.name).error("the engine did not load")
@@ -129,5 +129,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         if engine is not None:
             try:
                 await engine.__aexit__(None, None, None)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
                 logger.opt(exception=error).bind(event="unload_failed", engine=self.name).error("an engine left badly")

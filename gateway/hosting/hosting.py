@@ -21,7 +21,7 @@ from gateway.engine import (
     Unavailable,
 )
 from gateway.flow.deadline import Deadline
-from gateway.flow.tasks import Tasks
+from gateway.flow.tasks import Tasks, is_cancelled
 from gateway.hosting.directory import Directory
 from gateway.hosting.hosted import HostedEngine
 from gateway.isolation import EngineProcess, Starter
@@ -80,13 +80,23 @@ class Hosting:
 
     @asynccontextmanager
     async def lease(self, hosted: HostedEngine, deadline: Deadline) -> AsyncGenerator[Engine, None]:
-        """Hold an engine for one generation, so that it is not unloaded under it."""
+        """Hold an engine for one generation, so that it is not unloaded under it.
+
+        What it raises that no program expects, a panic or an exit, becomes an `EngineError`.
+        """
         if hosted.engine is None:
             raise Unavailable(f"the engine {hosted.name!r} is not loaded")
         hosted.running.add(deadline)
         hosted.idle.clear()
         try:
             yield hosted.engine
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
+            logger.opt(exception=error).error("the engine {!r} raised what no engine may raise", hosted.name)
+            raise EngineError("the engine failed; the log says why") from error
         finally:
             hosted.running.discard(deadline)
             if not hosted.running:
@@ -134,7 +144,9 @@ class Hosting:
         try:
             async with asyncio.timeout(_STATUS_SECONDS):
                 status = await engine.status()
-        except Exception as error:  # noqa: BLE001 - late, or whatever a plugin may raise
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - late, or whatever a plugin may raise
             if not hosted.is_silent and not isinstance(error, TimeoutError):
                 logger.opt(exception=error).error("the engine {!r} cannot say how it is", hosted.name)
             if hosted.engine is engine:

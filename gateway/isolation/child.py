@@ -35,10 +35,15 @@ def main() -> None:
     _prepare_to_die()
     # Before any thread is started: a filter holds for the thread that sets it, and for those that it starts.
     confinement.confine(network=told.network)
-    asyncio.new_event_loop().run_until_complete(_serve(told))
+    status = 1
+    try:
+        asyncio.new_event_loop().run_until_complete(_serve(told))
+        status = 0
+    except BaseException:  # noqa: BLE001 - a task of the plugin's own may exit or be interrupted
+        _log.exception("the process ends, for something has ended its event loop")
     # A plugin's threads and tasks may not know that it is over.
     logging.shutdown()
-    os._exit(0)
+    os._exit(status)
 
 
 def _prepare_to_die() -> None:
@@ -84,7 +89,9 @@ async def _load(told: Launch, server: EngineServer) -> None:
         server.refuse(LoadFailed(str(error)))
     except EngineError as error:
         server.refuse(error)
-    except Exception:  # noqa: BLE001 - a plugin may raise anything
+    except asyncio.CancelledError:
+        raise
+    except BaseException:  # noqa: BLE001 - a plugin may raise anything, an exit or a panic of a library too
         _log.exception("the engine did not load")
         server.refuse(LoadFailed("the engine could not be loaded; the log says why"))
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import cast
 
 from gateway.engine import Engine, EngineError, GenerateRequest, Health, Status, Unavailable
+from gateway.flow.tasks import is_cancelled
 from gateway.isolation.methods import EngineMethod, find_method
 from gateway.isolation.wire import (
     Call,
@@ -163,13 +164,15 @@ class _ServerConnection(asyncio.Protocol):
         self._calls[call.number] = asyncio.create_task(self._run(call, work))
 
     async def _run(self, call: Generate | Question, work: Callable[[], Awaitable[Reply]]) -> None:
-        """Run a call to its last reply; any exception of an engine goes back as a failure of this call alone."""
+        """Run a call to its last reply; whatever an engine raises goes back as a failure of this call alone."""
         try:
             last = await work()
         except EngineError as error:
             last = to_failure(error)
-        except Exception:  # noqa: BLE001 - whatever a plugin may raise
-            _log.exception("the engine raised what no engine may raise")
+        except BaseException as error:  # a panic of a library is no `Exception`, nor is an exit
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
+            _log.error("the engine raised what no engine may raise", exc_info=error)
             last = _BUG
         finally:
             self._calls.pop(call.number, None)
@@ -229,6 +232,8 @@ class _ServerConnection(asyncio.Protocol):
 async def _status(engine: Engine) -> Status:
     try:
         return await engine.status()
-    except Exception:  # noqa: BLE001 - whatever a plugin may raise
+    except asyncio.CancelledError:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever a plugin may raise
         _log.exception("the engine cannot say how it is")
         return Status(health=Health.FAILED, detail="the engine does not say how it is")

@@ -23,6 +23,9 @@ class Fault(StrEnum):
 
     RAISE = "raise"  # the EngineError that `code` names
     BUG = "bug"  # an error that no engine may raise
+    PANIC = "panic"  # one that is no `Exception`, as the panic of a library in Rust
+    QUIT = "quit"  # `SystemExit`
+    INTERRUPT = "interrupt"  # `KeyboardInterrupt`
     HANG = "hang"  # nothing more comes until the reader leaves
     DEAF = "deaf"  # goes on for `seconds`, though it is cancelled
     BLOCK = "block"  # holds the whole thread for `seconds`
@@ -57,6 +60,10 @@ class Cut(Exception):
     """The script ends the stream here."""
 
 
+class Panic(BaseException):
+    """Stands for the panic of a library."""
+
+
 class _Envelope(Struct, forbid_unknown_fields=True):
     script: Script
 
@@ -76,20 +83,16 @@ async def strike(script: Script, told: int) -> None:
     match script.fault:
         case Fault.RAISE:
             raise _ERRORS[script.code](script.message)
-        case Fault.BUG:
-            raise RuntimeError(script.message)
         case Fault.HANG:
             await asyncio.Event().wait()
         case Fault.DEAF:
             await _ignore_cancellation(script.seconds)
         case Fault.BLOCK:
             time.sleep(script.seconds)  # noqa: ASYNC251 - to block the loop is this fault
-        case Fault.CUT:
-            raise Cut
         case Fault.EXIT:
             os._exit(EXIT_STATUS)
-        case None:
-            pass
+        case fault if fault in _RAISED:
+            raise _RAISED[fault](script.message)
 
 
 async def _ignore_cancellation(seconds: float) -> None:
@@ -105,5 +108,12 @@ def _kinds(kind: type[EngineError]) -> Iterator[type[EngineError]]:
         yield from _kinds(narrower)
 
 
+_RAISED: dict[Fault | None, type[BaseException]] = {
+    Fault.BUG: RuntimeError,
+    Fault.PANIC: Panic,
+    Fault.QUIT: SystemExit,
+    Fault.INTERRUPT: KeyboardInterrupt,
+    Fault.CUT: Cut,
+}
 # Not those that others derive, which have the code of their ancestor.
 _ERRORS = {kind.code: kind for kind in _kinds(EngineError) if "code" in vars(kind)}

@@ -33,10 +33,21 @@ from tests.support.border import isolated, scripted, spec
 WHOLE = "Once upon a time."
 HASTY = RestartPolicy(hang=1.0, beat=0.05, delay=0.01, leave=2.0)
 PATIENCE = 20.0
+PANICS = """
+from gateway.engine import Plugin
+from gateway.testing.script import Panic
+from gateway.testing.scripted import ScriptedEngine, Settings
+class Panicking(ScriptedEngine):
+    async def __aenter__(self):
+        raise Panic("while it loads")
+plugin = Plugin(Settings, Panicking)
+"""
 PLUGINS = {
     "exits": "import os\nos._exit(3)",
     "raises": "raise RuntimeError('broken on purpose')",
     "hangs": "import time\ntime.sleep(60)",
+    "quits": "raise SystemExit(3)",
+    "panics": PANICS,
     "prints": "print('a word of its own')\nfrom gateway.testing.scripted import plugin",
 }
 PARENT = """
@@ -242,6 +253,22 @@ async def test_a_request_that_ends_the_process_twice_is_not_run_again():
         assert engine.restarts == {"exit": 2}
 
 
+@pytest.mark.parametrize("after", [-1, 1])
+@pytest.mark.parametrize("fault", [Fault.BUG, Fault.PANIC, Fault.QUIT, Fault.INTERRUPT])
+async def test_whatever_an_engine_raises_is_an_error_of_one_call_and_the_process_goes_on(fault, after):
+    async with isolated(policy=HASTY, places=2) as engine, asyncio.timeout(PATIENCE):
+        pid = engine.pid
+        neighbour = asyncio.create_task(collect(engine.generate(scripted(1, delay=0.05))))
+        for _ in range(3):
+            with pytest.raises(EngineError, match="the log says why") as caught:
+                await collect(engine.generate(scripted(2, fault=fault, after=after)))
+            assert type(caught.value) is EngineError
+        assert (await neighbour).text == WHOLE
+        answers = await asyncio.gather(*(collect(engine.generate(scripted(number))) for number in range(3, 9)))
+        assert {answer.text for answer in answers} == {WHOLE}
+        assert (engine.pid, engine.restarts) == (pid, {})
+
+
 async def test_neighbours_of_a_poisonous_request_are_answered():
     async with isolated(policy=HASTY, places=4) as engine:
         poison = scripted(1, fault=Fault.EXIT, after=-1, prefill=0.05)
@@ -278,12 +305,19 @@ async def test_a_process_that_dies_over_and_over_is_given_up(faulty, lines):
 
 
 @pytest.mark.parametrize(
-    ("plugin", "reason"), [("raises", "'raises'.*broken on purpose"), ("none", "no engine plugin")]
+    ("plugin", "reason"),
+    [
+        ("raises", "'raises'.*broken on purpose"),
+        ("none", "no engine plugin"),
+        ("quits", "'quits' cannot be imported: 3"),
+        ("panics", "the log says why"),
+    ],
 )
 async def test_a_plugin_that_cannot_be_used_is_not_tried_again(faulty, plugin, reason):
     engine = faulty(plugin, HASTY)
-    with pytest.raises(LoadFailed, match=reason):
-        await engine.__aenter__()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(LoadFailed, match=reason):
+            await engine.__aenter__()
     assert not engine.restarts
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.observe import eventually, is_error, logged, play, scrape
+from tests.support.processes import worker
 from tests.support.service import Service
 from tests.support.sse import frames
 
@@ -174,6 +175,25 @@ def test_an_aborted_stream_is_written_down_and_counted(edge):
     line = logged(edge, answer.headers["x-request-id"])
     assert (line["status"], line["code"], line["outcome"]) == (200, "upstream_unavailable", "aborted")
     assert scrape(edge)[sample] == before + 1
+
+
+@pytest.mark.parametrize("fault", ["panic", "quit", "interrupt"])
+def test_what_is_no_exception_is_an_error_of_one_request_in_the_workers_own_engine_too(running_edge, fault):
+    before = worker(running_edge.process.pid)
+    for after in (-1, 1):
+        script = play(texts=["a "], fault=fault, after=after, message="secret inside")
+        whole = running_edge.generate(model="scripted", prompt=script)
+        assert is_error(whole, 500, "engine_error")
+        assert "secret" not in whole.text
+        if after < 0:
+            assert is_error(running_edge.generate(model="scripted", prompt=script, stream=True), 500, "engine_error")
+        else:
+            _, events = stream(running_edge, model="scripted", prompt=script, return_full_text=False)
+            assert (events[0], events[-1]["error"]["code"]) == ({"text": "a "}, "engine_error")
+    # Its one place is free, and the worker is the same.
+    answer = running_edge.generate(model="scripted", prompt=play(texts=["right"]), return_full_text=False)
+    assert answer.json()["generated_text"] == "right"
+    assert worker(running_edge.process.pid) == before
 
 
 def test_a_bug_in_an_engine_says_nothing_of_its_inside(running_edge):

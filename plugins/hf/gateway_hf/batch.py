@@ -28,7 +28,7 @@ class Runs(Protocol):
         """Learn how a sequence is to be drawn, before its first step."""
         ...
 
-    def run(self, chunks: list[Chunk], /) -> list[list[Drawn] | Exception]:
+    def run(self, chunks: list[Chunk], /) -> list[list[Drawn] | BaseException]:
         """Compute the chunks and return, for each, the tokens drawn, or the error that ends that sequence alone.
 
         Nothing is drawn while tokens are pending; more than one token where a draft came true. Drawn tokens are
@@ -116,11 +116,11 @@ class Batch:
             left = generation.terms.limit - (len(sequence.tokens) - sequence.prompt_tokens)
             sequence.draft = generation.drafter.propose(sequence.tokens, min(self._guessing.most, left - 1))
 
-    def _deliver(self, generation: Generation, outcome: list[Drawn] | Exception) -> Iterator[MailboxEvent]:
+    def _deliver(self, generation: Generation, outcome: list[Drawn] | BaseException) -> Iterator[MailboxEvent]:
         """Deliver the outcome of one chunk; an error ends its own generation and no other."""
         try:
             events = self._events_of(generation, outcome)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and typed
+        except BaseException as error:  # noqa: BLE001 - whatever it is, a panic of the tokenizer too, it is logged and typed
             yield self._fail_logged(generation, error)
             return
         for event in events:
@@ -128,8 +128,8 @@ class Batch:
         if events and isinstance(events[-1], Finished):
             self.leave(generation)
 
-    def _events_of(self, generation: Generation, outcome: list[Drawn] | Exception) -> list[GenerateEvent]:
-        if isinstance(outcome, Exception):
+    def _events_of(self, generation: Generation, outcome: list[Drawn] | BaseException) -> list[GenerateEvent]:
+        if isinstance(outcome, BaseException):
             raise outcome
         self._scheduler.seal(generation.sequence)
         if generation.prompt is not None:
@@ -137,7 +137,7 @@ class Batch:
         _train_drafter(generation, outcome)
         return _write(generation, outcome)
 
-    def _fail_logged(self, generation: Generation, error: Exception) -> MailboxEvent:
+    def _fail_logged(self, generation: Generation, error: BaseException) -> MailboxEvent:
         """Log what broke a generation and end it; the caller hears only what was meant for callers."""
         _log.error("generation %s failed", generation.id, exc_info=error)
         told = EngineError("the model failed while it computed this answer")

@@ -93,7 +93,7 @@ class Loop(Generic[M]):
             letters: list[MailboxEvent] = []
             try:
                 self._step(batch, letters)
-            except Exception:  # noqa: BLE001 - one bad step must not end the thread
+            except BaseException:  # noqa: BLE001 - one bad step must not end the thread
                 _log.exception("a step failed outside of any generation")
                 letters += batch.fail("the engine had to start over")
             self._post.send(letters)

@@ -17,7 +17,7 @@ from gateway_hf.scheduling.sequence import Alternative, Drawn, Sequence
 
 _log = logging.getLogger("gateway_hf")
 
-StepOutcome = list[Drawn] | Exception
+StepOutcome = list[Drawn] | BaseException
 
 
 class Runner:
@@ -47,7 +47,7 @@ class Runner:
         """
         try:
             logits, counts = self._forward.logits(chunks)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything, and not for all
+        except BaseException as error:  # noqa: BLE001 - a model may raise anything, and not for all
             if len(chunks) == 1:
                 _log.exception("a pass failed for one sequence")
                 return [error]
@@ -110,7 +110,7 @@ class Runner:
                 self._draws[sequence] = Draws(self._terms[sequence], prompt, logits.shape[-1], logits.device)
             if sequence.scoring:
                 score(sequence, logits[end - (chunk.wanted - chunk.draws) : end])
-        except Exception as error:  # noqa: BLE001 - an error of one sequence is no reason to draw for none
+        except BaseException as error:  # noqa: BLE001 - an error of one sequence is no reason to draw for none
             return error
         return []
 

@@ -14,11 +14,14 @@ from gateway.engine import (
     Tokens,
     collect,
 )
+from gateway_hf import batch
 from gateway_hf.compute.forward import BatchedForward
 from gateway_hf.engine import HfEngine
 from gateway_hf.loop import Loop
 from gateway_hf.sampling.sampler import Draws
+from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
+from gateway_hf.text.codec import TextCodec
 from tests.support.hf_engine import LONG, Gate, ask, until
 
 
@@ -96,7 +99,37 @@ def _poisoned(sequence):
     return sequence.tokens[0] == _POISON and len(sequence.tokens) > sequence.prompt_tokens + 2
 
 
-@pytest.mark.parametrize("poison", [_no_numbers, _raising_forward, _broken_draws])
+class Panic(BaseException):
+    """As a library in Rust raises it: no `Exception`."""
+
+
+def _panicking_forward(monkeypatch):
+    """Let every pass panic that one sequence takes part in."""
+    right = BatchedForward.logits
+
+    def logits(forward, chunks):
+        if any(_poisoned(chunk.sequence) for chunk in chunks):
+            raise Panic
+        return right(forward, chunks)
+
+    monkeypatch.setattr(BatchedForward, "logits", logits)
+
+
+def _panicking_writer(monkeypatch):
+    """Let the tokenizer panic where it decodes one sequence."""
+    right = batch._write
+
+    def write(generation, drawn):
+        if _poisoned(generation.sequence):
+            raise Panic
+        return right(generation, drawn)
+
+    monkeypatch.setattr(batch, "_write", write)
+
+
+@pytest.mark.parametrize(
+    "poison", [_no_numbers, _raising_forward, _broken_draws, _panicking_forward, _panicking_writer]
+)
 async def test_a_poisoned_sequence_fails_alone_and_seven_end_with_their_text(folder, monkeypatch, poison):
     sampling = Sampling(max_tokens=30, ignore_eos=True, temperature=0.0)
     good = [ask(Tokens((6 + at, *range(5, 25 + at))), sampling) for at in range(7)]
@@ -135,6 +168,35 @@ async def test_a_reader_that_is_cancelled_in_the_line_leaves_it(engine, gate):
     await until(engine, running=0, waiting=0)
 
 
+async def test_a_step_that_panics_ends_what_runs_and_the_engine_goes_on(engine, monkeypatch):
+    plan = Scheduler.plan
+
+    def panic(_):
+        monkeypatch.setattr(Scheduler, "plan", plan)
+        raise Panic
+
+    monkeypatch.setattr(Scheduler, "plan", panic)
+    async with asyncio.timeout(20):
+        with pytest.raises(EngineError, match="start over"):
+            await collect(engine.generate(ask()))
+        assert (await collect(engine.generate(ask()))).finished.reason is FinishReason.LENGTH
+
+
+async def test_a_panic_while_a_prompt_is_read_is_of_that_prompt(engine, monkeypatch):
+    encode = TextCodec.encode
+
+    def panic(codec, prompt, truncate=None):
+        if prompt == ask("poison").prompt:
+            raise Panic
+        return encode(codec, prompt, truncate)
+
+    monkeypatch.setattr(TextCodec, "encode", panic)
+    async with asyncio.timeout(20):
+        with pytest.raises(Panic):
+            await collect(engine.generate(ask("poison")))
+        assert (await collect(engine.generate(ask()))).finished.reason is FinishReason.LENGTH
+
+
 @pytest.mark.parametrize("events", [1, 2, 5])
 async def test_closing_the_stream_frees_its_place(engine, events):
     stream = engine.generate(ask(sampling=LONG))
@@ -161,6 +223,6 @@ async def test_higher_priority_is_served_first(folder, gate, monkeypatch):
             readers.create_task(read(name, priority))
             while len(submitted) < count:  # noqa: ASYNC110 - the list sets no event
                 await asyncio.sleep(0.001)
-        await gate.reached()
+            await gate.reached()  # by the first one, before there is another to prefer
         gate.open.set()
     assert order == ["first", "high", "low"]

@@ -26,11 +26,12 @@ from gateway.engine import (
     Text,
     Unavailable,
     Unsupported,
+    Usage,
     collect,
 )
 from gateway.isolation import ConnectionLost, RemoteEngine
 from gateway.isolation.wire import Cancel, Frames, Generate, Heartbeat, Question, pack, read_message, to_raw
-from gateway.testing.script import Fault
+from gateway.testing.script import Fault, Panic
 from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.border import across, scripted, served
 
@@ -209,6 +210,64 @@ async def test_a_bug_in_the_engine_fails_its_call_alone_and_keeps_its_text_to_th
         assert "canary" not in str(caught.value)
         assert "canary" in caplog.text
         assert (await collect(remote.generate(scripted()))).text == "Once upon a time."
+
+
+ABNORMAL = {"panic": Panic, "quit": SystemExit, "interrupt": KeyboardInterrupt, "cancel": asyncio.CancelledError}
+
+
+class Abnormal(Engine):
+    """Answers what it is told to with an exception that is no `Exception`; it has one place."""
+
+    def __init__(self):
+        self.place = asyncio.Semaphore(1)
+        self.raised = ()
+
+    def models(self):
+        return (ModelCard(name="abnormal", context_window=8, capabilities=frozenset()),)
+
+    async def generate(self, request):
+        async with self.place:
+            yield Started(1)
+            if self.raised:
+                raise self.raised[0]
+            yield Finished("stop", Usage(1, 0))
+
+    async def count_tokens(self, model, prompt):
+        raise self.raised[0]
+
+    async def status(self):
+        if self.raised:
+            raise self.raised[0]
+        return Status(health=Health.READY)
+
+
+@pytest.mark.parametrize("raised", ABNORMAL.values(), ids=ABNORMAL)
+async def test_what_is_no_exception_fails_its_call_alone_and_frees_its_place(raised, caplog):
+    abnormal = Abnormal()
+    async with across(abnormal) as remote, asyncio.timeout(10):
+        abnormal.raised = (raised("canary"),)
+        for call in (
+            collect(remote.generate(scripted(1))),
+            remote.count_tokens("abnormal", Completion("a")),
+        ):
+            with pytest.raises(EngineError) as caught:
+                await call
+            assert (type(caught.value), "canary" in str(caught.value)) == (EngineError, False)
+        assert "raised what no engine may raise" in caplog.text
+        abnormal.raised = ()
+        assert [type(event) async for event in remote.generate(scripted(2))] == [Started, Finished]
+        assert (await remote.status()).health is Health.READY
+
+
+async def test_a_heart_beats_on_where_the_status_panics():
+    abnormal = Abnormal()
+    async with served(abnormal, beat=0.001) as (_, path), raw(path) as (reader, _):
+        abnormal.raised = (Panic(),)
+        stream, beats = messages(reader), 0
+        async with asyncio.timeout(10):
+            while beats < 3:
+                message = await anext(stream)
+                beats += isinstance(message, Heartbeat) and message.status.health is Health.FAILED
 
 
 async def test_a_stream_without_its_end_arrives_without_it(engine):

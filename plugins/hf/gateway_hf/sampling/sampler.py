@@ -77,7 +77,7 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     for row, drawing in zip(logits, draws, strict=True):
         try:
             drawing.adjust(row)
-        except Exception:  # noqa: BLE001 - whatever is wrong with one row is no reason to draw none
+        except BaseException:  # noqa: BLE001 - whatever is wrong with one row is no reason to draw none
             _log.exception("the logits of one sequence cannot be adjusted")
             row.fill_(torch.nan)
     best, tokens = logits.max(dim=-1)
@@ -102,7 +102,7 @@ def _draw_rows(logits: Tensor, terms: Sequence[Terms], levels: Sequence[float]) 
     """Draw all rows at once, or where that fails each alone: one that cannot be drawn is no reason to draw none."""
     try:
         return [*_draw(logits, terms, levels)]
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as above
         if len(terms) == 1:
             _log.exception("no token can be drawn for one sequence")
             return [None]
