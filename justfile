@@ -63,6 +63,7 @@ clients *names:
     uv run python -m tests.clients {{ names }}
 
 # Try every causal type of transformers, or those named, tiny and random, against its own `generate()`
+[group('check')]
 architectures *types:
     uv run python -m tests.architectures {{ types }}
 

@@ -150,7 +150,7 @@ class Inference:
                         watch.charge(made, allowance.charge(made))
 
     async def _answer(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
-        """Choose who makes the answer: the engine for this client alone, or the cache for all that ask the same."""
+        """Choose the maker of the answer: the engine for this client alone, or the cache for all that ask the same."""
         options, card = entry.options, entry.target.card
         key = key_of(entry.request, card, entry.caller.id) if self.config.cache.enabled else None
         # The maker of a shared answer waits for all its clients: one that limits its wait, or follows it, goes alone.

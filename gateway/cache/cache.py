@@ -63,7 +63,7 @@ class Cache:
         await self._store.aclose()
 
     async def _begin(self, key: bytes, generate: StartAnswer, policy: CachePolicy) -> Replay:
-        """Begin a flight. To look into the store is a part of it, so that all who ask meanwhile wait for one look."""
+        """Begin a flight. To look into the store is a part of it, so that all callers meanwhile wait for one look."""
         flight = Flight()
         self._flights.setdefault(key, flight)
         self._tasks[flight] = asyncio.create_task(self._make(key, flight, generate, policy))

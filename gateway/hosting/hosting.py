@@ -162,6 +162,7 @@ class Hosting:
             self.is_draining = True
             if self.directory.loaded():
                 logger.bind(event="draining").info("draining: what runs has {:g} s", self.drain_seconds)
+            # A generation that several clients share has a lease and no request; `InFlight.finish` ends the rest.
             error = Draining("the service went down before the answer was finished")
             loop = asyncio.get_running_loop()
             loop.call_later(self.drain_seconds, _abort, self.engines, error)

@@ -84,11 +84,11 @@ class GenerationTelemetry:
         return self
 
     def wait(self) -> None:
-        """Take note that it joins the line."""
+        """Take note that it joins the queue."""
         self._record.is_waiting = True
 
     def place(self, seconds: float) -> None:
-        """Take note that it has its place, after so many seconds in the line."""
+        """Take note that it has its place, after so many seconds in the queue."""
         self._record.is_waiting = False
         afterwards(lambda: self._metrics.queue_wait.record(seconds, self._model))
 

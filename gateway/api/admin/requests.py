@@ -29,7 +29,7 @@ class LiveRequest(Struct, frozen=True, kw_only=True):
     object: Literal["request"] = "request"
     model: Annotated[str, Meta(description="The model's name.", examples=["smollm2-135m-instruct"])]
     phase: Annotated[Literal["queued", "prefill", "decode"], Meta(description="What it is at.")]
-    position: Annotated[int | None, Meta(description="Its place in the line; 1 is next.", examples=[1])]
+    position: Annotated[int | None, Meta(description="Its position in the queue; 1 is next.", examples=[1])]
     eta: Annotated[float | None, Meta(description="Seconds until its place, as far as was measured.", examples=[0.8])]
     seconds: Annotated[float, Meta(description="How long it has been here.", examples=[1.5])]
     prompt_tokens: Annotated[int | None, Meta(description="Tokens of the prompt, once known.", examples=[5])]
@@ -73,7 +73,7 @@ class RequestsController(Controller):
         status_code=HTTP_200_OK,
         operation_id="cancelRequest",
         summary="End a request",
-        response_description="It is ended; who waits for its answer gets the error `cancelled`.",
+        response_description="It is ended; the client that waits for its answer gets the error `cancelled`.",
         responses=error_responses(*KEY, "not_found"),
     )
     async def cancel(

@@ -11,6 +11,7 @@ _SHOWN = 60
 _TWICE = "/v1 is there twice: the base URL ends in /v1 already"
 _BASE = "/v1 is a base URL; GET /v1/models lists the models"
 _NO_EMBEDDINGS = "there are no embeddings here"
+_NO_RERANKING = "there is no reranking here"
 _OTHERS = "of OpenAI's API there are chats, completions and models here"
 # Beginnings of paths in other APIs, the longest first that could be one of another.
 _FOREIGN = {
@@ -20,6 +21,10 @@ _FOREIGN = {
     "/v1beta": "Gemini's API is not spoken here; /v1 is the base URL for OpenAI's clients",
     "/v1/embeddings": _NO_EMBEDDINGS,
     "/embeddings": _NO_EMBEDDINGS,
+    **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"), _NO_RERANKING),
+    "/v1/batches": "there are no batches here; send each request by itself",
+    "/v1/files": "no files are kept here",
+    "/v1/uploads": "no files are kept here",
     "/v1/responses": "the Responses API is not spoken here; send POST /v1/chat/completions",
     "/v1/complete": "send POST /v1/messages",
     "/completion": "send POST /v1/completions",
@@ -30,13 +35,10 @@ _FOREIGN = {
         (
             "/v1/assistants",
             "/v1/audio",
-            "/v1/batches",
-            "/v1/files",
             "/v1/fine_tuning",
             "/v1/images",
             "/v1/moderations",
             "/v1/threads",
-            "/v1/uploads",
             "/v1/vector_stores",
         ),
         _OTHERS,

@@ -29,7 +29,7 @@ def read_timeouts(headers: Mapping[str, str], times: Timeouts) -> Timeouts:
 
 
 def wants_updates(headers: Mapping[str, str]) -> bool:
-    """Tell whether the client asked to be told its place in the line (`Prefer: queue-updates`, RFC 7240)."""
+    """Tell whether the client asked to be told its position in the queue (`Prefer: queue-updates`, RFC 7240)."""
     preferred = headers.get("prefer", "").split(",")
     return any(item.partition(";")[0].strip().lower() == "queue-updates" for item in preferred)
 

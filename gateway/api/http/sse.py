@@ -85,7 +85,7 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame.
 
-    The events are what `to_frame` takes; where the request stands in the line, if that comes before, is a comment.
+    The events are what `to_frame` takes; a position in the queue, if that comes before, is a comment.
     """
     last = first
     async with aclosing(events):
@@ -109,9 +109,9 @@ async def frames(
                 yield framing.done
 
 
-def _comment(standing: QueuePosition) -> bytes:
-    eta = "" if standing.eta is None else f" eta={standing.eta:.1f}"
-    return f": queue position={standing.position}{eta}\n\n".encode()
+def _comment(place: QueuePosition) -> bytes:
+    eta = "" if place.eta is None else f" eta={place.eta:.1f}"
+    return f": queue position={place.position}{eta}\n\n".encode()
 
 
 def _check_finished(last: object) -> None:
@@ -197,7 +197,7 @@ class EventStream:
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, look, seen)
 
     def _look_idle(self, send: Send) -> None:
-        """Send a ping after an interval that saw no frame, so that nothing between takes the line for dead."""
+        """Send a ping after an interval that saw no frame, so that no proxy takes the connection for dead."""
         if self._is_idle and not self._sent % 2:
             self._pinging = asyncio.create_task(_send_ping(send, self._ping))
         self._is_idle = True

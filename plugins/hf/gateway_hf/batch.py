@@ -73,7 +73,7 @@ class Batch:
         return len(self._generations)
 
     def join(self, generation: Generation) -> None:
-        """Take a generation into the line."""
+        """Take a generation into the queue."""
         self._generations[generation.sequence] = generation
         self._runner.join(generation.sequence, generation.terms)
         self._scheduler.add(generation.sequence)

@@ -36,7 +36,7 @@ class Blocks:
 
     @property
     def free(self) -> int:
-        """How many blocks can be had without hurting who runs; may be asked from any thread."""
+        """How many blocks can be had without harm to those that run; may be asked from any thread."""
         return len(self._free) + len(self._idle)
 
     @property

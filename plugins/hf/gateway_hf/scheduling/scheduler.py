@@ -1,8 +1,8 @@
 """Which sequences run, and what this step computes: ints and lists, no tensors.
 
-A sequence waits in the line until a place and room in the cache are free: higher priority first, then first come, first
-served. It keeps both until it leaves, or until one that is before it finds no block for its next token: then the last
-one is preempted, which goes back to the front of its line and is computed again later.
+A sequence waits in the queue until a place and room in the cache are free: higher priority first, then first come,
+first served. It keeps both until it leaves, or until one that is before it finds no block for its next token: then
+the last one is preempted, which goes back to the front of the queue and is computed again later.
 
 Prefill in chunks beside decodes is that of Sarathi (Agrawal et al. 2023).
 """
@@ -51,14 +51,14 @@ class Scheduler:
         self._places = places
         self._budget = max(budget, places + 1)
         self._blocks = blocks
-        self._line: list[Sequence] = []
+        self._queue: list[Sequence] = []
         self._running: list[Sequence] = []  # by priority, then in the order of admission: the last is preempted first
         self._outgrown: list[Sequence] = []
 
     @property
     def waiting(self) -> int:
-        """How many wait in the line."""
-        return len(self._line)
+        """How many wait in the queue."""
+        return len(self._queue)
 
     @property
     def running(self) -> int:
@@ -71,12 +71,12 @@ class Scheduler:
         return self._blocks.used * self._blocks.size
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence into the line, behind those of its priority."""
-        bisect.insort_right(self._line, sequence, key=_rank)
+        """Put a sequence into the queue, behind those of its priority."""
+        bisect.insort_right(self._queue, sequence, key=_rank)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out of its place or out of the line; harmless when it is in neither."""
-        for where in (self._running, self._line):
+        """Take a sequence out of its place or out of the queue; harmless when it is in neither."""
+        for where in (self._running, self._queue):
             if sequence in where:
                 where.remove(sequence)
         self._blocks.release(sequence)
@@ -91,19 +91,19 @@ class Scheduler:
         self._blocks.seal(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Give free places to the head of the line, as long as it fits into the cache, and say who got one.
+        """Give free places to the head of the queue, as long as it fits into the cache; return those that got one.
 
         A head that does not fit holds back those behind it.
         """
         admitted: list[Sequence] = []
-        while self._line and len(self._running) < self._places and self._enter(self._line[0]):
-            sequence = self._line.pop(0)
+        while self._queue and len(self._running) < self._places and self._enter(self._queue[0]):
+            sequence = self._queue.pop(0)
             bisect.insort_right(self._running, sequence, key=_rank)
             admitted.append(sequence)
         return admitted
 
     def decoding(self) -> list[Sequence]:
-        """Say who will decode in the next step, and so may have a draft."""
+        """List the sequences that decode in the next step, and so may have a draft."""
         return [sequence for sequence in self._running if not sequence.prefilling]
 
     def plan(self) -> list[Chunk]:
@@ -130,7 +130,7 @@ class Scheduler:
                 return self._blocks.grow(sequence, sequence.pending + spare)
             if self._running:
                 return False
-        self._outgrown.append(self._line.pop(0))
+        self._outgrown.append(self._queue.pop(0))
         return False
 
     def _reuse(self, sequence: Sequence) -> None:
@@ -157,7 +157,7 @@ class Scheduler:
         sequence.draft = []
         sequence.preempted += 1
         self.preemptions += 1
-        bisect.insort_left(self._line, sequence, key=_rank)
+        bisect.insort_left(self._queue, sequence, key=_rank)
 
     def _keep_drafts(self, decodes: list[Sequence], budget: int) -> int:
         """Drop the drafts that the budget or the cache has no room for; return how many tokens are kept."""
