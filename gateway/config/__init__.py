@@ -3,6 +3,7 @@
 The configuration in force while the service runs is `gateway.config.snapshot`.
 """
 
+from gateway.config import libraries  # noqa: F401, I001 - first: what follows imports them
 from gateway.admission import AdmissionSettings
 from gateway.cache import CacheSettings
 from gateway.config.checks import misspelt_models

@@ -50,3 +50,10 @@ def test_empty_variables_of_the_standard_are_none():
     with Service(**ENDPOINT, **grpc, **dict.fromkeys(names, "")) as service:
         assert service.generate(prompt="a").status_code == 200
         assert not [line for line in service.lines if line["level"] == "ERROR"]
+
+
+@pytest.mark.parametrize("name", ["LEVEL", "DIAGNOSE", "FORMAT", "ENQUEUE", "AUTOINIT", "ERROR_NO"])
+def test_what_a_library_reads_while_it_is_imported_stops_nothing(name, tmp_path):
+    """No line could name it: it would be a traceback before the first of ours."""
+    ended = run("check", {f"LOGURU_{name}": "{nonsense"}, tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
