@@ -101,4 +101,7 @@ class Permit:
     async def _enter(self) -> None:
         turn = self._queue.join(self._waiter)
         if turn is not None and (error := await turn) is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del turn, error  # its traceback holds this frame

@@ -100,3 +100,4 @@ class Waiter(Struct, eq=False, kw_only=True):
             self.timer.cancel()
         if self.turn is not None and not self.turn.done():
             self.turn.set_result(error)
+        self.turn = None

@@ -115,7 +115,10 @@ class _Answer:
         """Answer with `problem`; an answer that has begun can only be broken off."""
         current_record().code = problem.code
         if self._begun:
-            raise problem
+            try:
+                raise problem
+            finally:
+                del problem  # its traceback holds this frame
         told = self._edge.errors.response(problem, self._path)
         headers = {"content-type": "application/json"} | problem.headers
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]

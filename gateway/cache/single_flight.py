@@ -47,7 +47,7 @@ class Flight:
                 raise
             self.error = EngineError("the engine cancelled the generation")
         except Exception as error:  # noqa: BLE001 - raised where it is read
-            self.error = error
+            self.error = _twin(error)
         finally:
             self.is_over = True
             self._wake()
@@ -114,10 +114,7 @@ class Flight:
 
 
 def _twin(error: Exception) -> Exception:
-    """Copy an error for one reader, since each dialect rewords its own."""
-    if not isinstance(error, EngineError):
-        # Each reader's own frames, not those of all that read before.
-        return error.with_traceback(None)
+    """Copy an error without its traceback for one reader: each dialect rewords its own, and has frames of its own."""
     twin = type(error).__new__(type(error), *error.args)
     twin.__dict__ |= error.__dict__
     twin.__cause__ = error.__cause__

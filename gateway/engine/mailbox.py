@@ -35,7 +35,10 @@ class Mailbox:
                 self._reader = None
         letter = self._letters.popleft()
         if isinstance(letter, BaseException):
-            raise letter
+            try:
+                raise letter
+            finally:
+                del letter  # its traceback holds this frame, and the frames above hold the request
         return self._join(letter) if isinstance(letter, Delta) and self._letters else letter
 
     def _join(self, first: Delta) -> Delta:

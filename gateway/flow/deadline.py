@@ -44,6 +44,7 @@ class Deadline:
 
     async def __aexit__(self, *_: object) -> None:
         self._disarm()
+        self._error = None  # raised from `wait`, its traceback leads back here
 
     @property
     def left(self) -> float:
@@ -87,7 +88,7 @@ class Deadline:
                 raise self._error from None
             raise
         finally:
-            self._waiter = None
+            self._waiter = waiter = None  # a task that ends with an error keeps it, and its traceback keeps this frame
 
     def _set(self, moment: float, message: str) -> None:
         self._disarm()
@@ -99,3 +100,4 @@ class Deadline:
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None

@@ -59,7 +59,10 @@ async def _many(generate: StartChoice, request: GenerateRequest, n: int) -> Asyn
         merge.add(0, request)
         first = await merge.next()
         if isinstance(first[1], EngineError):
-            raise first[1]
+            try:
+                raise first[1]
+            finally:
+                del first  # its traceback holds this frame
         for number in range(1, n):
             merge.add(number, _choice(request, number))
         yield first
@@ -103,12 +106,16 @@ class _Merge:
         if isinstance(event, Finished | Exception):
             self._running -= 1
         if isinstance(event, Exception) and not isinstance(event, EngineError):
-            raise event
+            try:
+                raise event
+            finally:
+                del event  # its traceback holds this frame
         return number, event
 
     async def aclose(self) -> None:
         """Cancel the choices that run, and wait until they have cleaned up."""
-        await end_all(self._tasks)
+        tasks, self._tasks = self._tasks, []  # a task keeps its error, whose traceback leads back here
+        await end_all(tasks)
 
     async def _run(self, number: int, request: GenerateRequest) -> None:
         last: GenerateEvent | Exception = EngineError(_CUT_OFF)
@@ -125,4 +132,7 @@ class _Merge:
             last = EngineError("the engine cancelled the generation")
         except Exception as error:  # noqa: BLE001 - it is raised where it is read
             last = error
-        await self._events.put((number, last))
+        try:
+            await self._events.put((number, last))
+        finally:
+            del last  # its traceback holds this frame

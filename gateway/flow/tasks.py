@@ -57,4 +57,7 @@ async def end_all(tasks: Iterable[asyncio.Task[T]], expected: tuple[type[Excepti
         if error is not None and not isinstance(error, expected):
             logger.opt(exception=error).error("a task failed while it was ended")
     if again is not None:
-        raise again
+        try:
+            raise again
+        finally:
+            del again  # its traceback holds this frame

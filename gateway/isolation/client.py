@@ -154,6 +154,7 @@ class RemoteEngine(ForwardingEngine):
             what = f"the engine's process answered {method.name!r} with what is no answer to it"
             raise UpstreamFailed(what) from error
         finally:
+            del answer  # it keeps its error, whose traceback holds this frame
             self._connection.end(number)
 
     async def status(self) -> Status:

@@ -38,8 +38,9 @@ class RequestRecord:
     left: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
-        """Run the callbacks deferred until the response is sent."""
-        for work in self.left:
+        """Run the callbacks deferred until the response is sent, and let go of what they hold."""
+        left, self.left = self.left, []
+        for work in left:
             work()
 
     @property

@@ -136,6 +136,7 @@ class GenerationTelemetry:
             self._describe(self._span, code)
             self._write_phases()
         self._span.end(self._at(self._ended_at))
+        self._error = None  # its traceback leads back here, and to all that the request holds
 
     def _code(self) -> str:
         """Name what went wrong; empty for a whole answer, and for a client that left."""

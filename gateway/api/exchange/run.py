@@ -24,6 +24,7 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Timeouts
 from gateway.flow.fanout import ChoiceEvent, add_up, fan_out
+from gateway.flow.tasks import end_all
 from gateway.hosting.routing import Target
 from gateway.inflight import InFlightRequest, Options
 from gateway.limits import Allowance, PromptAllowance
@@ -53,7 +54,7 @@ class Run:
         self._options = options
         self._began = time.monotonic()
         self._entries: list[InFlightRequest] = []
-        self._failed: dict[int, EngineError] = {}
+        self._failed: dict[int, str] = {}  # the codes of errors, whose tracebacks would lead back here
 
     @property
     def headers(self) -> dict[str, str]:
@@ -64,7 +65,7 @@ class Run:
         most = next((status for status in ("miss", "coalesced", "hit") if status in statuses), None)
         headers |= {} if most is None else {"x-cache": most}
         if self._failed:
-            headers["x-failed-choices"] = ",".join(f"{index}={self._failed[index].code}" for index in self._failed)
+            headers["x-failed-choices"] = ",".join(f"{index}={code}" for index, code in self._failed.items())
         return headers
 
     def stream(self, rendering: Rendering) -> tuple[AsyncGenerator[object, None], Callable[[Any], bytes]]:
@@ -86,7 +87,9 @@ class Run:
             found = await self._find_all(rendering, allowance)
         n = self._prompts.n
         answers = {at * n + index: answer for at, each in enumerate(found) for index, answer in each.answers.items()}
-        self._failed = {at * n + index: error for at, each in enumerate(found) for index, error in each.failed.items()}
+        self._failed = {
+            at * n + index: error.code for at, each in enumerate(found) for index, error in each.failed.items()
+        }
         return rendering.to_reply(answers, _total([each.usage for each in found]))
 
     async def events(self) -> AsyncGenerator[RunEvent, None]:
@@ -94,6 +97,7 @@ class Run:
 
         Where an answer failed, its error is raised when the others are finished.
         """
+        event: GenerateEvent | EngineError | None = None
         failed: EngineError | None = None
         usages: list[Usage] = []
         async with self._hold() as allowance:
@@ -109,7 +113,10 @@ class Run:
                         yield number * self._prompts.best_of + index, event
                 usages.append(add_up(each))
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed, event  # its traceback holds this frame
         yield Finished(FinishReason.STOP, _total(usages))
 
     def _hold(self) -> Allowance:
@@ -127,18 +134,39 @@ class Run:
             async with turns:
                 return await self._find(request, rendering, allowance)
 
+        # A `TaskGroup` would raise a group that refers to itself by its traceback.
+        tasks = [asyncio.create_task(find(request)) for request in requests]
+        failed: asyncio.Task[PromptAnswers] | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(find(request)) for request in requests]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        return [task.result() for task in tasks]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failed = next((task for task in tasks if task.done() and (task.cancelled() or task.exception())), None)
+            return [task.result() for task in tasks] if failed is None else [failed.result()]
+        finally:
+            await end_all(tasks)
+            del tasks, failed  # a task keeps its error, whose traceback holds this frame
 
     async def _find(self, request: GenerateRequest, rendering: Rendering, allowance: Allowance) -> PromptAnswers:
         prompts = self._prompts
         if prompts.best_of == 1:
             answer = await self._find_one(request, rendering, PromptAllowance(allowance))
             return PromptAnswers({0: answer}, {}, answer.finished.usage)
+        answers, failed = await self._find_choices(request, rendering, allowance)
+        if not answers:
+            try:
+                raise next(iter(failed.values()))
+            finally:
+                failed.clear()  # its traceback holds this frame
+        usage = add_up(answer.finished.usage for answer in answers.values())
+        if prompts.best_of == prompts.n:
+            return PromptAnswers(answers, failed, usage)
+        best = _best(answers, prompts.n)
+        lost = list(failed.values())[: prompts.n - len(best)]
+        return PromptAnswers(best, dict(enumerate(lost, start=len(best))), usage)
+
+    async def _find_choices(
+        self, request: GenerateRequest, rendering: Rendering, allowance: Allowance
+    ) -> tuple[dict[int, Answer], dict[int, EngineError]]:
+        """Make all answers to one prompt, each by its number; those that fail have an error in place of one."""
         folds: dict[int, Fold] = {}
         failed: dict[int, EngineError] = {}
         async with aclosing(self._fan_out(request, allowance)) as choices:
@@ -148,15 +176,7 @@ class Run:
                 else:
                     rendering.note(event)
                     folds.setdefault(index, Fold()).add(event)
-        answers = {index: fold.answer() for index, fold in folds.items() if index not in failed}
-        if not answers:
-            raise next(iter(failed.values()))
-        usage = add_up(answer.finished.usage for answer in answers.values())
-        if prompts.best_of == prompts.n:
-            return PromptAnswers(answers, failed, usage)
-        best = _best(answers, prompts.n)
-        lost = list(failed.values())[: prompts.n - len(best)]
-        return PromptAnswers(best, dict(enumerate(lost, start=len(best))), usage)
+        return {index: fold.answer() for index, fold in folds.items() if index not in failed}, failed
 
     async def _find_one(
         self, request: GenerateRequest, rendering: Rendering, allowance: PromptAllowance | None = None

@@ -56,6 +56,7 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T
             _drop(left)
         # The next one to close a generator must not find it running.
         await end_all([task], (EngineError, Problem))
+        del task, left  # a task keeps its error, whose traceback holds this frame
 
 
 def _drop(task: asyncio.Task[None]) -> None:
@@ -178,6 +179,7 @@ class EventStream:
             current_record().outcome = "aborted"
             raise Problem("write_timeout", "the client read nothing for too long") from None
         finally:
+            self._sending = None
             for timer in self._timers.values():
                 timer.cancel()
             if self._pinging is not None:

@@ -106,7 +106,8 @@ async def test_leaving_stops_the_timer():
     deadline = Deadline(0.01)
     async with deadline:
         deadline.arm()
-    assert deadline._timer.cancelled()
+        timer = deadline._timer
+    assert timer.cancelled()
 
 
 async def test_no_time_runs_before_it_is_armed():
