@@ -60,8 +60,9 @@ def compiling(tmp_path, temporary, model):
 def test_a_compiler_ends_with_the_main_process_and_leaves_nothing_for_long(compiling, temporary, where):
     service, compilers = compiling(**where)
     with service:
-        pids = [*compilers(), *descendants(service.process.pid)]
-        assert all(map(is_alive, pids))
+        compiler = compilers()
+        pids = [*compiler, *descendants(service.process.pid)]
+        assert all(map(is_alive, compiler))
         service.process.kill()
         eventually(lambda: not any(map(is_alive, pids)), PATIENCE)
         assert list(temporary.iterdir())
