@@ -1,5 +1,6 @@
 """What only Linux can say or do: the container's memory, a child's end with its parent, the user behind a socket."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -71,8 +72,10 @@ class Lifeline:
         self.descriptor, self._writer = os.pipe()
 
     def tie(self, group: int) -> None:
-        """Tie a process group to this process, by its id."""
-        if sys.platform == "linux":
+        """Tie a process group to this process, by its id; one that has ended already needs no tie."""
+        if sys.platform != "linux":
+            return
+        with contextlib.suppress(ProcessLookupError):
             fcntl.fcntl(self.descriptor, fcntl.F_SETOWN, -group)
             fcntl.fcntl(self.descriptor, fcntl.F_SETSIG, signal.SIGKILL)
             fcntl.fcntl(self.descriptor, fcntl.F_SETFL, os.O_ASYNC)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gateway.linux import oom_kills, peer_is_this_user, resident_bytes, used_share
+from gateway.linux import Lifeline, oom_kills, peer_is_this_user, resident_bytes, used_share
 from tests.support.processes import descendants, is_alive
 
 
@@ -106,6 +106,14 @@ def test_a_group_ends_with_the_process_that_it_is_tied_to(end):
                 time.sleep(0.01)
         tied.kill()
         assert tied.stdout.read() == b""  # all of the group held the other end
+
+
+def test_a_group_that_has_ended_is_tied_to_nothing():
+    with subprocess.Popen([sys.executable, "-c", ""], start_new_session=True) as over:
+        over.wait()
+    lifeline = Lifeline()
+    lifeline.tie(over.pid)
+    lifeline.cut()
 
 
 def test_a_peer_of_another_user_is_told_apart(monkeypatch):
