@@ -72,6 +72,11 @@ architectures *types:
 chaos *trials:
     uv run python -m tests.chaos {{ trials }}
 
+# Attack the running service with all that has hurt once, or those named, and look for more; `--seed`, `--seconds`
+[group('check')]
+attack *arguments:
+    uv run --group attack python -m tests.attack {{ arguments }}
+
 # Measure this machine, and the engine and the service on it, with the built-in model
 [group('measure')]
 bench *arguments:

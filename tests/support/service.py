@@ -50,6 +50,7 @@ class Service:
         leads: bool = False,
         stdout: int | None = None,
         stderr: int = subprocess.STDOUT,
+        before: tuple[str, ...] = (),
         **environment: str,
     ) -> None:
         self.port = free_port()
@@ -59,6 +60,7 @@ class Service:
         self._cwd = cwd
         self._stdout, self._stderr = stdout, stderr  # descriptors; without them both go to the log
         self._leads = leads  # a process group of its own, as a shell makes one
+        self._before = before  # a command that runs the service's, as `nice` does
         self._scraped = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-test-")
         self._log = Path(self._folder.name, "log")
@@ -68,7 +70,7 @@ class Service:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", *self._arguments],
+                [*self._before, sys.executable, "-m", "gateway", "serve", *self._arguments],
                 stdout=log if self._stdout is None else self._stdout,
                 stderr=self._stderr,
                 stdin=subprocess.DEVNULL,
