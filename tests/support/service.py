@@ -42,7 +42,7 @@ def free_port() -> int:
 class Service:
     """`llm-gateway serve` as a child process; a context that ends it and what it started."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as a service can be started in many ways
         self,
         *arguments: str,
         ready: bool = True,
