@@ -135,6 +135,7 @@ def is_rude(answer: object) -> bool:
     if status == 200:
         return False
     try:
-        return status in (0, 500, 502) or not answer.json()["error"]["code"]  # type: ignore[attr-defined]
-    except (ValueError, KeyError, TypeError):
+        error = answer.json()["error"]  # type: ignore[attr-defined]
+        return status in (0, 500, 502) or not (error.get("code") or error.get("type"))  # Anthropic's has no code
+    except (AttributeError, ValueError, KeyError, TypeError):
         return True
