@@ -3,6 +3,7 @@
 from gateway.engine.answer import Answer, Fold, collect
 from gateway.engine.artifact import Artifact, obtain
 from gateway.engine.base import Engine
+from gateway.engine.compute_mark import ComputeMark, begin_call, compute_mark
 from gateway.engine.disk_cache import CacheEntry, DiskCache, Hold
 from gateway.engine.errors import (
     ContextTooLong,
@@ -74,6 +75,7 @@ __all__ = [
     "Chat",
     "Choice",
     "Completion",
+    "ComputeMark",
     "Constraint",
     "ContextTooLong",
     "DeadlineExceeded",
@@ -129,7 +131,9 @@ __all__ = [
     "UpstreamFailed",
     "Usage",
     "answer_limit",
+    "begin_call",
     "collect",
+    "compute_mark",
     "installed",
     "join",
     "load",

@@ -22,6 +22,7 @@ from gateway.engine import (
     UpstreamFailed,
 )
 from gateway.isolation.methods import EngineMethod, ForwardingEngine
+from gateway.isolation.pulse import Pulse
 from gateway.isolation.wire import (
     Call,
     Cancel,
@@ -70,17 +71,29 @@ class RemoteEngine(ForwardingEngine):
     @property
     def progress(self) -> int:
         """A number that stands still only while the process is silent, or has calls and does not get on."""
-        return self._connection.progress
+        return self._connection.pulse.progress
 
     @property
     def health(self) -> Health:
         """The health of the engine behind, as of the last heartbeat."""
-        return self._connection.health
+        return self._connection.pulse.health
 
     @property
     def served(self) -> int:
         """The number of answers that came to their end."""
         return self._connection.served
+
+    @property
+    def stuck(self) -> frozenset[int] | None:
+        """The calls that were computed all the time since anything moved.
+
+        `None` where the engine does not say, or its process was silent lately.
+        """
+        return self._connection.pulse.stuck
+
+    def number(self) -> int:
+        """Return the number of the next call."""
+        return next(self._numbers)
 
     @property
     def is_lost(self) -> bool:
@@ -118,9 +131,12 @@ class RemoteEngine(ForwardingEngine):
         """Return the cards of the engine behind, as of when it was entered."""
         return self._connection.cards or ()
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+    async def generate(
+        self, request: GenerateRequest, number: int | None = None
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """Ask the other process; raise `ConnectionLost` when it ends before `Started`, `EngineRestarted` after that."""
-        connection, number, mailbox = self._connection, next(self._numbers), Mailbox()
+        connection, mailbox = self._connection, Mailbox()
+        number = self.number() if number is None else number
         connection.begin(Generate(number, request), mailbox)
         has_started = has_finished = False
         try:
@@ -140,9 +156,9 @@ class RemoteEngine(ForwardingEngine):
         finally:
             connection.end(number)
 
-    async def ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> object:
+    async def ask(self, method: EngineMethod, arguments: tuple[object, ...], number: int | None = None) -> object:
         """Ask the other process."""
-        number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
+        number, answer = self.number() if number is None else number, asyncio.get_running_loop().create_future()
         try:
             call = Question(number, method.name, to_raw(arguments))
         except Unsendable as error:
@@ -177,13 +193,11 @@ class _ClientConnection(asyncio.BufferedProtocol):
         self.failure: Failure | None = None
         self.settled = asyncio.Event()
         self.gone = asyncio.Event()
-        self.progress = 0
+        self.pulse = Pulse()
         self.served = 0
-        self.health = Health.READY
         self._on_lost = on_lost
         self._frames = Frames()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        self._moved = (0, 0)
         self._readers: dict[int, _Reader] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -235,10 +249,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
                     if (reader := self._readers.get(number)) is not None:
                         self._deliver(number, reader, reply)
             case Heartbeat():
-                # A call that comes or goes is no progress: a queue grows before an engine that hangs, too.
-                moved = (message.replies, message.status.cache_used)
-                self.progress += message.calls == 0 or moved != self._moved
-                self._moved, self.health = moved, message.status.health
+                self.pulse.take(message)
             case EngineLoaded(cards):
                 self.cards = cards
                 self.settled.set()

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.engine import (
     DeadlineExceeded,
+    EngineError,
     GenerateEvent,
     GenerateRequest,
     Health,
@@ -22,7 +23,7 @@ from gateway.isolation.client import ConnectionLost, RemoteEngine
 from gateway.isolation.keeper import Keeper
 from gateway.isolation.methods import EngineMethod, ForwardingEngine
 from gateway.isolation.process import EngineProcess, ProcessSpec, Starter
-from gateway.isolation.quarantine import Quarantine, RunningRequest
+from gateway.isolation.quarantine import AskedQuestion, Death, Quarantine, RunningCall
 
 
 class IsolatedEngine(ForwardingEngine):
@@ -64,13 +65,14 @@ class IsolatedEngine(ForwardingEngine):
         return self._keeper.cards
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
-        """Ask the process; when it dies before `Started`, wait for the next one, unless it died of this twice."""
+        """Ask the process; when it dies before `Started`, ask the next one, unless it hung, or died twice, of this."""
         ends = _after(request.timeout)
         while True:
-            run = RunningRequest(request, on_trial=self._quarantine.check(request))
+            run = RunningCall(request, on_trial=self._quarantine.check(request))
             try:
-                async with self._place(run, ends) as (remote, asked):
-                    async with aclosing(remote.generate(asked)) as events:
+                async with self._place(run, ends) as remote:
+                    asked = structs.replace(request, timeout=_left(ends))
+                    async with aclosing(remote.generate(asked, run.number)) as events:
                         async for event in events:
                             if type(event) is Started:
                                 run.has_started = True
@@ -79,15 +81,23 @@ class IsolatedEngine(ForwardingEngine):
                     self._quarantine.clear(request)
                     return
             except ConnectionLost:
-                continue
+                if run.verdict is not None:
+                    raise run.verdict from None
 
     async def ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> object:
-        """Ask the process, and the next one when it dies; wait for one as long as the arguments say."""
-        ends = _after(_timeout(arguments))
-        try:
-            return await (await self._ready(ends)).ask(method, arguments)
-        except ConnectionLost:
-            return await (await self._ready(ends)).ask(method, arguments)
+        """Ask the process as `generate` does; wait for one as long as the arguments say."""
+        ends, question = _after(_timeout(arguments)), AskedQuestion(method.name, arguments)
+        while True:
+            run = RunningCall(question, on_trial=self._quarantine.check(question))
+            try:
+                async with self._place(run, ends) as remote:
+                    answer = await remote.ask(method, arguments, run.number)
+            except ConnectionLost:
+                if run.verdict is not None:
+                    raise run.verdict from None
+            else:
+                self._quarantine.clear(question)
+                return answer
 
     async def status(self) -> Status:
         """Ask the process how its engine is; answer for it where there is none, or it is about to be replaced."""
@@ -99,31 +109,34 @@ class IsolatedEngine(ForwardingEngine):
         return status
 
     @asynccontextmanager
-    async def _place(
-        self, run: RunningRequest, ends: float | None
-    ) -> AsyncGenerator[tuple[RemoteEngine, GenerateRequest], None]:
-        """Count a request as running. Suspects begin one after another, so that the next death tells which it was."""
+    async def _place(self, run: RunningCall, ends: float | None) -> AsyncGenerator[RemoteEngine, None]:
+        """Count a call as running. Suspects begin one after another, so that the next death tells which it was."""
         if run.on_trial:
             await _by(ends, self._trial.acquire())
         try:
             remote = await self._ready(ends)
-            left = None if ends is None else max(0.0, ends - _now())
+            run.number = remote.number()
             self._quarantine.runs.append(run)
+            is_given_up = True
             try:
-                yield remote, structs.replace(run.request, timeout=left)
+                yield remote
+                is_given_up = False
+            except EngineError:
+                is_given_up = False
+                raise
             finally:
-                self._quarantine.runs.remove(run)
+                self._quarantine.leave(run, is_given_up=is_given_up)
         finally:
             self._end_trial(run)
 
-    def _end_trial(self, run: RunningRequest) -> None:
+    def _end_trial(self, run: RunningCall) -> None:
         """Let the next suspect begin: this one has started or left."""
         if run.on_trial:
             run.on_trial = False
             self._trial.release()
 
-    def _blame(self) -> None:
-        self._quarantine.blame(sum(card.places for card in self._keeper.cards))
+    def _blame(self, death: Death) -> None:
+        self._quarantine.blame(sum(card.places for card in self._keeper.cards), death)
 
     async def _ready(self, ends: float | None) -> RemoteEngine:
         """Wait until a process serves; raise `DeadlineExceeded`, or `Unavailable` when there will be none."""
@@ -144,6 +157,10 @@ def _now() -> float:
 
 def _after(seconds: float | None) -> float | None:
     return None if seconds is None else _now() + seconds
+
+
+def _left(ends: float | None) -> float | None:
+    return None if ends is None else max(0.0, ends - _now())
 
 
 async def _by(ends: float | None, waiting: Awaitable[object]) -> None:

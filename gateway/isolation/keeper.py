@@ -11,6 +11,7 @@ from loguru import logger
 from gateway.engine import EngineError, Health, LoadFailed, ModelCard, Unavailable
 from gateway.isolation.client import ConnectionLost, RemoteEngine
 from gateway.isolation.process import ProcessSpec, RunningProcess, Starter
+from gateway.isolation.quarantine import Death
 from gateway.linux import oom_kills
 
 _TICKS = 20
@@ -22,7 +23,7 @@ class Keeper:
     `on_death` is called when a process that served is gone, before any of its calls hears of it.
     """
 
-    def __init__(self, spec: ProcessSpec, start: Starter, on_death: Callable[[], None]) -> None:
+    def __init__(self, spec: ProcessSpec, start: Starter, on_death: Callable[[Death], None]) -> None:
         self.restarts: Counter[str] = Counter()
         self.pid: int | None = None
         self.cards: Sequence[ModelCard] = ()
@@ -62,10 +63,10 @@ class Keeper:
         else:
             self.settled.set()
 
-    def _on_lost(self) -> None:
+    def _on_lost(self, death: Death = Death()) -> None:  # noqa: B008 - it never changes
         if self.health is Health.READY:
             self._set_health(Health.STARTING, "the engine's process has ended; it is being replaced")
-            self._on_death()
+            self._on_death(death)
 
     async def _keep(self) -> None:
         """Run one process after another, until one cannot load, they die too fast, or the engine is left."""
@@ -141,7 +142,7 @@ class Keeper:
                 self._on_lost()
                 return "failed"
             seen, still = (seen, still + 1) if remote.progress == seen else (remote.progress, 0)
-        self._on_lost()
+        self._on_lost(Death(is_hang=True, stuck=remote.stuck))
         return "hang"
 
     def _check_loop(self, how: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import cast
 
-from gateway.engine import Engine, EngineError, GenerateRequest, Health, Status, Unavailable
+from gateway.engine import ComputeMark, Engine, EngineError, GenerateRequest, Health, Status, Unavailable, begin_call
 from gateway.flow.tasks import is_cancelled
 from gateway.isolation.methods import EngineMethod, find_method
 from gateway.isolation.wire import (
@@ -89,6 +89,7 @@ class _ServerConnection(asyncio.Protocol):
         self._server = server
         self._frames = Frames()
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._marks: dict[int, ComputeMark] = {}
         self._outbox: list[tuple[int, Reply]] = []
         self._progress = 0
         self._idle_replies = 0
@@ -165,6 +166,7 @@ class _ServerConnection(asyncio.Protocol):
 
     async def _run(self, call: Generate | Question, work: Callable[[], Awaitable[Reply]]) -> None:
         """Run a call to its last reply; whatever an engine raises goes back as a failure of this call alone."""
+        mark = self._marks[call.number] = begin_call()
         try:
             last = await work()
         except EngineError as error:
@@ -176,6 +178,8 @@ class _ServerConnection(asyncio.Protocol):
             last = _BUG
         finally:
             self._calls.pop(call.number, None)
+            if not mark.is_computed:  # else its thread goes on
+                del self._marks[call.number]
         self._post(call.number, last)
         # A monitor asks an engine that hangs, too: its reply is no sign of progress.
         self._idle_replies += isinstance(call, Question) and call.method == "status"
@@ -226,7 +230,16 @@ class _ServerConnection(asyncio.Protocol):
             engine = self._server.engine
             if engine is not None and self._writable.is_set():
                 status = await _status(engine)
-                self.send(Heartbeat(len(self._calls), self._progress, status))
+                self.send(Heartbeat(len(self._calls), self._progress, status, self._computed()))
+
+    def _computed(self) -> tuple[int, ...] | None:
+        """List the calls that are computed, also those that were given up; `None` where the engine does not say."""
+        over = [number for number in self._marks.keys() - self._calls.keys() if not self._marks[number].is_computed]
+        for number in over:
+            del self._marks[number]
+        if not ComputeMark.are_kept:
+            return None
+        return tuple(number for number, mark in self._marks.items() if mark.is_computed)
 
 
 async def _status(engine: Engine) -> Status:

@@ -99,11 +99,15 @@ class LoadError(Struct, frozen=True, array_like=True, tag="broken", forbid_unkno
 
 
 class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fields=True):
-    """The process lives; it hangs where there are calls, and neither the replies so far nor the cache move."""
+    """The process lives; it hangs where there are calls, and neither the replies so far nor the cache move.
+
+    `computed` are the numbers of the calls that are computed at the moment; `None` of an engine that does not say.
+    """
 
     calls: int
     replies: int
     status: Status
+    computed: tuple[int, ...] | None = None
 
 
 Call = Generate | Question | Cancel

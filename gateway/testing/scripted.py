@@ -35,6 +35,7 @@ from gateway.engine import (
     Unsupported,
     Usage,
     answer_limit,
+    compute_mark,
 )
 from gateway.testing.script import Cut, Script, ScriptSeconds, find_script, strike
 
@@ -61,7 +62,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The engine's card, the script that it follows, and how it loads: after `load` seconds, or never.
 
     A prompt that is the JSON text `{"script": {…}}` brings its own script. A question about it takes the script's
-    `prefill` seconds, and meets its fault where that comes before the answer begins.
+    `prefill` seconds, and meets its fault where that comes before the answer begins. One question is answered after the
+    other, and generations wait until there is none, as in an engine that reads all prompts on one thread.
     """
 
     model: str = "scripted"
@@ -93,6 +95,7 @@ class ScriptedEngine(Engine):
             fingerprint="scripted-1",
         )
         self._places = asyncio.Semaphore(settings.places)
+        self._reader = asyncio.Lock()
         self._words: dict[str, int] = {}
         self._waiting = 0
         self._running = 0
@@ -111,6 +114,8 @@ class ScriptedEngine(Engine):
         prompt_tokens = min(_count(request.prompt), request.truncate or self._card.context_window)
         limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         asked = time.monotonic()
+        async with self._reader:
+            pass
         async with (
             self._place(),
             aclosing(self._speak(request, script, Usage(prompt_tokens, limit), time.monotonic() - asked)) as events,
@@ -193,8 +198,10 @@ class ScriptedEngine(Engine):
     async def _follow(self, prompt: Prompt) -> None:
         """Take the seconds of a question whose prompt brings a script, and let its fault strike."""
         if (script := find_script(_text(prompt))) is not None:
-            await asyncio.sleep(script.prefill)
-            await strike(script, -1)
+            async with self._reader:
+                with compute_mark():
+                    await asyncio.sleep(script.prefill)
+                    await strike(script, -1)
 
     def _check_entered(self) -> None:
         if not self._entered:

@@ -15,6 +15,7 @@ import pytest
 from loguru import logger
 
 from gateway.engine import (
+    Completion,
     DeadlineExceeded,
     EngineError,
     EngineRestarted,
@@ -367,3 +368,61 @@ async def test_an_engine_that_says_it_has_failed_is_replaced():
         await until(lambda: engine._keeper.health is Health.FAILED)
         assert engine.restarts == {"failed": 2}
         assert (await engine.status()).detail.startswith("the engine's process died 3 times in a row")
+
+
+def question(**script):
+    """A question that follows a script, as `scripted` is a generation that does."""
+    return scripted(**script).prompt
+
+
+async def ended(*asked):
+    """Wait for all; return what each came to, an answer or the kind of its error."""
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    return [type(answer) if isinstance(answer, BaseException) else answer for answer in answers]
+
+
+async def test_a_question_that_hangs_the_engine_is_condemned_and_those_that_waited_are_answered():
+    poison = question(prefill=0.01, fault=Fault.HANG, after=-1)
+    async with isolated(policy=HASTY) as engine:
+        asked = [
+            engine.count_tokens("scripted", poison),
+            engine.count_tokens("scripted", Completion("one two")),
+            collect(engine.generate(scripted(1))),
+        ]
+        found = await ended(*asked)
+        assert found[:2] == [Quarantined, 2]
+        assert found[2].text == WHOLE
+        await until(lambda: engine.restarts == {"hang": 1})
+        with pytest.raises(Quarantined):
+            await engine.count_tokens("scripted", poison)
+        assert (await collect(engine.generate(scripted(1)))).text == WHOLE
+        await until(lambda: engine.restarts == {"hang": 1})
+
+
+async def test_a_question_that_holds_the_loop_is_not_repeated_and_condemned_when_it_comes_back():
+    poison = question(fault=Fault.BLOCK, after=-1, seconds=60.0)
+    async with isolated(policy=HASTY) as engine:
+        begun = asyncio.create_task(engine.count_tokens("scripted", poison))
+        await asyncio.sleep(0.1)
+        neighbour = asyncio.create_task(engine.count_tokens("scripted", Completion("one two")))
+        # The process cannot say which of the two it was: neither is repeated for its caller.
+        assert await ended(begun, neighbour) == [EngineRestarted, EngineRestarted]
+        await until(lambda: engine.restarts == {"hang": 1})
+        found = await ended(
+            engine.count_tokens("scripted", Completion("one two")), engine.count_tokens("scripted", poison)
+        )
+        assert found == [2, Quarantined]
+        await until(lambda: engine.restarts == {"hang": 2})
+        assert await engine.count_tokens("scripted", Completion("one two")) == 2
+        with pytest.raises(Quarantined):
+            await engine.count_tokens("scripted", poison)
+        await until(lambda: engine.restarts == {"hang": 2})
+
+
+async def test_a_question_that_ends_the_process_twice_is_not_asked_again():
+    poison = question(fault=Fault.EXIT, after=-1)
+    async with isolated(policy=HASTY) as engine:
+        found = await ended(engine.tokenize("scripted", poison), collect(engine.generate(scripted(1, prefill=0.2))))
+        assert found[0] is Quarantined
+        assert found[1].text == WHOLE
+        await until(lambda: engine.restarts == {"exit": 2})

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from gateway.engine import Chat, Completion, Overloaded, Prompt, Text
+from gateway.engine import Chat, Completion, ComputeMark, Overloaded, Prompt, Text, compute_mark
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class _Lane:
         finally:
             self._reads -= 1
             self._bytes -= size
-        reading = self._thread.submit(job)
+        reading = self._thread.submit(_marked, compute_mark(), job)
         # Not when the caller leaves: the thread is free when the job has ended.
         reading.add_done_callback(partial(self._next, asyncio.get_running_loop()))
         return await asyncio.wrap_future(reading)
@@ -68,6 +68,11 @@ class _Lane:
 
     def _next(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
         loop.call_soon_threadsafe(self._turn.release)
+
+
+def _marked(mark: ComputeMark, job: Callable[[], T]) -> T:
+    with mark:
+        return job()
 
 
 def size_of(prompt: Prompt) -> int:

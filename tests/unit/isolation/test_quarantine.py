@@ -1,16 +1,18 @@
 """A request that was there at two deaths of the process is not run again."""
 
+from types import NoneType
+
 import msgspec
 import pytest
 
-from gateway.engine import EngineError
-from gateway.isolation.quarantine import Quarantine, RunningRequest
+from gateway.engine import Completion, EngineError, EngineRestarted, Quarantined
+from gateway.isolation.quarantine import AskedQuestion, Death, Quarantine, RunningCall
 from tests.support.border import scripted
 
 
 def strike(suspects, *requests, places=8):
     """Let the process die while it runs these."""
-    suspects.runs = [RunningRequest(request) for request in requests]
+    suspects.runs = [RunningCall(request) for request in requests]
     suspects.blame(places)
 
 
@@ -75,9 +77,9 @@ def test_the_oldest_is_forgotten_when_there_are_too_many():
 def test_who_waited_for_a_place_is_not_blamed():
     suspects = Quarantine()
     suspects.runs = [
-        RunningRequest(scripted(1)),
-        RunningRequest(scripted(2), has_started=True),
-        RunningRequest(scripted(3)),
+        RunningCall(scripted(1)),
+        RunningCall(scripted(2), has_started=True),
+        RunningCall(scripted(3)),
     ]
     suspects.blame(places=2)
     assert [suspects.check(scripted(number)) for number in (1, 2, 3)] == [True, True, False]
@@ -86,9 +88,90 @@ def test_who_waited_for_a_place_is_not_blamed():
 def test_who_is_on_trial_is_blamed_alone():
     suspects = Quarantine()
     suspects.runs = [
-        RunningRequest(scripted(1), has_started=True),
-        RunningRequest(scripted(2), on_trial=True),
-        RunningRequest(scripted(3)),
+        RunningCall(scripted(1), has_started=True),
+        RunningCall(scripted(2), on_trial=True),
+        RunningCall(scripted(3)),
     ]
     suspects.blame(places=8)
     assert [suspects.check(scripted(number)) for number in (1, 2, 3)] == [False, True, False]
+
+
+def question(text="x"):
+    return AskedQuestion("count_tokens", ("m", Completion(text)))
+
+
+def hang(suspects, *calls, stuck=None, places=8):
+    """Let the process hang while it has these calls, by their numbers from 1 on; return their verdicts."""
+    suspects.runs = [RunningCall(call, number=number) for number, call in enumerate(calls, 1)]
+    suspects.blame(places, Death(is_hang=True, stuck=None if stuck is None else frozenset(stuck)))
+    return [type(run.verdict) for run in suspects.runs]
+
+
+def test_a_question_is_a_suspect_like_a_generation():
+    suspects = Quarantine()
+    strike(suspects, question(), question("y"))
+    assert suspects.check(question())
+    suspects.clear(question())
+    assert not suspects.check(question())
+    strike(suspects, question("y"))
+    with pytest.raises(Quarantined):
+        suspects.check(question("y"))
+
+
+def test_a_call_that_was_computed_all_the_while_of_a_hang_is_condemned_alone():
+    suspects = Quarantine()
+    assert hang(suspects, scripted(1), question(), scripted(2), stuck={2}) == [NoneType, Quarantined, NoneType]
+    with pytest.raises(Quarantined):
+        suspects.check(question())
+    assert not suspects.check(scripted(1))
+    assert not suspects.check(scripted(2))
+
+
+def test_a_poison_whose_client_has_left_is_condemned():
+    suspects = Quarantine()
+    left = RunningCall(question(), number=1)
+    suspects.runs = [left]
+    suspects.leave(left, is_given_up=True)
+    suspects.runs = [RunningCall(scripted(2), number=2)]
+    suspects.blame(8, Death(is_hang=True, stuck=frozenset({1})))
+    assert suspects.runs[0].verdict is None
+    assert not suspects.check(scripted(2))
+    with pytest.raises(Quarantined):
+        suspects.check(question())
+
+
+def test_the_numbers_of_one_process_say_nothing_of_the_next():
+    suspects = Quarantine()
+    left = RunningCall(question(), number=1)
+    suspects.runs = [left]
+    suspects.leave(left, is_given_up=True)
+    suspects.blame(8)
+    assert hang(suspects, scripted(2), stuck={1}) == [Quarantined]
+    assert not suspects.check(question())
+
+
+def test_two_that_a_hang_may_be_due_to_are_not_repeated_and_not_condemned():
+    suspects = Quarantine()
+    assert hang(suspects, question(), scripted(1), stuck={1, 2}) == [EngineRestarted] * 2
+    assert suspects.check(question())
+    assert suspects.check(scripted(1))
+
+
+@pytest.mark.parametrize(("stuck", "verdict"), [(None, EngineRestarted), ((), NoneType)])
+def test_of_a_process_that_names_calls_a_question_which_it_did_not_name_has_waited(stuck, verdict):
+    suspects = Quarantine()
+    verdicts = hang(suspects, question(), scripted(1), scripted(2), stuck=stuck, places=1)
+    assert verdicts == [verdict, EngineRestarted, NoneType]
+    assert suspects.check(question()) is (stuck is None)
+
+
+def test_a_second_hang_of_an_engine_that_names_no_call_condemns():
+    suspects = Quarantine()
+    assert hang(suspects, question()) == [EngineRestarted]
+    assert hang(suspects, question()) == [Quarantined]
+
+
+def test_what_no_process_ever_gets_has_a_mark_too():
+    suspects = Quarantine()
+    strike(suspects, AskedQuestion("render", (object, 2**80)))
+    assert suspects.check(AskedQuestion("render", (object, 2**80)))
