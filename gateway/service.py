@@ -17,7 +17,7 @@ from typing import cast
 
 from msgspec import structs
 
-from gateway.admission import Admission, Permit, QueuePosition, WaitLimits, prompt_bound
+from gateway.admission import Admission, Permit, QueuePosition, WaitLimits, prompt_bound, reading_cost
 from gateway.auth import Caller
 from gateway.cache import CachePolicy, Replay, key_of, to_cache
 from gateway.config import Config
@@ -253,9 +253,12 @@ def _made(entry: InFlightRequest, answer: AsyncGenerator[ServiceEvent, None]) ->
         if answer.owed is None:
             return None
         usage, work = answer.owed.usage, answer.owed.work
-    if usage.prompt_tokens or not work.is_begun:
-        return usage if usage.prompt_tokens else None
-    return structs.replace(usage, prompt_tokens=min(prompt_bound(entry.request.prompt), entry.cost))
+    if not usage.prompt_tokens and not work.is_begun:
+        return None
+    prompt = usage.prompt_tokens or min(prompt_bound(entry.request.prompt), entry.cost)
+    if entry.request.truncate is not None:  # what was cut off was read, too
+        prompt = max(prompt, reading_cost(entry.request.prompt))
+    return usage if prompt == usage.prompt_tokens else structs.replace(usage, prompt_tokens=prompt)
 
 
 def _least(asked: float | None, most: float) -> float:

@@ -10,6 +10,7 @@ _IMAGE_TOKENS = 4_096
 # for each of the ids, and some milliseconds for a token that is computed.
 _BYTES_READ = 64
 _IDS_READ = 16
+_SCORES_TOLD = 8
 
 
 def prompt_bound(prompt: Prompt) -> int:
@@ -37,6 +38,7 @@ def reading_cost(prompt: Prompt) -> int:
 def cost(request: GenerateRequest, card: ModelCard, prompt_tokens: int, unstated: int) -> int:
     """Count the cache that prompt and answer may take; `unstated` tokens where the request sets no length.
 
+    Log-probabilities take none, but time and memory of the engine and of the worker: they cost as if they did.
     Never more than the cache has: a request that needs all of it runs alone.
     """
     answer = unstated
@@ -48,7 +50,15 @@ def cost(request: GenerateRequest, card: ModelCard, prompt_tokens: int, unstated
             answer = sampling.max_length - prompt_tokens
             break
     most = min(card.context_window, card.cache_tokens or card.context_window)
-    return max(min(prompt_tokens + max(answer, 1), most), 1)
+    return max(min(prompt_tokens + max(answer, 1) + _scores(request, prompt_tokens, answer), most), 1)
+
+
+def _scores(request: GenerateRequest, prompt_tokens: int, answer: int) -> int:
+    """Count what it costs to tell how likely tokens and their alternatives are: a token for each eight numbers."""
+    sampling = request.sampling
+    of_prompt = 0 if sampling.prompt_logprobs is None else prompt_tokens * (1 + sampling.prompt_logprobs)
+    of_answer = 0 if sampling.logprobs is None else max(answer, 1) * (1 + sampling.logprobs)
+    return (of_prompt + of_answer) // _SCORES_TOLD
 
 
 def _part(part: Text | Image | ToolCall | ToolResult) -> int:

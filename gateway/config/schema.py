@@ -59,6 +59,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     notice_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 0.0
     request_seconds: Seconds = 600.0
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1024 * 1024
+    max_logprobs: Annotated[int, Meta(ge=1)] = 65_536
     body_seconds: Seconds = 10.0
     idle_seconds: Annotated[int, Meta(ge=1, le=60)] = 15
     ping_seconds: Seconds = 15.0

@@ -150,6 +150,18 @@ async def test_a_prompt_whose_length_is_known_at_the_end_counts_towards_the_limi
     assert left == 1_000 - usage.prompt_tokens - 50 - again.cost
 
 
+async def test_what_was_cut_off_a_prompt_was_read_too(inference):
+    caller = structs.replace(SHOP, quota=Quota(tokens_per_minute=1_000))
+    cut = structs.replace(request(model="scripted"), prompt=Completion("x " * 32 * 100), truncate=1)
+    entry = inference.admit(cut, caller)
+    answer = await collect(inference.inference.generate(entry))
+    assert answer.finished.usage.prompt_tokens == 1
+    again = inference.admit(scripted("s"), caller)
+    await collect(inference.inference.generate(again))
+    left = int(again.headers["x-ratelimit-remaining-tokens"])
+    assert left == 1_000 - 101 - answer.finished.usage.completion_tokens - again.cost
+
+
 async def test_a_prompt_whose_length_was_never_told_counts_as_it_was_reserved(inference):
     caller = structs.replace(SHOP, quota=Quota(tokens_per_minute=1_000))
     entry = inference.admit(scripted(texts=["a"], fault="hang", after=1), caller)

@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from gateway.api.exchange.asked import Prompts
 from gateway.api.exchange.dialect import Rendering
+from gateway.api.exchange.score_budget import ScoreBudget, budget_of
 from gateway.auth import Caller
 from gateway.engine import (
     Answer,
@@ -20,10 +21,12 @@ from gateway.engine import (
     Fold,
     GenerateEvent,
     GenerateRequest,
+    Started,
     Usage,
 )
 from gateway.flow.deadline import Timeouts
 from gateway.flow.fanout import ChoiceEvent, add_up, fan_out
+from gateway.flow.offload import offload
 from gateway.flow.tasks import end_all
 from gateway.hosting.routing import Target
 from gateway.inflight import InFlightRequest, Options
@@ -41,6 +44,12 @@ class PromptAnswers(Struct, frozen=True):
     usage: Usage
 
 
+class RenderedFrame(Struct, frozen=True):
+    """An event that was encoded beside the event loop."""
+
+    frame: bytes
+
+
 class Run:
     """Everything that one body asked for, on its way through the engine."""
 
@@ -51,6 +60,7 @@ class Run:
         self._caller = caller
         self._target = target
         self._prompts = prompts
+        self._budget = budget_of(prompts, target.card, inference.config.server.max_logprobs)
         self._options = options
         self._began = time.monotonic()
         self._entries: list[InFlightRequest] = []
@@ -69,20 +79,33 @@ class Run:
         return headers
 
     def stream(self, rendering: Rendering) -> tuple[AsyncGenerator[object, None], Callable[[Any], bytes]]:
-        """Return the events, and what encodes each; the events of a single answer are the service's own."""
+        """Return the events, and what encodes each; the events of a single answer are the service's own.
+
+        Raises `InvalidRequest` for prompts with more log-probabilities than a reply may hold. Those of answers are not
+        kept, but sent as they come.
+        """
         if self._prompts.is_single:
             entry = self._admit(self._prompts.requests[0], self._options)
-            return self._inference.generate(entry), rendering.to_frame
-        return self.events(), partial(to_frame, rendering)
+            events, encode = self._inference.generate(entry), rendering.to_frame
+            return (events, encode) if self._budget is None else _scored(self._budget, events, encode)
+        several, each = self.events(), partial(to_frame, rendering)
+        return (several, each) if self._budget is None else _scored(self._budget, several, each)
 
     async def whole(self, rendering: Rendering) -> bytes:
         """Run all requests side by side, as many as there are places, and encode their answers.
 
-        A choice that failed leaves the prompt's others; a prompt that has none raises its first error.
+        A choice that failed leaves the prompt's others; a prompt that has none raises its first error. Raises
+        `InvalidRequest` for more log-probabilities than a reply may hold.
         """
+        if self._budget is not None:
+            self._budget.check_prompts()
+            self._prompts = self._budget.bound_answers()
         if self._prompts.is_single:
             answer = await self._find_one(self._prompts.requests[0], rendering)
-            return rendering.to_reply({0: answer}, answer.finished.usage)
+            usage = answer.finished.usage
+            if self._budget is None:
+                return rendering.to_reply({0: answer}, usage)
+            return await offload(self._budget.used, lambda: rendering.to_reply({0: answer}, usage))
         async with self._hold() as allowance:
             found = await self._find_all(rendering, allowance)
         n = self._prompts.n
@@ -90,7 +113,9 @@ class Run:
         self._failed = {
             at * n + index: error.code for at, each in enumerate(found) for index, error in each.failed.items()
         }
-        return rendering.to_reply(answers, _total([each.usage for each in found]))
+        usage = _total([each.usage for each in found])
+        used = 0 if self._budget is None else self._budget.used
+        return await offload(used, lambda: rendering.to_reply(answers, usage))
 
     async def events(self) -> AsyncGenerator[RunEvent, None]:
         """Yield the events of all answers, a prompt after the other, each beside its number; last the usage of all.
@@ -167,14 +192,14 @@ class Run:
         self, request: GenerateRequest, rendering: Rendering, allowance: Allowance
     ) -> tuple[dict[int, Answer], dict[int, EngineError]]:
         """Make all answers to one prompt, each by its number; those that fail have an error in place of one."""
-        folds: dict[int, Fold] = {}
+        note, folds = _noting(self._budget, rendering), dict[int, Fold]()
         failed: dict[int, EngineError] = {}
         async with aclosing(self._fan_out(request, allowance)) as choices:
             async for index, event in choices:
                 if isinstance(event, EngineError):
                     failed[index] = event
                 else:
-                    rendering.note(event)
+                    note(event)
                     folds.setdefault(index, Fold()).add(event)
         return {index: fold.answer() for index, fold in folds.items() if index not in failed}, failed
 
@@ -182,10 +207,10 @@ class Run:
         self, request: GenerateRequest, rendering: Rendering, allowance: PromptAllowance | None = None
     ) -> Answer:
         """Do without the tasks that several answers need: they would cost a small request a tenth of its time."""
-        fold = Fold()
+        note, fold = _noting(self._budget, rendering), Fold()
         async with aclosing(self._generate(allowance, request)) as events:
             async for event in events:
-                rendering.note(event)
+                note(event)
                 fold.add(event)
         return fold.answer()
 
@@ -236,3 +261,37 @@ def _total(usages: Sequence[Usage]) -> Usage:
         completion_tokens=sum(usage.completion_tokens for usage in usages),
         cached_tokens=sum(usage.cached_tokens for usage in usages),
     )
+
+
+def _scored(
+    budget: ScoreBudget, events: AsyncGenerator[Any, None], encode: Callable[[Any], bytes]
+) -> tuple[AsyncGenerator[object, None], Callable[[Any], bytes]]:
+    """Have scored prompts counted, and encoded beside the loop."""
+    budget.check_prompts()
+    if not budget.has_prompts:
+        return events, encode
+
+    async def counted() -> AsyncGenerator[object, None]:
+        async with aclosing(events):
+            async for event in events:
+                started = event[1] if isinstance(event, tuple) else event
+                if isinstance(started, Started):
+                    count = budget.see(started)
+                    yield RenderedFrame(await offload(count, partial(encode, event)))
+                else:
+                    yield event
+
+    return counted(), lambda event: event.frame if isinstance(event, RenderedFrame) else encode(event)
+
+
+def _noting(budget: ScoreBudget | None, rendering: Rendering) -> Callable[[GenerateEvent], None]:
+    """Return what takes note of each event of a whole answer."""
+    if budget is None or not budget.has_prompts:
+        return rendering.note
+
+    def note(event: GenerateEvent) -> None:
+        rendering.note(event)
+        if type(event) is Started:
+            budget.see(event)
+
+    return note

@@ -34,6 +34,7 @@ from gateway.engine import (
 )
 
 _USUAL_TOKENS = 16
+_SCORES = {Capability.LOGPROBS, Capability.PROMPT_LOGPROBS}
 _PROMPTS = {"prompt", "chat", "completion", "tokens"}
 # LiteLLM and LangChain know this error by these words of the message, not by its code.
 _TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"
@@ -82,7 +83,7 @@ def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> Non
     elif param == Capability.MAX_TOKENS and isinstance(body, ChatCompletionBody):
         param = _length_name(body)
         error.message = error.message.replace("max_tokens", param)
-    elif isinstance(error, Unsupported) and param is not None:
+    elif param is not None and (isinstance(error, Unsupported) or param in _SCORES):
         param = _asked_by(param, body)
     error.param = param
 

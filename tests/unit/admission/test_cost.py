@@ -84,3 +84,12 @@ def test_a_request_always_costs_something():
 )
 def test_what_is_only_read_costs_by_its_size(prompt, tokens):
     assert reading_cost(prompt) == tokens
+
+
+def test_log_probabilities_cost_a_token_for_each_eight():
+    plain = cost(asked(max_tokens=80), CARD, 100, 0)
+    assert plain == 180
+    assert cost(asked(max_tokens=80, logprobs=0), CARD, 100, 0) == plain + 10
+    assert cost(asked(max_tokens=80, prompt_logprobs=1), CARD, 100, 0) == plain + 25
+    assert cost(asked(max_tokens=80, prompt_logprobs=20, logprobs=20), CARD, 100, 0) == plain + 472
+    assert cost(asked(max_tokens=500, prompt_logprobs=20), CARD, 400, 0) == CARD.context_window
