@@ -24,6 +24,8 @@ from gateway.supervisor.protocol import (
     StartFailed,
     StartProcess,
     StopProcess,
+    SupervisorReply,
+    UpToDate,
     read_reply,
 )
 
@@ -42,16 +44,19 @@ class SupervisorClient:
         self._asked: dict[int, asyncio.Future[ProcessStarted | ProcessStopped | StartFailed]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._tasks = Tasks()
+        self._is_told = asyncio.Event()
 
     @asynccontextmanager
     async def listen(self, reload: ReloadWork, drain: DrainWork) -> AsyncGenerator[None, None]:
-        """Listen to the supervisor while the block runs.
+        """Listen to the supervisor while the block runs, which begins when its earlier orders are carried out.
 
+        Clients may be waiting at the port already: a worker that comes during a drain must not serve the first of them.
         `reload` puts another configuration into force; `drain` refuses new requests, and returns when the last one has
         ended.
         """
         reader, self._writer = await asyncio.open_unix_connection(self._path)
         self._tasks.start(self._listen(reader, reload, drain))
+        await self._is_told.wait()
         try:
             yield
         finally:
@@ -91,15 +96,23 @@ class SupervisorClient:
 
     async def _listen(self, reader: asyncio.StreamReader, reload: ReloadWork, drain: DrainWork) -> None:
         frames = Frames()
-        while piece := await reader.read(_PIECE):
-            for body in frames.feed(piece):
-                match read_reply(body):
-                    case Reload(config):
-                        self._tasks.start(_change(reload, config))
-                    case Drain():
-                        self._tasks.start(self._drain(drain))
-                    case reply:
-                        self._take(reply)
+        try:
+            while piece := await reader.read(_PIECE):
+                for body in frames.feed(piece):
+                    self._hear(read_reply(body), reload, drain)
+        finally:
+            self._is_told.set()
+
+    def _hear(self, reply: SupervisorReply, reload: ReloadWork, drain: DrainWork) -> None:
+        match reply:
+            case Reload(config):
+                self._tasks.start(_change(reload, config))
+            case Drain():
+                self._tasks.start(self._drain(drain))
+            case UpToDate():
+                self._is_told.set()
+            case _:
+                self._take(reply)
 
     async def _drain(self, drain: DrainWork) -> None:
         await drain()

@@ -27,6 +27,7 @@ from gateway.supervisor.protocol import (
     StartFailed,
     StartProcess,
     StopProcess,
+    UpToDate,
     read_command,
 )
 
@@ -110,6 +111,7 @@ class EngineProcesses:
             self._send(self._reload)
         if self._drained is not None:
             self._send(Drain())
+        self._send(UpToDate())
         frames = Frames()
         try:
             while piece := await reader.read(_PIECE):

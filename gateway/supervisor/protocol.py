@@ -77,8 +77,12 @@ class Drain(Struct, frozen=True, array_like=True, tag="drain"):
     """Refuse new requests, and report when the last one has ended."""
 
 
+class UpToDate(Struct, frozen=True, array_like=True, tag="told"):
+    """All orders that were given before the worker connected have been sent."""
+
+
 Command = StartProcess | StopProcess | NoEngineLoads | Drained
-SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Drain
+SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Drain | UpToDate
 
 _COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _REPLIES: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(SupervisorReply)

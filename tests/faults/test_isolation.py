@@ -228,7 +228,8 @@ async def test_the_process_knows_no_secret_and_leaves_no_core():
 async def test_nobody_finds_the_socket_of_a_running_engine(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     async with isolated():
-        assert list(tmp_path.iterdir()) == []
+        assert not any(path.is_socket() for path in tmp_path.rglob("*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_closing_a_stream_frees_its_place_in_the_process():
