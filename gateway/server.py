@@ -16,7 +16,7 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from gateway.config import Handover, relay
-from gateway.linux import die_with_parent
+from gateway.linux import die_with_parent, give_back_freed_memory
 
 _STDOUT, _STDERR = 1, 2
 # The form of granian's messages, which keeps their level.
@@ -48,6 +48,7 @@ def main() -> int:
     parent = os.getppid()
     handover = relay(_keep_log_apart())
     die_with_parent(parent)
+    give_back_freed_memory()
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))
     _spare_no_worker()

@@ -15,9 +15,11 @@ from ulid import ULID
 from gateway.api.errors import Errors
 from gateway.api.http.cors import check_origin
 from gateway.api.http.incoming import IncomingBody
+from gateway.api.http.outgoing import PIECE, Outgoing
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 from gateway.config.snapshot import CurrentConfig
+from gateway.flow.budget import ByteBudget
 from gateway.telemetry import current_record, request_id
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -39,6 +41,9 @@ class Edge:
         self, app: ASGIApp, current: CurrentConfig, errors: Errors, *, is_draining: Callable[[], bool] = lambda: False
     ) -> None:
         self.in_flight = 0
+        # Both as they were at the start: what is held is counted against one limit.
+        self.bodies = ByteBudget(current.config.server.held_body_bytes)
+        self.outgoing = Outgoing(current.config.server.unsent_bytes)
         self.errors = errors
         self.is_draining = is_draining
         self._app = app
@@ -51,8 +56,9 @@ class Edge:
             return
         is_bare = scope["method"] == HttpMethod.HEAD
         config = self._current.config
-        body = IncomingBody(scope, receive, config.server)
+        body = IncomingBody(scope, receive, config.server, self.bodies)
         answer = _Answer(send, body, scope["path"], self, is_bare=is_bare)
+        answer.stall_seconds = config.server.stall_seconds
         request_id.set(answer.id)
         self.in_flight += 1
         try:
@@ -88,6 +94,7 @@ class _Answer:
         self._is_bare = is_bare
         self._begun = False
         self._lingers = False
+        self.stall_seconds = 0.0
         self.id = str(ULID())
 
     async def send(self, message: Message) -> None:
@@ -109,7 +116,19 @@ class _Answer:
             await self._send({"type": "http.response.body", "body": message["body"], "more_body": True})
             await self._body.linger()
             message["body"] = b""
-        await self._send(message)
+        if message["type"] == "http.response.body" and len(message["body"]) > PIECE:
+            await self._send_in_pieces(message["body"], more_body=message["more_body"])
+        else:
+            await self._send(message)
+
+    async def _send_in_pieces(self, body: bytes, *, more_body: bool) -> None:
+        try:
+            await self._edge.outgoing.send(self._send, body, self.stall_seconds, more_body=more_body)
+        except TimeoutError:
+            # Nobody is there to be told. What ends the connection is that its answer stays shorter than it said.
+            record = current_record()
+            record.code, record.outcome = "write_timeout", "aborted"
+            self.let_go()
 
     async def fail(self, problem: Problem) -> None:
         """Answer with `problem`; an answer that has begun can only be broken off."""

@@ -60,10 +60,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_seconds: Seconds = 600.0
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1024 * 1024
     max_logprobs: Annotated[int, Meta(ge=1)] = 65_536
+    held_body_bytes: Annotated[int, Meta(ge=1_024)] = 32 * 1024 * 1024
     body_seconds: Seconds = 10.0
     idle_seconds: Annotated[int, Meta(ge=1, le=60)] = 15
     ping_seconds: Seconds = 15.0
     stall_seconds: Seconds = 20.0
+    unsent_bytes: Annotated[int, Meta(ge=1_024)] = 32 * 1024 * 1024
     allowed_hosts: tuple[str, ...] = ()
     strict: bool = False
     docs: bool = True

@@ -6,6 +6,8 @@ from gateway.config import ConfigError, ServerSettings
 
 # Connections that wait while no worker accepts them: as many as granian would let wait.
 BACKLOG = 1024
+# Of one connection; the kernel doubles it, for its own bookkeeping.
+_UNSENT_BYTES = 128 * 1024
 
 
 def listen(server: ServerSettings) -> socket.socket:
@@ -21,6 +23,9 @@ def listen(server: ServerSettings) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Each connection has it from its listener: a token must not wait for the next one.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # What a client leaves unread is held by the kernel up to here, beyond it by nobody; and not for ever.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(server.stall_seconds * 1_000))
             listener.settimeout(0.0)  # granian waits for connections itself
             listener.bind(address)
             listener.listen(BACKLOG)

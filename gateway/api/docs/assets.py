@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gzip
+import threading
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _STRANGER = b"https://cdn.redoc.ly/redoc/"
 # The version is a part of the address, so a browser may keep what it got for ever.
 _HEADERS = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
 
+# Of those that ask at the same time one makes a file, for all and for good; there are four, of some megabytes.
+_MAKING = threading.Lock()
+
 
 def url(name: str) -> str:
     """Say where a page finds the file `name`."""
@@ -33,20 +37,34 @@ def url(name: str) -> str:
 
 @get("/schema/assets/{name:str}", opt=PUBLIC, include_in_schema=False)
 async def asset(name: FromPath[str], request: Request[None, None, State]) -> Response[bytes]:
-    """Answer with one file, compressed for clients that accept gzip."""
+    """Answer with one file, compressed for clients that accept gzip; all answers share the same bytes."""
     if name not in _TYPES:
         raise NotFoundException
-    body = await asyncio.to_thread(_packed, name)
     headers = dict(_HEADERS)
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["content-encoding"] = "gzip"
+        body = await asyncio.to_thread(_packed, name)
     else:
-        body = await asyncio.to_thread(gzip.decompress, body)
+        body = await asyncio.to_thread(_plain, name)
     return Response(body, headers=headers, media_type=_TYPES[name])
 
 
-@functools.cache
 def _packed(name: str) -> bytes:
-    """Read and compress a file, once."""
+    with _MAKING:
+        return _pack(name)
+
+
+def _plain(name: str) -> bytes:
+    with _MAKING:
+        return _unpack(name)
+
+
+@functools.cache
+def _pack(name: str) -> bytes:
     content = Path(str(_PACKAGE.locate_file(f"offapi/{name}"))).read_bytes().replace(_STRANGER, b"data:,")
     return gzip.compress(content, compresslevel=6, mtime=0)
+
+
+@functools.cache
+def _unpack(name: str) -> bytes:
+    return gzip.decompress(_pack(name))

@@ -12,6 +12,7 @@ from litestar.types import HTTPScope, Receive, ReceiveMessage
 from gateway.api.http.encoding import Inflater, to_inflater
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
+from gateway.flow.budget import ByteBudget
 
 CLOSE = {"connection": "close"}
 
@@ -19,6 +20,9 @@ CLOSE = {"connection": "close"}
 _DRAIN_SECONDS = 1.0
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 16 * 1024 * 1024
+# Bytes of a body that is held without being counted.
+_SMALL = 64 * 1024
+_RETRY_SECONDS = 2
 # Of a number of bytes; Python would not read one of thousands of them.
 _MOST_DIGITS = 15
 
@@ -26,15 +30,18 @@ _MOST_DIGITS = 15
 class IncomingBody:
     """The body of one request."""
 
-    def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings, budget: ByteBudget) -> None:
         self._receive = receive
+        self._budget = budget
+        self._held = 0
         self._settings = settings
         headers = dict(scope["headers"])
         self._announced = headers.get(b"content-length", b"0")
         self._encoding = headers.get(b"content-encoding", b"")
         self._chunked = b"transfer-encoding" in headers
         self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
-        self._bytes = 0
+        self._bytes = 0  # as they came
+        self._size = 0  # unpacked
         self._until: float | None = None
         self._whole = False
         self._is_late = False
@@ -45,7 +52,7 @@ class IncomingBody:
         if self._whole:
             return await self._receive()
         if self._until is None:
-            self._begin()
+            await self._begin()
         try:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
@@ -75,13 +82,35 @@ class IncomingBody:
             await self._read_on(_LINGER_SECONDS, self._bytes + _LINGER_BYTES)
 
     def let_go(self) -> None:
-        """Forget the connection."""
+        """Forget the connection, and give back what the body held of the budget."""
         self._receive = _receive_nothing
+        self._keep(0)
 
-    def _begin(self) -> None:
+    def _keep(self, size: int) -> None:
+        if size < self._held:
+            self._budget.give_back(self._held - size)
+            self._held = size
+
+    async def _hold(self, size: int) -> None:
+        """Wait for a place in the budget of all large bodies; raise `Problem` where none comes free in time."""
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                await self._budget.take(size)
+        except TimeoutError as error:
+            again = {"retry-after": str(_RETRY_SECONDS)}
+            raise Problem(
+                "overloaded", "too many large bodies are held at the moment", headers=CLOSE | again
+            ) from error
+        self._held = size
+
+    async def _begin(self) -> None:
         if not self._is_announced_within(self._settings.max_body_bytes):
             raise self._too_large()
         self._inflater = to_inflater(self._encoding, self._settings.max_body_bytes)
+        is_open_ended = self._chunked or self._inflater is not None or not self._announced.isdigit()
+        size = self._settings.max_body_bytes if is_open_ended else int(self._announced)
+        if size > _SMALL:
+            await self._hold(size)
         self._until = asyncio.get_running_loop().time() + self._settings.body_seconds
 
     @property
@@ -106,6 +135,9 @@ class IncomingBody:
                 raise self._too_large()
             if self._inflater is not None:
                 message["body"] = self._inflater.feed(message["body"], is_last=self._whole)
+            self._size += len(message["body"])
+            if self._whole:
+                self._keep(self._size)
 
     async def _read_on(self, seconds: float, limit: int) -> bool:
         """Read and discard, up to these seconds and bytes; return whether the body was read to its end."""

@@ -8,6 +8,7 @@ from gateway.api.http import incoming
 from gateway.api.http.incoming import IncomingBody
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
+from gateway.flow.budget import ByteBudget
 
 SETTINGS = ServerSettings(max_body_bytes=2_048, body_seconds=5)
 
@@ -19,7 +20,7 @@ class Client:
         self.left = list(pieces)
         length = sum(map(len, pieces))
         head = [(b"content-length", b"%d" % length), *headers]
-        self.body = IncomingBody({"type": "http", "headers": head}, self.receive, settings)
+        self.body = IncomingBody({"type": "http", "headers": head}, self.receive, settings, ByteBudget(2**25))
 
     async def receive(self):
         if not self.left:
