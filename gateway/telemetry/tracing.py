@@ -128,8 +128,10 @@ def otlp_exporter(settings: TelemetrySettings) -> SpanExporter | None:
         return Grpc(endpoint=endpoint, timeout=_EXPORT_SECONDS)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415 - heavy
 
+    from gateway.telemetry.collector import bounded_session  # noqa: PLC0415 - heavy
+
     exact = settings.otlp_traces_endpoint or endpoint.rstrip("/").removesuffix(_TRACES_PATH) + _TRACES_PATH
-    return Http(endpoint=exact, timeout=_EXPORT_SECONDS)
+    return Http(endpoint=exact, timeout=_EXPORT_SECONDS, session=bounded_session())
 
 
 def resource(settings: TelemetrySettings) -> Resource:
