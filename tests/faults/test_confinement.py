@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.isolation.confinement import DESCRIPTORS
+from tests.support.observe import eventually
 from tests.support.package import install
 from tests.support.processes import engines
 from tests.support.service import Service
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an engine is co
 
 # Another user's program, whose set-user-ID bit would make that user of whoever runs it.
 OTHER = 12_345
+NAMES = ("default", "remote", "given")
+PATIENCE = 60.0
 CURIOUS = """
 import ctypes, json, os, resource, socket, subprocess, threading
 from pathlib import Path
@@ -110,14 +113,16 @@ def reports(tmp_path_factory):
             environment |= {f"{start}SETTINGS__{key}": value for key, value in settings.items()}
         environment["LLM_GATEWAY__ENGINES__GIVEN__NETWORK"] = "true"
         with Service(PYTHONPATH=str(folder), **environment) as service:
-            service.wait_for("/readyz")
-            found = {}
-            for name in ("default", "remote", "given"):
-                answer = service.generate(prompt="what could you do?", model=name, return_full_text=False)
-                found[name] = json.loads(answer.json()["generated_text"])
+            found = {name: eventually(lambda name=name: _report(service, name), PATIENCE) for name in NAMES}
             found["status"] = [Path(f"/proc/{pid}/status").read_text() for pid in engines(service.process.pid)]
             found["log"] = service.output
     return found
+
+
+def _report(service: Service, name: str) -> dict | None:
+    """Read what an engine tells of itself; `None` while it loads: the service is ready when the first one is."""
+    answer = service.generate(prompt="what could you do?", model=name, return_full_text=False)
+    return json.loads(answer.json()["generated_text"]) if answer.status_code == 200 else None
 
 
 def _lend(program: Path) -> None:
