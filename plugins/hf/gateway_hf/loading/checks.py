@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.engine import LoadFailed
 from gateway_hf.loading.formats import MalformedFile, check_gguf, check_safetensors
+from gateway_hf.loading.sizes import Shape, check_counts
 
 _PICKLES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 _CONFIGS = (
@@ -27,7 +28,7 @@ _DEQUANTIZED = frozenset({"mxfp4"})
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Raise `LoadFailed` unless the folder is a whole model, in safetensors that are not quantized.
+    """Raise `LoadFailed` unless the folder is a whole model, in safetensors that are not quantized, of its own sizes.
 
     Code that a folder brings (`auto_map`) is never run: a model type that transformers knows does without it.
     """
@@ -42,11 +43,18 @@ def check_folder(folder: Path, name: str) -> None:
     for config in _CONFIGS:
         if (folder / config).is_file():
             _refuse_unsupported(read_json(folder / config, name), config, name)
+    check_counts(_keys(read_json(folder / "config.json", name)), shapes(folder, name), name)
+
+
+def shapes(folder: Path, name: str) -> list[Shape]:
+    """Return the shapes of all weights; raise `LoadFailed` where a file is missing or damaged."""
+    found: list[Shape] = []
     for file in weight_files(folder, name):
         try:
-            check_safetensors(folder / file)
+            found += check_safetensors(folder / file)
         except (MalformedFile, OSError) as error:
             raise LoadFailed(f"the weights file '{file}' of the model '{name}' is damaged: {_why(error)}") from error
+    return found
 
 
 def check_gguf_file(file: Path) -> None:

@@ -20,8 +20,8 @@ class MalformedFile(ValueError):
     """A weights file contradicts its header; the message is one line."""
 
 
-def check_safetensors(path: Path) -> None:
-    """Raise `MalformedFile` unless the header is sound and its tensors fill the file exactly.
+def check_safetensors(path: Path) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors; raise `MalformedFile` unless they fill the file exactly.
 
     Layout: [0, 8) the header's length N, little-endian; [8, 8 + N) JSON; [8 + N, end) the tensors.
     """
@@ -39,6 +39,7 @@ def check_safetensors(path: Path) -> None:
         end = stop
     if end != size - _LENGTH - length:
         raise MalformedFile(f"its tensors take {end} bytes, the file holds {size - _LENGTH - length}")
+    return [tuple(entry["shape"]) for entry in header.values()]
 
 
 def _json(raw: bytes) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def check_before(file: GgufFile) -> None:
         raise LoadFailed(
             f"the GGUF file '{file.name}' is of the architecture '{file.architecture}', which is not supported"
         )
+    if (layers := file.own("block_count") or 0) > (tensors := len(file.sizes())):
+        raise LoadFailed(f"the GGUF file '{file.name}' says block_count = {layers}, and it has {tensors} tensors")
 
 
 def check_after(file: GgufFile, model: PreTrainedModel, missing: set[str]) -> None:

@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from gateway.engine import LoadFailed, loading_step
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading.progress import told_by_transformers
+from gateway_hf.loading.sizes import check_numbers
 from gateway_hf.loading.sources import Source
 from gateway_hf.text.codec import backend
 
@@ -120,16 +121,20 @@ def _class_of(source: Source) -> str:
 def read_model(source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """Load the folder's model, with all of its weights; raise `LoadFailed` for one that cannot be loaded."""
     try:
+        config = _read_config(source.folder)
+        check_numbers(config, gate.shapes(source.folder, source.name), source.name)
         with loading_step(_log, f"reading the weights of {source.name}") as tell, told_by_transformers(tell):
             read: Any = AutoModelForCausalLM.from_pretrained(
                 source.folder,
-                config=_read_config(source.folder),
+                config=config,
                 dtype=dtype,
                 use_safetensors=True,
                 output_loading_info=True,
                 **_LOCAL,
             )
             model: PreTrainedModel = read[0].to(device).eval()
+    except LoadFailed:
+        raise
     except Exception as error:  # as above
         _log.exception("the model %s cannot be loaded", source.name)
         raise LoadFailed(f"the model '{source.name}' cannot be loaded: {_reason(source, error)}") from error

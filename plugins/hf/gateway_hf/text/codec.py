@@ -139,7 +139,7 @@ class TextCodec:
             for turn, text in zip(chat.messages, texts, strict=True)
         ]
         arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
-        rendered = self._rendered(turns, arguments, _end(chat))
+        rendered = self._rendered(chat, turns, arguments)
         if hidden and not (self._facts.keeps_text and markers.are_whole(rendered)):
             raise InvalidRequest(
                 f"the messages hold the marker {hidden[0]!r}, and the model's chat template changes texts",
@@ -147,14 +147,15 @@ class TextCodec:
             )
         return markers, rendered, hidden
 
-    def _rendered(self, turns: list[TemplateMessage], arguments: dict[str, object], end: End) -> str:
+    def _rendered(self, chat: Chat, turns: list[TemplateMessage], arguments: dict[str, object]) -> str:
         """Run the template; a conversation is to blame where a plain question goes through."""
         try:
-            return render(self._tokenizer, turns, arguments, end=end)
+            return render(self._tokenizer, turns, arguments, end=_end(chat))
         except TemplateFailed as error:
             _log.warning("the chat template failed%s: %s", error.place, error.kind)
             if self._facts.is_sound:
-                raise InvalidRequest(f"{error.message}; the log says where", param="messages") from error
+                param = _NAMED if chat.template_arguments else "messages"
+                raise InvalidRequest(f"{error.message}; the log says where", param=param) from error
             raise EngineError(error.message) from error
 
     def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 
-from gateway.engine import EngineError, InvalidRequest
+from gateway.engine import InvalidRequest
 from gateway_hf.text.template import TemplateContent, TemplateFailed, TemplateMessage, render
 
 _log = logging.getLogger("gateway_hf")
@@ -74,7 +74,7 @@ class _Probing:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._written = self._refused = self._endless = False
-        self._failed: EngineError | None = None
+        self._failed: TemplateFailed | None = None
 
     def read(self, role: str, parts: frozenset[str]) -> _Read | None:
         """Find out how the messages of a role are read, beside others in `parts` or not; `None` where they are not."""
@@ -96,9 +96,9 @@ class _Probing:
             return None
         if self._failed is None:
             return TemplateFacts()  # it refuses these conversations, which says nothing of others
-        if self._refused or arguments or not isinstance(self._failed, TemplateFailed):
+        if not self._failed.is_excessive and (self._refused or arguments):
             return TemplateFacts(is_sound=False)
-        place, cause = self._failed.place, self._failed.cause
+        place, cause = self._failed.place, str(self._failed.cause) or self._failed.message
         _log.error("the chat template fails at plain questions%s: %s; the model has no chat", place, cause)
         return None
 
@@ -114,11 +114,11 @@ class _Probing:
         except InvalidRequest:
             self._refused = True
             return None
-        except EngineError as error:
-            if isinstance(error, TemplateFailed) and isinstance(error.cause, TemplateSyntaxError):
+        except TemplateFailed as error:
+            if isinstance(error.cause, TemplateSyntaxError):
                 raise
             self._failed = self._failed or error
-            self._endless = not isinstance(error, TemplateFailed)
+            self._endless = error.is_excessive
             return None
         self._written = True
         return written

@@ -4,6 +4,7 @@ import ctypes
 import inspect
 import re
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from jinja2 import Environment, TemplateError, TemplateSyntaxError, meta
 from transformers import PreTrainedTokenizerBase
 
 from gateway.engine import EngineError, InvalidRequest
+from gateway_hf.text.sandbox import BeyondBoundsError, bounds
 
 SECONDS = 2.0
-# What a template may write beyond twice the conversation itself.
+_LEAST_SECONDS = 0.01
+# What a template may write beyond twice the conversation and its arguments.
 _MARGIN = 1 << 20
 _NONE: Mapping[str, Any] = MappingProxyType({})
 # A tag that transformers adds to the language.
@@ -39,9 +42,14 @@ End = Literal["prompt", "open", "closed"]
 class TemplateFailed(EngineError):
     """The template raised an error that is not its own refusal; `cause` may quote the conversation, as no log does."""
 
-    def __init__(self, cause: Exception) -> None:
-        super().__init__("the model's chat template failed")
+    def __init__(self, cause: BaseException, message: str = "failed") -> None:
+        super().__init__(f"the model's chat template {message}")
         self.cause = cause
+
+    @property
+    def is_excessive(self) -> bool:
+        """Whether it took more time, or computed more, than any conversation needs."""
+        return isinstance(self.cause, OutOfTime | BeyondBoundsError)
 
     @property
     def place(self) -> str:
@@ -70,9 +78,10 @@ def render(
     seconds: float = SECONDS,
 ) -> str:
     """Return the conversation as the model reads it: up to where the answer begins or goes on, or to its end."""
-    room = _MARGIN + 2 * sum(len(_text(message)) for message in messages)
+    given = sum(len(_text(message)) for message in messages) + (len(str(arguments)) if arguments else 0)
+    room = _MARGIN + 2 * given
     try:
-        with time_limit(seconds):
+        with bounds(room), time_limit(seconds):
             text = tokenizer.apply_chat_template(
                 messages,  # type: ignore[arg-type] # contents in parts are taken, though not declared
                 tokenize=False,
@@ -81,13 +90,13 @@ def render(
                 **arguments,
             )
     except OutOfTime as error:
-        raise EngineError(f"the model's chat template did not end within {seconds:g} seconds") from error
+        raise TemplateFailed(error, f"did not end within {seconds:g} seconds of processor time") from error
     except Exception as error:
         if type(error) is TemplateError:  # what a template raises itself, to refuse a conversation
             raise InvalidRequest(f"the model's chat template says: {_line(error)}", param="messages") from error
         raise TemplateFailed(error) from error
     if not isinstance(text, str) or len(text) > room:
-        raise EngineError("the model's chat template wrote far more than the conversation")
+        raise TemplateFailed(BeyondBoundsError("a text of too many characters"), "wrote far more than the conversation")
     return text
 
 
@@ -113,23 +122,37 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTime` in this thread after `seconds`; it strikes between two bytecodes, so not inside C code."""
+    """Raise `OutOfTime` in this thread after `seconds` of its processor time, so that no busy machine counts.
+
+    It strikes between two bytecodes, so not inside C code.
+    """
     thread = ctypes.c_ulong(threading.get_ident())
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    end = time.clock_gettime(clock) + seconds
     lock = threading.Lock()
     over = False
+    timers: list[threading.Timer] = []
 
     def strike() -> None:
         with lock:
-            if not over:
+            if over:
+                return
+            if (left := end - time.clock_gettime(clock)) > 0:
+                begin(left)
+            else:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(OutOfTime))
 
-    timer = threading.Timer(seconds, strike)
-    timer.daemon = True
-    timer.start()
+    def begin(left: float) -> None:
+        timer = threading.Timer(max(left, _LEAST_SECONDS), strike)
+        timer.daemon = True
+        timers[:] = [timer]
+        timer.start()
+
+    begin(seconds)
     try:
         yield
     finally:
-        timer.cancel()
         with lock:
             over = True
+            timers[0].cancel()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was set and not yet raised

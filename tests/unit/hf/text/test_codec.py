@@ -213,8 +213,27 @@ def test_a_conversation_that_a_sound_template_fails_at_is_to_blame(caplog):
     assert "missing" not in caplog.text
 
 
-def test_a_model_with_a_wrong_template_has_no_chat():
-    assert not codec(with_template("{% if %}")).has_chat
+@pytest.mark.parametrize("template", ["{% if %}", "{{ messages[0].content }}{{ 'a' * 10**9 }}"])
+def test_a_model_with_a_wrong_template_has_no_chat(template):
+    assert not codec(with_template(template)).has_chat
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{% for n in range(style) %}{% for m in range(style) %}{% endfor %}{% endfor %}", 99_999),
+        ("{{ 'a' * style }}", 10**9),
+        ("{{ 10 ** style }}", 10**8),
+        ("{{ 'a' | center(style) }}", 10**9),
+        ("{% for n in range(style) %}abcdefghijklmnopqrstuvwxyz{% endfor %}", 90_000),
+    ],
+)
+def test_arguments_that_make_a_sound_template_compute_too_much_are_to_blame(template, value):
+    text_codec = codec(with_template("{{ messages[0].content }}{% if style %}" + template + "{% endif %}"))
+    assert text_codec.render(chat("a")) == "a"
+    with pytest.raises(InvalidRequest) as refused:
+        text_codec.render(Chat(chat("a").messages, template_arguments={"style": value}))
+    assert refused.value.param == "template_arguments"
 
 
 def test_an_image_is_refused(codec_of):

@@ -76,16 +76,23 @@ def test_a_template_that_may_lack_an_argument_is_not_given_up():
     assert _tried("{{ style.deeper.still }}{{ messages[0].content }}", {"style"}) == TemplateFacts(is_sound=False)
 
 
-def test_a_template_that_does_not_end_is_tried_once(monkeypatch):
+def test_a_template_that_does_not_end_is_tried_once_and_means_no_chat(monkeypatch, caplog):
     def render(tokenizer, messages, render=probe.render):
         rendered.append(messages)
         return render(tokenizer, messages, seconds=0.2)
 
     rendered = []
     monkeypatch.setattr(probe, "render", render)
-    facts = _tried("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
-    assert facts == TemplateFacts(is_sound=False)
+    assert _tried("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}") is None
     assert len(rendered) == 1
+    assert "did not end within 0.2 seconds of processor time; the model has no chat" in caplog.text
+
+
+@pytest.mark.parametrize("arguments", [frozenset(), {"style"}])
+def test_a_template_that_computes_too_much_means_no_chat_and_the_log_says_why(caplog, arguments):
+    assert _tried("{{ messages[0].content }}\n{{ style }}{{ 10 ** (10 ** 8) }}", arguments) is None
+    assert "fails at plain questions in line 2: a number of 400000000 bits" in caplog.text
+    assert caplog.text.count("the model has no chat") == 1
 
 
 def test_a_sound_template_leaves_no_line_in_the_log(caplog):
