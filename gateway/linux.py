@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -28,6 +29,16 @@ _FILES = (
 )
 # Version 1 says so where there is no limit.
 _UNLIMITED = 2**62
+# How the system says that it is short of descriptors, processes, memory or space.
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT})
+
+
+def is_shortage(error: Exception) -> bool:
+    """Tell whether an error says that the system is short of something, so that a later attempt may succeed.
+
+    Python's error for want of threads is a `RuntimeError`.
+    """
+    return error.errno in _SHORT if isinstance(error, OSError) else str(error) == "can't start new thread"
 
 
 def used_share(root: Path = _ROOT) -> float | None:
@@ -103,8 +114,12 @@ def give_back_freed_memory() -> None:
 
 def peer_is_this_user(peer: socket.socket) -> bool:
     """Tell whether the process at the other end of a Unix socket runs as this one's user."""
-    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return bool(_CREDENTIALS.unpack(found)[1] == os.geteuid())
+    return _credentials(peer)[1] == os.geteuid()
+
+
+def peer_pid(peer: socket.socket) -> int:
+    """Return the process that connected a Unix socket."""
+    return _credentials(peer)[0]
 
 
 def resident_bytes(pid: int, root: Path = Path("/proc")) -> int | None:
@@ -113,6 +128,11 @@ def resident_bytes(pid: int, root: Path = Path("/proc")) -> int | None:
         return _field(root / str(pid) / "status", "VmRSS:") * 1024
     except OSError:
         return None
+
+
+def _credentials(peer: socket.socket) -> tuple[int, ...]:
+    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(found)
 
 
 def _field(file: Path, name: str) -> int:

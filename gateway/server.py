@@ -1,9 +1,12 @@
 """The HTTP server, started by the supervisor as `python -m gateway.server`: granian's main process and its worker."""
 
+import contextlib
+import faulthandler
 import functools
 import gc
 import io
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -16,7 +19,8 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 from gateway.config import Handover, relay
-from gateway.linux import die_with_parent, give_back_freed_memory
+from gateway.linux import die_with_parent, give_back_freed_memory, is_shortage
+from gateway.supervisor.protocol import SHORTAGE
 
 _STDOUT, _STDERR = 1, 2
 # The form of granian's messages, which keeps their level.
@@ -49,6 +53,7 @@ def main() -> int:
     handover = relay(_keep_log_apart())
     die_with_parent(parent)
     give_back_freed_memory()
+    _open_as_much_as_may_be()
     server = _granian(handover)
     server.on_startup(functools.partial(_listen, server))
     _spare_no_worker()
@@ -57,7 +62,23 @@ def main() -> int:
         server.serve(functools.partial(_work, os.getpid()), _load, wrap_loader=False)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except (OSError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        # A worker that was not granian's yet dies with this process; a regular exit would wait for it.
+        print(f"the HTTP server cannot start a worker for now: {error}", file=sys.stderr, flush=True)
+        os._exit(SHORTAGE)
     return 0
+
+
+def _open_as_much_as_may_be() -> None:
+    """Raise the soft limit of descriptors, one for each connection, to the hard one: 1024 is for what calls `select`.
+
+    At the limit granian goes on to try, so connections wait, and a core is busy with it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _keep_log_apart() -> int:
@@ -115,6 +136,8 @@ def _let_signals_end() -> None:
 def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, handed on
     """Run the worker of the process `main`, and exit without waiting for threads: one may still load a model."""
     die_with_parent(main)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold prompts
+    faulthandler.enable(all_threads=True)
     MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001 - what granian takes by itself for this interface
     os._exit(0)
 

@@ -66,6 +66,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ping_seconds: Seconds = 15.0
     stall_seconds: Seconds = 20.0
     unsent_bytes: Annotated[int, Meta(ge=1_024)] = 32 * 1024 * 1024
+    hang_seconds: Annotated[float, Meta(ge=2, le=86_400)] = 30.0
     allowed_hosts: tuple[str, ...] = ()
     strict: bool = False
     docs: bool = True

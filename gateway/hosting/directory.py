@@ -92,5 +92,5 @@ class Directory:
 
 def _ready(hosted: HostedEngine) -> HostedEngine:
     if hosted.health is not Health.READY:
-        raise Unavailable(f"the model is not ready: {hosted.detail}", retry_after=2.0)
+        raise Unavailable(f"the model is not ready: {hosted.reason}", retry_after=2.0)
     return hosted

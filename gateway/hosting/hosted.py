@@ -31,6 +31,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     config: EngineSettings
     build: Callable[[], Engine]
     engine: Engine | None = None
+    entering: IsolatedEngine | None = None
     health: Health = Health.STARTING
     detail: str = "the model is loading"
     is_silent: bool = False
@@ -69,6 +70,11 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         return self.config.plugin
 
     @property
+    def reason(self) -> str:
+        """Why it is not loaded; while its process is started, what that waits for."""
+        return self.detail if self.entering is None else self.entering.detail
+
+    @property
     def effective_health(self) -> Health:
         """Its health as of the last status: an engine that does not answer has failed, for now."""
         if self.health is not Health.READY:
@@ -99,6 +105,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         try:
             # To build an engine may import torch, which takes seconds; the event loop answers meanwhile.
             engine = await asyncio.to_thread(self.build)
+            self.entering = engine if isinstance(engine, IsolatedEngine) else None
             self.engine = await engine.__aenter__()
             cards = tuple(self.engine.models())
             check_cards(self, cards)
@@ -115,6 +122,8 @@ class HostedEngine(Struct, kw_only=True, eq=False):
             self.health, self.detail = Health.FAILED, "the engine could not be loaded; the log says why"
             logger.opt(exception=error).bind(event="load_failed", engine=self.name).error("the engine did not load")
             return
+        finally:
+            self.entering = None
         self.cards = cards
         self.health, self.detail = Health.READY, ""
         seconds = asyncio.get_running_loop().time() - started

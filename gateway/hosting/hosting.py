@@ -140,7 +140,7 @@ class Hosting:
         """Ask the engine how it is; one that is not loaded is answered for."""
         engine = hosted.engine
         if engine is None or hosted.health is not Health.READY:
-            return Status(health=hosted.health, detail=hosted.detail)
+            return Status(health=hosted.health, detail=hosted.reason)
         try:
             async with asyncio.timeout(_STATUS_SECONDS):
                 status = await engine.status()

@@ -105,10 +105,14 @@ class RemoteEngine(ForwardingEngine):
         await self._connection.gone.wait()
 
     async def connect(self) -> None:
-        """Connect; the server need not be serving yet, only listening."""
+        """Connect; the server need not be serving yet, only listening.
+
+        Raises `ConnectionLost` where no process listens, `OSError` where this one cannot connect, as for want of
+        descriptors.
+        """
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: self._connection, self._path)
-        except OSError as error:
+        except (ConnectionError, FileNotFoundError) as error:
             raise ConnectionLost(_LOST) from error
 
     async def __aenter__(self) -> Self:

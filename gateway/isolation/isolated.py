@@ -44,6 +44,11 @@ class IsolatedEngine(ForwardingEngine):
         """The id of the process, while there is one."""
         return self._keeper.pid
 
+    @property
+    def detail(self) -> str:
+        """Why no process serves now; empty where one does."""
+        return self._keeper.detail
+
     async def __aenter__(self) -> Self:
         """Start the process and wait until its engine is entered; raise `LoadFailed` when it never will be."""
         self._keeper.begin()

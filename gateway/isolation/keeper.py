@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from loguru import logger
 
@@ -14,7 +15,11 @@ from gateway.isolation.process import ProcessSpec, RunningProcess, Starter
 from gateway.isolation.quarantine import Death
 from gateway.linux import oom_kills
 
+T = TypeVar("T")
+
 _TICKS = 20
+_DOUBLINGS = 32
+_LOADING = "the model is loading"
 
 
 class Keeper:
@@ -27,7 +32,7 @@ class Keeper:
         self.restarts: Counter[str] = Counter()
         self.pid: int | None = None
         self.cards: Sequence[ModelCard] = ()
-        self.health, self.detail = Health.STARTING, "the model is loading"
+        self.health, self.detail = Health.STARTING, _LOADING
         self.settled = asyncio.Event()
         self._spec = spec
         self._start = start
@@ -87,14 +92,14 @@ class Keeper:
             self._set_health(Health.FAILED, error.message)
             if self.cards:  # else the engine was never entered, and that fails with this message
                 self._log.bind(event="engine_failed").error("{}", error.message)
-        except Exception as error:  # noqa: BLE001 - no descriptor, no memory, no program: say so, and serve no one
+        except Exception as error:  # noqa: BLE001 - whatever it is: say so, and serve no one
             self._set_health(Health.FAILED, "the engine's process could not be started; the log says why")
             self._log.opt(exception=error).bind(event="engine_failed").error("the engine's process did not start")
 
     async def _run_once(self) -> tuple[str, str, int]:
         """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
         kills = oom_kills()
-        process = await self._start(self._spec)
+        process = await self._outlast(lambda: self._start(self._spec))
         remote = RemoteEngine(process.path, self._on_lost)
         reason = "load"
         try:
@@ -115,9 +120,26 @@ class Keeper:
             reason = "oom"
         return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served
 
+    async def _outlast(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Attempt it until there are descriptors, processes, memory and space for it: to lack them is no death."""
+        times = 0
+        while True:
+            try:
+                result = await attempt()
+            except OSError as error:
+                delay = self._back_off(times)
+                self._set_health(Health.STARTING, f"the engine's process cannot be started for now: {error}")
+                self._log.bind(event="engine_shortage").warning("{}; tried again in {:.1f} s", self.detail, delay)
+                await asyncio.sleep(delay)
+                times += 1
+            else:
+                if times:
+                    self._set_health(Health.STARTING, _LOADING)
+                return result
+
     async def _enter(self, process: RunningProcess, remote: RemoteEngine) -> None:
         self.pid = process.pid
-        await remote.connect()
+        await self._outlast(remote.connect)
         process.hide()
         seconds = self._spec.policy.load
         try:
@@ -152,12 +174,14 @@ class Keeper:
             raise LoadFailed(f"the engine's process died {policy.deaths} times in a row; the last {how}")
 
     def _delay(self) -> float:
-        """Return 0 after a first death, then longer and longer; at random, so that replicas do not step alike."""
+        """Return 0 after a first death, then longer and longer."""
+        recent = sum(_now() - death < self._spec.policy.window for death in self._deaths)
+        return self._back_off(recent - 2) if recent > 1 else 0.0
+
+    def _back_off(self, times: int) -> float:
+        """Double the delay so many times, up to the longest; at random, so that replicas do not step alike."""
         policy = self._spec.policy
-        recent = sum(_now() - death < policy.window for death in self._deaths)
-        if recent <= 1:
-            return 0.0
-        return min(policy.delay * 2.0 ** (recent - 2), policy.longest_delay) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        return min(policy.delay * 2.0 ** min(times, _DOUBLINGS), policy.longest_delay) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _now() -> float:

@@ -20,7 +20,11 @@ class PrivateFolder:
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
-        self._lock = _locked(self.path)
+        try:
+            self._lock = _locked(self.path)
+        except OSError:  # short of descriptors or of space
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def file(self, name: str) -> str:
         """Return the path of a file in it."""

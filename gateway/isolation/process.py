@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -72,30 +73,36 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, spec: ProcessSpec) -> Self:
-        """Start the process and send it its launch; a client may connect at once, and waits until it is up."""
-        folder, lifeline = PrivateFolder(), Lifeline()
-        try:
+        """Start the process and send it its launch; a client may connect at once, and waits until it is up.
+
+        Raises `OSError` for want of descriptors, processes, threads, memory or space.
+        """
+        with contextlib.ExitStack() as undo:
+            folder = PrivateFolder()
+            undo.callback(folder.remove)
+            lifeline = Lifeline()
+            undo.callback(lifeline.cut)
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(folder.file(_SOCKET))
                 listener.listen(_BACKLOG)
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    _MODULE,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                    env=spec.environment | {"TMPDIR": folder.path},
-                    pass_fds=(listener.fileno(), lifeline.descriptor),
-                    start_new_session=True,
-                )
+                try:
+                    process = await asyncio.create_subprocess_exec(
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        _MODULE,
+                        stdin=asyncio.subprocess.PIPE,
+                        stdout=asyncio.subprocess.PIPE,
+                        stderr=asyncio.subprocess.STDOUT,
+                        env=spec.environment | {"TMPDIR": folder.path},
+                        pass_fds=(listener.fileno(), lifeline.descriptor),
+                        start_new_session=True,
+                    )
+                except RuntimeError as error:  # asyncio waits for a process in a thread, and there is none for it
+                    raise OSError(errno.EAGAIN, str(error)) from error
                 lifeline.tie(process.pid)
                 _tell(process, _launch(spec, listener))
-        except BaseException:
-            lifeline.cut()
-            folder.remove()
-            raise
+            undo.pop_all()
         return cls(process, folder, lifeline, spec)
 
     @property

@@ -26,6 +26,7 @@ from gateway.supervisor.protocol import (
     StopProcess,
     SupervisorReply,
     UpToDate,
+    WorkerBeat,
     read_reply,
 )
 
@@ -33,6 +34,7 @@ ReloadWork = Callable[[Config], Awaitable[None]]
 DrainWork = Callable[[], Awaitable[None]]
 
 _PIECE = 2**16
+_BEAT_SECONDS = 0.5
 
 
 class SupervisorClient:
@@ -56,6 +58,7 @@ class SupervisorClient:
         """
         reader, self._writer = await asyncio.open_unix_connection(self._path)
         self._tasks.start(self._listen(reader, reload, drain))
+        self._tasks.start(self._beat())
         await self._is_told.wait()
         try:
             yield
@@ -93,6 +96,11 @@ class SupervisorClient:
     def _send(self, command: Command) -> None:
         if self._writer is not None:
             self._writer.write(pack(command))
+
+    async def _beat(self) -> None:
+        while True:
+            self._send(WorkerBeat())
+            await asyncio.sleep(_BEAT_SECONDS)
 
     async def _listen(self, reader: asyncio.StreamReader, reload: ReloadWork, drain: DrainWork) -> None:
         frames = Frames()

@@ -1,6 +1,9 @@
 """Engine processes, owned by the supervisor so that they survive a worker restart."""
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Self
@@ -13,7 +16,7 @@ from gateway.config import Config
 from gateway.flow.tasks import Tasks
 from gateway.isolation import EngineProcess, PrivateFolder, ProcessSpec
 from gateway.isolation.wire import Frames, MalformedFrame, pack
-from gateway.linux import peer_is_this_user
+from gateway.linux import peer_is_this_user, peer_pid
 from gateway.supervisor.console import console
 from gateway.supervisor.protocol import (
     Command,
@@ -28,6 +31,7 @@ from gateway.supervisor.protocol import (
     StartProcess,
     StopProcess,
     UpToDate,
+    WorkerBeat,
     read_command,
 )
 
@@ -35,6 +39,7 @@ _PIECE = 2**16
 _LINES = 1_000
 # A worker that reads nothing is stopped or hangs; lines wait for its successor then.
 _MOST_BYTES = 2**20
+_DUMP_SECONDS = 0.25
 
 
 class EngineProcesses:
@@ -44,6 +49,7 @@ class EngineProcesses:
         self._on_hopeless = on_hopeless
         self._processes: dict[str, tuple[ProcessSpec, EngineProcess]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.beats = 0
         self._worker: asyncio.StreamWriter | None = None
         self._backlog: deque[LogLine] = deque(maxlen=_LINES)
         self._lost = 0
@@ -74,6 +80,22 @@ class EngineProcesses:
         """Forget the worker, after the server has ended, and print the lines that it has not logged."""
         self._worker = None
         self._print_backlog()
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a worker is connected."""
+        return self._worker is not None
+
+    async def end_worker(self) -> None:
+        """Kill the worker, after a dump of its stacks where it can make one; the next worker logs what follows."""
+        if self._worker is None:
+            return
+        pid = peer_pid(self._worker.get_extra_info("socket"))
+        self._forget_worker()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGABRT)
+            await asyncio.sleep(_DUMP_SECONDS)
+            os.kill(pid, signal.SIGKILL)
 
     async def drain(self) -> None:
         """Have this worker and its successors refuse new requests; return when the last request has ended."""
@@ -121,8 +143,7 @@ class EngineProcesses:
             pass
         finally:
             if self._worker is writer:
-                self._worker = None
-                self._note_drained()
+                self._forget_worker()
             writer.close()
 
     def _take(self, command: Command) -> None:
@@ -131,10 +152,16 @@ class EngineProcesses:
                 self._tasks.start(self._answer_start(call, spec))
             case StopProcess():
                 self._tasks.start(self._answer_end(command))
+            case WorkerBeat():
+                self.beats += 1
             case NoEngineLoads(reasons):
                 self._on_hopeless(reasons)
             case Drained():
                 self._note_drained()
+
+    def _forget_worker(self) -> None:
+        self._worker = None
+        self._note_drained()
 
     def _note_drained(self) -> None:
         if self._drained is not None:

@@ -11,6 +11,9 @@ from msgspec import Struct
 from gateway.config import Config
 from gateway.isolation import ProcessSpec
 
+# The exit code of a server that could not start a worker for want of descriptors, processes or memory: EX_TEMPFAIL.
+SHORTAGE = 75
+
 
 class StartProcess(Struct, frozen=True, array_like=True, tag="start"):
     """Start an engine's process, or return the one that runs already."""
@@ -35,6 +38,10 @@ class NoEngineLoads(Struct, frozen=True, array_like=True, tag="hopeless"):
 
 class Drained(Struct, frozen=True, array_like=True, tag="drained"):
     """The last request has ended."""
+
+
+class WorkerBeat(Struct, frozen=True, array_like=True, tag="beat"):
+    """The worker's event loop turns."""
 
 
 class ProcessStarted(Struct, frozen=True, array_like=True, tag="running"):
@@ -81,7 +88,7 @@ class UpToDate(Struct, frozen=True, array_like=True, tag="told"):
     """All orders that were given before the worker connected have been sent."""
 
 
-Command = StartProcess | StopProcess | NoEngineLoads | Drained
+Command = StartProcess | StopProcess | NoEngineLoads | Drained | WorkerBeat
 SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Drain | UpToDate
 
 _COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

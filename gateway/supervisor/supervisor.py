@@ -21,11 +21,13 @@ from gateway.config import Config, ConfigError, Handover, HandoverFile, ServerSe
 from gateway.flow.tasks import Tasks
 from gateway.isolation import sweep
 from gateway.isolation.output import Output
-from gateway.linux import Lifeline
+from gateway.linux import Lifeline, is_shortage
 from gateway.supervisor.console import console
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.listener import listen
+from gateway.supervisor.protocol import SHORTAGE
 from gateway.supervisor.specs import spec_of
+from gateway.supervisor.watch import WorkerWatch
 
 NO_ENGINE = 3
 
@@ -40,6 +42,8 @@ _STDOUT, _STDERR = 1, 2
 _PIECE = 2**16
 _DEATHS = 5
 _WINDOW = 60.0
+# Short enough for a stop to wait for.
+_LONGEST_DELAY = 8.0
 
 
 def serve(config: Config, reread: Callable[[], Config]) -> int:
@@ -61,6 +65,7 @@ class Supervisor:
         self._engines = EngineProcesses(self._fail)
         self._server: asyncio.subprocess.Process | None = None
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
+        self._shortages = 0
         self._stopped: float | None = None
         self._tasks = Tasks()
         self._reasons: dict[str, str] = {}
@@ -90,24 +95,20 @@ class Supervisor:
 
     async def _run_server(self) -> None:
         """Run the HTTP server until it ends; if it died, log that and wait before the next start."""
-        lifeline = Lifeline()
-        self._server = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "gateway.server",
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment() | {"TMPDIR": self._engines.folder},
-            pass_fds=(self._listener.fileno(), self._handover.fd, lifeline.descriptor),
-            # A terminal's signals are for the supervisor alone, which tells the server and its worker when to end.
-            start_new_session=True,
-        )
-        lifeline.tie(self._server.pid)
+        try:
+            self._server, lifeline = await self._start_server()
+        except (OSError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            await self._wait_out(str(error))
+            return
         output = asyncio.create_task(_log_output(self._server.stderr))
+        watch = WorkerWatch(self._engines, lambda: self._config.server.hang_seconds, self._kill_server)
+        watching = asyncio.create_task(watch.run())
         if self._stopped is not None:
             self._server.terminate()
         status = await self._server.wait()
+        watching.cancel()
         lifeline.cut()
         # A worker that has not ended yet holds the pipe open.
         await asyncio.wait({output}, timeout=_OUTPUT_SECONDS)
@@ -115,6 +116,10 @@ class Supervisor:
         self._engines.detach()
         if self._stopped is not None:
             return
+        if status == SHORTAGE:
+            await self._wait_out("it could not start a worker")
+            return
+        self._shortages = 0
         self._deaths.append(time.monotonic())
         recent = sum(time.monotonic() - death < _WINDOW for death in self._deaths)
         if recent == _DEATHS:
@@ -123,6 +128,40 @@ class Supervisor:
             return
         logger.bind(event="server_restart").error("the HTTP server ended with {}; it is started again", status)
         await asyncio.sleep(2.0 ** (recent - 2) if recent > 1 else 0.0)
+
+    async def _wait_out(self, why: str) -> None:
+        """Wait before the next start, for the machine is short of something: that is no death."""
+        delay = min(2.0**self._shortages, _LONGEST_DELAY)
+        self._shortages = min(self._shortages + 1, _DEATHS)
+        logger.bind(event="server_shortage").error(
+            "the HTTP server cannot run for now: {}; tried again in {:g} s", why, delay
+        )
+        self._engines.detach()  # without a server no worker comes to log it
+        await asyncio.sleep(delay)
+
+    async def _start_server(self) -> tuple[asyncio.subprocess.Process, Lifeline]:
+        lifeline = Lifeline()
+        try:
+            server = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "gateway.server",
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment() | {"TMPDIR": self._engines.folder},
+                pass_fds=(self._listener.fileno(), self._handover.fd, lifeline.descriptor),
+                # A terminal's signals are for the supervisor alone, which tells the server and its worker when to end.
+                start_new_session=True,
+            )
+        except BaseException:
+            lifeline.cut()
+            raise
+        lifeline.tie(server.pid)
+        return server, lifeline
+
+    def _kill_server(self) -> None:
+        self._signal(signal.SIGKILL)
 
     def _stop(self, number: int) -> None:
         """Drain at the first signal; exit at once at a later one."""

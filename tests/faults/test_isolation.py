@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from gateway.engine import (
     Unavailable,
     collect,
 )
-from gateway.isolation import IsolatedEngine, RestartPolicy
+from gateway.isolation import EngineProcess, IsolatedEngine, RemoteEngine, RestartPolicy
 from gateway.isolation.launch import scrubbed_environment
 from gateway.testing.script import Fault
 from tests.support.border import isolated, scripted, spec
@@ -352,6 +353,36 @@ async def test_what_a_plugin_prints_becomes_a_line_of_the_log(faulty, lines):
         assert (await collect(engine.generate(scripted()))).text == WHOLE
     printed = [line for line in lines if line["message"] == "a word of its own"]
     assert [line["extra"] for line in printed] == [{"event": "engine_output", "engine": "prints"}]
+
+
+@pytest.mark.parametrize("where", ["start", "connect"])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC, errno.EAGAIN, errno.ENOMEM, errno.ENOENT])
+async def test_what_a_start_lacks_is_waited_for_and_is_no_death(code, where, monkeypatch, lines):
+    short = True
+    make, connect = EngineProcess.start, RemoteEngine.connect
+
+    async def start(spec):
+        if short and where == "start":
+            raise OSError(code, os.strerror(code))
+        return await make(spec)
+
+    async def connect_or_not(remote):
+        if short and where == "connect":
+            raise OSError(code, os.strerror(code))
+        await connect(remote)
+
+    monkeypatch.setattr(RemoteEngine, "connect", connect_or_not)
+    engine = IsolatedEngine(spec("scripted", scrubbed_environment(os.environ, is_offline=True), HASTY), start)
+    entering = asyncio.create_task(engine.__aenter__())
+    # More often than a process may die.
+    await until(lambda: sum(line["extra"].get("event") == "engine_shortage" for line in lines) > HASTY.deaths + 1)
+    assert not entering.done()
+    status = await engine.status()
+    assert (status.health, os.strerror(code) in status.detail) == (Health.STARTING, True)
+    short = False
+    async with await entering:
+        assert (await collect(engine.generate(scripted()))).text == WHOLE
+        assert (engine.restarts, engine.detail) == ({}, "")
 
 
 async def test_leaving_ends_a_process_that_does_not_listen():

@@ -130,6 +130,60 @@ def test_a_worker_that_is_killed_is_replaced_and_the_model_stays(actor):
         pass
 
 
+STALLING = ACTOR | {"LLM_GATEWAY__SERVER__HANG_SECONDS": "2"}
+
+
+def test_a_worker_that_is_stopped_is_replaced_and_the_model_stays():
+    with Service(**STALLING) as service:
+        before = engines(service.process.pid)
+        stopped = worker(service.process.pid)
+        with begin(service), begin(service):  # both places are taken
+            os.kill(stopped, signal.SIGSTOP)
+            begun = time.monotonic()
+            eventually(lambda: not is_alive(stopped), PATIENCE)
+            assert time.monotonic() - begun > 1.5
+        service.wait_for("/readyz")
+        assert worker(service.process.pid) not in (0, stopped)
+        assert answers(service)
+        assert engines(service.process.pid) == before
+        # Nobody goes on to generate for a worker that is gone: both places are free.
+        with begin(service), begin(service):
+            pass
+        [line] = eventually(lambda: events(service, "worker_hang"), PATIENCE)
+        assert (line["level"], "silent for 2 s" in line["message"]) == ("ERROR", True)
+        assert not events(service, "server_restart")
+
+
+def test_a_worker_whose_loop_is_held_is_dumped_and_replaced():
+    block = {"LLM_GATEWAY__ENGINES__OWN__PLUGIN": "scripted", "LLM_GATEWAY__ENGINES__OWN__SETTINGS__MODEL": "own"}
+    with Service(**STALLING, **block) as service, RawHTTP(service.port) as asking:
+        held = worker(service.process.pid)
+        asking.send(post({"model": "own", "prompt": play(fault="block", seconds=60)}))
+        eventually(lambda: not is_alive(held), PATIENCE)
+        service.wait_for("/readyz")
+        assert answers(service)
+        eventually(lambda: "Fatal Python error: Aborted" in service.output and "in strike" in service.output, PATIENCE)
+
+
+def test_a_worker_that_stands_still_for_less_or_with_the_whole_machine_is_left_alone():
+    with Service(**STALLING) as service, begin(service) as stream:
+        main, own = service.process.pid, worker(service.process.pid)
+        os.kill(own, signal.SIGSTOP)
+        time.sleep(1.0)
+        os.kill(own, signal.SIGCONT)
+        stream.read_until(b"tick")
+        for _ in range(3):
+            for pid in (main, own):
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(3.0)
+            for pid in (own, main):
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(2.5)
+        assert worker(main) == own
+        stream.read_until(b"tick")
+        assert not events(service, "worker_hang")
+
+
 def test_a_server_that_is_killed_is_started_again(actor):
     before = engines(actor.process.pid)
     server = psutil.Process(worker(actor.process.pid)).parent()

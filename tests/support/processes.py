@@ -16,10 +16,15 @@ def engines(pid: int) -> list[int]:
     return [child for child in descendants(pid) if "gateway.isolation.child" in _command(child)]
 
 
+def server(pid: int) -> int:
+    """Find granian's main process; 0 while there is none."""
+    return next((child for child in _children(pid) if "gateway.server" in _command(child)), 0)
+
+
 def worker(pid: int) -> int:
     """Find the HTTP worker, what granian's main process forked; 0 while there is none."""
-    servers = [child for child in descendants(pid) if "gateway.server" in _command(child)]
-    return next((child for server in servers for child in _children(server)), 0)
+    main = server(pid)
+    return next(iter(_children(main)), 0) if main else 0
 
 
 def is_alive(pid: int) -> bool:
