@@ -268,10 +268,15 @@ class Health(StrEnum):
 
 
 class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an engine is: `detail` says why, in one line; `cache_used` is in tokens."""
+    """How an engine is: `detail` says why, in one line; `cache_used` is in tokens.
+
+    `steps` counts pieces of work of any size, and rises while the engine gets on. An isolated engine hangs when it has
+    work, and for `hang_seconds` neither answers nor changes `cache_used` or `steps`.
+    """
 
     health: Health
     detail: str = ""
     running: int = 0
     waiting: int = 0
     cache_used: int = 0
+    steps: int = 0

@@ -17,7 +17,7 @@ class Pulse:
     def __init__(self) -> None:
         self.progress = 0
         self.health = Health.READY
-        self._moved = (0, 0)
+        self._moved = (0, 0, 0)
         self._computed: frozenset[int] | None = None
         self._still = 0
         self._heard = 0.0
@@ -25,7 +25,7 @@ class Pulse:
     def take(self, beat: Heartbeat) -> None:
         """Take the next heartbeat."""
         # A call that comes or goes is no progress: a queue grows before an engine that hangs, too.
-        moved = (beat.replies, beat.status.cache_used)
+        moved = (beat.replies, beat.status.cache_used, beat.status.steps)
         has_moved = beat.calls == 0 or moved != self._moved
         self.progress += has_moved
         self._moved, self.health, self._heard = moved, beat.status.health, _now()

@@ -92,6 +92,7 @@ class _ServerConnection(asyncio.Protocol):
         self._marks: dict[int, ComputeMark] = {}
         self._outbox: list[tuple[int, Reply]] = []
         self._progress = 0
+        self._answers = 0
         self._idle_replies = 0
         self._writable = asyncio.Event()
         self._transport: asyncio.Transport | None = None
@@ -181,15 +182,19 @@ class _ServerConnection(asyncio.Protocol):
             if not mark.is_computed:  # else its thread goes on
                 del self._marks[call.number]
         self._post(call.number, last)
-        # A monitor asks an engine that hangs, too: its reply is no sign of progress.
-        self._idle_replies += isinstance(call, Question) and call.method == "status"
+        # A monitor asks an engine that hangs, too, and so do others beside an answer that gets nowhere.
+        self._idle_replies += isinstance(call, Question) and (call.method == "status" or self._answers > 0)
 
     async def _generate(self, number: int, request: GenerateRequest) -> Reply:
-        async with aclosing(self._server.entered().generate(request)) as events:
-            async for event in events:
-                self._post(number, event)
-                if not self._writable.is_set():
-                    await self._writable.wait()
+        self._answers += 1
+        try:
+            async with aclosing(self._server.entered().generate(request)) as events:
+                async for event in events:
+                    self._post(number, event)
+                    if not self._writable.is_set():
+                        await self._writable.wait()
+        finally:
+            self._answers -= 1
         return Ended()
 
     async def _ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> Reply:

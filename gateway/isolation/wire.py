@@ -99,7 +99,7 @@ class LoadError(Struct, frozen=True, array_like=True, tag="broken", forbid_unkno
 
 
 class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fields=True):
-    """The process lives; it hangs where there are calls, and neither the replies so far nor the cache move.
+    """The process lives; it hangs where there are calls, and neither the replies so far nor cache or steps move.
 
     `computed` are the numbers of the calls that are computed at the moment; `None` of an engine that does not say.
     """

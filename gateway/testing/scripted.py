@@ -39,6 +39,7 @@ from gateway.engine import (
 )
 from gateway.testing.script import Cut, Script, ScriptSeconds, find_script, strike
 
+_STEP_SECONDS = 0.05
 _WORD = re.compile(r"\S+\s*|\s+")
 _CAPABILITIES = frozenset(
     {
@@ -99,6 +100,7 @@ class ScriptedEngine(Engine):
         self._words: dict[str, int] = {}
         self._waiting = 0
         self._running = 0
+        self._steps = 0
         self._outside = Health.STARTING
         self._entered = False
 
@@ -128,7 +130,7 @@ class ScriptedEngine(Engine):
         self, request: GenerateRequest, script: Script, most: Usage, queued: float
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Tell the texts until they end, a stop string is met, or as many are told as `most` allows."""
-        await asyncio.sleep(script.prefill)
+        await self._prefill(script.prefill)
         await strike(script, -1)
         scores = _scores(script, request, most.prompt_tokens)
         yield Started(most.prompt_tokens if script.knows_prompt else None, 0, queued, script.prefill, scores)
@@ -179,7 +181,13 @@ class ScriptedEngine(Engine):
     async def status(self) -> Status:
         """Return the health that was set, and count the requests that run and wait."""
         health = self.health if self._entered else self._outside
-        return Status(health=health, detail=self._settings.detail, running=self._running, waiting=self._waiting)
+        return Status(
+            health=health,
+            detail=self._settings.detail,
+            running=self._running,
+            waiting=self._waiting,
+            steps=self._steps,
+        )
 
     async def __aenter__(self) -> Self:
         """Load as slowly as the settings say; raise `LoadFailed` where they say so."""
@@ -202,6 +210,15 @@ class ScriptedEngine(Engine):
                 with compute_mark():
                     await asyncio.sleep(script.prefill)
                     await strike(script, -1)
+
+    async def _prefill(self, seconds: float) -> None:
+        """Compute for so long, step by step."""
+        ends = time.monotonic() + seconds
+        while True:
+            await asyncio.sleep(min(_STEP_SECONDS, max(0.0, ends - time.monotonic())))
+            if time.monotonic() >= ends:
+                return
+            self._steps += 1
 
     def _check_entered(self) -> None:
         if not self._entered:

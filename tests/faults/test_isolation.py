@@ -194,6 +194,23 @@ async def test_an_engine_that_is_slow_and_gets_on_is_left_alone():
         assert not engine.restarts
 
 
+async def test_an_engine_that_computes_long_before_it_says_anything_is_left_alone():
+    async with isolated(policy=HASTY) as engine:
+        assert (await collect(engine.generate(scripted(prefill=HASTY.hang * 4)))).text == WHOLE
+        assert not engine.restarts
+
+
+async def test_an_engine_that_hangs_is_found_however_many_questions_it_answers():
+    async with isolated(policy=HASTY) as engine, asyncio.timeout(PATIENCE):
+        stuck = asyncio.create_task(collect(engine.generate(scripted(fault=Fault.HANG, after=1))))
+        while not stuck.done():
+            with contextlib.suppress(Unavailable):
+                await engine.count_tokens("scripted", Completion("a b"))
+            await asyncio.sleep(0.01)
+        with pytest.raises(EngineRestarted):
+            await stuck
+
+
 async def test_an_idle_engine_is_left_alone():
     async with isolated(policy=HASTY) as engine:
         await asyncio.sleep(2 * HASTY.hang)

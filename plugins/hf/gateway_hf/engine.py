@@ -35,6 +35,7 @@ from gateway_hf.sampling.terms import settle
 from gateway_hf.scheduling import sequence
 from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
+from gateway_hf.steps import StepCount
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
@@ -78,6 +79,7 @@ class ServedModel(NamedTuple):
     text: TextCodec
     eos_ids: frozenset[int]
     scheduler: Scheduler
+    steps: StepCount
     hold: Hold | None
 
 
@@ -111,7 +113,7 @@ class HfEngine(Engine):
             loop.end()
             self._health, self._detail = Health.UNLOADED, ""
             raise
-        self._running = LoadedEngine(loop, served, Reader())
+        self._running = LoadedEngine(loop, served, Reader(functools.partial(_count_read, served)))
         self._health, self._detail = Health.READY, ""
         return self
 
@@ -192,6 +194,7 @@ class HfEngine(Engine):
             running=scheduler.running,
             waiting=scheduler.waiting,
             cache_used=scheduler.cached,
+            steps=self._running.served.steps.count,
         )
 
     def _ready(self) -> LoadedEngine:
@@ -210,8 +213,16 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
-    served = ServedModel(_card(settings, loaded), loaded.text, loaded.eos_ids, scheduler, loaded.hold)
+    served = ServedModel(
+        _card(settings, loaded), loaded.text, loaded.eos_ids, scheduler, loaded.forward.steps, loaded.hold
+    )
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
+
+
+def _count_read(served: ServedModel) -> None:
+    """Count a text that was read, where the model has nothing to do: a flow of texts must not hide that it hangs."""
+    if not served.scheduler.running + served.scheduler.waiting:
+        served.steps.tick()
 
 
 def _unload(running: LoadedEngine) -> None:

@@ -21,10 +21,13 @@ _TOKEN = 4
 
 
 class Reader:
-    """Two threads, one for short texts and one for long ones, each with its line: first come, first served."""
+    """Two threads, one for short texts and one for long ones, each with its line: first come, first served.
 
-    def __init__(self) -> None:
-        self._short, self._long = _Lane("hf-reader"), _Lane("hf-reader-long")
+    `on_read` is called after each, in whatever thread.
+    """
+
+    def __init__(self, on_read: Callable[[], None] = lambda: None) -> None:
+        self._short, self._long = _Lane("hf-reader", on_read), _Lane("hf-reader-long", on_read)
 
     async def read(self, job: Callable[[], T], size: int) -> T:
         """Run `job`, which reads about `size` bytes; raise `Overloaded` where too much waits already.
@@ -42,7 +45,8 @@ class Reader:
 class _Lane:
     """One thread, and the jobs that wait for it; one that leaves is forgotten at once, with its text."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_read: Callable[[], None]) -> None:
+        self._on_read = on_read
         self._thread = ThreadPoolExecutor(1, name)
         self._turn = asyncio.Lock()
         self._reads = 0
@@ -67,6 +71,7 @@ class _Lane:
         self._thread.shutdown()
 
     def _next(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
+        self._on_read()
         loop.call_soon_threadsafe(self._turn.release)
 
 

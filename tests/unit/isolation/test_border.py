@@ -409,13 +409,41 @@ async def test_beats_tell_an_engine_that_gets_on_from_one_that_hangs(engine):
             await anext(events)
             await asyncio.sleep(0.05)
             stuck = remote.progress
-            # Neither who asks how it is, nor who comes and goes, is the engine's progress.
+            # Neither who asks, nor who comes and goes, is the engine's progress.
             for _ in range(20):
                 await asyncio.sleep(0.003)
                 assert (await remote.status()).running > 0
+                assert await remote.count_tokens("scripted", Completion("a b")) == 2
                 stream = remote.generate(scripted(1, fault=Fault.HANG, after=-1))
                 coming = asyncio.create_task(anext(stream))
                 await asyncio.sleep(0.003)
                 coming.cancel()
             assert remote.progress == stuck
         await until(lambda: remote.progress > stuck + 3)
+
+
+async def test_beats_tell_an_engine_that_computes_and_says_nothing_yet(engine):
+    async with served(engine, beat=0.001) as (_, path), RemoteEngine(path) as remote:
+        asking = asyncio.create_task(collect(remote.generate(scripted(prefill=60))))
+        await until(lambda: engine.requests)
+        begun = (await remote.status()).steps
+        before = remote.progress
+        await until(lambda: remote.progress > before + 3)
+        assert (await remote.status()).steps > begun
+        asking.cancel()
+
+
+async def test_questions_alone_are_progress(engine):
+    class Slow(ScriptedEngine):
+        async def count_tokens(self, model, prompt):
+            await asyncio.sleep(0.01)
+            return 1
+
+    async with Slow(Settings()) as slow, served(slow, beat=0.001) as (_, path), RemoteEngine(path) as remote:
+        asking = [remote.count_tokens("scripted", Completion("a")) for _ in range(3)]
+        before = remote.progress
+        for number, each in enumerate(asking):
+            waiting = asyncio.create_task(remote.count_tokens("scripted", Completion("b")))
+            assert await each == 1
+            await until(lambda number=number: remote.progress > before + number)
+            await waiting

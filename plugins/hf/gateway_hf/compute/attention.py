@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from gateway_hf.compute.kernels import FORMATS, LARGEST_HEAD, Heads, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.layout import BatchLayout
+from gateway_hf.steps import StepCount
 
 # What a model may tell its attention besides, and that changes nothing here.
 _NEUTRAL = frozenset(
@@ -24,13 +25,14 @@ class UnsupportedAttention(Exception):
 class Attention:
     """One model's attention: called with the query, key and value of one layer, `[1, heads, rows, size]`.
 
-    `rows` says which sequences they are of; `heads` is what each layer was found to ask for.
+    `rows` says which sequences they are of; `heads` is what each layer was found to ask for; `steps` counts layers.
     """
 
     def __init__(self, cache: KvCache) -> None:
         self.cache = cache
         self.rows: BatchLayout | None = None
         self.heads: dict[int, Heads] = {}
+        self.steps = StepCount()
 
     def __call__(  # noqa: PLR0913 - transformers' interface
         self,
@@ -58,6 +60,7 @@ class Attention:
             scale = size**-0.5 if scaling is None else float(scaling)
             self.heads[index] = Heads(queries, key.shape[1], size, sliding_window or 0, scale, softcap or 0.0)
             self.heads[index].cache = self.cache.layer(index, key.shape[1], size).data_ptr()
+        self.steps.tick()
         return self._attend(index, self.rows, query, key, value), None
 
     def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from gateway_hf.compute.fused import FusedLayer, fusible
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
-from gateway_hf.compute.serial import Reading, SerialForward
+from gateway_hf.compute.serial import Reading, SerialForward, count_layers
 from gateway_hf.compute.trial import Misfit, Trial, narrowed
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
@@ -139,7 +139,8 @@ def _serial(model: PreTrainedModel, means: Means, why: str) -> Fitted:
             _log.info("not run one answer at a time where %s: %s", reading.value, failed)
         else:
             _log.warning("the model runs one answer at a time, and %s: %s", reading.value, why)
-            return Fitted(SerialForward(model, reading), None, f"one answer at a time, and {reading.value}: {why}")
+            forward = SerialForward(model, reading, count_layers(model))
+            return Fitted(forward, None, f"one answer at a time, and {reading.value}: {why}")
     raise LoadFailed(f"the model cannot be run: {failed}")
 
 

@@ -12,10 +12,13 @@ from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.layout import BatchLayout
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
+from gateway_hf.steps import StepCount
 
 
 class Forward(Protocol):
-    """What a runner asks of a model."""
+    """What a runner asks of a model; `steps` moves several times a pass, which may take long."""
+
+    steps: StepCount
 
     def logits(self, chunks: Some[Chunk], /) -> tuple[Tensor, list[int]]:
         """Compute chunks; return float32 logits `[wanted rows, vocabulary]` and how many rows are each chunk's.
@@ -33,6 +36,7 @@ class BatchedForward:
     """One pass for all chunks; keys and values lie in the blocks that each sequence was given."""
 
     def __init__(self, model: PreTrainedModel, attention: Attention, kernels: Kernels | None) -> None:
+        self.steps = attention.steps
         self._model = model
         self._attention = attention
         self._kernels = kernels

@@ -69,6 +69,7 @@ class FusedLayer(nn.Module):
         self.struct.rotary = cos.shape[-1]
         rows = self._attention.rows
         if rows is not None:
+            self._attention.steps.tick()
             states = hidden_states.float().contiguous()
             self._kernels.run_layer(self.struct, rows.batch, FORMATS[self._attention.cache.dtype], (states, cos, sin))
             return states

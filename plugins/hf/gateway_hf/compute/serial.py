@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.generation.utils import ALL_CACHE_NAMES
@@ -14,6 +14,7 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 from gateway.engine import EngineError
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
+from gateway_hf.steps import StepCount
 
 
 class Reading(Enum):
@@ -39,7 +40,8 @@ class _State(NamedTuple):
 class SerialForward:
     """Computes chunk after chunk with the model's own attention and its own cache, whatever that is."""
 
-    def __init__(self, model: PreTrainedModel, reading: Reading) -> None:
+    def __init__(self, model: PreTrainedModel, reading: Reading, steps: StepCount | None = None) -> None:
+        self.steps = steps or StepCount()
         self._model: Any = model  # that it can generate is no part of its type
         self._reading = reading
         self._states: dict[Sequence, _State] = {}
@@ -48,6 +50,7 @@ class SerialForward:
 
     def logits(self, chunks: Some[Chunk]) -> tuple[Tensor, list[int]]:
         """Compute chunk after chunk."""
+        self.steps.tick()
         said = [self._compute(chunk) for chunk in chunks]
         rows = [each for each in said if len(each)]
         return torch.cat(rows) if rows else torch.empty(0, 0), [len(each) for each in said]
@@ -125,6 +128,16 @@ class SerialForward:
         after = self._model._update_model_kwargs_for_generation(out, dict(state.arguments))  # noqa: SLF001 - as above
         logits: Tensor = out.logits[0]
         return logits, _State(after, end)
+
+
+def count_layers(model: PreTrainedModel) -> StepCount:
+    """Return a count that moves with each layer of a pass: one that reads a whole prompt may take minutes."""
+    steps = StepCount()
+    for holder in model.modules():
+        if isinstance(holder, nn.ModuleList):
+            for layer in holder:
+                layer.register_forward_pre_hook(lambda *_: steps.tick())
+    return steps
 
 
 def _last(logits: Tensor, wanted: int) -> Tensor:

@@ -33,7 +33,9 @@ from gateway_hf.compute.packed import Packed, PackedLinear
 from gateway_hf.compute.serial import Reading, SerialForward
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.engine import HfEngine
+from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.settings import Settings
+from tests.support.hf_engine import numbers, seated
 
 _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "pad_token_id": 0}
 _SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
@@ -77,6 +79,15 @@ def _tier(fitted):
     return {NativeAttention: "batches", StockAttention: "stock"}[type(fitted.forward._attention)]
 
 
+@torch.inference_mode()
+def _steps_of_a_pass(fitted):
+    """Count how often the engine shows that it gets on while it reads one prompt in one pass."""
+    sequence = seated(numbers(20), [0, 1])
+    before = fitted.forward.steps.count
+    fitted.forward.logits([Chunk(sequence, 20)])
+    return fitted.forward.steps.count - before
+
+
 @pytest.mark.parametrize(
     ("config", "tier"),
     [
@@ -95,6 +106,7 @@ def _tier(fitted):
 def test_a_model_gets_the_highest_step_that_fits_it(kernels, config, tier):
     fitted = _fit(config, kernels)
     assert _tier(fitted) == tier
+    assert _steps_of_a_pass(fitted) >= config.num_hidden_layers
     assert fitted.batched == (tier != "serial")
     assert fitted.note == "" if fitted.batched else fitted.note.startswith("one answer at a time, and ")
     assert "\n" not in fitted.note
