@@ -30,7 +30,7 @@ def _established(process: psutil.Process) -> list:
 
 @pytest.fixture
 def service():
-    with Service(LLM_GATEWAY__SERVER__STALL_SECONDS="2") as service:
+    with Service(LLM_GATEWAY__SERVER__STALL_SECONDS="2", LLM_GATEWAY__SERVER__BODY_SECONDS="60") as service:
         yield service
 
 
@@ -60,7 +60,7 @@ def test_large_bodies_at_once_wait_their_turn_and_are_all_answered(service):
 
     def ask(_: int) -> int:
         headers = {"content-type": "application/json"}
-        return httpx.post(f"{service.url}/v1/generate", content=body, headers=headers, timeout=60).status_code
+        return httpx.post(f"{service.url}/v1/generate", content=body, headers=headers, timeout=120).status_code
 
     before = process.memory_info().rss
     with concurrent.futures.ThreadPoolExecutor(10) as pool:

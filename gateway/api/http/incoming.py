@@ -108,7 +108,7 @@ class IncomingBody:
             raise self._too_large()
         self._inflater = to_inflater(self._encoding, self._settings.max_body_bytes)
         is_open_ended = self._chunked or self._inflater is not None or not self._announced.isdigit()
-        size = self._settings.max_body_bytes if is_open_ended else int(self._announced)
+        size = self._settings.max_body_bytes if is_open_ended else int(self._announced.lstrip(b"0") or b"0")
         if size > _SMALL:
             await self._hold(size)
         self._until = asyncio.get_running_loop().time() + self._settings.body_seconds
