@@ -189,9 +189,10 @@ def test_a_fault_is_named_by_its_path(edge, message, param):
         ("logit_bias", json.dumps(dict.fromkeys(range(300_000), 1)), "invalid_value"),
         ("messages", json.dumps([{"role": "user", "content": "a"}] * 90_000), "invalid_value"),
         ("unknown", f"[{'[],' * 1_000_000}[]]", "invalid_json"),
+        ("unknown", json.dumps({f"z{number}": 1 for number in range(250_000)}), "invalid_json"),
         ("unknown", f"[{('[' * 60 + ']' * 60 + ',') * 30_000}[]]", "invalid_json"),
     ],
-    ids=["stop", "stop_token_ids", "logit_bias", "messages", "arrays", "deep arrays"],
+    ids=["stop", "stop_token_ids", "logit_bias", "messages", "arrays", "names", "deep arrays"],
 )
 def test_a_million_elements_are_refused_while_others_are_served(edge, field, value, code):
     param = field if code == "invalid_value" else None

@@ -25,6 +25,8 @@ _LONGEST_NAME = 60
 # Deeper and more than in any body of ours; msgspec's and Python's own limits are far beyond them.
 MAX_DEPTH = 64
 MAX_CONTAINERS = 32_768
+# Names and texts; each unknown name costs a microsecond, and the event loop stands meanwhile.
+MAX_STRINGS = 50_000
 
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
 _ITEMS = msgspec.json.Decoder(list[dict[str, Raw]])
@@ -42,6 +44,7 @@ class RequestBody(Struct, frozen=True, eq=False):
         try:
             self.raw.decode()
             value = decoder.decode(self.raw)
+            _check_strings(self.raw)
             unknown = list(bounded(_unknown(cast("Struct", value), _KEYS.decode(self.raw))))
         except msgspec.ValidationError as error:
             kind = cast("type[Struct]", decoder.type)
@@ -99,12 +102,22 @@ def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:
     return {"x-ignored-params": ",".join(name[:_LONGEST_NAME] for name in named + more)}
 
 
+def _check_strings(raw: bytes) -> None:
+    """Refuse valid JSON with more strings than can be looked through in a moment."""
+    if raw.count(b'"') > 2 * MAX_STRINGS and _unescaped(raw).count(b'"') > 2 * MAX_STRINGS:
+        raise Problem("invalid_json", f"the body holds more than {MAX_STRINGS} names and texts")
+
+
+def _unescaped(raw: bytes) -> bytes:
+    """Leave out escaped quotes: each quote that is left begins or ends a string."""
+    return raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
 def _check_nesting(raw: bytes) -> None:
     """Refuse valid JSON with too many levels or containers, in unknown fields too; a few passes at C speed."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
-    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    marks = unescaped.translate(_SQUARE, _OTHER).replace(b'""', b"")
+    marks = _unescaped(raw).translate(_SQUARE, _OTHER).replace(b'""', b"")
     brackets = b"".join(marks.split(b'"')[::2])
     if len(brackets) > 2 * MAX_CONTAINERS:
         raise Problem("invalid_json", f"the body holds more than {MAX_CONTAINERS} arrays and objects")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, RequestBody, name_ignored
+from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, MAX_STRINGS, RequestBody, name_ignored
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 
@@ -133,6 +133,13 @@ def test_as_many_containers_as_allowed_are_taken_and_one_more_is_not():
     body = '{{"other":[{}]}}'.format
     assert decode(body(",".join(["[]"] * (MAX_CONTAINERS - 2))))[1] == ["other"]
     assert refusal(body(",".join(["[]"] * (MAX_CONTAINERS - 1)))).code == "invalid_json"
+
+
+def test_as_many_strings_as_allowed_are_taken_and_one_more_is_not():
+    body = '{{"other":[{}]}}'.format
+    assert decode(body(",".join(['"\\""'] * (MAX_STRINGS - 1))))[1] == ["other"]
+    assert refusal(body(",".join(['""'] * MAX_STRINGS))).code == "invalid_json"
+    assert decode(json.dumps({"text": '"' * 3 * MAX_STRINGS}))[0].text == '"' * 3 * MAX_STRINGS
 
 
 @pytest.mark.parametrize("text", ["[" * 9_999, '"[' * 999, "\\[" * 999, '\\"{' * 999, "\\\\" * 999 + "["])
