@@ -130,16 +130,18 @@ def time_limit(seconds: float) -> Iterator[None]:
     clock = time.pthread_getcpuclockid(threading.get_ident())
     end = time.clock_gettime(clock) + seconds
     lock = threading.Lock()
-    over = False
+    over = struck = delivered = False
     timers: list[threading.Timer] = []
 
     def strike() -> None:
+        nonlocal struck
         with lock:
             if over:
                 return
             if (left := end - time.clock_gettime(clock)) > 0:
                 begin(left)
             else:
+                struck = True
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(OutOfTime))
 
     def begin(left: float) -> None:
@@ -151,8 +153,13 @@ def time_limit(seconds: float) -> Iterator[None]:
     begin(seconds)
     try:
         yield
+    except OutOfTime:
+        delivered = True
+        raise
     finally:
         with lock:
             over = True
             timers[0].cancel()
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was set and not yet raised
+            # Where none is waiting, to take it back would leave all threads looking for one at each step, for good.
+            if struck and not delivered:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)
