@@ -62,7 +62,7 @@ def exposition() -> bytes:
         cache_sizes=lambda: {("some",): 1},
     )
     queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0), places=SimpleNamespace(tokens=1))
-    admission = SimpleNamespace(queues={"some": queue})
+    admission = SimpleNamespace(queues={"some": queue}, questions={"some": SimpleNamespace(waiting=1)})
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     gauges.register_cache(metrics, to_cache(CacheSettings()))
     gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))
