@@ -76,7 +76,9 @@ def outlasts(service, shortage, said):
     killed = 0
     with RawHTTP(service.port) as waiting:
         with shortage:
+            until = time.monotonic() + PATIENCE
             while not events(service, "engine_shortage"):
+                assert time.monotonic() < until, "an engine that died amid a shortage did not say so"
                 for pid in engines(service.process.pid):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from gateway.engine import Finished, Post, Started, Unavailable
+from gateway.engine import EngineError, Finished, Post, Started, Unavailable
 from gateway_hf.batch import Batch
 from gateway_hf.loop import Loop
 from gateway_hf.scheduling.blocks import Blocks
@@ -122,16 +122,18 @@ async def test_what_was_said_before_a_step_broke_still_arrives():
     await asyncio.to_thread(loop.join)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_thread_that_dies_turns_everyone_away():
-    runner, generation = ScriptedRunner(), make_generation()
+async def test_an_exit_that_a_step_raises_ends_its_generation_and_not_the_thread():
+    runner, generation, other = ScriptedRunner(), make_generation(), make_generation()
     runner.faults[generation.sequence] = SystemExit()
     loop = _loop(Batch(_scheduler(), runner))
     loop.submit(generation)
-    with pytest.raises(Unavailable):
+    with pytest.raises(EngineError):
         await _read(generation)
+    assert loop.alive
+    loop.submit(other)
+    await _read(other)
+    loop.end()
     await asyncio.to_thread(loop.join)
-    assert not loop.alive
 
 
 async def test_ending_turns_away_what_runs_and_what_waits(loop, scheduler):
