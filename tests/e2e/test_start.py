@@ -63,10 +63,11 @@ def test_a_signal_while_the_worker_starts_ends_the_service(number, delay):
         assert "Traceback" not in service.output
 
 
-def test_ctrl_c_on_a_terminal_reaches_both_processes_and_ends_the_service():
-    with Service(ready=False) as service:
-        for process in (worker(service), service.process):
-            process.send_signal(signal.SIGINT)
+def test_ctrl_c_on_a_terminal_ends_the_service_while_it_starts():
+    """A terminal signals the whole group in the foreground; the server and its worker have a session of their own."""
+    with Service(ready=False, leads=True) as service:
+        assert os.getpgid(worker(service).pid) != service.process.pid
+        os.killpg(service.process.pid, signal.SIGINT)
         assert service.process.wait(15) == 0
         assert "Traceback" not in service.output
 
