@@ -24,6 +24,7 @@ from gateway.engine import (
 from gateway.isolation.methods import EngineMethod, ForwardingEngine
 from gateway.isolation.pulse import Pulse
 from gateway.isolation.wire import (
+    Arrived,
     Call,
     Cancel,
     Ended,
@@ -90,6 +91,11 @@ class RemoteEngine(ForwardingEngine):
         `None` where the engine does not say, or its process was silent lately.
         """
         return self._connection.pulse.stuck
+
+    @property
+    def arrived(self) -> frozenset[int]:
+        """The calls that the process has read and not answered."""
+        return frozenset(self._connection.arrived)
 
     def number(self) -> int:
         """Return the number of the next call."""
@@ -203,6 +209,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
         self._frames = Frames()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._readers: dict[int, _Reader] = {}
+        self.arrived: set[int] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -235,6 +242,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
 
     def end(self, number: int) -> None:
         """Expect nothing more for this call; cancel it where it has not ended."""
+        self.arrived.discard(number)
         if self._readers.pop(number, None) is not None and self.transport is not None:
             self._send(Cancel(number))
 
@@ -252,6 +260,8 @@ class _ClientConnection(asyncio.BufferedProtocol):
                 for number, reply in replies:
                     if (reader := self._readers.get(number)) is not None:
                         self._deliver(number, reader, reply)
+            case Arrived(numbers):
+                self.arrived.update(self._readers.keys() & numbers)
             case Heartbeat():
                 self.pulse.take(message)
             case EngineLoaded(cards):

@@ -164,7 +164,7 @@ class Keeper:
                 self._on_lost()
                 return "failed"
             seen, still = (seen, still + 1) if remote.progress == seen else (remote.progress, 0)
-        self._on_lost(Death(is_hang=True, stuck=remote.stuck))
+        self._on_lost(Death(is_hang=True, stuck=remote.stuck, arrived=remote.arrived))
         return "hang"
 
     def _check_loop(self, how: str) -> None:

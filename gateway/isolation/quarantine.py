@@ -28,10 +28,12 @@ class Death(NamedTuple):
     """How a process died: `is_hang` where it was killed since nothing moved any more.
 
     `stuck` are the numbers of the calls that were computed all that time; `None` where the process did not say.
+    `arrived` are those that a process which hung had read at all; `None` where that is not known.
     """
 
     is_hang: bool = False
     stuck: frozenset[int] | None = None
+    arrived: frozenset[int] | None = None
 
 
 class RunningCall(Struct, eq=False):
@@ -78,13 +80,14 @@ class Quarantine:
 
         Those are, of a process that hung and named calls that it computed all the while, these calls; else those on
         trial, or else all that ran. An engine runs no more than `places` generations at once: further ones that had not
-        started were only waiting, and so were questions that a process did not name which does name calls.
+        started were only waiting, and so were questions that a process did not name which does name calls, and calls
+        that one which stood still had not even read.
         """
         stuck = death.stuck or frozenset()
         named = [run for run in self.runs if run.number in stuck]
         marks = {mark for number, mark in self._left if number in stuck}
         is_named = death.is_hang and bool(named or marks)
-        blamed = named if is_named else self._tried(places, has_questions=death.stuck is None or not death.is_hang)
+        blamed = named if is_named else self._tried(places, death)
         marks = {_mark(run.call) for run in blamed} | (marks if is_named else set())
         # A process that lived and computed one call all the while leaves no doubt.
         self._strike(marks, _STRIKES if is_named and len(marks) == 1 else 1)
@@ -99,10 +102,12 @@ class Quarantine:
         if self._strikes:
             self._strikes.pop(_mark(call), None)
 
-    def _tried(self, places: int, *, has_questions: bool) -> list[RunningCall]:
+    def _tried(self, places: int, death: Death) -> list[RunningCall]:
         """List the calls on trial, or else all that may have run."""
+        has_questions = death.stuck is None or not death.is_hang
+        read = {run.number for run in self.runs} if death.arrived is None else death.arrived
         started = [run for run in self.runs if run.has_started]
-        others = [run for run in self.runs if not run.has_started]
+        others = [run for run in self.runs if not run.has_started and run.number in read]
         generations = [run for run in others if isinstance(run.call, GenerateRequest)]
         begun = generations[: max(0, places - len(started))]
         if has_questions:

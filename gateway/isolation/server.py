@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import cast
@@ -12,6 +12,7 @@ from gateway.engine import ComputeMark, Engine, EngineError, GenerateRequest, He
 from gateway.flow.tasks import is_cancelled
 from gateway.isolation.methods import EngineMethod, find_method
 from gateway.isolation.wire import (
+    Arrived,
     Call,
     Cancel,
     Ended,
@@ -112,13 +113,26 @@ class _ServerConnection(asyncio.Protocol):
             self.send(self._server.outcome)
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None:
-            return
         try:
-            for body in self._frames.feed(data):
-                self._take(read_call(body))
+            calls = [read_call(body) for body in self._frames.feed(data)]
         except MalformedFrame as error:
-            _log.error("a connection was closed, for it sent what is no call: %s", error)
+            self._hang_up(error)
+            return
+        if begun := tuple(call.number for call in calls if not isinstance(call, Cancel)):
+            self.send(Arrived(begun))
+        # A turn later: uvloop writes at the end of a turn, and a call may hold this thread for ever.
+        asyncio.get_running_loop().call_soon(self._begin, calls)
+
+    def _begin(self, calls: Iterable[Call]) -> None:
+        try:
+            for call in calls:
+                self._take(call)
+        except MalformedFrame as error:
+            self._hang_up(error)
+
+    def _hang_up(self, error: MalformedFrame) -> None:
+        _log.error("a connection was closed, for it sent what is no call: %s", error)
+        if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -152,6 +166,8 @@ class _ServerConnection(asyncio.Protocol):
             self._transport.close()
 
     def _take(self, call: Call) -> None:
+        if self._transport is None:
+            return
         if isinstance(call, Cancel):
             if task := self._calls.get(call.number):
                 task.cancel()

@@ -86,6 +86,12 @@ class ReplyBatch(Struct, frozen=True, array_like=True, tag="batch", forbid_unkno
     replies: list[tuple[int, Reply]]
 
 
+class Arrived(Struct, frozen=True, array_like=True, gc=False, tag="arrived", forbid_unknown_fields=True):
+    """These calls were read by the process, and begin now."""
+
+    numbers: tuple[int, ...]
+
+
 class EngineLoaded(Struct, frozen=True, array_like=True, tag="loaded", forbid_unknown_fields=True):
     """The engine is entered and serves these models."""
 
@@ -111,7 +117,7 @@ class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown
 
 
 Call = Generate | Question | Cancel
-ServerMessage = ReplyBatch | EngineLoaded | LoadError | Heartbeat
+ServerMessage = ReplyBatch | Arrived | EngineLoaded | LoadError | Heartbeat
 
 _ENCODER = msgspec.msgpack.Encoder()
 _CALLS: msgspec.msgpack.Decoder[Call] = msgspec.msgpack.Decoder(Call)

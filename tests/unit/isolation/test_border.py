@@ -101,6 +101,7 @@ async def test_the_events_of_one_step_come_in_one_frame():
         writer.write(b"".join(pack(Generate(call, scripted(call))) for call in range(8)))
         stream = messages(reader)
         assert (await anext(stream)).cards == steps.models()
+        assert (await anext(stream)).numbers == tuple(range(8))
         started = await anext(stream)
         assert [(call, type(reply)) for call, reply in started.replies] == [(call, Started) for call in range(8)]
         await steps.step()
@@ -354,6 +355,7 @@ async def test_cancelling_what_does_not_run_is_no_error(engine):
         writer.write(pack(Cancel(7)) + pack(STATUS))
         stream = messages(reader)
         await anext(stream)
+        assert (await anext(stream)).numbers == (1,)
         assert (await anext(stream)).replies[0][0] == 1
 
 

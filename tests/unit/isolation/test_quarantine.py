@@ -29,6 +29,15 @@ def test_one_death_makes_a_suspect_and_two_a_refusal():
         suspects.check(scripted(1))
 
 
+def test_a_call_that_a_silent_process_had_not_read_is_no_suspect():
+    suspects, read, unread = Quarantine(), RunningCall(scripted(1), number=1), RunningCall(scripted(2), number=2)
+    suspects.runs = [read, unread]
+    suspects.blame(8, Death(is_hang=True, arrived=frozenset({1})))
+    assert isinstance(read.verdict, EngineRestarted)
+    assert unread.verdict is None
+    assert [suspects.check(scripted(number)) for number in (1, 2)] == [True, False]
+
+
 def test_the_same_prompt_under_another_id_is_the_same_suspect():
     suspects = Quarantine()
     strike(suspects, scripted(1))
