@@ -152,10 +152,9 @@ def test_a_worker_without_descriptors_goes_on_with_its_connections_and_takes_new
 
 
 def test_the_worker_may_open_as_much_as_the_system_lets_it():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with Service() as service:
-        assert resource.prlimit(worker(service.process.pid), resource.RLIMIT_NOFILE) == (hard, hard)
-        assert resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE) == (soft, hard)
+    with Service(before=("prlimit", "--nofile=512:2048")) as service:
+        assert resource.prlimit(worker(service.process.pid), resource.RLIMIT_NOFILE) == (2048, 2048)
+        assert resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE) == (512, 2048)
 
 
 def test_a_server_says_by_its_exit_code_that_the_system_is_short_of_something():

@@ -116,10 +116,6 @@ class TextCodec:
         """Make what turns one answer's tokens into text."""
         return Detokenizer(self._backend, prompt_ids, self._special)
 
-    def token_text(self, token: int) -> str:
-        """Say a token by itself; bytes that are no whole character are U+FFFD."""
-        return self._backend.decode([token], skip_special_tokens=False)
-
     def token_bytes(self, token: int) -> bytes | None:
         """Return the bytes that a token stands for, or None where its vocabulary does not spell bytes."""
         spelled = self._backend.id_to_token(token)

@@ -303,11 +303,6 @@ def test_a_long_text_of_few_tokens_is_read(tokenizer_of):
     assert codec(tokenizer, context_window=300).encode(Completion(text)) == tokenizer(text).input_ids
 
 
-def test_a_token_has_a_text(codec_of):
-    assert codec_of("llama").token_text(4) == "<|im_end|>"
-    assert codec_of("llama").token_text(codec_of("llama").encode(Completion("a"))[-1]) == "a"
-
-
 def test_a_tokenizer_without_a_backend_is_refused():
     with pytest.raises(LoadFailed):
         backend(object())
