@@ -179,7 +179,9 @@ class _ServerConnection(asyncio.Protocol):
         else:
             method = find_method(call.method)
             work = partial(self._ask, method, method.read_arguments(call.arguments))
-        self._calls[call.number] = asyncio.create_task(self._run(call, work))
+        task = self._calls[call.number] = asyncio.create_task(self._run(call, work))
+        # Not in the task: one that is cancelled before its first step runs nothing, and would count as a call for ever.
+        task.add_done_callback(lambda _: self._calls.pop(call.number, None))
 
     async def _run(self, call: Generate | Question, work: Callable[[], Awaitable[Reply]]) -> None:
         """Run a call to its last reply; whatever an engine raises goes back as a failure of this call alone."""
@@ -194,7 +196,6 @@ class _ServerConnection(asyncio.Protocol):
             _log.error("the engine raised what no engine may raise", exc_info=error)
             last = _BUG
         finally:
-            self._calls.pop(call.number, None)
             if not mark.is_computed:  # else its thread goes on
                 del self._marks[call.number]
         self._post(call.number, last)

@@ -359,6 +359,16 @@ async def test_cancelling_what_does_not_run_is_no_error(engine):
         assert (await anext(stream)).replies[0][0] == 1
 
 
+async def test_a_call_that_is_cancelled_before_it_begins_is_over():
+    """Else the engine looks busy for ever, and one that is idle is taken for one that hangs."""
+    async with served(Steps(), beat=0.001) as (_, path), raw(path) as (reader, writer):
+        writer.write(pack(Generate(1, scripted())) + pack(Cancel(1)))
+        stream = messages(reader)
+        async with asyncio.timeout(5):
+            told = [await anext(stream) for _ in range(8)]
+    assert told[-1].calls == 0
+
+
 async def test_a_server_that_sends_no_message_is_hung_up_on(tmp_path):
     path = str(tmp_path / "engine")
 
