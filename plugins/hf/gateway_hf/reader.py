@@ -21,7 +21,7 @@ _TOKEN = 4
 
 
 class Reader:
-    """Two threads, one for short texts and one for long ones, each with its line: first come, first served.
+    """Two threads, one for short texts and one for long ones, each with its queue: first come, first served.
 
     `on_read` is called after each, in whatever thread.
     """
@@ -32,7 +32,7 @@ class Reader:
     async def read(self, job: Callable[[], T], size: int) -> T:
         """Run `job`, which reads about `size` bytes; raise `Overloaded` where too much waits already.
 
-        A caller that leaves takes its job out of the line; one that has begun is brought to its end.
+        A caller that leaves takes its job out of the queue; one that has begun is brought to its end.
         """
         return await (self._short if size <= _SHORT else self._long).run(job, size)
 
