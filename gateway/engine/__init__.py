@@ -4,6 +4,7 @@ from gateway.engine.answer import Answer, Fold, collect
 from gateway.engine.artifact import Artifact, obtain
 from gateway.engine.base import Engine
 from gateway.engine.compute_mark import ComputeMark, begin_call, compute_mark
+from gateway.engine.digests import FileDigest, digests
 from gateway.engine.disk_cache import CacheEntry, DiskCache, Hold
 from gateway.engine.errors import (
     ContextTooLong,
@@ -35,7 +36,7 @@ from gateway.engine.events import (
 from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, join
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
-from gateway.engine.own_files import ForeignFile, read_own, write_own
+from gateway.engine.own_files import ForeignFile, open_own, read_own, sync_folder, write_own
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.stop import StopStrings
@@ -87,6 +88,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineRestarted",
+    "FileDigest",
     "FinishReason",
     "Finished",
     "Fold",
@@ -134,6 +136,7 @@ __all__ = [
     "begin_call",
     "collect",
     "compute_mark",
+    "digests",
     "installed",
     "join",
     "load",
@@ -141,9 +144,11 @@ __all__ = [
     "needs",
     "negotiate",
     "obtain",
+    "open_own",
     "prompt_needs",
     "read_own",
     "require",
     "step_of",
+    "sync_folder",
     "write_own",
 ]

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from gateway.engine.digests import FileDigest, digests
 from gateway.engine.disk_cache import DiskCache, Hold
-from gateway.engine.own_files import open_own, read_own, sync
+from gateway.engine.own_files import open_own, read_own, sync_folder
 
 _LOG = logging.getLogger(__name__)
 _MARKER = "made.json"
@@ -158,7 +158,7 @@ def _make(
         make(hold.folder)
         _seal(hold, origin)
         part.rename(folder)
-        sync(cache.folder)
+        sync_folder(cache.folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

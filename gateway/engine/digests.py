@@ -12,7 +12,7 @@ _PIECE = 1 << 20
 _MOST_THREADS = 8
 
 
-class FileDigest(Struct, frozen=True, array_like=True):
+class FileDigest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The size of a file in bytes, and the SHA-256, in hexadecimal, of the CRC-32s of its pieces of 1 MiB.
 
     CRC-32 takes a third of the time of SHA-256, and finds any 32 bits in a row that differ. It is no match for intent,

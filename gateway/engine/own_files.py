@@ -67,10 +67,10 @@ def write_own(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(half)  # noqa: PTH108 - as above
         raise
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
-def sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Put a folder's names on the disk; raise `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
