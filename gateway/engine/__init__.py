@@ -40,6 +40,7 @@ from gateway.engine.own_files import ForeignFile, open_own, read_own, sync_folde
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.stop import StopStrings
+from gateway.engine.tools import Tool, ToolCall, ToolResult
 from gateway.engine.types import (
     Capability,
     Chat,
@@ -57,15 +58,13 @@ from gateway.engine.types import (
     ModelCard,
     Part,
     Prompt,
+    ReasoningEffort,
     Regex,
     Role,
     Sampling,
     Status,
     Text,
     Tokens,
-    Tool,
-    ToolCall,
-    ToolResult,
 )
 
 __all__ = [
@@ -113,6 +112,7 @@ __all__ = [
     "Post",
     "Prompt",
     "Quarantined",
+    "ReasoningEffort",
     "Regex",
     "Role",
     "Sampling",

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from gateway.engine.errors import EngineError
 from gateway.engine.events import Delta, Finished, GenerateEvent, Started, TokenLogprob, ToolDelta
-from gateway.engine.types import ToolCall
+from gateway.engine.tools import ToolCall
 
 
 class Answer(Struct, frozen=True, kw_only=True):

@@ -15,11 +15,15 @@ class FinishReason(StrEnum):
 
 
 class Usage(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
-    """Tokens of one generation; `cached_tokens` is the part of the prompt that was not prefilled again."""
+    """Tokens of one generation; `cached_tokens` is the part of the prompt that was not prefilled again.
+
+    `reasoning_tokens` is the part of the answer that was thought, with the markers around it.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class TokenLogprob(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):

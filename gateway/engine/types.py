@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from msgspec import Struct, structs
 
+from gateway.engine.tools import Tool, ToolCall, ToolResult
+
 
 class Capability(StrEnum):
     """What a model can be asked for: a feature, or one field of `Sampling` by its own name."""
@@ -18,6 +20,10 @@ class Capability(StrEnum):
     TOKENS = "tokens"
     EMBEDDING = "embedding"
     TOOLS = "tools"
+    PARALLEL_TOOL_CALLS = "parallel_tool_calls"
+    REASONING = "reasoning"
+    REASONING_EFFORT = "reasoning_effort"
+    REASONING_BUDGET = "reasoning_budget"
     VISION = "vision"
     TOKEN_COUNT = "token_count"
     TOKENIZE = "tokenize"
@@ -61,21 +67,6 @@ class Image(Struct, frozen=True, tag="image", forbid_unknown_fields=True):
     media_type: str
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call", forbid_unknown_fields=True):
-    """A call that the assistant made; `arguments` is the JSON text as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class ToolResult(Struct, frozen=True, tag="tool_result", forbid_unknown_fields=True):
-    """What the tool answered to the call named `id`."""
-
-    id: str
-    text: str
-
-
 Part = Text | Image | ToolCall | ToolResult
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -92,21 +83,20 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
-class Tool(Struct, frozen=True, forbid_unknown_fields=True):
-    """A function that the model may call; `parameters` is a JSON Schema."""
-
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] = {}
+ReasoningEffort = Literal["minimal", "low", "medium", "high", "xhigh"]
 
 
 class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):
     """A conversation, to be put through the model's own chat template.
 
-    `tool_choice` is `auto`, `none`, `required`, or the name of the one tool to call. With `continue_final` the last
-    message is the beginning of the answer, which goes on where it ends and does not repeat it. Without
-    `generation_prompt` the template ends with the last message and opens no turn for an answer. `template_arguments`
-    are further variables of the template; which there are is the model's affair.
+    `tool_choice` is `auto`, `none`, `required`, or the name of the one tool to call; with `allowed_tools` no others
+    are called, though the model is told of all. Without `parallel_tool_calls` an answer has one call at most. With
+    `continue_final` the last message is the beginning of the answer, which goes on where it ends and does not repeat
+    it. Without `generation_prompt` the template ends with the last message and opens no turn for an answer.
+    `template_arguments` are further variables of the template; which there are is the model's affair.
+
+    `reasoning` says whether the model thinks before it answers, `reasoning_effort` how hard, `reasoning_budget` for how
+    many tokens at most; None is the model's own default.
     """
 
     messages: tuple[Message, ...]
@@ -115,6 +105,11 @@ class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):
     continue_final: bool = False
     generation_prompt: bool = True
     template_arguments: dict[str, Any] = {}
+    allowed_tools: tuple[str, ...] = ()
+    parallel_tool_calls: bool = True
+    reasoning: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    reasoning_budget: int | None = None
 
 
 class Completion(Struct, frozen=True, tag="completion", forbid_unknown_fields=True):
@@ -229,7 +224,8 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `places` sequences run side by side; `cache_tokens` is what their KV cache holds together. The `fingerprint`
     (weights, dtype, template, engine version) keys the answer cache. `defaults` are the model's own sampling
-    defaults, from its generation config. `note` tells people how these weights differ.
+    defaults, from its generation config. `note` tells people how these weights differ. `tools` names the form in which
+    the model writes calls: `generic` where it was taught none and gets an instruction; empty where it calls nothing.
     """
 
     name: str
@@ -245,6 +241,7 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: str = ""
     defaults: Sampling = Sampling()
     note: str = ""
+    tools: str = ""
 
     def under(self, defaults: Sampling) -> "ModelCard":
         """Return this card with a request's `defaults` laid over the model's own."""

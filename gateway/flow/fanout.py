@@ -35,6 +35,7 @@ def add_up(usages: Iterable[Usage]) -> Usage:
         completion_tokens=sum(usage.completion_tokens for usage in each),
         # The others found the prompt that the first left.
         cached_tokens=min((usage.cached_tokens for usage in each), default=0),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in each),
     )
 
 

@@ -20,6 +20,8 @@ from gateway.engine import (
     Text,
     Tokens,
     Tool,
+    ToolCall,
+    ToolResult,
     Unsupported,
     needs,
     negotiate,
@@ -115,6 +117,29 @@ def test_an_image_anywhere_needs_vision():
 
 def test_offered_tools_need_tools():
     assert needs(request(Chat((), tools=(Tool("weather"),)))) == {Capability.CHAT, Capability.TOOLS}
+
+
+@pytest.mark.parametrize("part", [ToolCall("1", "weather", "{}"), ToolResult("1", "sunny")])
+def test_a_call_in_the_conversation_needs_tools_also_where_none_are_offered(part):
+    assert Capability.TOOLS in needs(request(Chat((Message("user", (part,)),))))
+
+
+@pytest.mark.parametrize(
+    ("asked", "capability"),
+    [
+        ({"parallel_tool_calls": False, "tools": (Tool("weather"),)}, Capability.PARALLEL_TOOL_CALLS),
+        ({"reasoning": True}, Capability.REASONING),
+        ({"reasoning_effort": "low"}, Capability.REASONING_EFFORT),
+        ({"reasoning_budget": 1}, Capability.REASONING_BUDGET),
+    ],
+)
+def test_what_is_asked_of_calls_and_thoughts_has_its_capability(asked, capability):
+    assert needs(request(Chat((), **asked))) - {Capability.TOOLS} == {Capability.CHAT, capability}
+
+
+def test_a_model_that_cannot_think_can_be_told_not_to():
+    neutral = Chat((), reasoning=False, reasoning_effort="minimal", reasoning_budget=0, parallel_tool_calls=False)
+    assert needs(request(neutral)) == {Capability.CHAT}
 
 
 def test_a_card_that_lists_everything_takes_every_request():

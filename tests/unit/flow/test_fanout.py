@@ -222,7 +222,7 @@ async def test_a_choice_of_a_whole_engine_that_breaks_leaves_the_others_whole():
     assert [type(told[number][-1]) for number in range(3)] == [Finished, EngineError, Finished]
 
 
-usages = st.builds(Usage, st.just(9), st.integers(0, 50), st.integers(0, 9))
+usages = st.builds(Usage, st.just(9), st.integers(0, 50), st.integers(0, 9), st.integers(0, 50))
 
 
 @given(st.lists(usages, min_size=1))
@@ -231,6 +231,7 @@ def test_the_prompt_is_counted_once_and_the_answers_are_added(each):
     assert total.prompt_tokens == 9
     assert total.completion_tokens == sum(usage.completion_tokens for usage in each)
     assert total.cached_tokens <= each[0].cached_tokens
+    assert total.reasoning_tokens == sum(usage.reasoning_tokens for usage in each)
 
 
 def test_the_first_prefill_counts_not_what_the_others_found_of_it():
