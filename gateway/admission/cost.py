@@ -1,6 +1,18 @@
 """The cost of a request in tokens: a bound before its prompt is tokenized, the exact number from `Started` on."""
 
-from gateway.engine import Chat, GenerateRequest, Image, ModelCard, Prompt, Text, Tokens, ToolCall, ToolResult
+from gateway.engine import (
+    Chat,
+    GenerateRequest,
+    Image,
+    ModelCard,
+    Part,
+    Prompt,
+    Text,
+    Thought,
+    Tokens,
+    ToolCall,
+    ToolResult,
+)
 
 # A chat template's markers and default system text; what it writes around one message.
 _TEMPLATE_TOKENS = 64
@@ -61,9 +73,9 @@ def _scores(request: GenerateRequest, prompt_tokens: int, answer: int) -> int:
     return (of_prompt + of_answer) // _SCORES_TOLD
 
 
-def _part(part: Text | Image | ToolCall | ToolResult) -> int:
+def _part(part: Part) -> int:
     match part:
-        case Text():
+        case Text() | Thought():
             return _bytes(part.text)
         case Image():
             return _IMAGE_TOKENS

@@ -64,6 +64,7 @@ from gateway.engine.types import (
     Sampling,
     Status,
     Text,
+    Thought,
     Tokens,
 )
 
@@ -120,6 +121,7 @@ __all__ = [
     "Status",
     "StopStrings",
     "Text",
+    "Thought",
     "TokenLogprob",
     "TokenSpelling",
     "Tokens",

@@ -67,7 +67,13 @@ class Image(Struct, frozen=True, tag="image", forbid_unknown_fields=True):
     media_type: str
 
 
-Part = Text | Image | ToolCall | ToolResult
+class Thought(Struct, frozen=True, tag="thought", forbid_unknown_fields=True):
+    """A thought of the assistant's before it answered; a template that has no place for it leaves it out."""
+
+    text: str
+
+
+Part = Text | Image | Thought | ToolCall | ToolResult
 Role = Literal["system", "user", "assistant", "tool"]
 
 

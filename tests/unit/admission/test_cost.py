@@ -15,6 +15,7 @@ from gateway.engine import (
     ModelCard,
     Sampling,
     Text,
+    Thought,
     Tokens,
     Tool,
     ToolCall,
@@ -39,9 +40,10 @@ def test_tokens_are_counted_as_they_are():
 
 def test_every_part_of_a_conversation_counts():
     parts = (Text("é" * 10), Image(b"", "image/png"), ToolCall("i", "name", "{}"), ToolResult("i", "sun"))
+    parts = (*parts, Thought("hm"))
     bare = prompt_bound(Chat(()))
-    bounds = [prompt_bound(Chat((Message("user", parts[:count]),))) for count in range(5)]
-    assert bare < bounds[0] < bounds[1] < bounds[2] < bounds[3] < bounds[4]
+    bounds = [prompt_bound(Chat((Message("user", parts[:count]),))) for count in range(6)]
+    assert bare < bounds[0] < bounds[1] < bounds[2] < bounds[3] < bounds[4] < bounds[5]
     assert bounds[1] - bounds[0] == 20
     assert prompt_bound(Chat((), tools=(Tool("t", "says", {"type": "object"}),))) > bare
 

@@ -17,6 +17,7 @@ from gateway.engine import (
     Message,
     Prompt,
     Text,
+    Thought,
     Tokens,
     TokenSpelling,
     Unsupported,
@@ -253,6 +254,6 @@ def _end(chat: Chat) -> End:
 
 
 def _said(turn: Message) -> str:
-    if not all(isinstance(part, Text) for part in turn.parts):
+    if not all(isinstance(part, Text | Thought) for part in turn.parts):
         raise Unsupported("the model reads text only: no images, tool calls or tool results", param="messages")
     return turn.text

@@ -11,6 +11,7 @@ from gateway.engine import (
     LoadFailed,
     Message,
     Text,
+    Thought,
     Tokens,
     Unsupported,
 )
@@ -239,6 +240,13 @@ def test_arguments_that_make_a_sound_template_compute_too_much_are_to_blame(temp
 def test_an_image_is_refused(codec_of):
     with pytest.raises(Unsupported, match="text only"):
         codec_of("llama").encode(Chat((Message("user", (Image(b"", "image/png"),)),)))
+
+
+def test_a_thought_of_an_earlier_turn_is_left_out(codec_of):
+    said = Message("assistant", (Thought("hm"), Text("b")))
+    turns = (Message("user", (Text("a"),)), said, Message("user", (Text("c"),)))
+    bare = (turns[0], Message("assistant", (Text("b"),)), turns[2])
+    assert codec_of("llama").encode(Chat(turns)) == codec_of("llama").encode(Chat(bare))
 
 
 def test_tokens_are_used_as_they_are(codec_of):
