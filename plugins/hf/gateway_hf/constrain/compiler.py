@@ -1,0 +1,102 @@
+"""Compile constraints for one model and keep what was compiled: by hash, and within bounds."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import msgspec
+from llguidance import LLMatcher, LLTokenizer
+
+from gateway.engine import Constraint, EngineError, InvalidRequest
+from gateway_hf.constrain.grammars import grammar_of, matcher_of, param_of
+from gateway_hf.constrain.guide import Ends, Guide
+
+# Grammars that are kept, and about how many bytes they may have together.
+_MOST = 256
+_MOST_BYTES = 256 << 20
+# A compiled grammar has a few times the size of its text; one that is used grows by the states that its masks find, and
+# a second of computing finds 30 MB of them at the most (measured).
+_BYTES_EACH = 64 << 10
+_GROWTH = 8
+_BYTES_A_SECOND = 32 << 20
+
+
+class Compiled:
+    """A constraint made ready for one model; `constraint` is what it was made of."""
+
+    def __init__(self, constraint: Constraint, matcher: LLMatcher, size: int) -> None:
+        self.constraint = constraint
+        self.matcher = matcher
+        self.size = size
+        self._seconds = 0.0
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it has."""
+        return self.size + int(self._seconds * _BYTES_A_SECOND)
+
+    def spend(self, seconds: float) -> None:
+        """Count seconds of computing with it; any thread may, and one that is lost does no harm."""
+        self._seconds += seconds
+
+
+class Compiler:
+    """Compiles for one model; every method may be called from any thread."""
+
+    def __init__(self, tokenizer: LLTokenizer, eos_ids: Iterable[int]) -> None:
+        self._tokenizer = tokenizer
+        self._eos_ids = frozenset(eos_ids)
+        self._kept: OrderedDict[bytes, Compiled | InvalidRequest] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, constraint: Constraint) -> Compiled:
+        """Return a constraint compiled; raise `InvalidRequest` where that cannot be."""
+        key = hashlib.blake2b(msgspec.msgpack.encode(constraint), digest_size=32).digest()
+        found = self._find(key)
+        if found is None:
+            found = self._make(constraint)
+            self._keep(key, found)
+        if isinstance(found, InvalidRequest):
+            raise InvalidRequest(found.message, param=found.param)
+        return found
+
+    def guide(
+        self, compiled: Compiled, stop_token_ids: Iterable[int] = (), *, ignore_eos: bool = False, after: str | None
+    ) -> Guide:
+        """Begin an answer; with `after` the constraint begins once the answer has said this text."""
+        ends = Ends(self._eos_ids, stop_token_ids, ignored=ignore_eos)
+        return Guide(compiled.matcher.deep_copy(), self._tokenizer, ends, compiled, after)
+
+    def _find(self, key: bytes) -> Compiled | InvalidRequest | None:
+        with self._lock:
+            found = self._kept.get(key)
+            if isinstance(found, Compiled) and found.weight > _MOST_BYTES // 4:
+                del self._kept[key]
+                return None
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def _keep(self, key: bytes, found: Compiled | InvalidRequest) -> None:
+        with self._lock:
+            self._kept[key] = found
+            while len(self._kept) > _MOST or sum(map(_weight, self._kept.values())) > _MOST_BYTES:
+                self._kept.popitem(last=False)
+
+    def _make(self, constraint: Constraint) -> Compiled | InvalidRequest:
+        try:
+            grammar = grammar_of(constraint)
+            matcher = matcher_of(constraint, grammar, self._tokenizer)
+        except InvalidRequest as error:
+            return error
+        except EngineError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the library cannot do is the constraint's fault
+            kind = param_of(constraint)
+            return InvalidRequest(f"the {kind} cannot be compiled: {type(error).__name__}", param=kind)
+        return Compiled(constraint, matcher, _BYTES_EACH + _GROWTH * len(grammar))
+
+
+def _weight(found: Compiled | InvalidRequest) -> int:
+    return found.weight if isinstance(found, Compiled) else _BYTES_EACH

@@ -1,0 +1,123 @@
+"""What of JSON Schema an answer can be held to: every other keyword is refused by its path, and none is dropped."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import jsonschema
+from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
+
+from gateway.engine import InvalidRequest
+
+PARAM = "json_schema"
+FORMATS = frozenset({"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"})
+# Keywords that say something of the value and that llguidance cannot hold it to, of all drafts and of OpenAPI.
+REFUSED = frozenset(
+    {
+        "$dynamicAnchor",
+        "$dynamicRef",
+        "$recursiveAnchor",
+        "$recursiveRef",
+        "contains",
+        "dependencies",
+        "dependentRequired",
+        "dependentSchemas",
+        "disallow",
+        "divisibleBy",
+        "else",
+        "extends",
+        "if",
+        "maxContains",
+        "minContains",
+        "not",
+        "nullable",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+        "uniqueItems",
+        "x-guidance",
+    }
+)
+# The keywords that hold a schema, several of them, or one for each name.
+_ONE = frozenset({"additionalItems", "additionalProperties", "items"})
+_LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
+_MAPS = frozenset({"$defs", "definitions", "patternProperties", "properties"})
+
+_WORD = re.compile(r"[$A-Za-z]+")
+# What llguidance's errors say in place of a keyword, and the keywords whose value they say beside it.
+_HINTS = {"Resource": "$ref", "Pointer": "$ref", "circular": "$ref", "patternProperty": "patternProperties"}
+_TEXTS = frozenset({"$ref", "format", "type"})
+
+Schema = dict[str, Any]
+Path = tuple[str | int, ...]
+
+
+def validator_of(schema: Schema) -> type[Validator]:
+    """Return the validator of the draft that a schema names, or of the latest one."""
+    found: type[Validator] = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    return found
+
+
+def check_schema(schema: Schema) -> None:
+    """Raise `InvalidRequest` for what is no JSON Schema, or holds a keyword that no answer can be held to."""
+    try:
+        fault = best_match(validator_of(schema)(validator_of(schema).META_SCHEMA).iter_errors(schema))
+        if fault is not None:
+            refuse(tuple(fault.absolute_path), fault.message)
+        for path, part in parts(schema, ()):
+            _check_part(path, part)
+    except RecursionError:
+        refuse((), "the schema is nested too deep")
+
+
+def refuse(path: Path, why: str) -> NoReturn:
+    """Raise `InvalidRequest` for a part of a schema."""
+    raise InvalidRequest(f"{written(path)}: {' '.join(why.split())[:300]}", param=PARAM)
+
+
+def written(path: Path) -> str:
+    """Write a JSON path."""
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key[:80]}" for key in path)
+
+
+def parts(schema: object, path: Path) -> Iterator[tuple[Path, Schema]]:
+    """Yield a schema and all schemas in it, each with its path."""
+    if not isinstance(schema, dict):
+        return
+    yield path, schema
+    for key, value in schema.items():
+        if key in _LISTS and isinstance(value, list):
+            for at, each in enumerate(value):
+                yield from parts(each, (*path, key, at))
+        elif key in _ONE:
+            yield from parts(value, (*path, key))
+        elif key in _MAPS and isinstance(value, dict):
+            for name, each in value.items():
+                yield from parts(each, (*path, key, name))
+
+
+def blame(schema: Schema, message: str) -> Path:
+    """Return the path of the first keyword that an error message speaks of, or that of the whole schema."""
+    words = dict.fromkeys(_WORD.findall(message))
+    hinted = [keyword for hint, keyword in _HINTS.items() if hint in message]
+    for keyword in (*hinted, *words):
+        for path, part in parts(schema, ()):
+            if keyword in part and (keyword not in _TEXTS or str(part[keyword]).removeprefix("#") in message):
+                return (*path, keyword)
+    return ()
+
+
+def _check_part(path: Path, part: Schema) -> None:
+    for keyword in sorted(part.keys() & REFUSED):
+        if (keyword, part[keyword]) in (("uniqueItems", False), ("nullable", False)):
+            continue
+        refuse((*path, keyword), "an answer cannot be held to this keyword here")
+    if "format" in part and part["format"] not in FORMATS and _may_be_text(part):
+        refuse((*path, "format"), f"{part['format']!r} is not known here; there is {', '.join(sorted(FORMATS))}")
+
+
+def _may_be_text(part: Schema) -> bool:
+    kinds = part.get("type", "string")
+    return "string" in ([kinds] if isinstance(kinds, str) else kinds)
