@@ -141,6 +141,11 @@ MUTANTS = (
     ),
     Mutant("the_stop_string_that_was_met_is_reported", ECHO, "told), stops.found)", "told), None)"),
     Mutant("text_held_back_for_a_stop_string_is_not_lost", ECHO, "if held := stops.flush():", "if held := '':"),
+    Mutant("a_stop_string_is_shown_where_that_is_asked_for", ECHO, ", shown=shown)", ")"),
+    Mutant("only_allowed_tokens_are_drawn", TOY, "token[0] in allowed)", "token)"),
+    Mutant("no_allowed_token_is_a_refusal", TOY, "if asked.allowed_token_ids == ():", "if asked is None:"),
+    Mutant("a_bad_word_is_not_drawn", TOY, "(word) for word in words)", "(word) for word in words[:1])"),
+    Mutant("a_bad_word_is_not_drawn", TOY, "(word) for word in words)", "(word) for word in words if len(word) == 1)"),
     Mutant("min_tokens_comes_before_any_stop", ECHO, TELL, "yield Delta(stops.feed(word))"),
     Mutant(
         "more_min_tokens_than_the_answer_may_have_are_refused",

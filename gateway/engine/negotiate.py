@@ -31,6 +31,8 @@ _NEUTRAL: dict[str, object] = {
     "logit_bias": {},
     "stop": (),
     "stop_token_ids": (),
+    "include_stop_str_in_output": False,
+    "bad_words": (),
     "ignore_eos": False,
 }
 

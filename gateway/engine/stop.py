@@ -2,14 +2,15 @@
 
 
 class StopStrings:
-    """Cuts a stream of text before the stop string that is completed first.
+    """Cuts a stream of text before the stop string that is completed first, or behind it where it is `shown`.
 
     Where two are completed by the same character the longer one counts, so the cut does not depend on how the text
     was split. Text is held back only while it may still become a stop string; each piece is searched once.
     """
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    def __init__(self, stops: tuple[str, ...], *, shown: bool = False) -> None:
         self._stops = stops
+        self._shown = shown
         self._held = ""
         self.found: str | None = None
 
@@ -20,9 +21,9 @@ class StopStrings:
         text = self._held + text
         matches = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if matches:
-            _, at, self.found = min(matches)
+            end, at, self.found = min(matches)
             self._held = ""
-            return text[:at]
+            return text[: end if self._shown else at]
         keep = max(_overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -49,6 +49,9 @@ class Capability(StrEnum):
     SEED = "seed"
     STOP = "stop"
     STOP_TOKEN_IDS = "stop_token_ids"
+    INCLUDE_STOP_STR_IN_OUTPUT = "include_stop_str_in_output"
+    ALLOWED_TOKEN_IDS = "allowed_token_ids"
+    BAD_WORDS = "bad_words"
     IGNORE_EOS = "ignore_eos"
     LOGPROBS = "logprobs"
     PROMPT_LOGPROBS = "prompt_logprobs"
@@ -170,8 +173,11 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     `max_tokens` counts the answer, `max_length` prompt and answer together; at most one is set. `temperature` 0 is
     greedy. `top_k` 0 and `top_p` 1 are off. `logit_bias` maps token ids to what is added to their logits.
-    `stop` strings are cut from the answer; `stop_token_ids` end it and are not shown. Before `min_tokens` nothing
-    of `stop`, `stop_token_ids` or the end of sequence ends the answer. `logprobs` is the number of alternatives.
+    `stop` strings are cut from the answer; `stop_token_ids` end it and are not shown; both are shown with
+    `include_stop_str_in_output`. Before `min_tokens` nothing of `stop`, `stop_token_ids` or the end of sequence ends
+    the answer. Only `allowed_token_ids` are drawn, where there are any, the end of sequence too only if it is among
+    them. The tokens that spell one of `bad_words`, at the beginning of a text or behind a blank, are not drawn one
+    after the other. `logprobs` is the number of alternatives.
     """
 
     max_tokens: int | None = None
@@ -188,6 +194,9 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     seed: int | None = None
     stop: tuple[str, ...] | None = None
     stop_token_ids: tuple[int, ...] | None = None
+    include_stop_str_in_output: bool | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] | None = None
     ignore_eos: bool | None = None
     logprobs: int | None = None
     prompt_logprobs: int | None = None

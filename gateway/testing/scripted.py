@@ -52,6 +52,7 @@ _CAPABILITIES = frozenset(
         Capability.TEMPERATURE,
         Capability.SEED,
         Capability.STOP,
+        Capability.INCLUDE_STOP_STR_IN_OUTPUT,
         Capability.IGNORE_EOS,
         Capability.LOGPROBS,
         Capability.PROMPT_LOGPROBS,
@@ -134,7 +135,7 @@ class ScriptedEngine(Engine):
         await strike(script, -1)
         scores = _scores(script, request, most.prompt_tokens)
         yield Started(most.prompt_tokens if script.knows_prompt else None, 0, queued, script.prefill, scores)
-        stops = StopStrings(request.sampling.stop or ())
+        stops = StopStrings(request.sampling.stop or (), shown=bool(request.sampling.include_stop_str_in_output))
         told = 0
         for text in itertools.islice(_speech(script, request), most.completion_tokens):
             await asyncio.sleep(script.delay)

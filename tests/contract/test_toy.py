@@ -23,6 +23,8 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
     async def generate(self, request):
         prompt, asked = _read(request.prompt)[-(request.truncate or 0) :], request.sampling
         limit = api.answer_limit(asked, len(prompt), CARD.under(request.defaults))
+        if asked.allowed_token_ids == ():
+            raise api.InvalidRequest("no token may be drawn")
         async with self.places:
             chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
             yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs))
@@ -34,8 +36,9 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
                 yield api.Finished(api.FinishReason.TOOL_CALLS, api.Usage(len(prompt), 1))
                 return
             said, least = CONSTRAINED.get(type(request.constraint), "").encode() or prompt, asked.min_tokens or 0
-            stops, pieces, told, stop = api.StopStrings(asked.stop or ()), _Pieces(), 0, None
-            speech = itertools.cycle(said) if asked.ignore_eos or len(said) < least else said
+            shown = bool(asked.include_stop_str_in_output)
+            stops, pieces, told, stop = api.StopStrings(asked.stop or (), shown=shown), _Pieces(), 0, None
+            speech = _drawn(itertools.cycle(said) if asked.ignore_eos or len(said) < least else said, asked)
             for told, token in enumerate(itertools.islice(speech, limit), 1):
                 await asyncio.sleep(0.01)
                 text = stops.feed(pieces(token)) if told > least else pieces(token)
@@ -76,6 +79,14 @@ def _read(prompt):
         return bytes(prompt.ids) if isinstance(prompt, api.Tokens) else prompt.text.encode()
     parts = [part for message in prompt.messages for part in message.parts]
     return "".join(getattr(part, "text", getattr(part, "arguments", "[image]")) for part in parts).encode()
+
+
+def _drawn(speech, asked):
+    allowed, words, drawn = asked.allowed_token_ids, [word.encode() for word in asked.bad_words or ()], b""
+    for token in (bytes([token]) for token in speech):
+        if (allowed is None or token[0] in allowed) and not any((drawn + token).endswith(word) for word in words):
+            drawn += token
+            yield token[0]
 
 
 def _token(token, ranks, text=""):

@@ -69,6 +69,27 @@ def test_a_stop_token_ends_the_answer_and_is_not_shown(ask, said, plain):
     assert len(ask("/tokenize", content=stopped["text"])["tokens"]) == 3
 
 
+def test_only_allowed_tokens_come(ask, said):
+    digits = [ask("/tokenize", content=digit)["tokens"][0] for digit in "0123456789"]
+    for drawn in ({}, {"temperature": 2, "seed": 1}):
+        assert said(allowed_token_ids=digits, **drawn)["text"].isdigit()
+
+
+def test_a_bad_word_does_not_come_even_where_it_is_several_tokens(said, plain):
+    for word in (plain.split()[1], " ".join(plain.split()[4:6])):
+        assert word in plain
+        assert word not in said(bad_words=["zebra", word])["text"]
+
+
+def test_a_stop_text_and_a_stop_token_may_be_shown(ask, said, plain):
+    word = plain.split()[2]
+    assert said(stop=word, include_stop_str_in_output=True)["text"] == plain[: plain.index(word) + len(word)]
+    tokens = ask("/tokenize", content=plain)["tokens"]
+    shown = said(stop_token_ids=[tokens[3]], include_stop_str_in_output=True)
+    assert shown["finish_reason"] == "stop"
+    assert ask("/tokenize", content=shown["text"])["tokens"] == tokens[:4]
+
+
 def test_the_end_may_be_put_off_or_not_heeded(ask):
     def length(**body):
         body = {"messages": QUESTION, "temperature": 0, "max_completion_tokens": 40} | body

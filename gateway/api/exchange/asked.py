@@ -3,7 +3,10 @@
 from msgspec import Struct, structs
 
 from gateway.config import Config
-from gateway.engine import GenerateRequest, ModelCard, Sampling
+from gateway.engine import GenerateRequest, InvalidRequest, ModelCard, Sampling
+
+# All are tokenized before the answer begins.
+_BAD_CHARACTERS = 16_384
 
 
 class Asking(Struct, frozen=True):
@@ -18,6 +21,18 @@ class Asking(Struct, frozen=True):
 def greedy_at_zero(sampling: Sampling) -> Sampling:
     """Say `top_p` 0, which leaves the likeliest token, as engines know it: temperature 0."""
     return structs.replace(sampling, temperature=0.0, top_p=None) if sampling.top_p == 0 else sampling
+
+
+def check_bad_words(words: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the words; raise `InvalidRequest` where one is blank, or all together are too long to be read."""
+    for number, word in enumerate(words or ()):
+        if word.isspace():
+            raise InvalidRequest(f"bad_words[{number}] is blank", param=f"bad_words[{number}]")
+    if words and (size := sum(map(len, words))) > _BAD_CHARACTERS:
+        raise InvalidRequest(
+            f"bad_words has {size} characters; {_BAD_CHARACTERS} are the most of all together", param="bad_words"
+        )
+    return words
 
 
 class Prompts(Struct, frozen=True):

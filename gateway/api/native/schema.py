@@ -7,8 +7,11 @@ from msgspec import Meta, Struct
 from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, QUESTION, REQUEST_ID
 from gateway.api.reference.fields import (
+    AllowedTokenIds,
+    BadWords,
     FrequencyPenalty,
     IgnoreEos,
+    IncludeStop,
     LogitBias,
     MinP,
     PresencePenalty,
@@ -98,6 +101,9 @@ class GenerateBody(ApiBody, frozen=True, kw_only=True):
     seed: Seed = None
     stop: Stop = None
     stop_token_ids: StopTokenIds = None
+    include_stop_str_in_output: IncludeStop = None
+    allowed_token_ids: AllowedTokenIds = None
+    bad_words: BadWords = None
     ignore_eos: IgnoreEos = None
     timeout: Annotated[
         WaitSeconds | None,

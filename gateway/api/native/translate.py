@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
+from gateway.api.exchange.asked import Asking, Prompts, check_bad_words, greedy_at_zero
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
 from gateway.engine import (
@@ -89,6 +89,9 @@ def _to_sampling(body: GenerateBody) -> Sampling:
         seed=body.seed,
         stop=(body.stop,) if isinstance(body.stop, str) else body.stop,
         stop_token_ids=body.stop_token_ids,
+        include_stop_str_in_output=body.include_stop_str_in_output,
+        allowed_token_ids=body.allowed_token_ids,
+        bad_words=check_bad_words(body.bad_words),
         ignore_eos=body.ignore_eos,
     )
 

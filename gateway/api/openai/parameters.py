@@ -35,6 +35,9 @@ NEEDS = {
     "seed": Capability.SEED,
     "stop": Capability.STOP,
     "stop_token_ids": Capability.STOP_TOKEN_IDS,
+    "include_stop_str_in_output": Capability.INCLUDE_STOP_STR_IN_OUTPUT,
+    "allowed_token_ids": Capability.ALLOWED_TOKEN_IDS,
+    "bad_words": Capability.BAD_WORDS,
     "ignore_eos": Capability.IGNORE_EOS,
     "logprobs": Capability.LOGPROBS,
     "top_logprobs": Capability.LOGPROBS,
@@ -68,9 +71,6 @@ TAKEN_PARTS = {
 
 # Not done by anybody here, and the values that ask for nothing; `null` never does.
 _REFUSED: dict[str, tuple[object, ...]] = {
-    "allowed_token_ids": (),
-    "bad_words": ([],),
-    "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
     "skip_special_tokens": (True,),
     "use_beam_search": (False,),

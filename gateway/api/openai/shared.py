@@ -8,9 +8,12 @@ from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.messages import StructuredOutputs
 from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (
+    AllowedTokenIds,
+    BadWords,
     Elsewhere,
     FrequencyPenalty,
     IgnoreEos,
+    IncludeStop,
     LogitBias,
     MinP,
     PresencePenalty,
@@ -76,6 +79,9 @@ class CommonBody(ApiBody, frozen=True, kw_only=True):
     seed: Seed = None
     stop: Stop = None
     stop_token_ids: StopTokenIds = None
+    include_stop_str_in_output: IncludeStop = None
+    allowed_token_ids: AllowedTokenIds = None
+    bad_words: BadWords = None
     min_tokens: Annotated[
         TokenCountLimit | None,
         Meta(description="Tokens before the answer may end by itself or by a stop. Left out: 0.", examples=[4]),
@@ -112,9 +118,6 @@ class CommonBody(ApiBody, frozen=True, kw_only=True):
             description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]
         ),
     ] = None
-    allowed_token_ids: Elsewhere = None
-    bad_words: Elsewhere = None
-    include_stop_str_in_output: Elsewhere = None
     length_penalty: Elsewhere = None
     skip_special_tokens: Elsewhere = None
     use_beam_search: Elsewhere = None

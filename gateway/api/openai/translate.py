@@ -7,7 +7,7 @@ completion 16 tokens.
 
 from msgspec import structs
 
-from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
+from gateway.api.exchange.asked import Asking, Prompts, check_bad_words, greedy_at_zero
 from gateway.api.openai.conversation import image_path, to_chat
 from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
@@ -166,6 +166,9 @@ def _to_sampling(body: ChatCompletionBody | CompletionBody, *, has_ranks: bool) 
         seed=body.seed,
         stop=(body.stop,) if isinstance(body.stop, str) else body.stop,
         stop_token_ids=body.stop_token_ids,
+        include_stop_str_in_output=body.include_stop_str_in_output,
+        allowed_token_ids=body.allowed_token_ids,
+        bad_words=check_bad_words(body.bad_words),
         ignore_eos=body.ignore_eos,
         logprobs=0 if has_ranks and logprobs is None else logprobs,
         prompt_logprobs=_to_prompt_logprobs(body, logprobs),

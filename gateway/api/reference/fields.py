@@ -83,6 +83,27 @@ StopTokenIds = Annotated[
     Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=1_024)] | None,
     Meta(description="Tokens that end the answer; they are not shown. Left out: none.", examples=[[2]]),
 ]
+IncludeStop = Annotated[
+    bool | None,
+    Meta(description="Show the stop text, or the stop token's, at the end of the answer. Left out: false, cut off."),
+]
+AllowedTokenIds = Annotated[
+    Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(min_length=1, max_length=65_536)] | None,
+    Meta(
+        description="Tokens that may be drawn, and no others; the end of sequence too only if it is among them. Left"
+        " out: all.",
+        examples=[[504, 3575]],
+    ),
+]
+BadWords = Annotated[
+    Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...], Meta(max_length=1_024)] | None,
+    Meta(
+        description="Words that are not to come, 16,384 characters of all together: the last token of one is never"
+        " drawn behind its others, be it at the beginning of a text or behind a blank. Spelled with other tokens a word"
+        " may come all the same. Left out: none.",
+        examples=[["very"]],
+    ),
+]
 IgnoreEos = Annotated[
     bool | None, Meta(description="Go on where the model would end, up to the number of tokens. Left out: false.")
 ]

@@ -1,6 +1,7 @@
 """The rules that every engine keeps, as inherited tests. Needs pytest and pytest-asyncio."""
 
 from gateway.testing.contract.answers import AnswerRules, StopRules
+from gateway.testing.contract.drawing import DrawRules
 from gateway.testing.contract.features import FeatureRules
 from gateway.testing.contract.life import LifeRules
 from gateway.testing.contract.places import PlaceRules
@@ -9,7 +10,7 @@ from gateway.testing.contract.subject import Subject
 from gateway.testing.contract.tokens import TokenRules
 
 
-class EngineContract(AnswerRules, StopRules, FeatureRules, ScoreRules, TokenRules, PlaceRules, LifeRules):
+class EngineContract(AnswerRules, StopRules, DrawRules, FeatureRules, ScoreRules, TokenRules, PlaceRules, LifeRules):
     """Every rule, for one plugin.
 
     Subclass it in a test module and override the fixture `make_engine`; override the facts of `Subject` where they
@@ -20,6 +21,7 @@ class EngineContract(AnswerRules, StopRules, FeatureRules, ScoreRules, TokenRule
 
 __all__ = [
     "AnswerRules",
+    "DrawRules",
     "EngineContract",
     "FeatureRules",
     "LifeRules",

@@ -242,6 +242,15 @@ class StopRules(Subject):
             answer.finished.stop is None, f"No stop string was met, and {answer.finished.stop!r} is named.", Finished
         )
 
+    async def test_a_stop_string_is_shown_where_that_is_asked_for(self, engine: Engine) -> None:
+        """Kills: a stop string that is cut from an answer that was to keep it."""
+        self.require(engine, Capability.STOP, Capability.INCLUDE_STOP_STR_IN_OUTPUT)
+        texts = await self._texts(engine)
+        whole, stop = "".join(texts), _astride(texts)[0]
+        answer = await self.answer(engine, stop=(stop,), include_stop_str_in_output=True, max_tokens=24)
+        wanted = whole[: whole.find(stop)] + stop
+        expect(answer.text == wanted, f"The answer is {answer.text!r}, and {wanted!r} with its stop.", StopStrings)
+
     async def test_min_tokens_comes_before_any_stop(self, engine: Engine) -> None:
         """Kills: a stop string that ends an answer which is still too short."""
         self.require(engine, Capability.MIN_TOKENS, Capability.STOP)

@@ -46,6 +46,7 @@ _CAPABILITIES = frozenset(
         Capability.MIN_P,
         Capability.SEED,
         Capability.STOP,
+        Capability.INCLUDE_STOP_STR_IN_OUTPUT,
         Capability.IGNORE_EOS,
     }
 )
@@ -88,7 +89,8 @@ class EchoEngine(Engine):
         queued = asyncio.get_running_loop().time()
         async with self._places:
             yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)
-            stops = StopStrings(request.sampling.stop or ())
+            shown = bool(request.sampling.include_stop_str_in_output)
+            stops = StopStrings(request.sampling.stop or (), shown=shown)
             told = 0
             for word in itertools.islice(_speech(words, request.sampling), limit):
                 await asyncio.sleep(self._settings.delay)

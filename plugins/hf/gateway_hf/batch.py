@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from gateway.engine import EngineError, Finished, GenerateEvent, Mailbox, Started, Unavailable
+from gateway.engine import EngineError, Finished, GenerateEvent, InvalidRequest, Mailbox, Started, Unavailable
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.drafter import Drafter, Guessing
 from gateway_hf.scheduling.scheduler import Chunk, Scheduler
@@ -120,6 +120,9 @@ class Batch:
         """Deliver the outcome of one chunk; an error ends its own generation and no other."""
         try:
             events = self._events_of(generation, outcome)
+        except InvalidRequest as error:  # it is the request that leaves nothing to draw
+            yield self._fail(generation, error)
+            return
         except BaseException as error:  # noqa: BLE001 - whatever it is, a panic of the tokenizer too, it is logged and typed
             yield self._fail_logged(generation, error)
             return

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Self
 
+from msgspec import structs
+
 from gateway.engine import (
     Capability,
     Chat,
@@ -31,11 +33,12 @@ from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
 from gateway_hf.reader import Reader, size_of, size_of_ids
 from gateway_hf.runner import Runner
-from gateway_hf.sampling.terms import settle
+from gateway_hf.sampling.terms import Terms, settle
 from gateway_hf.scheduling import sequence
 from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
 from gateway_hf.steps import StepCount
+from gateway_hf.text.bad_words import spell_bad_words
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
@@ -63,6 +66,9 @@ _CAPABILITIES = frozenset(
         Capability.SEED,
         Capability.STOP,
         Capability.STOP_TOKEN_IDS,
+        Capability.INCLUDE_STOP_STR_IN_OUTPUT,
+        Capability.ALLOWED_TOKEN_IDS,
+        Capability.BAD_WORDS,
         Capability.IGNORE_EOS,
         Capability.LOGPROBS,
         Capability.PROMPT_LOGPROBS,
@@ -236,7 +242,7 @@ def _unload(running: LoadedEngine) -> None:
 
 def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> Generation:
     ids = served.text.encode(request.prompt, request.truncate)
-    terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
+    terms = _settle(served, request, len(ids))
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
     return Generation(
         id=request.id,
@@ -247,6 +253,13 @@ def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> G
         arrived=arrived,
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),
     )
+
+
+def _settle(served: ServedModel, request: GenerateRequest, prompt_tokens: int) -> Terms:
+    terms = settle(request.sampling, prompt_tokens, served.card.under(request.defaults), served.eos_ids)
+    if not request.sampling.bad_words:
+        return terms
+    return structs.replace(terms, bad_words=spell_bad_words(served.text, request.sampling.bad_words))
 
 
 def _card(settings: Settings, loaded: LoadedModel) -> ModelCard:

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Some
 import torch
 from torch import Tensor
 
-from gateway.engine import EngineError
+from gateway.engine import EngineError, InvalidRequest
 from gateway_hf.compute.forward import Forward
 from gateway_hf.sampling.sampler import Draws, sample
 from gateway_hf.sampling.score import score
@@ -71,10 +71,10 @@ class Runner:
             rows = logits if len(turn) == len(logits) else logits[[firsts[at] + depth for at in turn]]
             drawn = self._sample([chunks[at].sequence for at in turn], rows)
             following = []
-            for at, each in zip(turn, drawn, strict=True):
+            for number, (at, each) in enumerate(zip(turn, drawn, strict=True)):
                 sequence, outcome = chunks[at].sequence, outcomes[at]
                 if each is None:
-                    outcomes[at] = EngineError("the model computed no valid probabilities for the next token")
+                    outcomes[at] = _no_token(self._terms[sequence], rows[number])
                     continue
                 guess = sequence.draft[depth] if depth + 1 < counts[at] else None
                 sequence.tokens.append(each.id)
@@ -113,6 +113,14 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - an error of one sequence is no reason to draw for none
             return error
         return []
+
+
+def _no_token(terms: Terms, logits: Tensor) -> EngineError:
+    """Say why there is nothing to draw from a row of adjusted logits `[vocabulary]`."""
+    if terms.has_bans and not bool(logits.isnan().any()):
+        param = "allowed_token_ids" if terms.allowed_token_ids else "bad_words"
+        return InvalidRequest(f"{param}: all tokens that could come next are banned; allow more", param=param)
+    return EngineError("the model computed no valid probabilities for the next token")
 
 
 def _alternatives(logprobs: Tensor, token: int, count: int) -> tuple[Alternative, ...]:

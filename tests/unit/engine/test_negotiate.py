@@ -43,6 +43,9 @@ ASKED = {
     "seed": 0,
     "stop": ("\n",),
     "stop_token_ids": (2,),
+    "include_stop_str_in_output": True,
+    "allowed_token_ids": (3,),
+    "bad_words": ("no",),
     "ignore_eos": True,
     "logprobs": 0,
     "prompt_logprobs": 0,
@@ -58,6 +61,8 @@ NEUTRAL = {
     "logit_bias": {},
     "stop": (),
     "stop_token_ids": (),
+    "include_stop_str_in_output": False,
+    "bad_words": (),
     "ignore_eos": False,
 }
 

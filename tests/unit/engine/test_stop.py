@@ -107,3 +107,11 @@ def test_a_token_at_a_time_against_nested_prefixes_takes_linear_time(period):
     started = time.perf_counter()
     assert feed(stops, [text[at : at + 4] for at in range(0, len(text), 4)])[0]
     assert time.perf_counter() - started < 20
+
+
+@given(STOPS, split(LETTERS))
+def test_a_stop_string_may_be_shown(stops, pieces):
+    shown, met = cut(stops, "".join(pieces))
+    matcher = StopStrings(stops, shown=True)
+    assert "".join([matcher.feed(piece) for piece in pieces]) + matcher.flush() == shown + (met or "")
+    assert matcher.found == met

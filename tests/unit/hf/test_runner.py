@@ -1,12 +1,13 @@
 """What is drawn of a step's logits, and who pays when something goes wrong; over a forward that needs no model."""
 
+import itertools
 import math
 from hashlib import blake2b
 
 import pytest
 import torch
 
-from gateway.engine import EngineError
+from gateway.engine import EngineError, InvalidRequest
 from gateway_hf.runner import Runner
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.scheduler import Chunk
@@ -134,6 +135,33 @@ def test_a_seed_means_the_same_whatever_runs_beside_it(runner):
     for _ in range(20):
         runner.run([Chunk(each, each.pending) for each in (*others[:3], sequence, *others[3:])])
     assert sequence.tokens[3:] == alone
+
+
+def test_where_all_is_banned_the_request_is_to_blame_and_says_by_what(runner, forward):
+    banned = _join(runner, terms=Terms(limit=9, allowed_token_ids=(4, 5), bad_words=((4,), (5, 5))))
+    other = _join(runner)
+    assert _answer(runner, banned, 1) == [5]
+    outcome, drawn = runner.run([Chunk(banned, banned.pending), Chunk(other, other.pending)])
+    assert isinstance(outcome, InvalidRequest)
+    assert outcome.param == "allowed_token_ids"
+    assert [each.id for each in drawn] == _greedy((5, 6, 7), 1)
+    words = _join(runner, terms=Terms(limit=9, bad_words=tuple((token,) for token in range(_VOCABULARY))))
+    assert [each.param for each in runner.run([Chunk(words, words.pending)])] == ["bad_words"]
+
+
+def test_a_model_without_numbers_is_to_blame_itself(runner, forward):
+    sequence = _join(runner, terms=Terms(limit=9, allowed_token_ids=(4, 5)))
+    forward.mad.add(sequence)
+    (outcome,) = runner.run([Chunk(sequence, sequence.pending)])
+    assert type(outcome) is EngineError
+
+
+def test_bans_hold_for_guesses_too(runner):
+    terms = Terms(limit=99, temperature=0.0, bad_words=tuple(zip(range(39), range(1, 40), strict=True)))
+    plain = _answer(runner, _join(runner, terms=terms), 40)
+    guessing = _answer(runner, _join(runner, terms=terms), 40, lambda each: plain[len(each.tokens) - 3 :][:4])
+    assert guessing == plain
+    assert all(following != token + 1 for token, following in itertools.pairwise(plain))
 
 
 @pytest.mark.parametrize("beside", [(), ((4,),)])

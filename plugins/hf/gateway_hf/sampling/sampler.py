@@ -1,8 +1,8 @@
 """Draw the next tokens from the model's logits.
 
 The order is that of transformers' logits processors: bias, repetition penalty, presence and frequency penalties, the
-ban on ending early; then, unless greedy, temperature, top-k, top-p, min-p and the draw. Each sequence draws from its
-own random numbers, one a token, so a seed means the same whatever else runs.
+ban on ending early, the other bans; then, unless greedy, temperature, top-k, top-p, min-p and the draw. Each sequence
+draws from its own random numbers, one a token, so a seed means the same whatever else runs.
 """
 
 import logging
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gateway_hf.sampling.bans import Bans
 from gateway_hf.sampling.terms import Terms
 
 _log = logging.getLogger("gateway_hf")
@@ -29,22 +30,16 @@ class Draws:
         self.terms = terms
         self.random = random.Random(terms.seed)  # noqa: S311 - a seed must give the same text again; nothing is secret
         self._drawn = 0
-        self._changes = bool(terms.logit_bias or terms.presence_penalty or terms.frequency_penalty)
-        self._changes |= terms.repetition_penalty != 1.0
         self._biased = torch.tensor(list(terms.logit_bias), dtype=torch.long, device=device)
         self._bias = torch.tensor(list(terms.logit_bias.values()), dtype=torch.float32, device=device)
         self._ends = torch.tensor(sorted(terms.end_ids), dtype=torch.long, device=device)
         self._seen = self._counts = None
+        self._bans = Bans(terms, vocabulary, device) if terms.has_bans else None
         if terms.repetition_penalty != 1.0:
             self._seen = torch.zeros(vocabulary, dtype=torch.bool, device=device)
             self._seen[torch.tensor([token for token in prompt if token < vocabulary], device=device)] = True
         if terms.presence_penalty or terms.frequency_penalty:
             self._counts = torch.zeros(vocabulary, dtype=torch.float32, device=device)
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing is to be changed in the next logits."""
-        return not self._changes and self._drawn >= self.terms.min_tokens
 
     def adjust(self, logits: Tensor) -> None:
         """Change one row of logits `[vocabulary]` in place, as the tokens so far demand."""
@@ -59,6 +54,8 @@ class Draws:
             logits -= terms.presence_penalty * (self._counts > 0) + terms.frequency_penalty * self._counts
         if self._drawn < terms.min_tokens:
             logits[self._ends] = _OFF
+        if self._bans is not None:
+            self._bans.adjust(logits)
 
     def note(self, token: int) -> None:
         """Remember the token that was drawn."""
@@ -67,6 +64,8 @@ class Draws:
             self._seen[token] = True
         if self._counts is not None:
             self._counts[token] += 1
+        if self._bans is not None:
+            self._bans.note(token)
 
 
 def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:

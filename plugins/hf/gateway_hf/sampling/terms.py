@@ -15,7 +15,8 @@ _LEAST_PENALTY, _MOST_PENALTY = 1e-3, 1e3
 class Terms(Struct, frozen=True, kw_only=True):
     """How one answer is drawn and where it ends; every field of `Sampling` that counts, settled.
 
-    `limit` is the most tokens it may have. `eos_ids` is empty where the end of sequence is to be ignored.
+    `limit` is the most tokens it may have. `eos_ids` is empty where the end of sequence is to be ignored. `bad_words`
+    are spelled in tokens; any token may be drawn where `allowed_token_ids` is empty.
     """
 
     limit: int
@@ -32,6 +33,9 @@ class Terms(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     eos_ids: frozenset[int] = frozenset()
+    include_stop_str_in_output: bool = False
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
 
     @property
@@ -40,17 +44,22 @@ class Terms(Struct, frozen=True, kw_only=True):
         return self.temperature < _GREEDY
 
     @property
+    def has_bans(self) -> bool:
+        """Whether there are tokens that may not be drawn."""
+        return bool(self.allowed_token_ids or self.bad_words)
+
+    @property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end the answer when they are drawn."""
         return self.eos_ids | self.stop_token_ids
 
 
-# What `Terms` takes over from `Sampling` under the same name.
-_SHARED = tuple(set(Sampling.__struct_fields__) & set(Terms.__struct_fields__))
+# What `Terms` takes over from `Sampling` under the same name; bad words have to be spelled first.
+_SHARED = tuple((set(Sampling.__struct_fields__) & set(Terms.__struct_fields__)) - {"bad_words"})
 
 
 def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: frozenset[int]) -> Terms:
-    """Settle the terms; raise `ContextTooLong` or `InvalidRequest` where the request asks for the impossible."""
+    """Settle the terms, but for bad words; raise `ContextTooLong` or `InvalidRequest` for what cannot be had."""
     limit = answer_limit(sampling, prompt_tokens, card)
     settled: dict[str, object] = {
         "limit": limit,
@@ -70,6 +79,9 @@ def settle(sampling: Sampling, prompt_tokens: int, card: ModelCard, eos_ids: fro
         )
     _check_ids(terms.logit_bias, "logit_bias", card.vocabulary)
     _check_ids(terms.stop_token_ids, "stop_token_ids", card.vocabulary)
+    _check_ids(terms.allowed_token_ids, "allowed_token_ids", card.vocabulary)
+    if sampling.allowed_token_ids == ():
+        raise InvalidRequest("allowed_token_ids is empty: no token may be drawn", param="allowed_token_ids")
     return terms
 
 

@@ -49,7 +49,7 @@ class Writer:
         self._terms = terms
         self._text = text
         self._name = name
-        self._stops = StopStrings(terms.stop)
+        self._stops = StopStrings(terms.stop, shown=terms.include_stop_str_in_output)
         self._end_ids = terms.end_ids
         self._written = 0
 
@@ -57,12 +57,17 @@ class Writer:
         """Take the next token."""
         self._written += 1
         if drawn.id in self._end_ids:
-            return Delta(self._rest()), self._finished(drawn.id)
+            return self._last(drawn), self._finished(drawn.id)
         text = self._cut(self._text.feed(drawn.id))
         logprobs = self._named(drawn.logprobs) if drawn.logprobs else ()
         if self._stops.found is None and self._written < self._terms.limit:
             return (Delta(text, logprobs=logprobs),)
         return Delta(text + self._rest(), logprobs=logprobs), self._finished(None)
+
+    def _last(self, drawn: Drawn) -> Delta:
+        """End with a token that is not shown, unless that was asked for; a special token has no text."""
+        shown = self._cut(self._text.feed(drawn.id)) if self._terms.include_stop_str_in_output else ""
+        return Delta(shown + self._rest(), logprobs=self._named(drawn.logprobs) if shown and drawn.logprobs else ())
 
     def _named(self, ranked: tuple[Alternative, ...]) -> tuple[TokenLogprob]:
         own, *top = [scored(each, self._name(each.id)) for each in ranked]

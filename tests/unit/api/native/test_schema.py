@@ -37,7 +37,10 @@ def test_every_field_says_what_it_is_for(name):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(GenerateBody.__struct_fields__) - {"stream", "return_full_text", "ignore_eos"})
+    "name",
+    sorted(
+        set(GenerateBody.__struct_fields__) - {"stream", "return_full_text", "ignore_eos", "include_stop_str_in_output"}
+    ),
 )
 def test_every_number_text_and_list_of_a_request_has_a_limit(name):
     # A prompt is bounded by the body and by the model's context.

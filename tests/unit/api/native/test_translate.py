@@ -75,6 +75,9 @@ def test_every_field_of_the_body_reaches_the_engine_under_its_name():
         "seed": 7,
         "stop": ("a", "b"),
         "stop_token_ids": (5,),
+        "include_stop_str_in_output": True,
+        "allowed_token_ids": (6,),
+        "bad_words": ("no",),
         "ignore_eos": True,
     }
     body = GenerateBody(prompt="a", max_new_tokens=9, min_new_tokens=2, **same)

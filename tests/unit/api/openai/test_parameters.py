@@ -47,6 +47,9 @@ SHARED = {
     "seed": (7, "sampling.seed", 7),
     "stop": ("x", "sampling.stop", ("x",)),
     "stop_token_ids": ([2], "sampling.stop_token_ids", (2,)),
+    "include_stop_str_in_output": (True, "sampling.include_stop_str_in_output", True),
+    "allowed_token_ids": ([2, 3], "sampling.allowed_token_ids", (2, 3)),
+    "bad_words": (["no"], "sampling.bad_words", ("no",)),
     "min_tokens": (4, "sampling.min_tokens", 4),
     "ignore_eos": (True, "sampling.ignore_eos", True),
     "max_tokens": (9, "sampling.max_tokens", 9),
@@ -63,12 +66,9 @@ SHAPES = [
 # Values that ask for something of what nobody here does.
 ASKING = {
     "add_special_tokens": True,
-    "allowed_token_ids": [1],
     "audio": {"voice": "a"},
-    "bad_words": ["a"],
     "function_call": "auto",
     "functions": [{"name": "f"}],
-    "include_stop_str_in_output": True,
     "length_penalty": True,
     "modalities": ["audio"],
     "moderation": {"model": "m"},

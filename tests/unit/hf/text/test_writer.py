@@ -103,3 +103,17 @@ def test_log_probabilities_come_with_their_token_and_are_numbers():
     (own,) = delta.logprobs
     assert (own.id, own.text, own.logprob, own.raw) == (1, "<1>", -0.5, b"\x01")
     assert [top.logprob for top in own.top] == [-0.1, LEAST_LOGPROB]
+
+
+def test_a_stop_string_is_shown_where_that_is_asked_for():
+    events = _write([0, 1, 2, 3, 4], stop=("cd",), include_stop_str_in_output=True)
+    assert (_text(events), events[-1].stop) == ("abcd", "cd")
+
+
+def test_so_is_a_stop_token_with_its_log_probability():
+    scored = Drawn(5, (Alternative(5, -0.5),))
+    events = _write([0, scored], held=1, stop_token_ids=frozenset({5}), include_stop_str_in_output=True)
+    assert (_text(events), _tokens(events), events[-1].stop) == ("af", 2, 5)
+    assert [token.id for event in events[:-1] for token in event.logprobs] == [5]
+    hidden = _write([0, scored], stop_token_ids=frozenset({5}))
+    assert [event.logprobs for event in hidden[:-1]] == [(), ()]
