@@ -1,7 +1,9 @@
 """Checks of a converted configuration, beyond the types of its settings."""
 
 import ipaddress
+import os
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +17,9 @@ from gateway.config.spelling import meant
 Violation = tuple[str, str]
 
 _STORES = ("redis", "rediss", "unix")
+
+# The system takes 107 bytes for the path of a socket, and `/llm-gateway-01234567/control` comes behind the folder.
+_FOLDER_BYTES = 78
 
 
 def contradictions(config: Config) -> Iterator[Violation]:
@@ -98,6 +103,17 @@ def no_address(config: Config) -> Iterator[Violation]:
     if _address(host) is None:
         how = "--host 127.0.0.1 wins over it (0.0.0.0 listens on every network)"
         yield "server.host", f"{host!r} is not an address, and no address is known for that name; {how}"
+
+
+def no_folder() -> Iterator[str]:
+    """Yield why the folder for temporary files cannot hold the sockets of the processes."""
+    try:
+        folder = tempfile.gettempdir()
+    except OSError as error:
+        yield f"TMPDIR: {error.strerror}; set it to a folder that this user may write to"
+        return
+    if len(os.fsencode(folder)) > _FOLDER_BYTES:
+        yield f"TMPDIR: {folder} is too long for sockets; set it to a folder of {_FOLDER_BYTES} bytes at most"
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import sources
-from gateway.config.checks import Violation, contradictions, misspelt_models, no_address, openings
+from gateway.config.checks import Violation, contradictions, misspelt_models, no_address, no_folder, openings
 from gateway.config.layers import ConfigError, Layers, Table
 from gateway.config.schema import DEFAULT_ENGINE, Config, EngineSettings
 from gateway.config.sources import IN_ENVIRONMENT, PLAIN
@@ -24,7 +24,7 @@ _OPTIONAL = {PLAIN[name]: name for name in ("MODEL_NAME", "DEVICE")}
 def read(file: str | None = None, flags: Mapping[str, str | None] | None = None) -> Config:
     """Read and check the configuration for serving; `flags` maps `server.port` to a text. Raise `ConfigError`."""
     config, laid = _read(file, flags)
-    for what in misread(os.environ, config.telemetry):
+    for what in (*misread(os.environ, config.telemetry), *no_folder()):
         raise ConfigError(what)
     _refuse(laid, no_address(config))
     _refuse(laid, openings(config))

@@ -43,6 +43,14 @@ def test_garbage_in_a_variable_of_the_standard_is_one_line_and_exit_2(command, n
     assert (ended.returncode, name in line) == (2, True)
 
 
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_one_line_and_exit_2(tmp_path):
+    folder = tmp_path / ("x" * 79)
+    folder.mkdir()
+    ended = run("serve", {"TMPDIR": str(folder)}, tmp_path)
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert (ended.returncode, f"TMPDIR: {folder} is too long" in line) == (2, True)
+
+
 def test_empty_variables_of_the_standard_are_none():
     """They stop no start, though the library would stumble over an empty filter and an empty compression."""
     names = ("OTEL_METRICS_EXEMPLAR_FILTER", "OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")

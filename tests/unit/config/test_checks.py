@@ -81,6 +81,25 @@ def test_a_host_that_is_no_address_is_refused_and_says_where_it_came_from(monkey
     assert config.read(flags=ECHO | {"server.host": "127.0.0.1"}).server.host == "127.0.0.1"
 
 
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_refused(monkeypatch, tmp_path):
+    folder = tmp_path / ("x" * (79 - len(str(tmp_path))))
+    monkeypatch.setattr("tempfile.tempdir", str(folder)[:78])
+    assert config.read(flags=ECHO)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(ConfigError, match=rf"^TMPDIR: {folder} is too long for sockets; .* 78 bytes"):
+        config.read(flags=ECHO)
+    assert config.look(flags=ECHO)
+
+
+def test_a_machine_without_a_temporary_folder_is_told_so(monkeypatch):
+    def gettempdir():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", gettempdir)
+    with pytest.raises(ConfigError, match=r"^TMPDIR: No usable temporary directory .*; set it to a folder"):
+        config.read(flags=ECHO)
+
+
 def test_a_plain_name_that_is_wrong_is_named_as_a_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("PORT", "x")
     with pytest.raises(ConfigError, match=r"^PORT in the environment: server\.port: expected `int`"):
