@@ -34,10 +34,13 @@ fix:
     uv run ruff check --fix
     uv run ruff format
 
-# Run all tests, or those named
+# Run all tests, or those named, a file at a time on each core; one that hangs fails after five minutes, and says where
 [group('check')]
 test *arguments:
-    uv run pytest {{ arguments }}
+    uv run pytest {{ _side_by_side }} --timeout 300 {{ arguments }}
+
+# In the order of their names: the files that start services are the slow ones, and do not come last.
+_side_by_side := "--numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 
 # Run the tests against the real service only
 [group('check')]

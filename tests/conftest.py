@@ -37,8 +37,11 @@ def service():
 
 @pytest.fixture(autouse=True)
 def _level():
-    """Put the level of all logs back: an application that a test makes in this process sets its own."""
+    """Put all logs back: an application that a test makes in this process sets its own level and silences others."""
     root = logging.getLogger()
     before = root.level
     yield
     root.setLevel(before)
+    for logger in root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False

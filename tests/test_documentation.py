@@ -30,6 +30,7 @@ NOT_RUN = {
     "pip install uv": "sets up the environment that the tests are in, as .ci/run does",
     "uv sync": "the same",
     "uv run pytest": "is these tests",
+    "uv run just test": "the same",
     "uvx pre-commit": "needs a package that is not among the locked ones; tests/test_repository.py looks at its hooks",
     "ps ": "shows what the machine at hand runs",
     "docker ": "needs a container engine; tests/deploy parses the files",

@@ -87,16 +87,10 @@ def flip(weights: Path) -> None:
     weights.write_bytes(content)
 
 
-def blank(weights: Path) -> None:
-    content = weights.read_bytes()
-    weights.write_bytes(content[: len(content) // 3] + bytes(len(content) - len(content) // 3))
-
-
-@pytest.mark.parametrize("damage", [flip, blank])
-def test_damaged_weights_and_half_a_kernel_library_are_made_anew_and_named(kept, tmp_path, damage):
+def test_damaged_weights_and_half_a_kernel_library_are_made_anew_and_named(kept, tmp_path):
     cache = kept.copy(tmp_path)
     weights, library = only(cache, "tiny-*/model.safetensors"), only(cache, "kernels-*/kernels.so")
-    damage(weights)
+    flip(weights)
     library.write_bytes(library.read_bytes()[: library.stat().st_size // 2])
     with kept.service(cache) as service:
         assert answer(service) == kept.text

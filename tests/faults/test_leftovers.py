@@ -1,6 +1,8 @@
 """Whatever kills the main process, nothing that was started goes on, and the next start removes what is left."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -23,11 +25,10 @@ IN_THE_WORKER = {"LLM_GATEWAY__ENGINES__DEFAULT__ISOLATED": "false"}
 
 
 @pytest.fixture
-def temporary(tmp_path):
-    """The folder for temporary files, of every service that is given it as `TMPDIR`."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    return folder
+def temporary():
+    """The folder for temporary files, of every service that is given it as `TMPDIR`; short enough for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
