@@ -1,4 +1,4 @@
-"""A word is spelled as it begins a text and as it follows a blank, as vLLM does it."""
+"""A word is spelled as it begins a text and as it follows a blank: as vLLM does it, and where that does too little."""
 
 import pytest
 from transformers import AutoTokenizer
@@ -34,8 +34,24 @@ def _theirs(tokenizer, words):
 WORDS = ("Paris", " Paris", "unbelievably", "Grüße", "a", "the end", "...", "42", "\nx", "<|im_end|>")
 
 
-def test_words_are_spelled_as_vllm_spells_them(codec, tokenizer):
-    assert [list(word) for word in spell_bad_words(codec, WORDS)] == _theirs(tokenizer, WORDS)
+@pytest.mark.parametrize("word", WORDS)
+def test_all_that_vllm_bans_is_banned_and_no_third_spelling(codec, tokenizer, word):
+    ours = [list(spelled) for spelled in spell_bad_words(codec, (word,))]
+    both = [tokenizer.encode(f"{blank}{word.lstrip()}", add_special_tokens=False) for blank in ("", " ")]
+    assert ours == both[: len(ours)]
+    assert all(spelled in ours for spelled in _theirs(tokenizer, [word]))
+
+
+def test_a_blank_that_is_a_token_of_its_own_is_no_part_of_a_word(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(make_tiny("llama", tmp_path))
+    codec = TextCodec(tokenizer, vocabulary=VOCABULARY, context_window=CONTEXT)
+    assert spell_bad_words(codec, ("~",)) == (tuple(tokenizer.encode("~", add_special_tokens=False)),)
+
+
+def test_a_word_of_fewer_tokens_behind_a_blank_is_spelled_so_too(codec, tokenizer):
+    ours = [list(word) for word in spell_bad_words(codec, ("Nova Haven",))]
+    assert ours == [*_theirs(tokenizer, ["Nova Haven"]), tokenizer.encode(" Nova Haven", add_special_tokens=False)]
+    assert len(ours[0]) > len(ours[1])
 
 
 def test_a_blank_before_a_word_changes_nothing(codec):
