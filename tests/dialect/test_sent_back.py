@@ -26,6 +26,7 @@ from gateway.api.anthropic.render import MessagesRendering
 from gateway.api.anthropic.translate import to_request
 from gateway.api.http.body import RequestBody
 from gateway.api.openai import messages, schema, shared
+from gateway.api.openai import tools as openai_tools
 from gateway.engine import Delta, Finished, FinishReason, Fold, Started, ToolCall, ToolDelta, Usage
 from tests.support.openai_dialect import asked, chat, rendering
 
@@ -151,11 +152,15 @@ DOCUMENTED = [
     (CHAT.ChatCompletionContentPartInputAudioParam, messages.ContentPart),
     (CHAT.ChatCompletionContentPartRefusalParam, messages.ContentPart),
     (CHAT.ChatCompletionContentPartTextParam, messages.ContentPart),
-    (CHAT.ChatCompletionFunctionToolParam, messages.FunctionTool),
-    (CHAT.ChatCompletionMessageFunctionToolCallParam, messages.FunctionCall),
-    (CHAT.ChatCompletionNamedToolChoiceParam, messages.ChosenTool),
+    (CHAT.ChatCompletionFunctionToolParam, openai_tools.FunctionTool),
+    (CHAT.ChatCompletionMessageFunctionToolCallParam, openai_tools.FunctionCall),
+    (CHAT.ChatCompletionNamedToolChoiceParam, openai_tools.ChosenTool),
+    (CHAT.ChatCompletionAllowedToolChoiceParam, openai_tools.ChosenTool),
+    (CHAT.ChatCompletionAllowedToolsParam, openai_tools.AllowedTools),
+    (CHAT.ChatCompletionFunctionMessageParam, messages.InputMessage),
+    (chat_params.Function, openai_tools.ToolFunction),
     (CHAT.ChatCompletionStreamOptionsParam, shared.StreamOptions),
-    (shared_params.FunctionDefinition, messages.ToolFunction),
+    (shared_params.FunctionDefinition, openai_tools.ToolFunction),
     (shared_params.ResponseFormatJSONSchema, messages.ResponseFormat),
     (response_format_json_schema.JSONSchema, messages.NamedSchema),
     (message_create_params.MessageCreateParamsNonStreaming, anthropic_schema.MessagesBody),

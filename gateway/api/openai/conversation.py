@@ -3,9 +3,13 @@
 from base64 import b64decode
 from collections.abc import Iterator
 
-from gateway.api.openai.messages import ChosenTool, ContentPart, FunctionTool, InputMessage
+from gateway.api.exchange.tools import PendingCalls
+from gateway.api.openai.messages import ContentPart, InputMessage
 from gateway.api.openai.schema import ChatCompletionBody
+from gateway.api.openai.thinking import thinking_path, to_thinking
+from gateway.api.openai.tools import has_functions, to_choice, to_tools
 from gateway.engine import (
+    Capability,
     Chat,
     Image,
     InvalidRequest,
@@ -13,36 +17,69 @@ from gateway.engine import (
     Part,
     Role,
     Text,
-    Tool,
+    Thought,
     ToolCall,
     ToolResult,
     Unsupported,
 )
 
+_ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
+
 
 def to_chat(body: ChatCompletionBody) -> Chat:
     """Make the conversation; raise `InvalidRequest` with the path of a message that is none."""
-    messages = tuple(_to_message(message, f"messages[{number}]") for number, message in enumerate(body.messages))
-    tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
-    if tools and body.parallel_tool_calls is False and body.tool_choice != "none":
-        raise Unsupported("parallel calls cannot be turned off", param="parallel_tool_calls")
+    pending = PendingCalls()
+    messages = tuple(_to_message(message, number, pending) for number, message in enumerate(body.messages))
+    tools = to_tools(body)
+    choice = to_choice(body, tools)
+    wish = to_thinking(body)
+    may_call = bool(tools) and choice.choice != "none"
     return Chat(
         messages,
         tools,
-        _to_choice(body, tools),
+        choice.choice,
         continue_final=_goes_on(body),
         generation_prompt=body.add_generation_prompt is not False,
         template_arguments=body.chat_template_kwargs or {},
+        allowed_tools=choice.allowed,
+        parallel_tool_calls=not (may_call and (body.parallel_tool_calls is False or has_functions(body))),
+        reasoning=wish.reasoning,
+        reasoning_effort=wish.effort,
+        reasoning_budget=wish.budget,
     )
 
 
-def image_path(body: ChatCompletionBody) -> str:
-    """Say where the first image of a conversation is."""
+def path_of(capability: str | None, body: ChatCompletionBody) -> str | None:
+    """Say where in a conversation's body a capability is asked for, unless it is a field by itself."""
+    match capability:
+        case Capability.VISION:
+            return _image_path(body)
+        case Capability.TOOLS if not (body.tools or body.functions):
+            return _call_path(body)
+        case Capability.PARALLEL_TOOL_CALLS if body.functions:
+            return "functions"
+        case Capability.REASONING | Capability.REASONING_EFFORT | Capability.REASONING_BUDGET:
+            return thinking_path(capability, body)
+        case _:
+            return None
+
+
+def _image_path(body: ChatCompletionBody) -> str:
+    """Find the first image."""
     for number, message in enumerate(body.messages):
         parts = () if message.content is None or isinstance(message.content, str) else message.content
         for index, part in enumerate(parts):
             if part.type == "image_url":
                 return f"messages[{number}].content[{index}].image_url"
+    return "messages"
+
+
+def _call_path(body: ChatCompletionBody) -> str:
+    """Find the first call, or the first result."""
+    for number, message in enumerate(body.messages):
+        for name in ("tool_calls", "function_call", "tool_call_id"):
+            if getattr(message, name):
+                return f"messages[{number}].{name}"
     return "messages"
 
 
@@ -58,20 +95,35 @@ def _goes_on(body: ChatCompletionBody) -> bool:
     return goes_on
 
 
-def _to_message(message: InputMessage, path: str) -> Message:
-    role: Role = "system" if message.role == "developer" else message.role
-    for name in ("audio", "function_call"):
-        if getattr(message, name) is not None:
-            raise Unsupported(f"{name} is not supported in a message", param=f"{path}.{name}")
-    if message.tool_calls and role != "assistant":
-        raise InvalidRequest("only the assistant calls tools", param=f"{path}.tool_calls")
+def _to_message(message: InputMessage, number: int, pending: PendingCalls) -> Message:
+    path = f"messages[{number}]"
+    role: Role = _ROLES.get(message.role) or message.role  # type: ignore[assignment]  # the others are the engine's own
+    if message.audio is not None:
+        raise Unsupported("audio is not supported in a message", param=f"{path}.audio")
     texts = tuple(_to_parts(message, path))
     if role == "tool":
-        return Message(role, (_to_result(message, texts, path),))
-    calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
+        return Message(role, (_to_result(message, texts, path, pending),))
+    pending.close(path)
+    calls = tuple(_to_calls(message, number, path))
+    if calls and role != "assistant":
+        name = "tool_calls" if message.tool_calls else "function_call"
+        raise InvalidRequest("only the assistant calls tools", param=f"{path}.{name}")
+    for at, call in enumerate(calls):
+        pending.call(call.id, f"{path}.tool_calls[{at}].id")
     if not texts and not calls:
         raise InvalidRequest("this message says nothing", param=f"{path}.content")
-    return Message(role, (*texts, *calls))
+    thought = (message.reasoning_content or message.reasoning or "") if role == "assistant" else ""
+    return Message(role, (*((Thought(thought),) if thought else ()), *texts, *calls))
+
+
+def _to_calls(message: InputMessage, number: int, path: str) -> Iterator[ToolCall]:
+    """Yield the calls of a message; one of `functions` has no id, and gets one."""
+    for call in message.tool_calls or ():
+        yield ToolCall(call.id, call.function.name, call.function.arguments)
+    if message.function_call is not None:
+        if message.tool_calls:
+            raise InvalidRequest("give tool_calls or function_call, not both", param=f"{path}.function_call")
+        yield ToolCall(f"call_{number}", message.function_call.name, message.function_call.arguments)
 
 
 def _to_parts(message: InputMessage, path: str) -> Iterator[Part]:
@@ -95,7 +147,7 @@ def _to_part(part: ContentPart, path: str) -> Part:
                 raise InvalidRequest("this part needs its field 'image_url'", param=f"{path}.image_url")
             return _to_image(part.image_url.url, f"{path}.image_url")
         case _:
-            raise Unsupported("sound and files are not supported here", param=path)
+            raise Unsupported("sound, films and files are not supported here", param=path)
 
 
 def _to_image(url: str, path: str) -> Image:
@@ -112,29 +164,14 @@ def _to_image(url: str, path: str) -> Image:
         raise InvalidRequest("the image is not base64", param=f"{path}.url") from error
 
 
-def _to_result(message: InputMessage, parts: tuple[Part, ...], path: str) -> ToolResult:
-    if message.tool_call_id is None:
-        raise InvalidRequest("a tool's message names the call that it answers", param=f"{path}.tool_call_id")
+def _to_result(message: InputMessage, parts: tuple[Part, ...], path: str, pending: PendingCalls) -> ToolResult:
+    """Make the result of the call that the message names; of `functions` it is the one call before."""
+    field, call_id, missing = "tool_call_id", message.tool_call_id, "a tool's message names the call that it answers"
+    if message.role == "function":
+        field, call_id, missing = "name", pending.only, "no function was called before this message"
+    if call_id is None:
+        raise InvalidRequest(missing, param=f"{path}.{field}")
+    pending.answer(call_id, f"{path}.{field}")
     if any(not isinstance(part, Text) for part in parts):
         raise Unsupported("the result of a tool can only be text here", param=f"{path}.content")
-    return ToolResult(message.tool_call_id, "".join(part.text for part in parts if isinstance(part, Text)))
-
-
-def _to_tool(tool: FunctionTool, path: str) -> Tool:
-    function = tool.function
-    if function.strict:
-        raise Unsupported("calls are not held to their schema here", param=f"{path}.function.strict")
-    return Tool(function.name, function.description or "", function.parameters or {})
-
-
-def _to_choice(body: ChatCompletionBody, tools: tuple[Tool, ...]) -> str:
-    choice = body.tool_choice
-    if choice is None:
-        return "auto"
-    if isinstance(choice, ChosenTool):
-        if choice.function.name not in {tool.name for tool in tools}:
-            raise InvalidRequest("there is no such tool among tools", param="tool_choice.function.name")
-        return choice.function.name
-    if choice == "required" and not tools:
-        raise InvalidRequest("there are no tools to choose from", param="tool_choice")
-    return choice
+    return ToolResult(call_id, "".join(part.text for part in parts if isinstance(part, Text)))

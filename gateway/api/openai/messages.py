@@ -1,20 +1,16 @@
-"""Conversations in OpenAI's dialect: messages with their parts, tools, and the shape of the answer."""
+"""Conversations in OpenAI's dialect: messages with their parts, and the shape of the answer."""
 
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.api.openai.tools import CalledFunction, FunctionCall
 from gateway.api.reference.examples import QUESTION
-from gateway.api.reference.fields import Elsewhere, NoEffect
+from gateway.api.reference.fields import Elsewhere, NoEffect, ToolName
 
-_NAME = "get_weather"
-_ARGUMENTS = '{"city": "Paris"}'
 _PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-_CALL = {"id": "call_1", "type": "function", "function": {"name": _NAME, "arguments": _ARGUMENTS}}
-
-ToolName = Annotated[
-    str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$", description="The function's name.", examples=["get_weather"])
-]
+_CALLED = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+_CALL = {"id": "call_1", "type": "function", "function": _CALLED}
 JsonTree = dict[str, Any]
 
 
@@ -38,8 +34,8 @@ class ContentPart(Struct, frozen=True):
     """A part of a message."""
 
     type: Annotated[
-        Literal["text", "image_url", "refusal", "input_audio", "file"],
-        Meta(description="What the part is; sound and files are refused."),
+        Literal["text", "image_url", "refusal", "input_audio", "audio_url", "video_url", "file"],
+        Meta(description="What the part is; sound, films and files are refused."),
     ]
     text: Annotated[str | None, Meta(description="The text of a text part.", examples=["What is this?"])] = None
     image_url: Annotated[
@@ -48,34 +44,22 @@ class ContentPart(Struct, frozen=True):
     ] = None
     refusal: Annotated[str | None, Meta(description="The text of a refusal.", examples=["I cannot."])] = None
     input_audio: Elsewhere = None
+    audio_url: Elsewhere = None
+    video_url: Elsewhere = None
     file: Elsewhere = None
     cache_control: NoEffect = None
     prompt_cache_breakpoint: NoEffect = None
-
-
-class CalledFunction(Struct, frozen=True):
-    """The name of a called function, and its arguments."""
-
-    name: ToolName
-    arguments: Annotated[str, Meta(description="JSON text, as the model wrote it.", examples=[_ARGUMENTS])]
-    parsed_arguments: NoEffect = None
-
-
-class FunctionCall(Struct, frozen=True):
-    """A call that the model made."""
-
-    id: Annotated[str, Meta(description="The call's id.", examples=["call_1"])]
-    function: CalledFunction
-    type: Annotated[Literal["function"], Meta(description="Always `function`.")] = "function"
-    index: NoEffect = None
 
 
 class InputMessage(Struct, frozen=True):
     """One turn of a conversation."""
 
     role: Annotated[
-        Literal["system", "developer", "user", "assistant", "tool"],
-        Meta(description="Who said it; `developer` is another word for `system`.", examples=["user"]),
+        Literal["system", "developer", "user", "assistant", "tool", "function"],
+        Meta(
+            description="Who said it; `developer` is another word for `system`, `function` an older one for `tool`.",
+            examples=["user"],
+        ),
     ]
     content: Annotated[
         str | tuple[ContentPart, ...] | None,
@@ -94,45 +78,25 @@ class InputMessage(Struct, frozen=True):
         str | None, Meta(description="What the assistant said when it refused.", examples=["I cannot."])
     ] = None
     audio: Elsewhere = None
-    function_call: Elsewhere = None
-    name: NoEffect = None
+    function_call: Annotated[
+        CalledFunction | None,
+        Meta(description="The assistant's call, where it is of `functions`.", examples=[_CALLED]),
+    ] = None
+    name: Annotated[
+        str | None,
+        Meta(description="The function whose result this is; of other messages no model is told.", examples=["f"]),
+    ] = None
     annotations: NoEffect = None
     cache_control: NoEffect = None
     parsed: NoEffect = None
-    reasoning: NoEffect = None
-    reasoning_content: NoEffect = None
-
-
-class ToolFunction(Struct, frozen=True):
-    """A function that the model may call."""
-
-    name: ToolName
-    description: Annotated[str | None, Meta(description="What it does.", examples=["Tells the weather."])] = None
-    parameters: Annotated[
-        JsonTree | None, Meta(description="The JSON Schema of its arguments.", examples=[_PARAMETERS])
+    reasoning: Annotated[str | None, Meta(description="The same as `reasoning_content`.", examples=["Easy."])] = None
+    reasoning_content: Annotated[
+        str | None,
+        Meta(
+            description="What the assistant thought first; a model is told where its template has a place for it.",
+            examples=["Easy."],
+        ),
     ] = None
-    strict: Annotated[bool | None, Meta(description="Refused where it is true: calls are not held to it.")] = None
-
-
-class FunctionTool(Struct, frozen=True):
-    """A tool; functions are the only ones here."""
-
-    function: ToolFunction
-    type: Annotated[Literal["function"], Meta(description="Always `function`.")] = "function"
-    cache_control: NoEffect = None
-
-
-class ChosenFunction(Struct, frozen=True):
-    """The function to call."""
-
-    name: ToolName
-
-
-class ChosenTool(Struct, frozen=True):
-    """The one tool to call."""
-
-    function: ChosenFunction
-    type: Annotated[Literal["function"], Meta(description="Always `function`.")] = "function"
 
 
 class NamedSchema(Struct, frozen=True):

@@ -21,7 +21,7 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.shared import CommonBody
-from gateway.engine import Delta, GenerateEvent, ModelCard, Usage
+from gateway.engine import ModelCard, Usage
 
 encode = msgspec.json.Encoder().encode
 
@@ -37,7 +37,6 @@ class ChoiceRendering(Rendering):
         self._has_usage = bool(body.stream_options and body.stream_options.include_usage)
         # An answer without tokens: the engine makes one, which nobody is shown.
         self._is_silent = False
-        self._thoughts = 0
         self._heads: dict[int, bytes] = {}
         self._end = b'],"usage":null}\n\n' if self._has_usage else b"]}\n\n"
 
@@ -50,11 +49,6 @@ class ChoiceRendering(Rendering):
         """Encode the chunk with the usage, where it was asked for."""
         return b"data: %b\n\n" % encode(self._chunk(self._usage(usage))) if self._has_usage else b""
 
-    def note(self, event: GenerateEvent) -> None:
-        """Count the tokens of thought."""
-        if isinstance(event, Delta) and event.reasoning:
-            self._thoughts += event.tokens
-
     @abstractmethod
     def _chunk(self, usage: CompletionUsage | None = None) -> ChatChunk | CompletionReply:
         """Make a chunk without choices."""
@@ -66,7 +60,7 @@ class ChoiceRendering(Rendering):
             told,
             usage.prompt_tokens + told,
             CachedTokens(usage.cached_tokens),
-            AnswerTokens(self._thoughts),
+            AnswerTokens(usage.reasoning_tokens),
         )
 
     def _frame(self, choice: ChunkChoice | TextChoice) -> bytes:

@@ -1,8 +1,9 @@
 """From the engine's events to a chat completion, whole or in chunks."""
 
 from collections.abc import Mapping
+from typing import Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from gateway.api.openai.logprobs import to_chat_logprobs, to_prompt_logprobs
 from gateway.api.openai.render import ChoiceRendering, encode
@@ -20,6 +21,8 @@ from gateway.api.openai.reply import (
     ReplyMessage,
 )
 from gateway.api.openai.schema import ChatCompletionBody
+from gateway.api.openai.thinking import shows_thoughts
+from gateway.api.openai.tools import has_functions
 from gateway.engine import Answer, Delta, Finished, FinishReason, GenerateEvent, ModelCard, Started, ToolDelta, Usage
 
 # There is no word for an answer that ran out of time; like the one that ran out of tokens it is cut off.
@@ -40,6 +43,8 @@ class ChatRendering(ChoiceRendering):
         self._is_silent = 0 in (body.max_tokens, body.max_completion_tokens)
         self._metadata = UNSET if body.metadata is None else body.metadata
         self._has_prompt = body.prompt_logprobs is not None
+        self._has_thoughts = shows_thoughts(body)
+        self._has_functions = has_functions(body)
         self._tail = b'},"logprobs":null,"finish_reason":null}' + self._end
 
     def to_piece(self, index: int, event: GenerateEvent) -> bytes:
@@ -48,12 +53,12 @@ class ChatRendering(ChoiceRendering):
             case Delta():
                 return self._delta(index, event)
             case ToolDelta():
-                return self._frame(ChunkChoice(index, ChunkDelta(tool_calls=[_to_call_piece(event)])))
+                return self._frame(ChunkChoice(index, self._call(event)))
             case Started():
                 self._heads[index] = self._head + b'{"index":%d,"delta":{"content":' % index
                 return self._frame(ChunkChoice(index, ChunkDelta(role="assistant", content="", refusal=None)))
             case Finished():
-                return self._frame(ChunkChoice(index, ChunkDelta(), finish_reason=_REASONS[event.reason]))
+                return self._frame(ChunkChoice(index, ChunkDelta(), finish_reason=self._reason(event.reason)))
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
         """Encode whole answers."""
@@ -74,22 +79,39 @@ class ChatRendering(ChoiceRendering):
     def _delta(self, index: int, event: Delta) -> bytes:
         if not event.logprobs and not event.reasoning:
             return b"%b%b%b" % (self._heads[index], encode(event.text), self._tail) if event.text else b""
-        self.note(event)
+        thought = event.reasoning if event.reasoning and self._has_thoughts else UNSET
+        if thought is UNSET and not event.text and not event.logprobs:
+            return b""
         content = UNSET if event.reasoning and not event.text else event.text
-        delta = ChunkDelta(content=content, reasoning_content=event.reasoning or UNSET)
+        delta = ChunkDelta(content=content, reasoning_content=thought, reasoning=thought)
         return self._frame(ChunkChoice(index, delta, to_chat_logprobs(event.logprobs) if self._has_logprobs else None))
+
+    def _call(self, event: ToolDelta) -> ChunkDelta:
+        function = ReplyFunction(event.arguments, event.name or UNSET)
+        if self._has_functions:
+            return ChunkDelta(function_call=function)
+        kind: Literal["function"] | UnsetType = "function" if event.id else UNSET
+        return ChunkDelta(tool_calls=[CallPiece(index=event.index, id=event.id or UNSET, type=kind, function=function)])
+
+    def _reason(self, reason: FinishReason) -> ChatReason:
+        if self._has_functions and reason is FinishReason.TOOL_CALLS:
+            return "function_call"
+        return _REASONS[reason]
 
     def _choice(self, index: int, answer: Answer) -> ChatChoice:
         calls = [ReplyCall(call.id, ReplyFunction(call.arguments, call.name)) for call in answer.tool_calls]
         text = "" if self._is_silent else answer.text
+        thought = answer.reasoning if answer.reasoning and self._has_thoughts else UNSET
         message = ReplyMessage(
             content=None if calls and not text else text,
-            tool_calls=calls or UNSET,
-            reasoning_content=answer.reasoning or UNSET,
+            tool_calls=calls if calls and not self._has_functions else UNSET,
+            function_call=calls[0].function if calls and self._has_functions else UNSET,
+            reasoning_content=thought,
+            reasoning=thought,
         )
         logprobs = to_chat_logprobs(() if self._is_silent else answer.logprobs) if self._has_logprobs else None
         reason = FinishReason.LENGTH if self._is_silent else answer.finished.reason
-        return ChatChoice(index, message, logprobs, _REASONS[reason])
+        return ChatChoice(index, message, logprobs, self._reason(reason))
 
     def _chunk(self, usage: CompletionUsage | None = None) -> ChatChunk:
         return ChatChunk(
@@ -100,13 +122,3 @@ class ChatRendering(ChoiceRendering):
             choices=[],
             usage=usage or UNSET,
         )
-
-
-def _to_call_piece(event: ToolDelta) -> CallPiece:
-    is_first = bool(event.id)
-    return CallPiece(
-        index=event.index,
-        id=event.id or UNSET,
-        type="function" if is_first else UNSET,
-        function=ReplyFunction(event.arguments, event.name or UNSET),
-    )

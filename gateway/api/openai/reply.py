@@ -16,10 +16,11 @@ Fingerprint = Annotated[
         examples=["fp_3ba1c9a1d0"],
     ),
 ]
-ChatReason = Literal["stop", "length", "tool_calls"]
+ChatReason = Literal["stop", "length", "tool_calls", "function_call"]
 TextReason = Literal["stop", "length"]
 FINISH_REASON = Meta(
-    description="Why the answer ended: by itself or a stop, or cut off at its length or by the time.", examples=["stop"]
+    description="Why the answer ended: by itself or a stop, cut off at its length or by the time, or with calls.",
+    examples=["stop"],
 )
 LogprobNumber = Annotated[
     float, Meta(description="The natural logarithm of its probability; -9999 is none at all.", examples=[-0.1])
@@ -32,6 +33,9 @@ TokenBytes = Annotated[
         examples=[[32, 80, 97, 114, 105, 115]],
     ),
 ]
+
+
+_CALLED = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
 
 
 class CachedTokens(Struct, frozen=True):
@@ -144,9 +148,15 @@ class ReplyMessage(Struct, frozen=True, kw_only=True):
     tool_calls: Annotated[
         list[ReplyCall] | UnsetType, Meta(description="The calls, if there are any.", examples=[[]])
     ] = UNSET
+    function_call: Annotated[
+        ReplyFunction | UnsetType, Meta(description="The call, where `functions` were given.", examples=[_CALLED])
+    ] = UNSET
     reasoning_content: Annotated[
         str | UnsetType, Meta(description="What the model thought first, if it did.", examples=["Easy."])
     ] = UNSET
+    reasoning: Annotated[str | UnsetType, Meta(description="The same as `reasoning_content`.", examples=["Easy."])] = (
+        UNSET
+    )
 
 
 class ChatChoice(Struct, frozen=True):
@@ -191,9 +201,15 @@ class ChunkDelta(Struct, frozen=True, kw_only=True):
     content: Annotated[str | UnsetType, Meta(description="More of the text.", examples=[" Paris"])] = UNSET
     refusal: Annotated[UnsetType | None, Meta(description="Always null.", examples=[None])] = UNSET
     tool_calls: Annotated[list[CallPiece] | UnsetType, Meta(description="More of a call.", examples=[[]])] = UNSET
+    function_call: Annotated[
+        ReplyFunction | UnsetType, Meta(description="More of the call of `functions`.", examples=[_CALLED])
+    ] = UNSET
     reasoning_content: Annotated[
         str | UnsetType, Meta(description="More of what the model thinks first.", examples=["Easy."])
     ] = UNSET
+    reasoning: Annotated[str | UnsetType, Meta(description="The same as `reasoning_content`.", examples=["Easy."])] = (
+        UNSET
+    )
 
 
 class ChunkChoice(Struct, frozen=True):

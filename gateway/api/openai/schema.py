@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.api.openai.messages import ChosenTool, FunctionTool, InputMessage, ResponseFormat
+from gateway.api.openai.messages import InputMessage, ResponseFormat
 from gateway.api.openai.shared import (
     Alternatives,
     Choices,
@@ -15,6 +15,15 @@ from gateway.api.openai.shared import (
     TokenCountLimit,
     TokenId,
 )
+from gateway.api.openai.thinking import (
+    EffortField,
+    EnableThinking,
+    IncludeReasoning,
+    ReasoningOptions,
+    ThinkingSwitch,
+    ThinkingTokens,
+)
+from gateway.api.openai.tools import LegacyFunctions, LegacyMode, ParallelCalls, ToolMode, Tools
 from gateway.api.reference.examples import CONVERSATION, PROMPT
 from gateway.api.reference.fields import Elsewhere
 
@@ -52,20 +61,30 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
         Alternatives | None,
         Meta(description="And so many alternatives; only with `logprobs`. Left out: 0.", examples=[2]),
     ] = None
-    tools: Annotated[
-        Annotated[tuple[FunctionTool, ...], Meta(max_length=128)] | None,
+    tools: Tools = None
+    tool_choice: ToolMode = None
+    parallel_tool_calls: ParallelCalls = None
+    functions: LegacyFunctions = None
+    function_call: LegacyMode = None
+    reasoning_effort: EffortField = None
+    thinking: Annotated[
+        ThinkingSwitch | None,
         Meta(
-            description="Functions that the model may call. Left out: none.",
-            examples=[[{"type": "function", "function": {"name": "get_weather"}}]],
+            description="Whether to think first, in other words. Left out: as the model does.",
+            examples=[{"type": "disabled"}],
         ),
     ] = None
-    tool_choice: Annotated[
-        Literal["none", "auto", "required"] | ChosenTool | None,
-        Meta(description="Whether to call a tool, and which. Left out: `auto`.", examples=["auto"]),
+    reasoning: Annotated[
+        ReasoningOptions | None,
+        Meta(
+            description="How to think first, in other words. Left out: as the model does.",
+            examples=[{"effort": "none"}],
+        ),
     ] = None
-    parallel_tool_calls: Annotated[
-        bool | None, Meta(description="Refused where it is false and there are tools. Left out: true.")
-    ] = None
+    enable_thinking: EnableThinking = None
+    thinking_budget: ThinkingTokens = None
+    thinking_token_budget: ThinkingTokens = None
+    include_reasoning: IncludeReasoning = None
     response_format: Annotated[
         ResponseFormat | None,
         Meta(
@@ -115,15 +134,11 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     ] = None
     add_special_tokens: Elsewhere = None
     audio: Elsewhere = None
-    function_call: Elsewhere = None
-    functions: Elsewhere = None
     modalities: Elsewhere = None
     moderation: Elsewhere = None
     prediction: Elsewhere = None
     prompt_cache_options: Elsewhere = None
     prompt_cache_retention: Elsewhere = None
-    reasoning_effort: Elsewhere = None
-    thinking: Elsewhere = None
     verbosity: Elsewhere = None
     web_search_options: Elsewhere = None
 

@@ -8,7 +8,7 @@ completion 16 tokens.
 from msgspec import structs
 
 from gateway.api.exchange.asked import Asking, Prompts, check_bad_words, greedy_at_zero
-from gateway.api.openai.conversation import image_path, to_chat
+from gateway.api.openai.conversation import path_of, to_chat
 from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
 from gateway.api.openai.schema import MOST_PROMPTS, ChatCompletionBody, CompletionBody
@@ -78,8 +78,8 @@ def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> Non
         error.message = f"{_TOO_LONG}: {error.message}"
     if param in _PROMPTS:
         param = "messages" if isinstance(body, ChatCompletionBody) else "prompt"
-    elif param == Capability.VISION and isinstance(body, ChatCompletionBody):
-        param = image_path(body)
+    elif isinstance(body, ChatCompletionBody) and (path := path_of(param, body)):
+        param = path
     elif param == Capability.MAX_TOKENS and isinstance(body, ChatCompletionBody):
         param = _length_name(body)
         error.message = error.message.replace("max_tokens", param)
@@ -97,7 +97,7 @@ def _asked_by(capability: str, body: CommonBody) -> str:
 
 
 def _is_asked(field: str, value: object) -> bool:
-    if field in ("add_special_tokens", "add_generation_prompt"):
+    if field in ("add_special_tokens", "add_generation_prompt", "parallel_tool_calls"):
         return value is False
     return value is not None and value is not False and not (isinstance(value, ResponseFormat) and value.type == "text")
 

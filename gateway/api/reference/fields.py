@@ -16,6 +16,9 @@ NoEffect = Annotated[
     Json,
     Meta(description="Taken, and without effect: no model is told. Left out: nothing.", examples=[None]),
 ]
+ToolName = Annotated[
+    str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$", description="The function's name.", examples=["get_weather"])
+]
 StopText = Annotated[str, Meta(min_length=1, max_length=512)]
 Temperature = Annotated[
     Annotated[float, Meta(ge=0, le=2)] | None,

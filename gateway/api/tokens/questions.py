@@ -109,6 +109,7 @@ def _to_conversation(body: ConversationBody, messages: tuple[InputMessage, ...])
         ChatCompletionBody(
             messages=messages,
             tools=body.tools,
+            tool_choice=body.tool_choice,
             add_generation_prompt=body.add_generation_prompt,
             continue_final_message=body.continue_final_message,
             chat_template_kwargs=body.chat_template_kwargs,

@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from gateway.api.http.unknown_fields import ApiBody
-from gateway.api.openai.messages import FunctionTool, InputMessage
+from gateway.api.openai.messages import InputMessage
+from gateway.api.openai.tools import ToolMode, Tools
 from gateway.api.reference.examples import CONVERSATION
 
 AskedModel = Annotated[
@@ -27,13 +28,8 @@ class ConversationBody(ApiBody, frozen=True, kw_only=True):
     generates: ClassVar[bool] = False
 
     model: AskedModel = None
-    tools: Annotated[
-        Annotated[tuple[FunctionTool, ...], Meta(max_length=128)] | None,
-        Meta(
-            description="Functions that the model may call. Left out: none.",
-            examples=[[{"type": "function", "function": {"name": "get_weather"}}]],
-        ),
-    ] = None
+    tools: Tools = None
+    tool_choice: ToolMode = None
     add_generation_prompt: Annotated[
         bool | None,
         Meta(

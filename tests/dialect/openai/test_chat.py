@@ -3,7 +3,7 @@
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from gateway.engine import Delta, FinishReason, Started, TokenLogprob, ToolDelta
+from gateway.engine import Delta, Finished, FinishReason, Started, TokenLogprob, ToolDelta, Usage
 from tests.support.openai_dialect import chat, chunks, finished, streamed, whole
 
 STARTED = Started(7, cached_tokens=2)
@@ -119,12 +119,16 @@ def test_streamed_calls():
 
 
 def test_thoughts_are_told_apart_and_counted():
-    events = (STARTED, Delta("", tokens=2, reasoning="hm"), Delta("a"), finished())
+    ended = Finished(FinishReason.STOP, Usage(7, 3, 2, reasoning_tokens=2))
+    events = (STARTED, Delta("", tokens=2, reasoning="hm"), Delta("a"), ended)
     details = USAGE["completion_tokens_details"] | {"reasoning_tokens": 2}
     usage = USAGE | {"completion_tokens_details": details}
-    assert read(chat(), *events) == reply({"content": "a", "reasoning_content": "hm"}, usage=usage)
+    assert read(chat(), *events) == reply({"content": "a", "reasoning_content": "hm", "reasoning": "hm"}, usage=usage)
     told = follow(chat(stream=True, stream_options={"include_usage": True}), *events)
-    assert told[1:3] == [chunk({"reasoning_content": "hm"}, usage=None), chunk({"content": "a"}, usage=None)]
+    assert told[1:3] == [
+        chunk({"reasoning_content": "hm", "reasoning": "hm"}, usage=None),
+        chunk({"content": "a"}, usage=None),
+    ]
     assert told[-1]["usage"] == usage
 
 

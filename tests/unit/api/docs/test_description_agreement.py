@@ -18,6 +18,7 @@ DROP = object()
 # What takes the place of each value; a fraction that is whole is one thing to JSON Schema and two to the decoder.
 BENDS = (DROP, None, True, "", "x", -1, 0, 1, 0.5, 3, 10**10, [], ["x"], [1], [[]], [None], {}, {"type": "x"})
 BENDS += ({"type": "text"}, {"text": "x"}, {"type": "text", "text": "x"})
+CHOSEN = {"type": "function", "function": {"name": "f"}}
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {}, "strict": False}}]
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "index": 0}
 TURNS = [
@@ -26,10 +27,13 @@ TURNS = [
     {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,", "detail": "low"}}]},
     {"role": "assistant", "content": [{"type": "refusal", "refusal": "a"}], "tool_calls": [CALL], "refusal": "a"},
     {"role": "tool", "content": "a", "tool_call_id": "c"},
+    {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}, "reasoning": "a"},
+    {"role": "function", "content": "a", "name": "f"},
 ]
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [CHOSEN]}}
+THINKING = {"thinking": {"type": "disabled", "budget_tokens": 0}, "reasoning": {"effort": "none", "max_tokens": 0}}
 SHAPE = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "description": "d", "strict": True}}
 SHAPES = {"json": {}, "json_object": True, "regex": "a", "choice": ["a"], "grammar": "g"}
-CHOSEN = {"type": "function", "function": {"name": "f"}}
 BLOCKS = [
     {"type": "text", "text": "a", "citations": None},
     {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aaaa"}},
@@ -55,6 +59,8 @@ WHOLE = {
         {"messages": TURNS, "tools": TOOLS, "tool_choice": CHOSEN, "response_format": SHAPE, "metadata": {"a": "b"}}
         | SAMPLING
         | {"structured_outputs": SHAPES, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"messages": TURNS[:1], "functions": [TOOLS[0]["function"]], "function_call": {"name": "f"}} | THINKING,
+        {"messages": TURNS[:1], "tools": TOOLS, "tool_choice": ALLOWED},
     ],
     CompletionBody: [{"prompt": ["a", [1]], "stop": "a"} | SAMPLING],
     MessagesBody: [ANTHROPIC | {"max_tokens": 3, "stop_sequences": ["a"], "metadata": {"user_id": "u"}}],

@@ -1,10 +1,11 @@
 import pytest
 
-from gateway.engine import Image, InvalidRequest, Message, Text, ToolCall, ToolResult, Unsupported
+from gateway.engine import Image, InvalidRequest, Message, Text, Thought, ToolCall, ToolResult, Unsupported
 from tests.support.openai_dialect import QUESTION, asked, chat
 
 CALL = {"id": "c0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-TOOLS = [{"type": "function", "function": {"name": "f"}}]
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+OLD = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 
 
 def turns(*messages):
@@ -35,6 +36,41 @@ def test_a_conversation_with_a_call_and_its_result():
     )
 
 
+@pytest.mark.parametrize(
+    ("others", "param"),
+    [
+        ([QUESTION[0]], "messages[1]"),
+        ([{"role": "tool", "content": "a", "tool_call_id": "c1"}], "messages[1].tool_call_id"),
+        ([{"role": "tool", "content": "a", "tool_call_id": "c0"}] * 2, "messages[2].tool_call_id"),
+        ([CALLING | {"tool_calls": [CALL | {"id": "c1"}]}], "messages[1]"),
+    ],
+)
+def test_each_call_has_its_one_result_before_the_next_turn(others, param):
+    with pytest.raises(InvalidRequest) as refused:
+        turns(CALLING, *others)
+    assert refused.value.param == param
+
+
+def test_a_conversation_may_end_with_a_call_and_use_its_id_again_later():
+    result = {"role": "tool", "tool_call_id": "c0", "content": "1"}
+    told = turns(CALLING, result, CALLING)
+    assert [turn.role for turn in told] == ["assistant", "tool", "assistant"]
+
+
+def test_a_function_is_a_tool_and_its_call_gets_an_id():
+    assert turns(QUESTION[0], OLD, {"role": "function", "name": "f", "content": "1"})[1:] == (
+        Message("assistant", (ToolCall("call_1", "f", "{}"),)),
+        Message("tool", (ToolResult("call_1", "1"),)),
+    )
+
+
+@pytest.mark.parametrize("word", ["reasoning", "reasoning_content"])
+def test_a_thought_is_sent_back_before_what_was_said(word):
+    said = {"role": "assistant", "content": "a", word: "hm"}
+    assert turns(said) == (Message("assistant", (Thought("hm"), Text("a"))),)
+    assert turns(said | {"role": "user"}) == (Message("user", (Text("a"),)),)
+
+
 def test_an_empty_text_is_a_text():
     assert turns({"role": "user", "content": ""}) == (Message("user", (Text(""),)),)
 
@@ -53,6 +89,12 @@ def test_an_image_comes_with_its_bytes():
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[1].content[0].image_url"),
         ({"role": "user", "content": "a", "tool_calls": [CALL]}, "messages[1].tool_calls"),
         ({"role": "tool", "content": "a"}, "messages[1].tool_call_id"),
+        ({"role": "user", "content": "a", "function_call": CALL["function"]}, "messages[1].function_call"),
+        (CALLING | {"function_call": CALL["function"]}, "messages[1].function_call"),
+        (CALLING | {"tool_calls": [CALL, CALL]}, "messages[1].tool_calls[1].id"),
+        ({"role": "tool", "content": "a", "tool_call_id": "c0"}, "messages[1].tool_call_id"),
+        ({"role": "function", "content": "a", "name": "f"}, "messages[1].name"),
+        ({"role": "assistant", "reasoning_content": "hm"}, "messages[1].content"),
         (picture("data:text/html;base64,aaaa"), "messages[1].content[0].image_url.url"),
         (picture("data:image/png;base64,a"), "messages[1].content[0].image_url.url"),
         (picture("data:image/png;base64,a\u00e9=="), "messages[1].content[0].image_url.url"),
@@ -78,29 +120,18 @@ def test_nothing_is_fetched(url):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"function": {"name": "f", "strict": True}}]}, "tools[0].function.strict"),
-        ({"tools": TOOLS, "parallel_tool_calls": False}, "parallel_tool_calls"),
-        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0]"),
+        *(
+            ({"messages": [{"role": "user", "content": [{"type": kind}]}]}, "messages[0].content[0]")
+            for kind in ("file", "input_audio", "audio_url", "video_url")
+        ),
+        ({"messages": [{"role": "assistant", "content": "a", "audio": {"id": "a"}}]}, "messages[0].audio"),
         (
-            {"messages": [picture("data:image/png;base64,aaaa") | {"role": "tool", "tool_call_id": "a"}]},
-            "messages[0].content",
+            {"messages": [CALLING, picture("data:image/png;base64,aaaa") | {"role": "tool", "tool_call_id": "c0"}]},
+            "messages[1].content",
         ),
     ],
 )
 def test_what_nobody_does_is_unsupported(fields, param):
     with pytest.raises(Unsupported) as refused:
-        asked(chat(**fields))
-    assert refused.value.param == param
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"function": {"name": "g"}}, "tools": TOOLS}, "tool_choice.function.name"),
-    ],
-)
-def test_a_choice_needs_its_tool(fields, param):
-    with pytest.raises(InvalidRequest) as refused:
         asked(chat(**fields))
     assert refused.value.param == param

@@ -22,7 +22,6 @@ from gateway.engine import (
     Started,
     TokenLogprob,
     Tokens,
-    Tool,
     Unsupported,
     negotiate,
 )
@@ -30,7 +29,6 @@ from tests.support.openai_dialect import ABLE, asked, chat, finished, prompts, s
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
-CHOSEN = {"type": "function", "function": {"name": "f"}}
 STARTED = Started(7)
 
 # What a field of both routes asks of the engine: where in the request, and what is there.
@@ -67,18 +65,14 @@ SHAPES = [
 ASKING = {
     "add_special_tokens": True,
     "audio": {"voice": "a"},
-    "function_call": "auto",
-    "functions": [{"name": "f"}],
     "length_penalty": True,
     "modalities": ["audio"],
     "moderation": {"model": "m"},
     "prediction": {"type": "content", "content": "a"},
     "prompt_cache_options": {"mode": "implicit"},
     "prompt_cache_retention": "24h",
-    "reasoning_effort": "low",
     "skip_special_tokens": False,
     "suffix": "a",
-    "thinking": {"type": "enabled"},
     "use_beam_search": True,
     "verbosity": "low",
     "web_search_options": {},
@@ -88,7 +82,9 @@ WITHOUT_EFFECT = {"user": "u", "store": True, "service_tier": "flex", "safety_id
 ELSEWHERE = {
     ChatCompletionBody: {
         *("messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
-        *("parallel_tool_calls", "response_format", "metadata"),
+        *("parallel_tool_calls", "functions", "function_call", "response_format", "metadata"),
+        *("reasoning_effort", "thinking", "reasoning", "enable_thinking", "thinking_budget", "thinking_token_budget"),
+        "include_reasoning",
         *("continue_final_message", "add_generation_prompt", "chat_template_kwargs"),
     },
     CompletionBody: {"prompt", "echo", "logprobs", "best_of", "add_special_tokens"},
@@ -146,6 +142,7 @@ def test_a_model_that_cannot_do_it_refuses_it_by_its_name(make, field):
         (text(logprobs=0), "logprobs"),
         (text(best_of=2), "best_of"),
         (chat(tools=TOOLS), "tools"),
+        (chat(tools=TOOLS, parallel_tool_calls=False), "parallel_tool_calls"),
         (chat(response_format=FORMAT), "response_format"),
         (chat(response_format={"type": "json_object"}), "response_format"),
         *((make(structured_outputs=shape), "structured_outputs") for make in (chat, text) for shape, _ in SHAPES),
@@ -217,14 +214,6 @@ def test_a_prompt_is_scored_only_where_that_is_seen():
     assert asked(text(echo=True, logprobs=3, prompt_logprobs=5)).sampling.prompt_logprobs == 5
     assert asked(text(echo=True, prompt=[1, 2])).sampling.prompt_logprobs == 0
     assert asked(text(echo=True, truncate_prompt_tokens=1)).sampling.prompt_logprobs == 0
-
-
-def test_tools_and_the_choice_among_them():
-    request = asked(chat(tools=TOOLS, tool_choice=CHOSEN, parallel_tool_calls=True))
-    assert request.prompt.tools == (Tool("f"),)
-    assert request.prompt.tool_choice == "f"
-    assert asked(chat(tools=TOOLS)).prompt.tool_choice == "auto"
-    assert asked(chat(tools=TOOLS, tool_choice="required")).prompt.tool_choice == "required"
 
 
 @pytest.mark.parametrize("make", [chat, text])
@@ -306,7 +295,7 @@ def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(rou
         ParameterTables([DIALECT]),
     )
     kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
-    kept |= {"parallel_tool_calls"}
+    kept |= {"include_reasoning"}
     assert set(dull.routes[route].honoured) == kept & set(listed)
 
 

@@ -1,0 +1,121 @@
+"""How OpenAI's dialect asks a model to think: OpenAI's word, and those of vLLM, SGLang, Qwen and OpenRouter; pure."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Protocol
+
+from msgspec import Meta, Struct
+
+from gateway.api.exchange.thinking import EffortWord, ThinkingWish, combine, wish_budget, wish_effort
+from gateway.api.reference.fields import NoEffect
+
+_Tokens = Annotated[int, Meta(ge=-1, le=2**31)]
+ThinkingTokens = Annotated[
+    _Tokens | None,
+    Meta(
+        description="Tokens to think in at most; 0 is not to think, -1 as many as the model likes. Left out: that.",
+        examples=[256],
+    ),
+]
+EffortField = Annotated[
+    EffortWord | None,
+    Meta(
+        description="How hard to think first. `none` is not to; like `minimal`, every model takes it. Left out: as the"
+        " model does.",
+        examples=["none"],
+    ),
+]
+EnableThinking = Annotated[
+    bool | None, Meta(description="Whether to think first, in Qwen's words. Left out: as the model does.")
+]
+IncludeReasoning = Annotated[bool | None, Meta(description="Tell what the model thought. Left out: true.")]
+
+
+class ThinkingSwitch(Struct, frozen=True):
+    """Whether to think first, as Anthropic, DeepSeek and GLM say it."""
+
+    type: Annotated[
+        Literal["enabled", "disabled", "adaptive", "auto"],
+        Meta(description="To think, not to, or as the model likes.", examples=["disabled"]),
+    ]
+    budget_tokens: Annotated[_Tokens | None, Meta(description="Tokens to think in at most.", examples=[256])] = None
+    clear_thinking: NoEffect = None
+    display: NoEffect = None
+
+
+class ReasoningOptions(Struct, frozen=True):
+    """How to think first, as OpenRouter says it."""
+
+    effort: Annotated[EffortWord | None, Meta(description="As `reasoning_effort`.", examples=["none"])] = None
+    max_tokens: Annotated[_Tokens | None, Meta(description="As `thinking_budget`.", examples=[256])] = None
+    enabled: Annotated[bool | None, Meta(description="As `enable_thinking`.")] = None
+    exclude: Annotated[bool | None, Meta(description="Do not tell what the model thought.")] = None
+    summary: NoEffect = None
+
+
+class ThinkingFields(Protocol):
+    """The fields of a body that are about thinking."""
+
+    @property
+    def reasoning_effort(self) -> EffortWord | None:
+        """The word of OpenAI."""
+        ...
+
+    @property
+    def thinking(self) -> ThinkingSwitch | None:
+        """The word of Anthropic, DeepSeek and GLM."""
+        ...
+
+    @property
+    def reasoning(self) -> ReasoningOptions | None:
+        """The word of OpenRouter."""
+        ...
+
+    @property
+    def enable_thinking(self) -> bool | None:
+        """The word of Qwen."""
+        ...
+
+    @property
+    def thinking_budget(self) -> int | None:
+        """The word of Qwen."""
+        ...
+
+    @property
+    def thinking_token_budget(self) -> int | None:
+        """The word of vLLM."""
+        ...
+
+    @property
+    def include_reasoning(self) -> bool | None:
+        """Whether the thoughts are told."""
+        ...
+
+
+def to_thinking(body: ThinkingFields) -> ThinkingWish:
+    """Make one wish of all words; raise `InvalidRequest` for two that contradict each other."""
+    return combine(_wishes(body))
+
+
+def thinking_path(capability: str, body: ThinkingFields) -> str | None:
+    """Say which word asks for a capability of thinking, where one does."""
+    return next((wish.param for wish in _wishes(body) if wish.asks_for(capability)), None)
+
+
+def shows_thoughts(body: ThinkingFields) -> bool:
+    """Tell whether the client wants to read what the model thought."""
+    return body.include_reasoning is not False and not (body.reasoning and body.reasoning.exclude)
+
+
+def _wishes(body: ThinkingFields) -> Iterator[ThinkingWish]:
+    yield wish_effort("reasoning_effort", body.reasoning_effort)
+    yield ThinkingWish("enable_thinking", reasoning=body.enable_thinking)
+    yield wish_budget("thinking_budget", body.thinking_budget)
+    yield wish_budget("thinking_token_budget", body.thinking_token_budget)
+    if body.thinking is not None:
+        switch = {"enabled": True, "disabled": False}.get(body.thinking.type)
+        yield ThinkingWish("thinking", reasoning=switch)
+        yield wish_budget("thinking.budget_tokens", body.thinking.budget_tokens)
+    if body.reasoning is not None:
+        yield wish_effort("reasoning.effort", body.reasoning.effort)
+        yield ThinkingWish("reasoning.enabled", reasoning=body.reasoning.enabled)
+        yield wish_budget("reasoning.max_tokens", body.reasoning.max_tokens)
