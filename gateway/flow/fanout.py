@@ -1,7 +1,7 @@
 """`n` answers from one request: n streams merged as their events come, usage added up."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from msgspec import structs
@@ -36,6 +36,16 @@ def add_up(usages: Iterable[Usage]) -> Usage:
         # The others found the prompt that the first left.
         cached_tokens=min((usage.cached_tokens for usage in each), default=0),
         reasoning_tokens=sum(usage.reasoning_tokens for usage in each),
+    )
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """Add up what several prompts used."""
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
     )
 
 

@@ -24,6 +24,7 @@ from gateway.api.anthropic import blocks
 from gateway.api.anthropic import schema as anthropic_schema
 from gateway.api.anthropic.render import MessagesRendering
 from gateway.api.anthropic.translate import to_request
+from gateway.api.exchange import shape
 from gateway.api.http.body import RequestBody
 from gateway.api.openai import messages, schema, shared
 from gateway.api.openai import tools as openai_tools
@@ -161,8 +162,8 @@ DOCUMENTED = [
     (chat_params.Function, openai_tools.ToolFunction),
     (CHAT.ChatCompletionStreamOptionsParam, shared.StreamOptions),
     (shared_params.FunctionDefinition, openai_tools.ToolFunction),
-    (shared_params.ResponseFormatJSONSchema, messages.ResponseFormat),
-    (response_format_json_schema.JSONSchema, messages.NamedSchema),
+    (shared_params.ResponseFormatJSONSchema, shape.ResponseFormat),
+    (response_format_json_schema.JSONSchema, shape.NamedSchema),
     (message_create_params.MessageCreateParamsNonStreaming, anthropic_schema.MessagesBody),
     (message_count_tokens_params.MessageCountTokensParams, anthropic_schema.CountBody),
     (CLAUDE.UserMessageParam, blocks.MessageParam),

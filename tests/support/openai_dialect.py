@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.api.exchange.asked import Asking, Prompts
+from gateway.api.exchange.constraint import to_constraint
 from gateway.api.openai.render import ChoiceRendering
 from gateway.api.openai.render_chat import ChatRendering
 from gateway.api.openai.render_text import TextRendering
@@ -43,7 +44,9 @@ def asked(body: CommonBody, card: ModelCard = ABLE) -> GenerateRequest:
 def rendering(body: CommonBody, card: ModelCard = ABLE) -> ChoiceRendering:
     """Make the rendering that belongs to a body."""
     kind = ChatRendering if hasattr(body, "messages") else TextRendering
-    return kind(body, card, "1")
+    made = kind(body, card, "1")
+    made.is_structured = to_constraint(body) is not None
+    return made
 
 
 def finished(reason=FinishReason.STOP) -> Finished:

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
+from gateway.api.exchange.constraint import StructuredAnswer
 from gateway.api.reference.examples import REQUEST_ID
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
@@ -131,6 +132,7 @@ class Ending(Struct, frozen=True):
 
     stop_reason: MessageStopReason
     stop_sequence: StopSequence
+    x_structured: StructuredAnswer = UNSET
 
 
 class MessageDelta(Struct, frozen=True, tag="message_delta"):

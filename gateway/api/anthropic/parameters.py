@@ -20,6 +20,7 @@ NEEDS = {
     "tools": Capability.TOOLS,
     "tool_choice": Capability.TOOLS,
     "output_config.format": Capability.JSON_SCHEMA,
+    "output_format": Capability.JSON_SCHEMA,
 }
 
 # Taken, and without effect: what its description says holds whatever it is.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import structs
 
 from gateway.api.anthropic.events import (
     BlockDelta,
@@ -27,6 +28,7 @@ from gateway.api.anthropic.events import (
     TokenCount,
     ToolUseContent,
 )
+from gateway.api.exchange.constraint import structured_of
 from gateway.api.exchange.dialect import Rendering
 from gateway.engine import (
     Answer,
@@ -73,7 +75,7 @@ class MessagesRendering(Rendering):
                 usage = Usage(event.prompt_tokens or 0, 0, event.cached_tokens)  # else the message's last event says it
                 return to_sse(MessageStart(self._message((), None, usage))) + PING
             case Finished():
-                last = MessageDelta(_ending(event), _to_usage(event.usage))
+                last = MessageDelta(self._ending(event), _to_usage(event.usage))
                 return self._close() + to_sse(last) + to_sse(MessageStop())
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
@@ -97,6 +99,10 @@ class MessagesRendering(Rendering):
             stop_sequence=None if ending is None else ending.stop_sequence,
             usage=_to_message_usage(usage),
         )
+
+    def _ending(self, finished: Finished) -> Ending:
+        ending = _ending(finished)
+        return structs.replace(ending, x_structured=structured_of(finished)) if self.is_structured else ending
 
     def _thought(self, text: str) -> bytes:
         if not text:

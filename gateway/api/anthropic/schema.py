@@ -141,6 +141,7 @@ class MessagesBody(CountBody, frozen=True, kw_only=True):
     """A conversation to answer."""
 
     route: ClassVar[str] = "/v1/messages"
+    shape: ClassVar[str] = "output_config.format"
     generates: ClassVar[bool] = True
 
     max_tokens: Annotated[MaxTokens, Meta(description="Tokens of the answer.", examples=[64])]
@@ -173,6 +174,13 @@ class MessagesBody(CountBody, frozen=True, kw_only=True):
         Literal["auto", "standard_only"],
         Meta(description="Taken; there is one tier here, `standard`.", examples=["auto"]),
     ] = "auto"
+    output_format: Annotated[
+        OutputFormat | None,
+        Meta(
+            description="The older word for `output_config.format`. Left out: any text.",
+            examples=[{"type": "json_schema", "schema": {"type": "object"}}],
+        ),
+    ] = None
     container: Elsewhere = None
     diagnostics: Elsewhere = None
     inference_geo: Elsewhere = None

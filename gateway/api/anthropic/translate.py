@@ -18,6 +18,7 @@ from gateway.api.anthropic.blocks import (
 from gateway.api.anthropic.parameters import NEEDS, refuse
 from gateway.api.anthropic.schema import CountBody, MessagesBody, ToolChoiceParam, ToolParam
 from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
+from gateway.api.exchange.constraint import schema_of
 from gateway.engine import (
     Capability,
     Chat,
@@ -27,7 +28,6 @@ from gateway.engine import (
     GenerateRequest,
     Image,
     InvalidRequest,
-    JsonSchema,
     Message,
     Part,
     Sampling,
@@ -94,6 +94,9 @@ def reword(error: EngineError, body: CountBody) -> None:
         error.param = error.param or "messages"
     elif error.param == Capability.VISION:
         error.param = _image_path(body)
+    elif error.param == Capability.JSON_SCHEMA:
+        word = _format_path(body)
+        error.param = word if isinstance(error, Unsupported) else f"{word}.schema"
     elif isinstance(error, Unsupported):
         path = next((path for path, need in NEEDS.items() if need == error.param), error.param)
         error.param = "messages" if path in ("messages.prefill", "token_count") else path
@@ -202,5 +205,14 @@ def _to_choice(choice: ToolChoiceParam | None, tools: tuple[Tool, ...]) -> str:
 
 
 def _to_constraint(body: MessagesBody) -> Constraint | None:
+    asked = body.output_config and body.output_config.format
+    if asked and body.output_format and asked != body.output_format:
+        raise InvalidRequest("give output_config.format or output_format, not both", param="output_format")
+    wanted = asked or body.output_format
+    return None if wanted is None else schema_of(wanted.schema, f"{_format_path(body)}.schema")
+
+
+def _format_path(body: CountBody) -> str:
+    """Name the field that asks for a shape of the answer."""
     config = body.output_config
-    return None if config is None or config.format is None else JsonSchema(config.format.schema)
+    return "output_format" if config is None or config.format is None else "output_config.format"

@@ -46,3 +46,8 @@ class Prompts(Struct, frozen=True):
     def is_single(self) -> bool:
         """Whether there is one prompt with one answer."""
         return len(self.requests) == self.best_of == 1
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether the answers are held to a shape."""
+        return self.requests[0].constraint is not None

@@ -38,7 +38,12 @@ B = TypeVar("B", bound=GenerationBody)
 
 
 class Rendering(ABC):
-    """Renders the answers to one request, each by its index; one answer has the index 0."""
+    """Renders the answers to one request, each by its index; one answer has the index 0.
+
+    Where they are held to a shape (`is_structured`), a stream says of each at its end whether it has all of it.
+    """
+
+    is_structured = False
 
     @abstractmethod
     def to_piece(self, index: int, event: GenerateEvent) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 from msgspec import Struct, structs
 
 from gateway.api.exchange.asked import Prompts
+from gateway.api.exchange.constraint import structured_headers
 from gateway.api.exchange.dialect import Rendering
 from gateway.api.exchange.score_budget import ScoreBudget, budget_of
 from gateway.auth import Caller
@@ -25,7 +26,7 @@ from gateway.engine import (
     Usage,
 )
 from gateway.flow.deadline import Timeouts
-from gateway.flow.fanout import ChoiceEvent, add_up, fan_out
+from gateway.flow.fanout import ChoiceEvent, add_up, fan_out, total
 from gateway.flow.offload import offload
 from gateway.flow.tasks import end_all
 from gateway.hosting.routing import Target
@@ -64,6 +65,7 @@ class Run:
         self._options = options
         self._began = time.monotonic()
         self._entries: list[InFlightRequest] = []
+        self._structured: dict[str, str] = {}
         self._failed: dict[int, str] = {}  # the codes of errors, whose tracebacks would lead back here
 
     @property
@@ -74,6 +76,7 @@ class Run:
         statuses = {entry.headers.get("x-cache") for entry in self._entries}
         most = next((status for status in ("miss", "coalesced", "hit") if status in statuses), None)
         headers |= {} if most is None else {"x-cache": most}
+        headers |= self._structured
         if self._failed:
             headers["x-failed-choices"] = ",".join(f"{index}={code}" for index, code in self._failed.items())
         return headers
@@ -84,6 +87,7 @@ class Run:
         Raises `InvalidRequest` for prompts with more log-probabilities than a reply may hold. Those of answers are not
         kept, but sent as they come.
         """
+        rendering.is_structured = self._prompts.is_structured
         if self._prompts.is_single:
             entry = self._admit(self._prompts.requests[0], self._options)
             events, encode = self._inference.generate(entry), rendering.to_frame
@@ -102,10 +106,7 @@ class Run:
             self._prompts = self._budget.bound_answers()
         if self._prompts.is_single:
             answer = await self._find_one(self._prompts.requests[0], rendering)
-            usage = answer.finished.usage
-            if self._budget is None:
-                return rendering.to_reply({0: answer}, usage)
-            return await offload(self._budget.used, lambda: rendering.to_reply({0: answer}, usage))
+            return await self._encode(rendering, {0: answer}, answer.finished.usage)
         async with self._hold() as allowance:
             found = await self._find_all(rendering, allowance)
         n = self._prompts.n
@@ -113,9 +114,7 @@ class Run:
         self._failed = {
             at * n + index: error.code for at, each in enumerate(found) for index, error in each.failed.items()
         }
-        usage = _total([each.usage for each in found])
-        used = 0 if self._budget is None else self._budget.used
-        return await offload(used, lambda: rendering.to_reply(answers, usage))
+        return await self._encode(rendering, answers, total([each.usage for each in found]))
 
     async def events(self) -> AsyncGenerator[RunEvent, None]:
         """Yield the events of all answers, a prompt after the other, each beside its number; last the usage of all.
@@ -142,7 +141,13 @@ class Run:
                 raise failed
             finally:
                 del failed, event  # its traceback holds this frame
-        yield Finished(FinishReason.STOP, _total(usages))
+        yield Finished(FinishReason.STOP, total(usages))
+
+    async def _encode(self, rendering: Rendering, answers: Mapping[int, Answer], usage: Usage) -> bytes:
+        if self._prompts.is_structured:
+            self._structured = structured_headers(answer.finished for answer in answers.values())
+        used = 0 if self._budget is None else self._budget.used
+        return await offload(used, lambda: rendering.to_reply(answers, usage))
 
     def _hold(self) -> Allowance:
         return self._inference.hold(self._caller, self._target, self._prompts.requests, self._prompts.best_of)
@@ -252,16 +257,6 @@ def _best(answers: Mapping[int, Answer], n: int) -> dict[int, Answer]:
     """Choose the answers whose tokens are likeliest on average, the best first."""
     ranked = sorted(answers.values(), key=lambda answer: answer.mean_logprob, reverse=True)
     return dict(enumerate(ranked[:n]))
-
-
-def _total(usages: Sequence[Usage]) -> Usage:
-    """Add up what several prompts used."""
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        cached_tokens=sum(usage.cached_tokens for usage in usages),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
-    )
 
 
 def _scored(

@@ -20,6 +20,7 @@ _EXPOSED = (
     "x-finish-detail",
     "x-ignored-params",
     "x-request-id",
+    "x-structured",
     *RATE_HEADERS,
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 SHAPES = frozenset(
     {
         "ebnf",
+        "guided_decoding",
         "format",
         "grammar",
         "grammar_lazy",
@@ -15,6 +16,7 @@ SHAPES = frozenset(
         "guided_json",
         "guided_json_object",
         "guided_regex",
+        "guided_whitespace_pattern",
         "json_mode",
         "json_object",
         "json_schema",

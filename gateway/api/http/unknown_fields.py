@@ -27,10 +27,12 @@ _ANY_SHAPE: tuple[object, ...] = (None, False, "", "text", {"type": "text"})
 class ApiBody(Struct, frozen=True, kw_only=True):
     """A request body whose parameters the other routes know by name.
 
-    One that asks for no answer may hold what only a generation goes by: clients send the same body to both.
+    One that asks for no answer may hold what only a generation goes by: clients send the same body to both. The shape
+    of an answer is asked for by the parameter `shape`.
     """
 
     route: ClassVar[str] = ""
+    shape: ClassVar[str] = "response_format"
     generates: ClassVar[bool] = True
 
 
@@ -77,6 +79,8 @@ def _told(field: UnknownField) -> str | None:
     if key in SHAPES and (not issubclass(kind, ApiBody) or kind.generates):
         if field.value in _ANY_SHAPE:
             return None
+        if issubclass(kind, ApiBody):
+            return f"{path} is not a parameter of {kind.route}; the shape of an answer is asked for with {kind.shape}"
         return f"{path} is not supported here: no answer is held to a schema, a pattern or a grammar by it"
     if issubclass(kind, ApiBody) and (told := _other_name(key, kind)):
         return f"{path} is not a parameter of {kind.route}; {told}"

@@ -4,7 +4,9 @@ import time
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET
 
+from gateway.api.exchange.constraint import structured_of
 from gateway.api.exchange.dialect import Rendering
 from gateway.api.native.schema import (
     GenerateBody,
@@ -76,6 +78,7 @@ class GenerateRendering(Rendering):
             id=self._id,
             usage=to_usage(finished.usage),
             timings=self._timings(),
+            x_structured=structured_of(finished) if self.is_structured else UNSET,
         )
 
     def _timings(self) -> Timings:

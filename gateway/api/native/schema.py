@@ -2,9 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
-from gateway.api.http.unknown_fields import ApiBody
+from gateway.api.exchange.constraint import StructuredAnswer
+from gateway.api.exchange.shape import ShapedBody
 from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, QUESTION, REQUEST_ID
 from gateway.api.reference.fields import (
     AllowedTokenIds,
@@ -41,7 +42,7 @@ class ChatMessage(Struct, frozen=True):
     content: Annotated[str, Meta(description="What was said.", examples=[QUESTION])]
 
 
-class GenerateBody(ApiBody, frozen=True, kw_only=True):
+class GenerateBody(ShapedBody, frozen=True, kw_only=True):
     """A text to go on with, or a conversation to answer; exactly one of `prompt` and `messages`."""
 
     route: ClassVar[str] = "/v1/generate"
@@ -195,3 +196,4 @@ class LastFrame(Struct, frozen=True, kw_only=True):
     id: RequestId
     usage: UsageBody
     timings: Timings
+    x_structured: StructuredAnswer = UNSET

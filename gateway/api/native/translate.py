@@ -3,6 +3,7 @@
 import re
 
 from gateway.api.exchange.asked import Asking, Prompts, check_bad_words, greedy_at_zero
+from gateway.api.exchange.constraint import reword_shape, to_constraint
 from gateway.api.native.schema import GenerateBody
 from gateway.config import GenerateSettings
 from gateway.engine import (
@@ -28,6 +29,8 @@ _PROMPTS = {"prompt", "chat", "completion"}
 
 def reword(error: EngineError, body: GenerateBody) -> None:
     """Say in this dialect's words, not in the engine's, which field an error is about and why."""
+    if reword_shape(error, body):
+        return
     param = "prompt" if error.param is None and isinstance(error, ContextTooLong) else error.param
     if param in _PROMPTS:
         param = "prompt" if body.messages is None else "messages"
@@ -51,6 +54,7 @@ def to_request(
         prompt=_to_prompt(body),
         sampling=greedy_at_zero(_to_sampling(body)),
         defaults=_to_defaults(body, defaults),
+        constraint=to_constraint(body),
         priority=highest if body.priority is None else body.priority,
     )
 

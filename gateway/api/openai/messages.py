@@ -1,4 +1,4 @@
-"""Conversations in OpenAI's dialect: messages with their parts, and the shape of the answer."""
+"""Conversations in OpenAI's dialect: messages with their parts."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from gateway.api.openai.tools import CalledFunction, FunctionCall
 from gateway.api.reference.examples import QUESTION
-from gateway.api.reference.fields import Elsewhere, NoEffect, ToolName
+from gateway.api.reference.fields import Elsewhere, NoEffect
 
 _PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _CALLED = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
@@ -97,41 +97,3 @@ class InputMessage(Struct, frozen=True):
             examples=["Easy."],
         ),
     ] = None
-
-
-class NamedSchema(Struct, frozen=True):
-    """A JSON Schema with a name."""
-
-    name: ToolName
-    schema: Annotated[JsonTree | None, Meta(description="The JSON Schema.", examples=[_PARAMETERS])] = None
-    description: Annotated[str | None, Meta(description="What it is for; no model is told.", examples=["A city."])] = (
-        None
-    )
-    strict: Annotated[bool | None, Meta(description="The answer is held to the schema either way.")] = None
-
-
-class ResponseFormat(Struct, frozen=True):
-    """The shape of the answer."""
-
-    type: Annotated[
-        Literal["text", "json_object", "json_schema"],
-        Meta(description="Any text, a JSON object, or JSON that a schema accepts."),
-    ]
-    json_schema: Annotated[
-        NamedSchema | None,
-        Meta(description="The schema, where the type is `json_schema`.", examples=[{"name": "city", "schema": {}}]),
-    ] = None
-
-
-class StructuredOutputs(Struct, frozen=True, kw_only=True):
-    """The shape of the answer, in vLLM's words; exactly one of these."""
-
-    json: Annotated[JsonTree | None, Meta(description="A JSON Schema.", examples=[_PARAMETERS])] = None
-    json_object: Annotated[bool | None, Meta(description="Whether any JSON object will do.")] = None
-    regex: Annotated[
-        str | None, Meta(description="A pattern that the whole answer matches.", examples=["[A-Z][a-z]+"])
-    ] = None
-    choice: Annotated[
-        tuple[str, ...] | None, Meta(description="The texts to choose from.", examples=[["yes", "no"]])
-    ] = None
-    grammar: Annotated[str | None, Meta(description="A grammar in EBNF.", examples=['start: "yes" | "no"'])] = None

@@ -5,6 +5,7 @@ It is what refuses a parameter, and what `GET /v1/models/{id}/capabilities` show
 
 from collections.abc import Iterator
 
+from gateway.api.exchange.constraint import SHAPE_NEEDS, SHAPE_REFUSED, SHAPE_TAKEN
 from gateway.api.exchange.dialect import Parameters
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
 from gateway.api.openai.shared import CommonBody
@@ -57,13 +58,7 @@ NEEDS = {
     "enable_thinking": Capability.REASONING,
     "thinking_budget": Capability.REASONING_BUDGET,
     "thinking_token_budget": Capability.REASONING_BUDGET,
-    "response_format.json_object": Capability.JSON_OBJECT,
-    "response_format.json_schema": Capability.JSON_SCHEMA,
-    "structured_outputs.json": Capability.JSON_SCHEMA,
-    "structured_outputs.json_object": Capability.JSON_OBJECT,
-    "structured_outputs.regex": Capability.REGEX,
-    "structured_outputs.choice": Capability.CHOICE,
-    "structured_outputs.grammar": Capability.GRAMMAR,
+    **SHAPE_NEEDS,
 }
 
 # Taken, and without effect: what its description says holds whatever it is.
@@ -77,6 +72,7 @@ TAKEN_PARTS = {
         "messages.parsed",
     ),
     "tools": ("tools.cache_control",),
+    "structured_outputs": SHAPE_TAKEN,
 }
 
 # Not done by anybody here, and the values that ask for nothing; `null` never does.
@@ -138,7 +134,8 @@ def refused(kind: type[CommonBody], card: ModelCard) -> Iterator[str]:
     """List the parameters of a body, or parts of them, that are refused for a model, by their paths."""
     known = {*honoured(kind, card), *taken(kind)}
     for name in kind.__struct_fields__:
-        paths = [path for path in NEEDS if path == name or path.startswith(f"{name}.")] or [name]
+        parts = (path for path in (*NEEDS, *SHAPE_REFUSED) if path == name or path.startswith(f"{name}."))
+        paths = list(parts) or [name]
         yield from (path for path in paths if path not in known)
 
 

@@ -9,7 +9,9 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from gateway.api.exchange.constraint import Structured, structured_of
 from gateway.api.exchange.dialect import Rendering
 from gateway.api.openai.reply import (
     AnswerTokens,
@@ -21,7 +23,7 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.shared import CommonBody
-from gateway.engine import ModelCard, Usage
+from gateway.engine import Finished, ModelCard, Usage
 
 encode = msgspec.json.Encoder().encode
 
@@ -62,6 +64,9 @@ class ChoiceRendering(Rendering):
             CachedTokens(usage.cached_tokens),
             AnswerTokens(usage.reasoning_tokens),
         )
+
+    def _structured(self, finished: Finished) -> Structured | UnsetType:
+        return structured_of(finished) if self.is_structured else UNSET
 
     def _frame(self, choice: ChunkChoice | TextChoice) -> bytes:
         return b"%b%b%b" % (self._head, encode(choice), self._end)

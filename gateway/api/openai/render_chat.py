@@ -58,7 +58,8 @@ class ChatRendering(ChoiceRendering):
                 self._heads[index] = self._head + b'{"index":%d,"delta":{"content":' % index
                 return self._frame(ChunkChoice(index, ChunkDelta(role="assistant", content="", refusal=None)))
             case Finished():
-                return self._frame(ChunkChoice(index, ChunkDelta(), finish_reason=self._reason(event.reason)))
+                reason, structured = self._reason(event.reason), self._structured(event)
+                return self._frame(ChunkChoice(index, ChunkDelta(), finish_reason=reason, x_structured=structured))
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
         """Encode whole answers."""

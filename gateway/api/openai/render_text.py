@@ -44,7 +44,7 @@ class TextRendering(ChoiceRendering):
             case Started():
                 return self._begin(index, event)
             case Finished():
-                return self._frame(TextChoice(index=index, text="", logprobs=None, finish_reason=self._reason(event)))
+                return self._end_of(index, event)
             case _:
                 return b""
 
@@ -73,6 +73,12 @@ class TextRendering(ChoiceRendering):
         if event.logprobs:
             return self._tokens(index, event.text, event.logprobs, is_prompt=False)
         return b"%b%b%b" % (self._heads[index], encode(event.text), self._tail) if event.text else b""
+
+    def _end_of(self, index: int, event: Finished) -> bytes:
+        reason, structured = self._reason(event), self._structured(event)
+        return self._frame(
+            TextChoice(index=index, text="", logprobs=None, finish_reason=reason, x_structured=structured)
+        )
 
     def _tokens(self, index: int, text: str, tokens: tuple[TokenLogprob, ...], *, is_prompt: bool) -> bytes:
         """Encode a chunk with its tokens, which go on where the ones before ended."""

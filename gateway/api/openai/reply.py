@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.api.exchange.constraint import StructuredAnswer
 from gateway.api.reference.examples import MODEL, REQUEST_ID
 
 ReplyModel = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
@@ -219,6 +220,7 @@ class ChunkChoice(Struct, frozen=True):
     delta: ChunkDelta
     logprobs: Annotated[ChatLogprobs | None, Meta(description="Null unless asked for.", examples=[None])] = None
     finish_reason: Annotated[ChatReason | None, FINISH_REASON] = None
+    x_structured: StructuredAnswer = UNSET
 
 
 class ChatChunk(Struct, frozen=True, kw_only=True):
@@ -247,6 +249,7 @@ class TextChoice(Struct, frozen=True, kw_only=True):
     logprobs: Annotated[TextLogprobs | None, Meta(description="Null unless asked for.", examples=[None])]
     finish_reason: Annotated[TextReason | None, FINISH_REASON]
     prompt_logprobs: PromptLogprobs = UNSET
+    x_structured: StructuredAnswer = UNSET
 
 
 class CompletionReply(Struct, frozen=True, kw_only=True):

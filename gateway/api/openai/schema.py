@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.api.openai.messages import InputMessage, ResponseFormat
+from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.shared import (
     Alternatives,
     Choices,
@@ -28,7 +28,6 @@ from gateway.api.reference.examples import CONVERSATION, PROMPT
 from gateway.api.reference.fields import Elsewhere
 
 MOST_PROMPTS = 256
-_SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 
 class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
@@ -85,13 +84,6 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     thinking_budget: ThinkingTokens = None
     thinking_token_budget: ThinkingTokens = None
     include_reasoning: IncludeReasoning = None
-    response_format: Annotated[
-        ResponseFormat | None,
-        Meta(
-            description="The shape of the answer. Left out: any text.",
-            examples=[{"type": "json_schema", "json_schema": {"name": "city", "schema": _SCHEMA}}],
-        ),
-    ] = None
     metadata: Annotated[
         Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)] | None,
         Meta(description="Said again in the whole answer, and not kept. Left out: none.", examples=[{"batch": "7"}]),

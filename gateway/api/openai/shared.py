@@ -4,8 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from gateway.api.http.unknown_fields import ApiBody
-from gateway.api.openai.messages import StructuredOutputs
+from gateway.api.exchange.shape import ShapedBody
 from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (
     AllowedTokenIds,
@@ -44,7 +43,7 @@ class StreamOptions(Struct, frozen=True):
     ] = None
 
 
-class CommonBody(ApiBody, frozen=True, kw_only=True):
+class CommonBody(ShapedBody, frozen=True, kw_only=True):
     """The fields of both bodies."""
 
     model: Annotated[
@@ -94,10 +93,6 @@ class CommonBody(ApiBody, frozen=True, kw_only=True):
             " Left out: do not.",
             examples=[1],
         ),
-    ] = None
-    structured_outputs: Annotated[
-        StructuredOutputs | None,
-        Meta(description="The shape of the answer. Left out: any text.", examples=[{"choice": ["yes", "no"]}]),
     ] = None
     truncate_prompt_tokens: Annotated[
         Annotated[int, Meta(ge=1, le=2**31)] | None,

@@ -8,26 +8,20 @@ completion 16 tokens.
 from msgspec import structs
 
 from gateway.api.exchange.asked import Asking, Prompts, check_bad_words, greedy_at_zero
+from gateway.api.exchange.constraint import reword_shape, to_constraint
 from gateway.api.openai.conversation import path_of, to_chat
-from gateway.api.openai.messages import ResponseFormat, StructuredOutputs
 from gateway.api.openai.parameters import NEEDS, refuse
 from gateway.api.openai.schema import MOST_PROMPTS, ChatCompletionBody, CompletionBody
 from gateway.api.openai.shared import CommonBody
 from gateway.engine import (
     Capability,
-    Choice,
     Completion,
-    Constraint,
     ContextTooLong,
     EngineError,
     GenerateRequest,
-    Grammar,
     InvalidRequest,
-    JsonObject,
-    JsonSchema,
     ModelCard,
     Prompt,
-    Regex,
     Sampling,
     Tokens,
     Unsupported,
@@ -47,6 +41,9 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
     n = body.n or 1
     best_of = _best_of(body, n)
     prompts = _to_prompts(body)
+    constraint = to_constraint(body)
+    if constraint is not None and (name := _silent(body)):
+        raise InvalidRequest(f"{name} is 0; then there is no answer to hold to a shape", param=name)
     if len(prompts) * best_of > MOST_PROMPTS:
         raise InvalidRequest(
             f"{len(prompts)} prompts with {best_of} answers each are too many; {MOST_PROMPTS} answers are the most",
@@ -58,7 +55,7 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
         prompt=prompts[0],
         sampling=greedy_at_zero(_to_sampling(body, has_ranks=best_of > n)),
         defaults=_to_defaults(body, asking.card),
-        constraint=_to_constraint(body),
+        constraint=constraint,
         truncate=body.truncate_prompt_tokens,
         priority=asking.priority,
         salt=body.cache_salt or "",
@@ -72,6 +69,8 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
 
 def reword(error: EngineError, body: ChatCompletionBody | CompletionBody) -> None:
     """Say in this dialect's words, not in the engine's, which field an error is about."""
+    if reword_shape(error, body):
+        return
     param = error.param
     if isinstance(error, ContextTooLong):
         param = param or "prompt"
@@ -99,7 +98,7 @@ def _asked_by(capability: str, body: CommonBody) -> str:
 def _is_asked(field: str, value: object) -> bool:
     if field in ("add_special_tokens", "add_generation_prompt", "parallel_tool_calls"):
         return value is False
-    return value is not None and value is not False and not (isinstance(value, ResponseFormat) and value.type == "text")
+    return value is not None and value is not False
 
 
 def _check_stream(body: CommonBody) -> None:
@@ -175,6 +174,11 @@ def _to_sampling(body: ChatCompletionBody | CompletionBody, *, has_ranks: bool) 
     )
 
 
+def _silent(body: CommonBody) -> str | None:
+    """Name the field that asks for no answer, where one does."""
+    return next((name for name in ("max_tokens", "max_completion_tokens") if getattr(body, name, None) == 0), None)
+
+
 def _length_name(body: ChatCompletionBody) -> str:
     return "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
 
@@ -220,40 +224,3 @@ def _to_prompt_logprobs(body: ChatCompletionBody | CompletionBody, logprobs: int
         if body.truncate_prompt_tokens or not all(isinstance(prompt, str) for prompt in _split(body.prompt)):
             asked.append(0)
     return max((number for number in asked if number is not None), default=None)
-
-
-def _to_constraint(body: ChatCompletionBody | CompletionBody) -> Constraint | None:
-    format_ = body.response_format if isinstance(body, ChatCompletionBody) else None
-    found = [_to_format(format_), _to_structured(body.structured_outputs)]
-    if None not in found:
-        raise InvalidRequest("give response_format or structured_outputs, not both", param="structured_outputs")
-    return found[0] or found[1]
-
-
-def _to_format(wanted: ResponseFormat | None) -> Constraint | None:
-    if wanted is None or wanted.type == "text":
-        return None
-    if wanted.type == "json_object":
-        return JsonObject()
-    if wanted.json_schema is None:
-        raise InvalidRequest("this field is required", param="response_format.json_schema")
-    return JsonSchema(wanted.json_schema.schema or {})
-
-
-def _to_structured(wanted: StructuredOutputs | None) -> Constraint | None:
-    if wanted is None:
-        return None
-    found: list[Constraint] = []
-    if wanted.json is not None:
-        found.append(JsonSchema(wanted.json))
-    if wanted.json_object:
-        found.append(JsonObject())
-    if wanted.regex is not None:
-        found.append(Regex(wanted.regex))
-    if wanted.choice:
-        found.append(Choice(wanted.choice))
-    if wanted.grammar is not None:
-        found.append(Grammar(wanted.grammar))
-    if len(found) != 1:
-        raise InvalidRequest("structured_outputs: exactly one shape is expected", param="structured_outputs")
-    return found[0]

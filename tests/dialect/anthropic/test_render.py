@@ -220,3 +220,13 @@ def test_a_ping_and_a_count():
     assert json.loads(to_count(12)) == {"input_tokens": 12}
     MessageTokensCount.model_validate_json(to_count(12), strict=True)
     ErrorResponse.model_validate_json(to_error(Problem("invalid_value")), strict=True)
+
+
+@pytest.mark.parametrize(("reason", "said"), [(FinishReason.STOP, "valid"), (FinishReason.LENGTH, "truncated")])
+def test_the_end_of_an_answer_with_a_shape_says_whether_it_is_whole(reason, said):
+    rendering = MessagesRendering("m", "1")
+    rendering.is_structured = True
+    last = read(rendering.to_frame(finished(reason)).split(b"\n\n")[-3])
+    EVENT.validate_python(last, strict=True)
+    stop_reason = "end_turn" if said == "valid" else "max_tokens"
+    assert last["delta"] == {"stop_reason": stop_reason, "stop_sequence": None, "x_structured": said}

@@ -194,3 +194,14 @@ def test_streamed_pieces_joined_are_the_whole_text(words):
     told = follow(chat(), *events)
     joined = "".join(each["choices"][0]["delta"].get("content", "") for each in told)
     assert joined == read(chat(), *events)["choices"][0]["message"]["content"] == "".join(words)
+
+
+@pytest.mark.parametrize(("reason", "said"), [(FinishReason.STOP, "valid"), (FinishReason.LENGTH, "truncated")])
+def test_the_last_chunk_of_an_answer_with_a_shape_says_whether_it_is_whole(reason, said):
+    body = chat(stream=True, response_format={"type": "json_object"})
+    *others, last = follow(body, STARTED, Delta("{}"), finished(reason))
+    assert last["choices"] == [
+        {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason.value, "x_structured": said}
+    ]
+    assert not any("x_structured" in choice for each in others for choice in each["choices"])
+    assert read(body, STARTED, Delta("{}"), finished()) == reply({"content": "{}"})

@@ -162,3 +162,14 @@ def test_each_prompt_is_echoed_before_its_own_answers():
 def test_an_empty_answer_has_all_that_others_have():
     logprobs = lists([], tokens=[], numbers=[], tables=[])
     assert read(text(logprobs=0), STARTED, finished()) == reply(choice("", logprobs=logprobs), usage=USAGE)
+
+
+@pytest.mark.parametrize(("reason", "said"), [(FinishReason.STOP, "valid"), (FinishReason.LENGTH, "truncated")])
+def test_the_last_chunk_of_an_answer_with_a_shape_says_whether_it_is_whole(reason, said):
+    body = text(stream=True, guided_choice=["yes", "no"])
+    first, last = chunks(body, STARTED, Delta("yes"), finished(reason))
+    assert last["choices"] == [
+        {"index": 0, "text": "", "logprobs": None, "finish_reason": reason.value, "x_structured": said}
+    ]
+    assert "x_structured" not in first["choices"][0]
+    assert "x_structured" not in whole(body, STARTED, Delta("yes"), finished())["choices"][0]

@@ -30,6 +30,7 @@ REACHING = {
     "messages": (BEGUN, "prompt.continue_final", True),
     "system": ("s", "prompt.messages", (Message("system", (Text("s"),)), Message("user", (Text("hi"),)))),
     "output_config": (SHAPE, "constraint", JsonSchema({"type": "object"})),
+    "output_format": (SHAPE["format"], "constraint", JsonSchema({"type": "object"})),
 }
 # Values that ask for something of what nobody here does.
 ASKING = {

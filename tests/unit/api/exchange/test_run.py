@@ -262,3 +262,22 @@ async def test_the_headers_of_all_visits_are_those_of_the_answer():
 async def test_a_deadline_that_passes_in_the_middle_is_the_answers_own():
     with pytest.raises(DeadlineExceeded):
         await whole(Inference(before1=DeadlineExceeded("late")), chat(n=2))
+
+
+@pytest.mark.parametrize("body", [text(), text(prompt=["a", "b"], n=2)])
+async def test_only_an_answer_with_a_shape_says_whether_it_is_whole(body):
+    shaped = msgspec.structs.replace(body, guided_regex="a")
+    for asked, said in ((body, None), (shaped, "valid")):
+        run = begin(Inference(), asked)
+        await run.whole(rendering(asked))
+        assert run.headers.get("x-structured") == said
+
+
+@pytest.mark.parametrize("body", [text(), text(n=2)])
+async def test_its_stream_says_it_at_the_end(body):
+    for asked, said in ((body, 0), (msgspec.structs.replace(body, guided_regex="a"), body.n or 1)):
+        run, made = begin(Inference(), asked), rendering(body)
+        events, encode = run.stream(made)
+        frames = b"".join([encode(event) async for event in events])
+        assert frames.count(b'"x_structured":"valid"') == said
+        assert "x-structured" not in run.headers

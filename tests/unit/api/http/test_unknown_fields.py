@@ -64,8 +64,14 @@ def test_a_shape_that_asks_for_any_text_is_no_shape(route):
 
 
 def test_a_shape_inside_a_shape_is_not_dropped():
-    shape = {"type": "json_object", "schema": {"type": "object"}}
-    assert refusal("/v1/chat/completions", response_format=shape).param == "response_format.schema"
+    shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "grammar": "a"}}
+    assert refusal("/v1/chat/completions", response_format=shape).param == "response_format.json_schema.grammar"
+
+
+@pytest.mark.parametrize("route", GENERATING)
+def test_a_word_for_a_shape_that_a_route_lacks_is_answered_with_its_own(route):
+    own = "output_config.format" if route == "/v1/messages" else "response_format"
+    assert refusal(route, response_schema={"type": "object"}).message.endswith(f"is asked for with {own}")
 
 
 @pytest.mark.parametrize("route", GENERATING)

@@ -95,3 +95,10 @@ def test_a_frame_is_one_line_whatever_its_text(text):
 def test_usage_adds_up():
     usage = to_usage(Usage(7, 3, 2))
     assert (usage.total_tokens, usage.prompt_tokens_details.cached_tokens) == (10, 2)
+
+
+@pytest.mark.parametrize(("reason", "said"), [(FinishReason.STOP, "valid"), (FinishReason.LENGTH, "truncated")])
+def test_the_last_frame_of_an_answer_with_a_shape_says_whether_it_is_whole(reason, said):
+    rendered = rendering(guided_regex="a")
+    rendered.is_structured = True
+    assert frame(rendered.to_frame(Finished(reason, Usage(7, 3, 2))))["x_structured"] == said

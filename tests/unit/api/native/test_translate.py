@@ -1,6 +1,7 @@
 import pytest
 from msgspec import structs
 
+from gateway.api.exchange.shape import ShapedBody
 from gateway.api.native.schema import ChatMessage, GenerateBody
 from gateway.api.native.translate import reword, to_request, to_timeouts
 from gateway.config import GenerateSettings
@@ -85,7 +86,7 @@ def test_every_field_of_the_body_reaches_the_engine_under_its_name():
     meant = {*same, "max_new_tokens", "min_new_tokens", "max_length"}
     about = {"prompt", "messages", "model", "stream", "return_full_text", "priority"}
     times = {"timeout", "queue_timeout", "first_token_timeout"}
-    assert set(GenerateBody.__struct_fields__) == meant | about | times
+    assert set(GenerateBody.__struct_fields__) == meant | about | times | set(ShapedBody.__struct_fields__)
 
 
 def test_times_are_the_gateways_business():

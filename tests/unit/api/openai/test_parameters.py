@@ -5,6 +5,7 @@ import pytest
 from msgspec import structs
 
 from gateway.api.exchange.dialect import ParameterTables
+from gateway.api.exchange.shape import ShapedBody
 from gateway.api.models.controller import to_parameters
 from gateway.api.openai.dialect import DIALECT
 from gateway.api.openai.parameters import NEEDS, REFUSED, TAKEN
@@ -82,7 +83,7 @@ WITHOUT_EFFECT = {"user": "u", "store": True, "service_tier": "flex", "safety_id
 ELSEWHERE = {
     ChatCompletionBody: {
         *("messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
-        *("parallel_tool_calls", "functions", "function_call", "response_format", "metadata"),
+        *("parallel_tool_calls", "functions", "function_call", "metadata"),
         *("reasoning_effort", "thinking", "reasoning", "enable_thinking", "thinking_budget", "thinking_token_budget"),
         "include_reasoning",
         *("continue_final_message", "add_generation_prompt", "chat_template_kwargs"),
@@ -91,7 +92,7 @@ ELSEWHERE = {
 }
 BODIES = {ChatCompletionBody: chat, CompletionBody: text}
 EVERY_REFUSED = [(kind, name) for kind, each in REFUSED.items() for name in each]
-EVERYWHERE = {"stream", "stream_options", "n", "structured_outputs", "truncate_prompt_tokens"}
+EVERYWHERE = {"stream", "stream_options", "n", "truncate_prompt_tokens", *ShapedBody.__struct_fields__}
 
 
 def find(request, path):
