@@ -146,6 +146,10 @@ MUTANTS = (
     Mutant("no_allowed_token_is_a_refusal", TOY, "if asked.allowed_token_ids == ():", "if asked is None:"),
     Mutant("a_bad_word_is_not_drawn", TOY, "(word) for word in words)", "(word) for word in words[:1])"),
     Mutant("a_bad_word_is_not_drawn", TOY, "(word) for word in words)", "(word) for word in words if len(word) == 1)"),
+    Mutant("the_ids_of_all_tokens_are_told", TOY, "tuple(prompt) if asked", "tuple(prompt[1:]) if asked"),
+    Mutant("the_ids_of_all_tokens_are_told", TOY, '{"ids": (token,)} if asked', '{"ids": ()} if asked'),
+    Mutant("the_ids_are_those_of_the_answer", TOY, '{"ids": (token,)} if asked', '{"ids": (told,)} if asked'),
+    Mutant("ids_that_were_not_asked_for_are_not_told", TOY, "(token,)} if asked.token_ids", "(token,)} if asked"),
     Mutant("min_tokens_comes_before_any_stop", ECHO, TELL, "yield Delta(stops.feed(word))"),
     Mutant(
         "more_min_tokens_than_the_answer_may_have_are_refused",

@@ -67,7 +67,8 @@ def _unprefilled(event: GenerateEvent, usage: Usage) -> GenerateEvent:
     """Write a kept event as its reader pays for it: nothing of the prompt prefilled, no time spent."""
     match event:
         case Started():
-            return Started(usage.prompt_tokens, usage.prompt_tokens, prompt_logprobs=event.prompt_logprobs)
+            known = {"prompt_tokens": usage.prompt_tokens, "cached_tokens": usage.prompt_tokens}
+            return structs.replace(event, queue_seconds=0.0, prefill_seconds=0.0, **known)
         case Finished():
             return structs.replace(event, usage=structs.replace(usage, cached_tokens=usage.prompt_tokens))
         case _:

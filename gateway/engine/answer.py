@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 from msgspec import Struct
 
 from gateway.engine.errors import EngineError
-from gateway.engine.events import Delta, Finished, GenerateEvent, Started, TokenLogprob, ToolDelta
+from gateway.engine.events import Delta, Finished, GenerateEvent, Started, TokenDelta, TokenLogprob, ToolDelta
 from gateway.engine.tools import ToolCall
 
 
@@ -19,6 +19,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    ids: tuple[int, ...] = ()
 
     @property
     def mean_logprob(self) -> float:
@@ -37,6 +38,7 @@ class Fold:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+        self._ids: list[int] = []
         self._calls: dict[int, ToolCall] = {}
 
     def add(self, event: GenerateEvent) -> None:
@@ -48,6 +50,8 @@ class Fold:
                 self._text.append(event.text)
                 self._reasoning.append(event.reasoning)
                 self._logprobs.extend(event.logprobs)
+                if type(event) is TokenDelta:
+                    self._ids.extend(event.ids)
             case ToolDelta():
                 call = self._calls.get(event.index, ToolCall(event.id, event.name, ""))
                 self._calls[event.index] = ToolCall(call.id, call.name, call.arguments + event.arguments)
@@ -65,6 +69,7 @@ class Fold:
             reasoning="".join(self._reasoning),
             tool_calls=tuple(call for _, call in sorted(self._calls.items())),
             logprobs=tuple(self._logprobs),
+            ids=tuple(self._ids),
         )
 
 

@@ -48,7 +48,8 @@ class TokenLogprob(Struct, frozen=True, array_like=True, gc=False, forbid_unknow
 class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", forbid_unknown_fields=True):
     """The commit point: prefill is done and the first delta follows at once. Seconds are this request's own.
 
-    `prompt_tokens` is None where the engine learns it at the end only: then `Finished.usage` says it.
+    `prompt_tokens` is None where the engine learns it at the end only: then `Finished.usage` says it. `prompt_ids` are
+    its tokens, told with `Sampling.token_ids`.
     """
 
     prompt_tokens: int | None
@@ -56,6 +57,7 @@ class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", for
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None
 
 
 class Delta(Struct, frozen=True, array_like=True, gc=False, tag="delta", forbid_unknown_fields=True):
@@ -65,6 +67,15 @@ class Delta(Struct, frozen=True, array_like=True, gc=False, tag="delta", forbid_
     tokens: int = 1
     reasoning: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class TokenDelta(Delta, frozen=True, array_like=True, gc=False, tag="token_delta", forbid_unknown_fields=True):
+    """A `Delta` that tells the `ids` of its tokens too, for a request with `Sampling.token_ids`.
+
+    It is a struct of its own, so that the others cost nothing more.
+    """
+
+    ids: tuple[int, ...] = ()
 
 
 class ToolDelta(Struct, frozen=True, array_like=True, gc=False, tag="tool_delta", forbid_unknown_fields=True):
@@ -85,7 +96,7 @@ class Finished(Struct, frozen=True, array_like=True, gc=False, tag="finished", f
     stop: str | int | None = None
 
 
-GenerateEvent = Started | Delta | ToolDelta | Finished
+GenerateEvent = Started | Delta | TokenDelta | ToolDelta | Finished
 
 
 class TokenSpelling(Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable
 
-from gateway.engine.events import Delta, GenerateEvent
+from gateway.engine.events import Delta, GenerateEvent, TokenDelta
 
 
 class Mailbox:
@@ -65,12 +65,17 @@ class Post:
 def join(run: Iterable[Delta]) -> Delta:
     """Join neighbouring deltas into one that says the same."""
     deltas = list(run)
-    return Delta(
+    joined = Delta(
         text="".join([delta.text for delta in deltas]),
         tokens=sum([delta.tokens for delta in deltas]),
         reasoning="".join([delta.reasoning for delta in deltas]),
         logprobs=tuple([item for delta in deltas for item in delta.logprobs]),
     )
+    telling = [delta for delta in deltas if type(delta) is TokenDelta]
+    if not telling:
+        return joined
+    ids = tuple(token for delta in telling for token in delta.ids)
+    return TokenDelta(joined.text, joined.tokens, joined.reasoning, joined.logprobs, ids)
 
 
 def _deliver(letters: list[tuple[Mailbox, GenerateEvent | BaseException]]) -> None:

@@ -33,6 +33,7 @@ _NEUTRAL: dict[str, object] = {
     "stop_token_ids": (),
     "include_stop_str_in_output": False,
     "bad_words": (),
+    "token_ids": False,
     "ignore_eos": False,
 }
 

@@ -52,6 +52,7 @@ class Capability(StrEnum):
     INCLUDE_STOP_STR_IN_OUTPUT = "include_stop_str_in_output"
     ALLOWED_TOKEN_IDS = "allowed_token_ids"
     BAD_WORDS = "bad_words"
+    TOKEN_IDS = "token_ids"
     IGNORE_EOS = "ignore_eos"
     LOGPROBS = "logprobs"
     PROMPT_LOGPROBS = "prompt_logprobs"
@@ -177,7 +178,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     `include_stop_str_in_output`. Before `min_tokens` nothing of `stop`, `stop_token_ids` or the end of sequence ends
     the answer. Only `allowed_token_ids` are drawn, where there are any, the end of sequence too only if it is among
     them. The tokens that spell one of `bad_words`, at the beginning of a text or behind a blank, are not drawn one
-    after the other. `logprobs` is the number of alternatives.
+    after the other. `logprobs` is the number of alternatives. With `token_ids` the ids of all tokens are told.
     """
 
     max_tokens: int | None = None
@@ -197,6 +198,7 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     include_stop_str_in_output: bool | None = None
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[str, ...] | None = None
+    token_ids: bool | None = None
     ignore_eos: bool | None = None
     logprobs: int | None = None
     prompt_logprobs: int | None = None

@@ -27,7 +27,8 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             raise api.InvalidRequest("no token may be drawn")
         async with self.places:
             chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
-            yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs))
+            read = tuple(prompt) if asked.token_ids else None
+            yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs), prompt_ids=read)
             if chat.template_arguments.get("thinks"):
                 yield api.Delta("", tokens=0, reasoning="Let me see.")
             if chat.tools and chat.tool_choice != "none":
@@ -42,7 +43,9 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             for told, token in enumerate(itertools.islice(speech, limit), 1):
                 await asyncio.sleep(0.01)
                 text = stops.feed(pieces(token)) if told > least else pieces(token)
-                yield api.Delta(text, logprobs=() if asked.logprobs is None else (_token(token, asked.logprobs),))
+                logprobs = () if asked.logprobs is None else (_token(token, asked.logprobs),)
+                ids = {"ids": (token,)} if asked.token_ids else {}
+                yield (api.TokenDelta if ids else api.Delta)(text, logprobs=logprobs, **ids)
                 stop = stops.found or (token if told > least and token in (asked.stop_token_ids or ()) else None)
                 if stop is not None:
                     break

@@ -4,7 +4,18 @@
 
 from msgspec import structs
 
-from gateway.engine import Capability, Chat, Completion, Engine, GenerateRequest, InvalidRequest, Message, Text
+from gateway.engine import (
+    Capability,
+    Chat,
+    Completion,
+    Engine,
+    GenerateRequest,
+    InvalidRequest,
+    Message,
+    Started,
+    Text,
+    TokenDelta,
+)
 from gateway.testing.contract.subject import Subject
 from gateway.testing.contract.verdict import expect, expect_refusal
 
@@ -59,6 +70,40 @@ class TokenRules(Subject):
         self.require(engine, Capability.TOKENIZE)
         asked = engine.detokenize(self.card(engine).name, (2**31,))
         await expect_refusal(asked, InvalidRequest, f"There is no token {2**31}.")
+
+    async def test_the_ids_of_all_tokens_are_told(self, engine: Engine) -> None:
+        """Kills: ids without that of the last token, or of other tokens than those that were read."""
+        self.require(engine, Capability.TOKEN_IDS)
+        request = self.request(engine, token_ids=True, max_tokens=9)
+        first, deltas, last = await self.sentence(engine, request)
+        read = first.prompt_ids or ()
+        expect(
+            len(read) == last.usage.prompt_tokens,
+            f"{len(read)} ids are told of a prompt of {last.usage.prompt_tokens} tokens.",
+            Started,
+        )
+        if Capability.TOKENIZE in self.card(engine).capabilities:
+            known = await engine.tokenize(request.model, request.prompt)
+            expect(
+                read == tuple(known), f"The prompt's ids are {read!r:.80}, and {known!r:.80} by `tokenize`.", Started
+            )
+        for delta in deltas:
+            told = len(delta.ids) if isinstance(delta, TokenDelta) else 0
+            expect(told == delta.tokens, f"{told} ids are told of a delta of {delta.tokens} tokens.", TokenDelta)
+
+    async def test_the_ids_are_those_of_the_answer(self, engine: Engine) -> None:
+        """Kills: ids of other tokens than were drawn."""
+        self.require(engine, Capability.TOKEN_IDS, Capability.LOGPROBS)
+        answer = await self.answer(engine, None, token_ids=True, logprobs=0)
+        scored = tuple(token.id for token in answer.logprobs)
+        expect(answer.ids == scored, f"The ids {answer.ids!r:.80} are told, and {scored!r:.80} scored.", TokenDelta)
+
+    async def test_ids_that_were_not_asked_for_are_not_told(self, engine: Engine) -> None:
+        """Kills: a stream that is slower for ids that no client reads."""
+        self.require(engine, Capability.TOKEN_IDS)
+        first, deltas, _ = await self.sentence(engine, self.request(engine))
+        told = [delta for delta in deltas if isinstance(delta, TokenDelta)]
+        expect(first.prompt_ids is None and not told, "Ids are told, and were not asked for.", TokenDelta)
 
     async def test_of_a_long_prompt_the_end_is_read(self, engine: Engine) -> None:
         """Kills: a prompt that is read whole though it was to be cut."""

@@ -181,4 +181,5 @@ def _started(generation: Generation) -> Started:
         queue_seconds=generation.admitted - generation.arrived,
         prefill_seconds=time.monotonic() - generation.admitted,
         prompt_logprobs=None if generation.prompt is None else generation.prompt.told,
+        prompt_ids=tuple(sequence.tokens[: sequence.prompt_tokens]) if generation.terms.token_ids else None,
     )

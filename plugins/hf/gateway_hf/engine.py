@@ -42,7 +42,7 @@ from gateway_hf.text.bad_words import spell_bad_words
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
-from gateway_hf.text.writer import Writer
+from gateway_hf.text.writer import TellingWriter, Writer
 
 _log = logging.getLogger("gateway_hf")
 
@@ -69,6 +69,7 @@ _CAPABILITIES = frozenset(
         Capability.INCLUDE_STOP_STR_IN_OUTPUT,
         Capability.ALLOWED_TOKEN_IDS,
         Capability.BAD_WORDS,
+        Capability.TOKEN_IDS,
         Capability.IGNORE_EOS,
         Capability.LOGPROBS,
         Capability.PROMPT_LOGPROBS,
@@ -244,11 +245,12 @@ def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> G
     ids = served.text.encode(request.prompt, request.truncate)
     terms = _settle(served, request, len(ids))
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
+    write = TellingWriter if terms.token_ids else Writer
     return Generation(
         id=request.id,
         sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks),
         terms=terms,
-        writer=Writer(len(ids), terms, served.text.detokenizer(ids), names),
+        writer=write(len(ids), terms, served.text.detokenizer(ids), names),
         mailbox=Mailbox(),
         arrived=arrived,
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),

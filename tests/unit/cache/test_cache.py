@@ -16,6 +16,7 @@ from gateway.engine import (
     FinishReason,
     Overloaded,
     Started,
+    TokenDelta,
     TokenLogprob,
     ToolDelta,
     Usage,
@@ -270,15 +271,18 @@ async def test_every_end_of_its_own_is_kept_as_it_is(cache, reason):
 
 async def test_an_answer_told_again_says_all_that_it_said(cache):
     logprobs = [TokenLogprob(i, str(i), -0.5, (TokenLogprob(i, str(i), -0.5),)) for i in range(40)]
-    deltas = [Delta(str(i), reasoning=f"r{i}", logprobs=(logprobs[i],)) for i in range(40)]
+    deltas = [TokenDelta(str(i), 1, f"r{i}", (logprobs[i],), (i,)) for i in range(40)]
     calls = [ToolDelta(0, "{", "c", "f", 1), ToolDelta(0, "}", tokens=1)]
-    source = Source(Started(3, prompt_logprobs=tuple(logprobs)), *deltas, *calls, Delta("z"), FINISHED)
+    started = Started(3, prompt_logprobs=tuple(logprobs), prompt_ids=(7, 8, 9))
+    source = Source(started, *deltas, *calls, Delta("z"), FINISHED)
     first = await collect(await cache.stream(KEY, source))
     again = await collect(await cache.stream(KEY, source))
     assert source.begun == 1
-    for name in ("text", "reasoning", "tool_calls", "logprobs"):
+    for name in ("text", "reasoning", "tool_calls", "logprobs", "ids"):
         assert getattr(again, name) == getattr(first, name)
     assert again.started.prompt_logprobs == first.started.prompt_logprobs
+    assert again.started.prompt_ids == (7, 8, 9)
+    assert again.ids == tuple(range(40))
     assert again.finished.usage.completion_tokens == first.finished.usage.completion_tokens
 
 

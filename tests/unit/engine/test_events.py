@@ -5,13 +5,24 @@ import typing
 import msgspec
 import pytest
 
-from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, TokenLogprob, ToolDelta, Usage
+from gateway.engine import (
+    Delta,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    Started,
+    TokenDelta,
+    TokenLogprob,
+    ToolDelta,
+    Usage,
+)
 
 EVENTS = typing.get_args(GenerateEvent)
 
 
-def test_the_stream_has_four_kinds_of_event():
-    assert set(EVENTS) == {Started, Delta, ToolDelta, Finished}
+def test_the_stream_has_four_kinds_of_event_and_one_that_tells_more():
+    assert set(EVENTS) == {Started, Delta, TokenDelta, ToolDelta, Finished}
+    assert issubclass(TokenDelta, Delta)
 
 
 @pytest.mark.parametrize("event", EVENTS)

@@ -15,6 +15,7 @@ from gateway.engine import (
     Mailbox,
     Post,
     Started,
+    TokenDelta,
     TokenLogprob,
     ToolDelta,
     Usage,
@@ -141,3 +142,15 @@ def test_a_closed_loop_has_no_readers_to_disturb():
     post = Post(loop)
     loop.close()
     post.send([(Mailbox(), Delta("a"))])
+
+
+async def test_the_ids_of_joined_deltas_are_all_of_theirs():
+    mailbox = Mailbox()
+    for letter in (
+        Delta("", tokens=0),
+        TokenDelta("a", ids=(1,)),
+        TokenDelta("b", ids=(2, 3), tokens=2),
+        Delta("c", 0),
+    ):
+        mailbox.put(letter)
+    assert await mailbox.get() == TokenDelta("abc", tokens=3, ids=(1, 2, 3))

@@ -46,6 +46,7 @@ ASKED = {
     "include_stop_str_in_output": True,
     "allowed_token_ids": (3,),
     "bad_words": ("no",),
+    "token_ids": True,
     "ignore_eos": True,
     "logprobs": 0,
     "prompt_logprobs": 0,
@@ -63,6 +64,7 @@ NEUTRAL = {
     "stop_token_ids": (),
     "include_stop_str_in_output": False,
     "bad_words": (),
+    "token_ids": False,
     "ignore_eos": False,
 }
 

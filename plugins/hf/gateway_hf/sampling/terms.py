@@ -37,6 +37,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     allowed_token_ids: tuple[int, ...] = ()
     bad_words: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
+    token_ids: bool = False
 
     @property
     def greedy(self) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import structs
 
-from gateway.engine import Delta, Finished, FinishReason, StopStrings, TokenLogprob, Usage
+from gateway.engine import Delta, Finished, FinishReason, StopStrings, TokenDelta, TokenLogprob, Usage
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.sequence import Alternative, Drawn
 
@@ -87,3 +87,14 @@ class Writer:
         ended = stop is not None or end is not None
         usage = Usage(self._prompt_tokens, self._written, self.cached_tokens)
         return Finished(FinishReason.STOP if ended else FinishReason.LENGTH, usage, stop)
+
+
+class TellingWriter(Writer):
+    """Writes an answer that tells the ids of its tokens, the last one's too."""
+
+    def write(self, drawn: Drawn) -> tuple[Delta] | tuple[Delta, Finished]:
+        """Take the next token."""
+        written = super().write(drawn)
+        delta = written[0]
+        told = TokenDelta(delta.text, delta.tokens, delta.reasoning, delta.logprobs, (drawn.id,))
+        return (told,) if len(written) == 1 else (told, written[1])

@@ -3,7 +3,7 @@ import math
 from gateway.engine import Delta, Finished, FinishReason, Usage
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.sequence import Alternative, Drawn
-from gateway_hf.text.writer import LEAST_LOGPROB, TokenName, Writer
+from gateway_hf.text.writer import LEAST_LOGPROB, TellingWriter, TokenName, Writer
 
 _ALPHABET = "abcdefghij"
 _EOS = 99
@@ -27,9 +27,9 @@ class _Letters:
         return rest
 
 
-def _write(tokens, *, held=0, **terms):
+def _write(tokens, *, held=0, kind=Writer, **terms):
     terms = Terms(**{"limit": 100, "eos_ids": frozenset({_EOS}), **terms})
-    writer = Writer(3, terms, _Letters(held), lambda token: TokenName(f"<{token}>", bytes([token])))
+    writer = kind(3, terms, _Letters(held), lambda token: TokenName(f"<{token}>", bytes([token])))
     events = []
     for token in tokens:
         events += writer.write(token if isinstance(token, Drawn) else Drawn(token))
@@ -117,3 +117,11 @@ def test_so_is_a_stop_token_with_its_log_probability():
     assert [token.id for event in events[:-1] for token in event.logprobs] == [5]
     hidden = _write([0, scored], stop_token_ids=frozenset({5}))
     assert [event.logprobs for event in hidden[:-1]] == [(), ()]
+
+
+def test_the_ids_of_all_tokens_are_told_the_ends_too():
+    events = _write([0, 1, _EOS], held=1, kind=TellingWriter, token_ids=True)
+    assert [event.ids for event in events[:-1]] == [(0,), (1,), (_EOS,)]
+    plain = _write([0, 1, _EOS], held=1)
+    assert [event.text for event in events[:-1]] == [event.text for event in plain[:-1]]
+    assert events[-1] == plain[-1]
