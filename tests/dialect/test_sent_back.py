@@ -20,8 +20,9 @@ from openai.types.chat import completion_create_params as chat_params
 from openai.types.shared_params import response_format_json_schema
 from pydantic import BaseModel
 
-from gateway.api.anthropic import blocks
+from gateway.api.anthropic import blocks, thinking
 from gateway.api.anthropic import schema as anthropic_schema
+from gateway.api.anthropic import tools as anthropic_tools
 from gateway.api.anthropic.render import MessagesRendering
 from gateway.api.anthropic.translate import to_request
 from gateway.api.exchange import shape
@@ -178,13 +179,13 @@ DOCUMENTED = [
     (CLAUDE.RedactedThinkingBlockParam, blocks.RedactedThinkingBlock),
     (CLAUDE.ToolUseBlockParam, blocks.ToolUseBlock),
     (CLAUDE.ToolResultBlockParam, blocks.ToolResultBlock),
-    (CLAUDE.ToolParam, anthropic_schema.ToolParam),
-    (CLAUDE.ToolChoiceAutoParam, anthropic_schema.ToolChoiceParam),
-    (CLAUDE.ToolChoiceAnyParam, anthropic_schema.ToolChoiceParam),
-    (CLAUDE.ToolChoiceToolParam, anthropic_schema.ToolChoiceParam),
-    (CLAUDE.ToolChoiceNoneParam, anthropic_schema.ToolChoiceParam),
-    (CLAUDE.ThinkingConfigEnabledParam, anthropic_schema.Thinking),
-    (CLAUDE.ThinkingConfigAdaptiveParam, anthropic_schema.Thinking),
+    (CLAUDE.ToolParam, anthropic_tools.ToolParam),
+    (CLAUDE.ToolChoiceAutoParam, anthropic_tools.ToolChoiceParam),
+    (CLAUDE.ToolChoiceAnyParam, anthropic_tools.ToolChoiceParam),
+    (CLAUDE.ToolChoiceToolParam, anthropic_tools.ToolChoiceParam),
+    (CLAUDE.ToolChoiceNoneParam, anthropic_tools.ToolChoiceParam),
+    (CLAUDE.ThinkingConfigEnabledParam, thinking.Thinking),
+    (CLAUDE.ThinkingConfigAdaptiveParam, thinking.Thinking),
     (CLAUDE.OutputConfigParam, anthropic_schema.OutputConfig),
     (CLAUDE.JSONOutputFormatParam, anthropic_schema.OutputFormat),
     (CLAUDE.MetadataParam, anthropic_schema.Metadata),

@@ -67,14 +67,16 @@ class ImageBlock(Struct, frozen=True, tag="image"):
 
 
 class ThinkingBlock(Struct, frozen=True, tag="thinking"):
-    """A thought of an earlier turn; it is not shown to the model again."""
+    """A thought of an earlier turn; the model is told where its template has a place for it."""
 
     thinking: Annotated[str, Meta(description="The thought.", examples=["The question is about geography."])]
-    signature: Annotated[str, Meta(description="Not looked at.", examples=[""])] = ""
+    signature: Annotated[
+        str, Meta(description="As it came; one of ours has to be that of the thought.", examples=[""])
+    ] = ""
 
 
 class RedactedThinkingBlock(Struct, frozen=True, tag="redacted_thinking"):
-    """The same, unreadable."""
+    """A thought that cannot be read, and is not shown again."""
 
     data: Annotated[str, Meta(description="Not looked at.", examples=["EmwKAhgB"])]
 

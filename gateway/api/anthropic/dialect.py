@@ -19,7 +19,7 @@ _MESSAGES = Endpoint(
     operation=MESSAGES_OPERATION,
     decoder=messages_decoder,
     to_prompts=to_prompts,
-    to_rendering=lambda _, card, own_id: MessagesRendering(card.name, own_id),
+    to_rendering=lambda body, card, own_id: MessagesRendering(card.name, own_id, body.thinking),
     reword=reword,
 )
 

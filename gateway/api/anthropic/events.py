@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.api.exchange.constraint import StructuredAnswer
 from gateway.api.reference.examples import REQUEST_ID
@@ -16,6 +16,12 @@ StopSequence = Annotated[str | None, Meta(description="The stop sequence that en
 Number = Annotated[int, Meta(description="Which block of the message.", examples=[0])]
 
 
+class OutputTokens(Struct, frozen=True):
+    """What the answer's tokens were for."""
+
+    thinking_tokens: Annotated[int, Meta(description="Tokens of thought.", examples=[12])]
+
+
 class DeltaUsage(Struct, frozen=True):
     """Tokens; those of the prompt that were found in the cache are counted apart."""
 
@@ -27,6 +33,10 @@ class DeltaUsage(Struct, frozen=True):
     cache_creation_input_tokens: Annotated[
         int, Meta(description="Always 0: nothing is paid for what is cached.", examples=[0])
     ] = 0
+    output_tokens_details: Annotated[
+        OutputTokens | UnsetType,
+        Meta(description="Left out where nothing was thought.", examples=[{"thinking_tokens": 12}]),
+    ] = UNSET
 
 
 class MessageUsage(DeltaUsage, frozen=True):
@@ -44,10 +54,12 @@ class TextContent(Struct, frozen=True, tag="text"):
 
 
 class ThinkingContent(Struct, frozen=True, tag="thinking"):
-    """The model's thought before its answer; it is not signed here."""
+    """The model's thought before its answer; empty where it is not to be told."""
 
     thinking: Annotated[str, Meta(description="The thought.", examples=["The question is about geography."])] = ""
-    signature: Annotated[str, Meta(description="Always empty.", examples=[""])] = ""
+    signature: Annotated[
+        str, Meta(description="Says when it comes back whether it was changed.", examples=["gw1.6f1a"])
+    ] = ""
 
 
 class ToolUseContent(Struct, frozen=True, tag="tool_use"):
@@ -105,6 +117,12 @@ class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
     thinking: Annotated[str, Meta(description="The thought.", examples=["The question"])]
 
 
+class SignatureDelta(Struct, frozen=True, tag="signature_delta"):
+    """The signature of a thought, behind it."""
+
+    signature: Annotated[str, Meta(description="All of it.", examples=["gw1.6f1a"])]
+
+
 class InputDelta(Struct, frozen=True, tag="input_json_delta"):
     """More of the JSON text of a tool's input."""
 
@@ -116,7 +134,7 @@ class BlockDelta(Struct, frozen=True, tag="content_block_delta"):
 
     index: Number
     delta: Annotated[
-        TextDelta | ThinkingDelta | InputDelta,
+        TextDelta | ThinkingDelta | SignatureDelta | InputDelta,
         Meta(description="What is added to it.", examples=[{"type": "text_delta", "text": "Paris"}]),
     ]
 

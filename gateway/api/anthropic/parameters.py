@@ -3,7 +3,7 @@
 It is what refuses a parameter, and what `GET /v1/models/{id}/capabilities` shows.
 """
 
-from gateway.api.anthropic.schema import CountBody, MessagesBody, Thinking
+from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.exchange.dialect import Parameters
 from gateway.engine import Capability, ModelCard, Unsupported
 
@@ -19,8 +19,12 @@ NEEDS = {
     "stop_sequences": Capability.STOP,
     "tools": Capability.TOOLS,
     "tool_choice": Capability.TOOLS,
+    "tool_choice.disable_parallel_tool_use": Capability.PARALLEL_TOOL_CALLS,
+    "thinking": Capability.REASONING,
+    "thinking.budget_tokens": Capability.REASONING_BUDGET,
     "output_config.format": Capability.JSON_SCHEMA,
     "output_format": Capability.JSON_SCHEMA,
+    "output_config.effort": Capability.REASONING_EFFORT,
 }
 
 # Taken, and without effect: what its description says holds whatever it is.
@@ -35,11 +39,8 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "fallbacks": ([],),
     "inference_geo": (),
     "mcp_servers": ([],),
-    "output_config.effort": (),
     "speed": ("standard",),
-    "thinking": (Thinking("disabled"),),
     "thread": (),
-    "tool_choice.disable_parallel_tool_use": (False,),
 }
 
 
@@ -49,8 +50,6 @@ def refuse(body: CountBody) -> None:
         value: object = body
         for name in path.split("."):
             value = getattr(value, name, None)
-        if isinstance(value, Thinking):
-            value = Thinking(value.type, value.budget_tokens)
         if value is not None and value not in neutral:
             raise Unsupported(f"{path} is not supported here", param=path)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
 from gateway.api.anthropic.events import (
     BlockDelta,
@@ -18,7 +18,9 @@ from gateway.api.anthropic.events import (
     MessageStart,
     MessageStop,
     MessageUsage,
+    OutputTokens,
     Ping,
+    SignatureDelta,
     StopReason,
     StreamEvent,
     TextContent,
@@ -28,6 +30,7 @@ from gateway.api.anthropic.events import (
     TokenCount,
     ToolUseContent,
 )
+from gateway.api.anthropic.thinking import Signature, Thinking, sign
 from gateway.api.exchange.constraint import structured_of
 from gateway.api.exchange.dialect import Rendering
 from gateway.engine import (
@@ -57,8 +60,10 @@ _REASONS: dict[FinishReason, StopReason] = {
 class MessagesRendering(Rendering):
     """Renders one answer. A stream is made of blocks, one open at a time: of thought, of text, one for each call."""
 
-    def __init__(self, model: str, request_id: str) -> None:
+    def __init__(self, model: str, request_id: str, thinking: Thinking | None = None) -> None:
         self._model = model
+        self._tells_thoughts = thinking is None or thinking.display != "omitted"
+        self._signature: Signature | None = None
         self._id = f"msg_{request_id}"
         self._index = -1
         self._open: str | int | None = None
@@ -84,7 +89,8 @@ class MessagesRendering(Rendering):
         answer = answers[0]
         content: list[Content] = []
         if answer.reasoning:
-            content.append(ThinkingContent(answer.reasoning))
+            told = answer.reasoning if self._tells_thoughts else ""
+            content.append(ThinkingContent(told, sign(answer.reasoning)))
         if answer.text:
             content.append(TextContent(answer.text))
         content += [ToolUseContent(call.id, call.name, _to_input(call)) for call in answer.tool_calls]
@@ -107,7 +113,11 @@ class MessagesRendering(Rendering):
     def _thought(self, text: str) -> bytes:
         if not text:
             return b""
-        return self._begin("thinking", ThinkingContent()) + to_sse(BlockDelta(self._index, ThinkingDelta(text)))
+        begun = self._begin("thinking", ThinkingContent())
+        if self._signature is None:
+            self._signature = Signature()
+        self._signature.add(text)
+        return begun + to_sse(BlockDelta(self._index, ThinkingDelta(text))) if self._tells_thoughts else begun
 
     def _text(self, text: str) -> bytes:
         if not text:
@@ -134,8 +144,9 @@ class MessagesRendering(Rendering):
     def _close(self) -> bytes:
         if self._open is None:
             return b""
-        self._open = None
-        return to_sse(BlockStop(self._index))
+        self._open, signature, self._signature = None, self._signature, None
+        signed = b"" if signature is None else to_sse(BlockDelta(self._index, SignatureDelta(str(signature))))
+        return signed + to_sse(BlockStop(self._index))
 
 
 def to_count(tokens: int) -> bytes:
@@ -150,11 +161,17 @@ def _ending(finished: Finished) -> Ending:
 
 
 def _to_usage(usage: Usage) -> DeltaUsage:
-    return DeltaUsage(usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens, usage.cached_tokens)
+    computed = usage.prompt_tokens - usage.cached_tokens
+    return DeltaUsage(computed, usage.completion_tokens, usage.cached_tokens, output_tokens_details=_thoughts(usage))
 
 
 def _to_message_usage(usage: Usage) -> MessageUsage:
-    return MessageUsage(usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens, usage.cached_tokens)
+    computed = usage.prompt_tokens - usage.cached_tokens
+    return MessageUsage(computed, usage.completion_tokens, usage.cached_tokens, output_tokens_details=_thoughts(usage))
+
+
+def _thoughts(usage: Usage) -> OutputTokens | UnsetType:
+    return OutputTokens(usage.reasoning_tokens) if usage.reasoning_tokens else UNSET
 
 
 def _to_input(call: ToolCall) -> dict[str, object]:

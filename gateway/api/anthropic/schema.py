@@ -6,57 +6,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.anthropic.blocks import CacheControl, MessageParam, SystemBlock
+from gateway.api.anthropic.thinking import Thinking
+from gateway.api.anthropic.tools import ToolChoiceParam, ToolParam
 from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.reference.examples import CONVERSATION
 from gateway.api.reference.fields import Elsewhere, NoEffect, StopText
 
 MaxTokens = Annotated[int, Meta(ge=1, le=2**31)]
-
-
-class ToolParam(Struct, frozen=True):
-    """A function that the model may call."""
-
-    name: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=128)],
-        Meta(description="What it is called.", examples=["get_weather"]),
-    ]
-    input_schema: Annotated[
-        dict[str, Any] | None,
-        Meta(description="The JSON Schema of what it is called with; required.", examples=[{"type": "object"}]),
-    ] = None
-    description: Annotated[str, Meta(description="What it does.", examples=["Tells the weather of a city."])] = ""
-    type: Annotated[
-        str | None,
-        Meta(description="`custom`, or left out; tools that run on a server are refused.", examples=["custom"]),
-    ] = None
-    strict: Annotated[bool, Meta(description="Refused where it is true.")] = False
-    cache_control: CacheControl = None
-    allowed_callers: Elsewhere = None
-    defer_loading: Elsewhere = None
-    eager_input_streaming: NoEffect = None
-    input_examples: NoEffect = None
-
-
-class ToolChoiceParam(Struct, frozen=True):
-    """Whether to call a tool, and which."""
-
-    type: Annotated[
-        Literal["auto", "any", "tool", "none"],
-        Meta(description="As the model likes, any of them, the named one, or none.", examples=["auto"]),
-    ]
-    name: Annotated[str | None, Meta(description="The tool to call.", examples=["get_weather"])] = None
-    disable_parallel_tool_use: Annotated[bool, Meta(description="Refused where it is true.")] = False
-
-
-class Thinking(Struct, frozen=True):
-    """Whether to think first."""
-
-    type: Annotated[
-        Literal["enabled", "disabled", "adaptive"],
-        Meta(description="Refused unless it is `disabled`.", examples=["disabled"]),
-    ]
-    budget_tokens: Annotated[MaxTokens | None, Meta(description="The tokens to think in.", examples=[1_024])] = None
-    display: NoEffect = None
 
 
 class OutputFormat(Struct, frozen=True):
@@ -78,7 +34,7 @@ class OutputConfig(Struct, frozen=True):
     ] = None
     effort: Annotated[
         Literal["low", "medium", "high", "xhigh", "max"] | None,
-        Meta(description="Refused: the effort of a model cannot be set here.", examples=[None]),
+        Meta(description="How hard to think first. Left out: as the model does.", examples=["low"]),
     ] = None
 
 
@@ -111,7 +67,7 @@ class CountBody(ApiBody, frozen=True, kw_only=True):
         str | tuple[SystemBlock, ...], Meta(description="What goes before the conversation.", examples=["Be brief."])
     ] = ""
     tools: Annotated[
-        Annotated[tuple[ToolParam, ...], Meta(max_length=256)] | None,
+        Annotated[tuple[ToolParam, ...], Meta(max_length=128)] | None,
         Meta(
             description="Functions that the model may call. Left out: none.",
             examples=[[{"name": "get_weather", "input_schema": {"type": "object"}}]],

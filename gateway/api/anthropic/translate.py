@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from types import UnionType
 
 import msgspec
 
@@ -12,13 +13,18 @@ from gateway.api.anthropic.blocks import (
     MessageParam,
     SystemBlock,
     TextBlock,
+    ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
 from gateway.api.anthropic.parameters import NEEDS, refuse
-from gateway.api.anthropic.schema import CountBody, MessagesBody, ToolChoiceParam, ToolParam
+from gateway.api.anthropic.schema import CountBody, MessagesBody
+from gateway.api.anthropic.thinking import Thinking, check_signature, to_thinking, wishes
+from gateway.api.anthropic.tools import to_choice, to_tools
 from gateway.api.exchange.asked import Asking, Prompts, greedy_at_zero
 from gateway.api.exchange.constraint import schema_of
+from gateway.api.exchange.thinking import EffortWord
+from gateway.api.exchange.tools import PendingCalls
 from gateway.engine import (
     Capability,
     Chat,
@@ -32,13 +38,11 @@ from gateway.engine import (
     Part,
     Sampling,
     Text,
-    Tool,
+    Thought,
     ToolCall,
     ToolResult,
     Unsupported,
 )
-
-_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 # What Anthropic's own messages begin with; clients look for it.
 _TOO_LONG = "prompt is too long"
@@ -75,15 +79,28 @@ def to_request(body: MessagesBody, request_id: str, priority: int = 0) -> Genera
 def to_prompt(body: CountBody) -> Chat:
     """Make the conversation of a body; where its last turn is the assistant's, the answer goes on with it."""
     refuse(body)
-    turns = [Message("system", _to_texts(body.system))] if body.system else []
+    turns, pending = [Message("system", _to_texts(body.system))] if body.system else [], PendingCalls()
     for number, message in enumerate(body.messages):
-        turns += _to_messages(message, f"messages[{number}]")
+        turns += _to_messages(message, f"messages[{number}]", pending)
     turns = list(_joined(turns))
     goes_on = body.messages[-1].role == "assistant"
     if goes_on:
         _check_beginning(turns[-1:])
-    tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
-    return Chat(tuple(turns), tools, _to_choice(body.tool_choice, tools), continue_final=goes_on)
+    tools = to_tools(body.tools)
+    choice = to_choice(body.tool_choice, tools)
+    wish = to_thinking(*_thinking(body), body.max_tokens if isinstance(body, MessagesBody) else None)
+    is_single = body.tool_choice is not None and body.tool_choice.disable_parallel_tool_use
+    return Chat(
+        tuple(turns),
+        tools,
+        choice.choice,
+        continue_final=goes_on,
+        allowed_tools=choice.allowed,
+        parallel_tool_calls=not (is_single and tools and choice.choice != "none"),
+        reasoning=wish.reasoning,
+        reasoning_effort=wish.effort,
+        reasoning_budget=wish.budget,
+    )
 
 
 def reword(error: EngineError, body: CountBody) -> None:
@@ -93,10 +110,14 @@ def reword(error: EngineError, body: CountBody) -> None:
         error.message = f"{what}: {error.message}"
         error.param = error.param or "messages"
     elif error.param == Capability.VISION:
-        error.param = _image_path(body)
+        error.param = _path(body, ImageBlock)
     elif error.param == Capability.JSON_SCHEMA:
         word = _format_path(body)
         error.param = word if isinstance(error, Unsupported) else f"{word}.schema"
+    elif error.param == Capability.TOOLS and not body.tools:
+        error.param = _path(body, ToolUseBlock | ToolResultBlock)
+    elif wish := next((wish for wish in wishes(*_thinking(body)) if wish.asks_for(error.param or "")), None):
+        error.param = wish.param
     elif isinstance(error, Unsupported):
         path = next((path for path, need in NEEDS.items() if need == error.param), error.param)
         error.param = "messages" if path in ("messages.prefill", "token_count") else path
@@ -104,11 +125,16 @@ def reword(error: EngineError, body: CountBody) -> None:
         error.param = "messages"
 
 
-def _image_path(body: CountBody) -> str:
-    """Find the first image."""
+def _thinking(body: CountBody) -> tuple[Thinking | None, EffortWord | None]:
+    """Return both words for thinking."""
+    return body.thinking, None if body.output_config is None else body.output_config.effort
+
+
+def _path(body: CountBody, kind: type[Block] | UnionType) -> str:
+    """Find the first block of a kind."""
     for number, message in enumerate(body.messages):
         for place, block in enumerate(message.content):
-            if isinstance(block, ImageBlock):
+            if isinstance(block, kind):
                 return f"messages[{number}].content[{place}]"
     return "messages"
 
@@ -129,44 +155,48 @@ def _check_beginning(last: list[Message]) -> None:
         raise InvalidRequest("messages: final assistant content cannot end with trailing whitespace", param="messages")
 
 
-def _to_tool(tool: ToolParam, path: str) -> Tool:
-    if tool.type not in (None, "custom"):
-        raise Unsupported("there are no tools of the server's own here", param=f"{path}.type")
-    if tool.strict:
-        raise Unsupported("calls are not held to their schema here", param=f"{path}.strict")
-    if tool.allowed_callers not in (None, ["direct"]):
-        raise Unsupported("tools are called by the model only", param=f"{path}.allowed_callers")
-    if tool.defer_loading:
-        raise Unsupported("tools are not searched for here", param=f"{path}.defer_loading")
-    if tool.input_schema is None:
-        raise InvalidRequest("this field is required", param=f"{path}.input_schema")
-    return Tool(tool.name, tool.description, tool.input_schema)
-
-
 def _to_texts(content: str | tuple[SystemBlock, ...]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(content),)
     return tuple(Text(block.text) for block in content)
 
 
-def _to_messages(message: MessageParam, path: str) -> Iterator[Message]:
+def _to_messages(message: MessageParam, path: str, pending: PendingCalls) -> Iterator[Message]:
     """Yield a turn; the results of tools, which come inside a user's turn here, are turns of their own."""
     if isinstance(message.content, str):
+        pending.close(path)
         yield Message(message.role, (Text(message.content),))
         return
-    parts = [
-        part for number, block in enumerate(message.content) for part in _to_parts(block, f"{path}.content[{number}]")
-    ]
-    if not parts:
-        raise InvalidRequest("this message says nothing; a thought alone is not shown again", param=f"{path}.content")
+    parts: list[Part] = []
+    for number, block in enumerate(message.content):
+        place = f"{path}.content[{number}]"
+        _see(block, place, pending, message.role)
+        parts += _to_parts(block, place)
+    if all(isinstance(part, Thought) for part in parts):
+        raise InvalidRequest("this message says nothing; a thought alone is no answer", param=f"{path}.content")
     for is_result, run in groupby(parts, lambda part: isinstance(part, ToolResult)):
-        if is_result and message.role != "user":
-            raise InvalidRequest("a tool_result belongs into a user's message", param=path)
         yield Message("tool" if is_result else message.role, tuple(run))
 
 
+def _see(block: Block, path: str, pending: PendingCalls, role: str) -> None:
+    """Pair calls with their results; raise `InvalidRequest` where one is missing, or in another's turn."""
+    match block:
+        case ToolResultBlock():
+            if role != "user":
+                raise InvalidRequest("a tool_result belongs into a user's message", param=path)
+            pending.answer(block.tool_use_id, f"{path}.tool_use_id")
+        case ToolUseBlock():
+            if role != "assistant":
+                raise InvalidRequest("a tool_use belongs into an assistant's message", param=path)
+            pending.call(block.id, f"{path}.id")
+        case _ if role != "assistant":
+            pending.close(path)
+        case _:
+            pass
+
+
 def _to_parts(block: Block, path: str) -> Iterator[Part]:
-    """Yield the part that a block says; what the model thought in earlier turns is not shown to it again."""
+    """Yield the part that a block says; a thought that cannot be read is not shown to the model again."""
     match block:
         case ImageBlock(transformations=asked) if asked:
             raise Unsupported("images are not transformed here", param=f"{path}.transformations")
@@ -176,6 +206,10 @@ def _to_parts(block: Block, path: str) -> Iterator[Part]:
             yield Image(data, media_type)
         case ImageBlock():
             raise Unsupported("send the image itself (base64): nothing is fetched here", param=f"{path}.source")
+        case ThinkingBlock(thinking=thought):
+            check_signature(thought, block.signature, f"{path}.signature")
+            if thought:
+                yield Thought(thought)
         case ToolUseBlock():
             yield ToolCall(block.id, block.name, msgspec.json.encode(block.input).decode())
         case ToolResultBlock():
@@ -190,18 +224,6 @@ def _to_result(block: ToolResultBlock, path: str) -> str:
         raise Unsupported("the result of a tool can only be text here", param=f"{path}.content")
     text = "".join(part.text for part in content if isinstance(part, TextBlock))
     return _FAILED + text if block.is_error else text
-
-
-def _to_choice(choice: ToolChoiceParam | None, tools: tuple[Tool, ...]) -> str:
-    if choice is None:
-        return "auto"
-    if choice.type == "tool":
-        if choice.name not in {tool.name for tool in tools}:
-            raise InvalidRequest(f"there is no tool {choice.name!r} among tools", param="tool_choice.name")
-        return str(choice.name)
-    if choice.type == "any" and not tools:
-        raise InvalidRequest("there are no tools to choose from", param="tool_choice")
-    return _CHOICES[choice.type]
 
 
 def _to_constraint(body: MessagesBody) -> Constraint | None:

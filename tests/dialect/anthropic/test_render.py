@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from gateway.api.anthropic.errors import WORDS, to_body, to_status
 from gateway.api.anthropic.render import PING, MessagesRendering, to_count
+from gateway.api.anthropic.thinking import Thinking, sign
 from gateway.api.http.problems import TABLE, Problem
 from gateway.engine import Delta, Finished, FinishReason, Started, ToolDelta, Usage, collect
 
@@ -110,6 +111,7 @@ def test_a_streamed_thought_text_and_two_calls():
         },
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "!"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": sign("hm!")}},
         {"type": "content_block_stop", "index": 0},
         {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "a"}},
@@ -144,13 +146,39 @@ async def test_a_whole_answer():
     reply = await whole(STARTED, Delta("a", reasoning="hm"), *calls, finished(FinishReason.TOOL_CALLS))
     assert reply == message(
         content=[
-            {"type": "thinking", "thinking": "hm", "signature": ""},
+            {"type": "thinking", "thinking": "hm", "signature": sign("hm")},
             {"type": "text", "text": "a"},
             {"type": "tool_use", "id": "c0", "name": "f", "input": {"x": 1}},
         ],
         stop_reason="tool_use",
         usage=USAGE | {"output_tokens": 3, "service_tier": "standard"},
     )
+
+
+THOUGHTFUL = (STARTED, Delta("", reasoning="h"), Delta("", reasoning="m"), Delta("a"))
+
+
+def test_a_thought_that_is_not_to_be_told_has_its_signature():
+    rendering = MessagesRendering("m", "1", Thinking("enabled", display="omitted"))
+    told = [read(frame) for event in THOUGHTFUL for frame in rendering.to_frame(event).split(b"\n\n")[:-1]]
+    for event in told[2:]:
+        EVENT.validate_python(event, strict=True)
+    assert told[2:5] == [
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "thinking", "thinking": "", "signature": ""},
+        },
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": sign("hm")}},
+        {"type": "content_block_stop", "index": 0},
+    ]
+
+
+async def test_thoughts_are_counted():
+    end = Finished(FinishReason.STOP, Usage(7, 3, 2, 2))
+    details = {"output_tokens_details": {"thinking_tokens": 2}}
+    assert (await whole(*THOUGHTFUL, end))["usage"] == message()["usage"] | {"output_tokens": 3} | details
+    assert stream(*THOUGHTFUL, end)[-2]["usage"] == USAGE | {"output_tokens": 3} | details
 
 
 @pytest.mark.parametrize("arguments", ['{"x": ', "[]", "nonsense", ""])

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from gateway.api.anthropic.schema import count_decoder, messages_decoder
+from gateway.api.anthropic.thinking import sign
 from gateway.api.anthropic.translate import to_prompt, to_request
 from gateway.engine import (
     Capability,
@@ -16,6 +17,7 @@ from gateway.engine import (
     Message,
     Sampling,
     Text,
+    Thought,
     Tool,
     ToolCall,
     ToolResult,
@@ -69,15 +71,17 @@ def test_blocks_are_parts():
 
 def test_calls_and_results_are_turns_of_their_own_in_order():
     call = {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}}
-    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    other = {"type": "tool_use", "id": "d", "name": "f", "input": {}}
     results = [
         {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "1"}]},
         {"type": "tool_result", "tool_use_id": "d", "content": "2", "is_error": True},
         {"type": "text", "text": "go on"},
     ]
-    assert messages(USER, {"role": "assistant", "content": [thought, call]}, {"role": "user", "content": results}) == (
+    assert messages(
+        USER, {"role": "assistant", "content": [THOUGHT, REDACTED, call, other]}, {"role": "user", "content": results}
+    ) == (
         Message("user", (Text("hi"),)),
-        Message("assistant", (ToolCall("c", "f", '{"x":1}'),)),
+        Message("assistant", (Thought("hm"), ToolCall("c", "f", '{"x":1}'), ToolCall("d", "f", "{}"))),
         Message("tool", (ToolResult("c", "1"), ToolResult("d", "Error: 2"))),
         Message("user", (Text("go on"),)),
     )
@@ -100,6 +104,51 @@ def test_tools_and_the_choice_among_them(choice, meant):
     assert prompt.tool_choice == meant
 
 
+@pytest.mark.parametrize(
+    ("fields", "parallel"),
+    [
+        ({"type": "auto"}, True),
+        ({"type": "any", "disable_parallel_tool_use": True}, False),
+        ({"type": "tool", "name": "f", "disable_parallel_tool_use": True}, False),
+    ],
+)
+def test_calls_are_one_by_one_where_that_is_asked(fields, parallel):
+    assert ask(tools=[TOOL], tool_choice=fields).prompt.parallel_tool_calls is parallel
+
+
+def test_a_strict_tool_is_strict():
+    assert ask(tools=[TOOL | {"strict": True}]).prompt.tools == (Tool("f", "Does f.", {"type": "object"}, strict=True),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "meant"),
+    [
+        ({}, (None, None, None)),
+        ({"thinking": {"type": "disabled"}}, (False, None, None)),
+        ({"thinking": {"type": "adaptive"}}, (None, None, None)),
+        ({"thinking": {"type": "enabled"}}, (True, None, None)),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4}}, (True, None, 4)),
+        ({"output_config": {"effort": "low"}}, (None, "low", None)),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, (None, "xhigh", None)),
+    ],
+)
+def test_both_words_for_thinking_have_their_meaning(fields, meant):
+    prompt = ask(**fields).prompt
+    assert (prompt.reasoning, prompt.reasoning_effort, prompt.reasoning_budget) == meant
+
+
+@pytest.mark.parametrize("signature", ["", "of another service", sign("hm")])
+def test_a_thought_comes_back_with_its_signature_or_that_of_another(signature):
+    thought = {"type": "thinking", "thinking": "hm", "signature": signature}
+    told = messages({"role": "assistant", "content": [thought, SAID]}, USER)
+    assert told[0] == Message("assistant", (Thought("hm"), Text("a")))
+
+
+def test_a_thought_that_was_not_told_comes_back_as_none():
+    thought = {"type": "thinking", "thinking": "", "signature": sign("hm")}
+    assert messages({"role": "assistant", "content": [thought, SAID]}, USER)[0] == Message("assistant", (Text("a"),))
+
+
 def test_an_output_format_is_a_constraint():
     wanted = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
     assert ask(output_config=wanted).constraint == JsonSchema({"type": "object"})
@@ -114,13 +163,17 @@ def test_tools_that_must_not_be_called_need_no_tools():
     assert Capability.TOOLS in needs(ask(tools=[TOOL]))
 
 
-def test_thinking_turned_off_is_as_it_is():
-    assert ask(thinking={"type": "disabled"}) == ask()
+def test_thinking_turned_off_needs_nothing():
+    assert needs(ask(thinking={"type": "disabled"})) == needs(ask(thinking={"type": "adaptive"})) == needs(ask())
 
 
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
 REDACTED = {"type": "redacted_thinking", "data": "x"}
 CALL = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+CALLING = {"role": "assistant", "content": [CALL]}
+RESULT = {"type": "tool_result", "tool_use_id": "c", "content": "1"}
+SAID = {"type": "text", "text": "a"}
+FORGED = {"type": "thinking", "thinking": "hm!", "signature": sign("hm")}
 LINK = {"type": "image", "source": {"type": "url", "url": "https://example.com/x.png"}}
 PIXEL = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
 SEEN = {"type": "tool_result", "tool_use_id": "c", "content": [PIXEL]}
@@ -129,16 +182,13 @@ SEEN = {"type": "tool_result", "tool_use_id": "c", "content": [PIXEL]}
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
-        ({"output_config": {"effort": "low"}}, "output_config.effort"),
-        ({"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
-         "tool_choice.disable_parallel_tool_use"),
         ({"tools": [TOOL | {"type": "web_search_20250305"}]}, "tools[0].type"),
-        ({"tools": [TOOL | {"strict": True}]}, "tools[0].strict"),
+        ({"tools": [TOOL | {"allowed_callers": ["code_execution"]}]}, "tools[0].allowed_callers"),
+        ({"tools": [TOOL | {"defer_loading": True}]}, "tools[0].defer_loading"),
         ({"messages": [{"role": "user", "content": [LINK]}]}, "messages[0].content[0].source"),
         (
-            {"messages": [{"role": "user", "content": [SEEN]}]},
-            "messages[0].content[0].content",
+            {"messages": [{"role": "assistant", "content": [CALL]}, {"role": "user", "content": [SEEN]}]},
+            "messages[1].content[0].content",
         ),
     ],
 )  # fmt: skip
@@ -162,6 +212,18 @@ def test_what_nobody_here_can_do_is_refused_by_name(fields, param):
         ({"messages": [USER, {"role": "system", "content": []}, USER]}, "messages[1].content"),
         ({"messages": [USER, {"role": "assistant", "content": [THOUGHT, REDACTED]}, USER]}, "messages[1].content"),
         ({"messages": [USER, {"role": "assistant", "content": [CALL]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [CALL]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [RESULT]}]}, "messages[0].content[0].tool_use_id"),
+        ({"messages": [CALLING, {"role": "assistant", "content": [RESULT]}]}, "messages[1].content[0]"),
+        ({"messages": [CALLING, USER]}, "messages[1]"),
+        ({"messages": [CALLING, {"role": "user", "content": [SAID, RESULT]}]}, "messages[1].content[0]"),
+        ({"messages": [CALLING, {"role": "user", "content": [RESULT] * 2}]}, "messages[1].content[1].tool_use_id"),
+        ({"messages": [{"role": "assistant", "content": [CALL, CALL]}, USER]}, "messages[0].content[1].id"),
+        ({"messages": [{"role": "assistant", "content": [FORGED, SAID]}, USER]}, "messages[0].content[0].signature"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+        ({"tools": [TOOL | {"input_schema": {"type": "string"}}]}, "tools[0].input_schema.type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}, "output_config.effort"),
     ],
 )
 def test_what_contradicts_itself_is_refused_by_name(fields, param):

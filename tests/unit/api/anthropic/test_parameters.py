@@ -16,6 +16,9 @@ ABLE = ModelCard(name="m", context_window=100, capabilities=frozenset(Capability
 USER = {"role": "user", "content": "hi"}
 BEGUN = [USER, {"role": "assistant", "content": "I"}]
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
+ALONE = {"type": "auto", "disable_parallel_tool_use": True}
+CALLING = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
+USED = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c"}]}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aaaa"}}
 SHAPE = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
 
@@ -41,11 +44,8 @@ ASKING = {
     "fallbacks": [{"model": "n"}],
     "inference_geo": "eu",
     "mcp_servers": [{"type": "url", "url": "https://example.com", "name": "n"}],
-    "output_config.effort": "low",
     "speed": "fast",
-    "thinking": {"type": "enabled", "budget_tokens": 1_024},
     "thread": {"id": "t"},
-    "tool_choice.disable_parallel_tool_use": True,
 }
 WITHOUT_EFFECT = {
     "cache_control": {"type": "ephemeral"},
@@ -55,7 +55,7 @@ WITHOUT_EFFECT = {
     "workspace_id": "w",
 }
 # Tested in the transcripts, and through the SDK.
-ELSEWHERE = {"stream", "tools", "tool_choice"}
+ELSEWHERE = {"stream", "tools", "tool_choice", "thinking"}
 
 
 def decode(**fields):
@@ -71,7 +71,7 @@ def asking(path, value):
     name, _, part = path.partition(".")
     if not part:
         return {name: value}
-    return {name: {"type": "auto", part: value} if name == "tool_choice" else {part: value}}
+    return {name: {part: value}}
 
 
 def find(request, path):
@@ -117,9 +117,7 @@ def test_it_is_refused_where_tokens_are_counted_as_well(path):
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_it_may_be_asked_for_nothing(path):
-    neutral = msgspec.to_builtins(REFUSED[path])
-    values = neutral if path == "tool_choice.disable_parallel_tool_use" else (None, *neutral)
-    for value in values:
+    for value in (None, *REFUSED[path]):
         assert asked(**asking(path, value)) == asked()
 
 
@@ -141,6 +139,15 @@ def test_what_is_taken_changes_nothing(field):
         ({"stop_sequences": ["a"]}, Capability.STOP, "stop_sequences"),
         ({"tools": [TOOL]}, Capability.TOOLS, "tools"),
         ({"output_config": SHAPE}, Capability.JSON_SCHEMA, "output_config.format"),
+        ({"messages": [CALLING, USED]}, Capability.TOOLS, "messages[0].content[0]"),
+        (
+            {"tools": [TOOL], "tool_choice": ALONE},
+            Capability.PARALLEL_TOOL_CALLS,
+            "tool_choice.disable_parallel_tool_use",
+        ),
+        ({"thinking": {"type": "enabled"}}, Capability.REASONING, "thinking"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4}}, Capability.REASONING_BUDGET, "thinking.budget_tokens"),
+        ({"output_config": {"effort": "low"}}, Capability.REASONING_EFFORT, "output_config.effort"),
     ],
 )
 def test_a_model_that_cannot_do_it_refuses_it_by_its_name(fields, need, param):
