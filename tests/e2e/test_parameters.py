@@ -1,5 +1,7 @@
 """What OpenAI's routes honour, seen in the answers of the real model."""
 
+import json
+
 import pytest
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -88,6 +90,32 @@ def test_a_stop_text_and_a_stop_token_may_be_shown(ask, said, plain):
     shown = said(stop_token_ids=[tokens[3]], include_stop_str_in_output=True)
     assert shown["finish_reason"] == "stop"
     assert ask("/tokenize", content=shown["text"])["tokens"] == tokens[:4]
+
+
+def test_the_ids_of_all_tokens_are_those_of_the_text(ask, said, plain):
+    answer = said(return_token_ids=True)
+    assert answer["text"] == plain
+    assert answer["prompt_token_ids"] == ask("/tokenize", prompt=STORY["prompt"])["tokens"]
+    assert ask("/detokenize", tokens=answer["token_ids"])["content"] == plain
+    conversation = ask("/v1/chat/completions", messages=QUESTION, temperature=0, return_token_ids=True)
+    assert conversation["prompt_token_ids"] == ask("/tokenize", messages=QUESTION)["tokens"]
+    (choice,) = conversation["choices"]
+    assert len(choice["token_ids"]) == conversation["usage"]["completion_tokens"]
+    assert ask("/detokenize", tokens=choice["token_ids"])["content"].startswith(choice["message"]["content"])
+
+
+def test_a_stream_tells_its_ids_its_usage_and_its_timings(builtin, plain):
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = STORY | {"stream": True, "return_token_ids": True, "timings_per_token": True, "stream_options": options}
+    answer = builtin.client.post("/v1/completions", json=body, headers={"cache-control": "no-store"})
+    *chunks, last = [json.loads(line[6:]) for line in answer.text.split("\n\n") if line.startswith("data: {")]
+    ids = [token for chunk in chunks for token in chunk["choices"][0].get("token_ids", [])]
+    assert builtin.client.post("/detokenize", json={"tokens": ids}).json()["content"] == plain
+    used = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert used == sorted(used)
+    assert used[-1] == last["usage"]["completion_tokens"] == len(ids)
+    assert all(chunk["timings"]["predicted_ms"] > 0 for chunk in chunks)
+    assert last["timings"]["prompt_n"] + last["timings"]["cache_n"] == last["usage"]["prompt_tokens"]
 
 
 def test_the_end_may_be_put_off_or_not_heeded(ask):

@@ -5,8 +5,7 @@ import msgspec
 from gateway.api.exchange.asked import Asking, Prompts
 from gateway.api.exchange.constraint import to_constraint
 from gateway.api.openai.render import ChoiceRendering
-from gateway.api.openai.render_chat import ChatRendering
-from gateway.api.openai.render_text import TextRendering
+from gateway.api.openai.render_details import chat_rendering, text_rendering
 from gateway.api.openai.schema import chat_decoder, completion_decoder
 from gateway.api.openai.shared import CommonBody
 from gateway.api.openai.translate import to_prompts
@@ -43,8 +42,8 @@ def asked(body: CommonBody, card: ModelCard = ABLE) -> GenerateRequest:
 
 def rendering(body: CommonBody, card: ModelCard = ABLE) -> ChoiceRendering:
     """Make the rendering that belongs to a body."""
-    kind = ChatRendering if hasattr(body, "messages") else TextRendering
-    made = kind(body, card, "1")
+    make = chat_rendering if hasattr(body, "messages") else text_rendering
+    made = make(body, card, "1")
     made.is_structured = to_constraint(body) is not None
     return made
 

@@ -147,6 +147,7 @@ class Run:
         if self._prompts.is_structured:
             self._structured = structured_headers(answer.finished for answer in answers.values())
         used = 0 if self._budget is None else self._budget.used
+        used += sum(len(answer.ids) + len(answer.started.prompt_ids or ()) for answer in answers.values())
         return await offload(used, lambda: rendering.to_reply(answers, usage))
 
     def _hold(self) -> Allowance:

@@ -61,6 +61,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "stop_strings": _STOP,
     "stop_words": _STOP,
     "stopSequences": _STOP,
+    "return_tokens": ("return_token_ids",),
     "rep_pen": ("repetition_penalty",),
     "repeat_penalty": ("repetition_penalty",),
     "best_of_n": ("best_of",),

@@ -83,6 +83,15 @@ def _call_path(body: ChatCompletionBody) -> str:
     return "messages"
 
 
+def echoed(body: ChatCompletionBody) -> str:
+    """Return the text of the last message where the answer, which belongs to it, is to begin with it."""
+    last = body.messages[-1]
+    if last.role != "assistant" and body.add_generation_prompt is not False:
+        return ""
+    parts = () if last.content is None or isinstance(last.content, str) else last.content
+    return last.content if isinstance(last.content, str) else "".join(part.text or "" for part in parts)
+
+
 def _goes_on(body: ChatCompletionBody) -> bool:
     """Tell whether the answer goes on with the last message."""
     goes_on = bool(body.continue_final_message)

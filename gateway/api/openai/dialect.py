@@ -3,8 +3,7 @@
 from gateway.api.exchange.dialect import Dialect, Endpoint
 from gateway.api.openai.operation import CHAT_OPERATION, COMPLETION_OPERATION
 from gateway.api.openai.parameters import to_parameters
-from gateway.api.openai.render_chat import ChatRendering
-from gateway.api.openai.render_text import TextRendering
+from gateway.api.openai.render_details import chat_rendering, text_rendering
 from gateway.api.openai.reply import ChatChunk, ChatReply, CompletionReply
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, chat_decoder, completion_decoder
 from gateway.api.openai.translate import reword, to_prompts
@@ -18,7 +17,7 @@ _CHAT = Endpoint(
     operation=CHAT_OPERATION,
     decoder=chat_decoder,
     to_prompts=to_prompts,
-    to_rendering=ChatRendering,
+    to_rendering=chat_rendering,
     reword=reword,
 )
 _COMPLETION = Endpoint(
@@ -30,7 +29,7 @@ _COMPLETION = Endpoint(
     operation=COMPLETION_OPERATION,
     decoder=completion_decoder,
     to_prompts=to_prompts,
-    to_rendering=TextRendering,
+    to_rendering=text_rendering,
     reword=reword,
 )
 

@@ -2,7 +2,7 @@
 
 import codecs
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gateway.api.openai.reply import ChatLogprob, ChatLogprobs, PromptLogprob, TextLogprobs, TopLogprob
 from gateway.engine import TokenLogprob
@@ -11,15 +11,32 @@ from gateway.engine import TokenLogprob
 _LEAST = -9999.0
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
+Say = Callable[[TokenLogprob], str]
+
 
 def to_number(logprob: float) -> float:
     """Return a number that JSON has; NaN and the infinities become the least."""
     return max(logprob, _LEAST) if math.isfinite(logprob) else _LEAST
 
 
-def to_chat_logprobs(tokens: Iterable[TokenLogprob]) -> ChatLogprobs:
+def say_text(token: TokenLogprob) -> str:
+    """Say a token by its text."""
+    return token.text
+
+
+def say_id(token: TokenLogprob) -> str:
+    """Say a token by its id, as vLLM does with `return_tokens_as_token_ids`."""
+    return f"token_id:{token.id}"
+
+
+def say_bytes(token: TokenLogprob) -> str:
+    """Say a token by its text; a part of a character by its bytes, as OpenAI's completions do."""
+    return token.text if token.raw is None else "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
+
+
+def to_chat_logprobs(tokens: Iterable[TokenLogprob], say: Say = say_text) -> ChatLogprobs:
     """Make the shape of chat completions."""
-    return ChatLogprobs([_to_chat_logprob(token) for token in tokens])
+    return ChatLogprobs([_to_chat_logprob(token, say) for token in tokens])
 
 
 class TextLength:
@@ -35,17 +52,20 @@ class TextLength:
 
 
 def to_text_logprobs(
-    prompt: Sequence[TokenLogprob], tokens: Iterable[TokenLogprob], before: TextLength | None = None
+    prompt: Sequence[TokenLogprob],
+    tokens: Iterable[TokenLogprob],
+    before: TextLength | None = None,
+    say: Say = say_bytes,
 ) -> TextLogprobs:
     """Make the shape of completions: `prompt` is what is echoed, `before` the length of what came earlier."""
     found = TextLogprobs([], [], [], [])
     length = TextLength() if before is None else before
     for number, token in enumerate((*prompt, *tokens)):
         is_first = number == 0 and bool(prompt)
-        found.tokens.append(_spelled(token))
+        found.tokens.append(say(token))
         found.text_offset.append(length.characters)
         found.token_logprobs.append(None if is_first else to_number(token.logprob))
-        found.top_logprobs.append(None if is_first else _to_table(token))
+        found.top_logprobs.append(None if is_first else _to_table(token, say))
         length.add(token)
     return found
 
@@ -55,9 +75,9 @@ def to_prompt_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, PromptL
     return [_to_ranks(token) if number else None for number, token in enumerate(tokens)]
 
 
-def _to_chat_logprob(token: TokenLogprob) -> ChatLogprob:
-    top = [TopLogprob(other.text, to_number(other.logprob), _to_bytes(other)) for other in token.top]
-    return ChatLogprob(token.text, to_number(token.logprob), _to_bytes(token), top)
+def _to_chat_logprob(token: TokenLogprob, say: Say) -> ChatLogprob:
+    top = [TopLogprob(say(other), to_number(other.logprob), _to_bytes(other)) for other in token.top]
+    return ChatLogprob(say(token), to_number(token.logprob), _to_bytes(token), top)
 
 
 def _to_bytes(token: TokenLogprob) -> list[int] | None:
@@ -65,16 +85,11 @@ def _to_bytes(token: TokenLogprob) -> list[int] | None:
     return None if token.raw is None and _BROKEN in token.text else list(token.encoded)
 
 
-def _spelled(token: TokenLogprob) -> str:
-    """Say a token in a list of texts: a part of a character by its bytes, as OpenAI's completions do."""
-    return token.text if token.raw is None else "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
-
-
-def _to_table(token: TokenLogprob) -> dict[str, float]:
+def _to_table(token: TokenLogprob, say: Say) -> dict[str, float]:
     """Name the alternatives and the token itself; of two with one text the likelier stays."""
     table: dict[str, float] = {}
     for other in (*token.top, token):
-        table.setdefault(_spelled(other), to_number(other.logprob))
+        table.setdefault(say(other), to_number(other.logprob))
     return table
 
 

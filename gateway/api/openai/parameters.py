@@ -44,6 +44,8 @@ NEEDS = {
     "top_logprobs": Capability.LOGPROBS,
     "best_of": Capability.LOGPROBS,
     "prompt_logprobs": Capability.PROMPT_LOGPROBS,
+    "return_token_ids": Capability.TOKEN_IDS,
+    "return_tokens_as_token_ids": Capability.LOGPROBS,
     "tools": Capability.TOOLS,
     "tool_choice": Capability.TOOLS,
     "parallel_tool_calls": Capability.PARALLEL_TOOL_CALLS,

@@ -9,10 +9,11 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from gateway.api.exchange.constraint import Structured, structured_of
 from gateway.api.exchange.dialect import Rendering
+from gateway.api.openai.details import Details, asks_details
 from gateway.api.openai.reply import (
     AnswerTokens,
     CachedTokens,
@@ -23,7 +24,8 @@ from gateway.api.openai.reply import (
     TextChoice,
 )
 from gateway.api.openai.shared import CommonBody
-from gateway.engine import Finished, ModelCard, Usage
+from gateway.api.openai.timings import TokenTimings
+from gateway.engine import Answer, Finished, ModelCard, Usage
 
 encode = msgspec.json.Encoder().encode
 
@@ -39,6 +41,8 @@ class ChoiceRendering(Rendering):
         self._has_usage = bool(body.stream_options and body.stream_options.include_usage)
         # An answer without tokens: the engine makes one, which nobody is shown.
         self._is_silent = False
+        self._details = Details(body) if asks_details(body) else None
+        self._has_ids = bool(body.return_token_ids)
         self._heads: dict[int, bytes] = {}
         self._end = b'],"usage":null}\n\n' if self._has_usage else b"]}\n\n"
 
@@ -49,7 +53,9 @@ class ChoiceRendering(Rendering):
 
     def to_last(self, usage: Usage) -> bytes:
         """Encode the chunk with the usage, where it was asked for."""
-        return b"data: %b\n\n" % encode(self._chunk(self._usage(usage))) if self._has_usage else b""
+        if not self._has_usage:
+            return b""
+        return b"data: %b\n\n" % encode(structs.replace(self._chunk(self._usage(usage)), timings=self._timings(usage)))
 
     @abstractmethod
     def _chunk(self, usage: CompletionUsage | None = None) -> ChatChunk | CompletionReply:
@@ -65,11 +71,36 @@ class ChoiceRendering(Rendering):
             AnswerTokens(usage.reasoning_tokens),
         )
 
+    def _ids(self, answer: Answer) -> list[int] | UnsetType:
+        """Return the ids of an answer's tokens, where they are asked for."""
+        if not self._has_ids:
+            return UNSET
+        return [] if self._is_silent else list(answer.ids)
+
+    def _timings(self, usage: Usage) -> TokenTimings | UnsetType:
+        """Say how fast all answers were made, where that is asked for."""
+        return UNSET if self._details is None else self._details.timings_of_all(usage)
+
     def _structured(self, finished: Finished) -> Structured | UnsetType:
         return structured_of(finished) if self.is_structured else UNSET
 
     def _frame(self, choice: ChunkChoice | TextChoice) -> bytes:
-        return b"%b%b%b" % (self._head, encode(choice), self._end)
+        if self._details is None:
+            return b"%b%b%b" % (self._head, encode(choice), self._end)
+        return b"data: %b\n\n" % encode(self._detailed(choice, self._details))
+
+    def _detailed(self, choice: ChunkChoice | TextChoice, details: Details) -> ChatChunk | CompletionReply:
+        """Make a chunk with all that is asked for beside the text."""
+        index = choice.index
+        usage = self._usage(details.usage(index)) if details.has_usage else None if self._has_usage else UNSET
+        if ids := details.take_ids(index):
+            choice = structs.replace(choice, token_ids=ids)
+        prompt, chunk = details.take_prompt(index), self._chunk()
+        if isinstance(choice, ChunkChoice):
+            chunk = structs.replace(chunk, prompt_token_ids=prompt)
+        else:
+            choice = structs.replace(choice, prompt_token_ids=prompt)
+        return structs.replace(chunk, choices=[choice], usage=usage, timings=details.timings(index))
 
 
 @lru_cache(64)

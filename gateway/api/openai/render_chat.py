@@ -5,7 +5,9 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from gateway.api.openai.logprobs import to_chat_logprobs, to_prompt_logprobs
+from gateway.api.openai.conversation import echoed
+from gateway.api.openai.details import prompt_ids
+from gateway.api.openai.logprobs import say_id, say_text, to_chat_logprobs, to_prompt_logprobs
 from gateway.api.openai.render import ChoiceRendering, encode
 from gateway.api.openai.reply import (
     CallPiece,
@@ -45,6 +47,8 @@ class ChatRendering(ChoiceRendering):
         self._has_prompt = body.prompt_logprobs is not None
         self._has_thoughts = shows_thoughts(body)
         self._has_functions = has_functions(body)
+        self._say = say_id if body.return_tokens_as_token_ids else say_text
+        self._echo = echoed(body) if body.echo else ""
         self._tail = b'},"logprobs":null,"finish_reason":null}' + self._end
 
     def to_piece(self, index: int, event: GenerateEvent) -> bytes:
@@ -56,10 +60,14 @@ class ChatRendering(ChoiceRendering):
                 return self._frame(ChunkChoice(index, self._call(event)))
             case Started():
                 self._heads[index] = self._head + b'{"index":%d,"delta":{"content":' % index
-                return self._frame(ChunkChoice(index, ChunkDelta(role="assistant", content="", refusal=None)))
+                return self._begin(index)
             case Finished():
                 reason, structured = self._reason(event.reason), self._structured(event)
                 return self._frame(ChunkChoice(index, ChunkDelta(), finish_reason=reason, x_structured=structured))
+
+    def _begin(self, index: int) -> bytes:
+        first = self._frame(ChunkChoice(index, ChunkDelta(role="assistant", content="", refusal=None)))
+        return first + self._frame(ChunkChoice(index, ChunkDelta(content=self._echo))) if self._echo else first
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
         """Encode whole answers."""
@@ -74,18 +82,23 @@ class ChatRendering(ChoiceRendering):
                 system_fingerprint=self._fingerprint,
                 metadata=self._metadata,
                 prompt_logprobs=to_prompt_logprobs(prompt or ()) if self._has_prompt else UNSET,
+                prompt_token_ids=prompt_ids(answers) if self._has_ids else UNSET,
+                timings=self._timings(usage),
             )
         )
 
     def _delta(self, index: int, event: Delta) -> bytes:
         if not event.logprobs and not event.reasoning:
             return b"%b%b%b" % (self._heads[index], encode(event.text), self._tail) if event.text else b""
+        if event.text or event.logprobs or self._has_thoughts:
+            return self._frame(self._piece(index, event))
+        return b""
+
+    def _piece(self, index: int, event: Delta) -> ChunkChoice:
         thought = event.reasoning if event.reasoning and self._has_thoughts else UNSET
-        if thought is UNSET and not event.text and not event.logprobs:
-            return b""
         content = UNSET if event.reasoning and not event.text else event.text
         delta = ChunkDelta(content=content, reasoning_content=thought, reasoning=thought)
-        return self._frame(ChunkChoice(index, delta, to_chat_logprobs(event.logprobs) if self._has_logprobs else None))
+        return ChunkChoice(index, delta, to_chat_logprobs(event.logprobs, self._say) if self._has_logprobs else None)
 
     def _call(self, event: ToolDelta) -> ChunkDelta:
         function = ReplyFunction(event.arguments, event.name or UNSET)
@@ -101,7 +114,7 @@ class ChatRendering(ChoiceRendering):
 
     def _choice(self, index: int, answer: Answer) -> ChatChoice:
         calls = [ReplyCall(call.id, ReplyFunction(call.arguments, call.name)) for call in answer.tool_calls]
-        text = "" if self._is_silent else answer.text
+        text = self._echo if self._is_silent else self._echo + answer.text
         thought = answer.reasoning if answer.reasoning and self._has_thoughts else UNSET
         message = ReplyMessage(
             content=None if calls and not text else text,
@@ -110,9 +123,10 @@ class ChatRendering(ChoiceRendering):
             reasoning_content=thought,
             reasoning=thought,
         )
-        logprobs = to_chat_logprobs(() if self._is_silent else answer.logprobs) if self._has_logprobs else None
+        shown = () if self._is_silent else answer.logprobs
+        logprobs = to_chat_logprobs(shown, self._say) if self._has_logprobs else None
         reason = FinishReason.LENGTH if self._is_silent else answer.finished.reason
-        return ChatChoice(index, message, logprobs, self._reason(reason))
+        return ChatChoice(index, message, logprobs, self._reason(reason), self._ids(answer))
 
     def _chunk(self, usage: CompletionUsage | None = None) -> ChatChunk:
         return ChatChunk(

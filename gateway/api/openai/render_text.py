@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import UNSET
 
-from gateway.api.openai.logprobs import TextLength, to_prompt_logprobs, to_text_logprobs
+from gateway.api.openai.logprobs import TextLength, say_bytes, say_id, to_prompt_logprobs, to_text_logprobs
 from gateway.api.openai.render import ChoiceRendering, encode
 from gateway.api.openai.reply import CompletionReply, CompletionUsage, TextChoice, TextReason
 from gateway.api.openai.schema import CompletionBody
@@ -33,6 +33,7 @@ class TextRendering(ChoiceRendering):
         self._has_logprobs = body.logprobs is not None
         self._has_prompt = body.prompt_logprobs is not None
         self._is_silent = body.max_tokens == 0
+        self._say = say_id if body.return_tokens_as_token_ids else say_bytes
         self._lengths: dict[int, TextLength] = {}
         self._tail = b',"logprobs":null,"finish_reason":null}' + self._end
 
@@ -58,6 +59,7 @@ class TextRendering(ChoiceRendering):
                 system_fingerprint=self._fingerprint,
                 choices=[self._whole(index, answer) for index, answer in sorted(answers.items())],
                 usage=self._usage(usage),
+                timings=self._timings(usage),
             )
         )
 
@@ -83,19 +85,21 @@ class TextRendering(ChoiceRendering):
     def _tokens(self, index: int, text: str, tokens: tuple[TokenLogprob, ...], *, is_prompt: bool) -> bytes:
         """Encode a chunk with its tokens, which go on where the ones before ended."""
         prompt, rest = (tokens, ()) if is_prompt else ((), tokens)
-        logprobs = to_text_logprobs(prompt, rest, self._lengths[index]) if tokens else None
+        logprobs = to_text_logprobs(prompt, rest, self._lengths[index], self._say) if tokens else None
         return self._frame(TextChoice(index=index, text=text, logprobs=logprobs, finish_reason=None))
 
     def _whole(self, index: int, answer: Answer) -> TextChoice:
         prompt = answer.started.prompt_logprobs or ()
         text = self._prompt(index, answer.started) if self._has_echo else ""
-        shown = () if self._is_silent else answer.logprobs
+        scored, shown = prompt if self._has_echo else (), () if self._is_silent else answer.logprobs
         return TextChoice(
             index=index,
             text=text if self._is_silent else text + answer.text,
-            logprobs=to_text_logprobs(prompt if self._has_echo else (), shown) if self._has_logprobs else None,
+            logprobs=to_text_logprobs(scored, shown, say=self._say) if self._has_logprobs else None,
             finish_reason=self._reason(answer.finished),
             prompt_logprobs=to_prompt_logprobs(prompt) if self._has_prompt else UNSET,
+            token_ids=self._ids(answer),
+            prompt_token_ids=list(answer.started.prompt_ids or ()) if self._has_ids else UNSET,
         )
 
     def _prompt(self, index: int, started: Started) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.api.exchange.constraint import StructuredAnswer
+from gateway.api.openai.timings import TokenTimings
 from gateway.api.reference.examples import MODEL, REQUEST_ID
 
 ReplyModel = Annotated[str, Meta(description="The model's own name.", examples=[MODEL])]
@@ -37,6 +38,23 @@ TokenBytes = Annotated[
 
 
 _CALLED = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+
+
+TokenIds = Annotated[
+    list[int] | UnsetType,
+    Meta(description="The ids of its tokens, the last one's too; only with `return_token_ids`.", examples=[[7042, 30]]),
+]
+PromptTokenIds = Annotated[
+    list[int] | UnsetType,
+    Meta(
+        description="The ids of the prompt's tokens, in a stream in the first chunk of an answer; only with"
+        " `return_token_ids`.",
+        examples=[[504, 3575, 282, 4649, 314]],
+    ),
+]
+ToldTimings = Annotated[
+    TokenTimings | UnsetType, Meta(description="How fast the answer is made; only with `timings_per_token`.")
+]
 
 
 class CachedTokens(Struct, frozen=True):
@@ -167,6 +185,7 @@ class ChatChoice(Struct, frozen=True):
     message: ReplyMessage
     logprobs: Annotated[ChatLogprobs | None, Meta(description="Null unless asked for.", examples=[None])]
     finish_reason: Annotated[ChatReason, FINISH_REASON]
+    token_ids: TokenIds = UNSET
 
 
 class ChatReply(Struct, frozen=True, kw_only=True):
@@ -184,6 +203,8 @@ class ChatReply(Struct, frozen=True, kw_only=True):
         dict[str, str] | UnsetType, Meta(description="As it was sent, if it was.", examples=[{"batch": "7"}])
     ] = UNSET
     prompt_logprobs: PromptLogprobs = UNSET
+    prompt_token_ids: PromptTokenIds = UNSET
+    timings: ToldTimings = UNSET
 
 
 class CallPiece(Struct, frozen=True, kw_only=True):
@@ -221,6 +242,7 @@ class ChunkChoice(Struct, frozen=True):
     logprobs: Annotated[ChatLogprobs | None, Meta(description="Null unless asked for.", examples=[None])] = None
     finish_reason: Annotated[ChatReason | None, FINISH_REASON] = None
     x_structured: StructuredAnswer = UNSET
+    token_ids: TokenIds = UNSET
 
 
 class ChatChunk(Struct, frozen=True, kw_only=True):
@@ -237,8 +259,14 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     choices: Annotated[list[ChunkChoice], Meta(description="The answer at hand; none where the usage is told.")]
     usage: Annotated[
         CompletionUsage | UnsetType | None,
-        Meta(description="With `include_usage`: null but in the last chunk.", examples=[None]),
+        Meta(
+            description="With `include_usage`: null but in the last chunk. With `continuous_usage_stats` too: what the"
+            " answer used so far.",
+            examples=[None],
+        ),
     ] = UNSET
+    prompt_token_ids: PromptTokenIds = UNSET
+    timings: ToldTimings = UNSET
 
 
 class TextChoice(Struct, frozen=True, kw_only=True):
@@ -250,6 +278,8 @@ class TextChoice(Struct, frozen=True, kw_only=True):
     finish_reason: Annotated[TextReason | None, FINISH_REASON]
     prompt_logprobs: PromptLogprobs = UNSET
     x_structured: StructuredAnswer = UNSET
+    token_ids: TokenIds = UNSET
+    prompt_token_ids: PromptTokenIds = UNSET
 
 
 class CompletionReply(Struct, frozen=True, kw_only=True):
@@ -265,3 +295,4 @@ class CompletionReply(Struct, frozen=True, kw_only=True):
         CompletionUsage | UnsetType | None,
         Meta(description="In a stream only with `include_usage`: null but in the last chunk.", examples=[None]),
     ] = UNSET
+    timings: ToldTimings = UNSET

@@ -124,6 +124,13 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
             examples=[{"enable_thinking": False}],
         ),
     ] = None
+    echo: Annotated[
+        bool | None,
+        Meta(
+            description="Begin the answer with the last message, where that is the assistant's too or no turn is opened"
+            " for the answer. Left out: false."
+        ),
+    ] = None
     add_special_tokens: Elsewhere = None
     audio: Elsewhere = None
     modalities: Elsewhere = None

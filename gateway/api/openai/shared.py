@@ -38,6 +38,12 @@ class StreamOptions(Struct, frozen=True):
     include_usage: Annotated[bool | None, Meta(description="End with a chunk that has the usage and no choices.")] = (
         None
     )
+    continuous_usage_stats: Annotated[
+        bool | None,
+        Meta(
+            description="Say in every chunk what its answer used so far; without effect unless `include_usage` is true."
+        ),
+    ] = None
     include_obfuscation: Annotated[
         bool | None, Meta(description="Refused where it is true: chunks are never padded.")
     ] = None
@@ -93,6 +99,17 @@ class CommonBody(ShapedBody, frozen=True, kw_only=True):
             " Left out: do not.",
             examples=[1],
         ),
+    ] = None
+    return_token_ids: Annotated[
+        bool | None, Meta(description="Tell the ids of all tokens, of the prompt and the answer. Left out: false.")
+    ] = None
+    return_tokens_as_token_ids: Annotated[
+        bool | None,
+        Meta(description="Name the tokens of `logprobs` by their ids, as `token_id:7042`. Left out: false, by texts."),
+    ] = None
+    timings_per_token: Annotated[
+        bool | None,
+        Meta(description="Tell how fast the answer is made, in a stream with every chunk. Left out: false."),
     ] = None
     truncate_prompt_tokens: Annotated[
         Annotated[int, Meta(ge=1, le=2**31)] | None,

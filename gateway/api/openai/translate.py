@@ -103,7 +103,7 @@ def _is_asked(field: str, value: object) -> bool:
 
 def _check_stream(body: CommonBody) -> None:
     options = body.stream_options
-    if options is not None and options.include_usage and not body.stream:
+    if options is not None and (options.include_usage or options.continuous_usage_stats) and not body.stream:
         raise InvalidRequest("stream_options goes with stream", param="stream_options")
     if options is not None and options.include_obfuscation:
         raise Unsupported("chunks are not padded here", param="stream_options.include_obfuscation")
@@ -169,6 +169,7 @@ def _to_sampling(body: ChatCompletionBody | CompletionBody, *, has_ranks: bool) 
         allowed_token_ids=body.allowed_token_ids,
         bad_words=check_bad_words(body.bad_words),
         ignore_eos=body.ignore_eos,
+        token_ids=body.return_token_ids,
         logprobs=0 if has_ranks and logprobs is None else logprobs,
         prompt_logprobs=_to_prompt_logprobs(body, logprobs),
     )

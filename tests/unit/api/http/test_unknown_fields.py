@@ -143,7 +143,7 @@ def test_a_route_that_generates_nothing_takes_the_body_of_one_that_does(route):
     [
         *("top_a", "min_a", "mirostat", "tfs_z", "typical_p", "dry_multiplier", "xtc_probability", "n_keep", "n_probs"),
         *("id_slot", "cache_prompt", "samplers", "provider", "transforms", "plugins", "usage", "request_id", "id"),
-        *("return_token_ids", "mm_processor_kwargs", "documents", "keep_alive", "num_ctx", "truncate", "session_id"),
+        *("mm_processor_kwargs", "documents", "keep_alive", "num_ctx", "truncate", "session_id"),
         *("trace_id", "tags", "api_key", "betas", "repeat_last_n", "mode", "kind", "x" * 50),
     ],
 )

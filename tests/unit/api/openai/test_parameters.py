@@ -49,6 +49,7 @@ SHARED = {
     "include_stop_str_in_output": (True, "sampling.include_stop_str_in_output", True),
     "allowed_token_ids": ([2, 3], "sampling.allowed_token_ids", (2, 3)),
     "bad_words": (["no"], "sampling.bad_words", ("no",)),
+    "return_token_ids": (True, "sampling.token_ids", True),
     "min_tokens": (4, "sampling.min_tokens", 4),
     "ignore_eos": (True, "sampling.ignore_eos", True),
     "max_tokens": (9, "sampling.max_tokens", 9),
@@ -86,13 +87,14 @@ ELSEWHERE = {
         *("parallel_tool_calls", "functions", "function_call", "metadata"),
         *("reasoning_effort", "thinking", "reasoning", "enable_thinking", "thinking_budget", "thinking_token_budget"),
         "include_reasoning",
-        *("continue_final_message", "add_generation_prompt", "chat_template_kwargs"),
+        *("continue_final_message", "add_generation_prompt", "chat_template_kwargs", "echo"),
     },
     CompletionBody: {"prompt", "echo", "logprobs", "best_of", "add_special_tokens"},
 }
 BODIES = {ChatCompletionBody: chat, CompletionBody: text}
 EVERY_REFUSED = [(kind, name) for kind, each in REFUSED.items() for name in each]
 EVERYWHERE = {"stream", "stream_options", "n", "truncate_prompt_tokens", *ShapedBody.__struct_fields__}
+EVERYWHERE |= {"return_tokens_as_token_ids", "timings_per_token"}
 
 
 def find(request, path):
@@ -296,7 +298,7 @@ def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(rou
         ParameterTables([DIALECT]),
     )
     kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
-    kept |= {"include_reasoning"}
+    kept |= {"include_reasoning", "timings_per_token"}
     assert set(dull.routes[route].honoured) == kept & set(listed)
 
 
