@@ -55,7 +55,7 @@ class ScriptedRunner:
         self._size = size
         self._memory = {}
 
-    def join(self, sequence, terms):
+    def join(self, sequence, terms, guide=None):
         assert isinstance(terms, Terms)
         self.joined.append(sequence)
 

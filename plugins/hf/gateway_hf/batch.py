@@ -4,9 +4,11 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Protocol
 
 from gateway.engine import EngineError, Finished, GenerateEvent, InvalidRequest, Mailbox, Started, Unavailable
+from gateway_hf.constrain.guide import Guide
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.drafter import Drafter, Guessing
 from gateway_hf.scheduling.scheduler import Chunk, Scheduler
@@ -24,15 +26,15 @@ _NO_GUESSING = Guessing(answers=0, most=0)
 class Runs(Protocol):
     """What a batch asks of its runner."""
 
-    def join(self, sequence: Sequence, terms: Terms, /) -> None:
+    def join(self, sequence: Sequence, terms: Terms, guide: Guide | None, /) -> None:
         """Learn how a sequence is to be drawn, before its first step."""
         ...
 
     def run(self, chunks: list[Chunk], /) -> list[list[Drawn] | BaseException]:
         """Compute the chunks and return, for each, the tokens drawn, or the error that ends that sequence alone.
 
-        Nothing is drawn while tokens are pending; more than one token where a draft came true. Drawn tokens are
-        appended to the sequence's tokens, and `computed` is what the cache then holds of them.
+        Nothing is drawn while tokens are pending; more than one token where a draft came true, or a grammar forces
+        them. Drawn tokens are appended to the sequence's tokens, and `computed` is what the cache then holds of them.
         """
         ...
 
@@ -45,7 +47,7 @@ class Runs(Protocol):
 class Generation:
     """One answer on its way; the times are of the monotonic clock, in seconds.
 
-    Its `prompt` is there where the prompt's scores are wanted.
+    Its `prompt` is there where the prompt's scores are wanted, its `guide` where the answer is constrained.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Generation:
     mailbox: Mailbox
     arrived: float
     prompt: ScoredPrompt | None = None
+    guide: Guide | None = None
     admitted: float = 0.0
     started: bool = False
     drafter: Drafter = dataclasses.field(default_factory=Drafter)
@@ -75,7 +78,7 @@ class Batch:
     def join(self, generation: Generation) -> None:
         """Take a generation into the queue."""
         self._generations[generation.sequence] = generation
-        self._runner.join(generation.sequence, generation.terms)
+        self._runner.join(generation.sequence, generation.terms, generation.guide)
         self._scheduler.add(generation.sequence)
 
     def leave(self, generation: Generation) -> None:
@@ -114,7 +117,9 @@ class Batch:
         for sequence in decoding:
             generation = self._generations[sequence]
             left = generation.terms.limit - (len(sequence.tokens) - sequence.prompt_tokens)
-            sequence.draft = generation.drafter.propose(sequence.tokens, min(self._guessing.most, left - 1))
+            most = min(self._guessing.most, left - 1)
+            draft = generation.drafter.propose(sequence.tokens, most)
+            sequence.draft = draft if generation.guide is None else generation.guide.draft(draft, most)
 
     def _deliver(self, generation: Generation, outcome: list[Drawn] | BaseException) -> Iterator[MailboxEvent]:
         """Deliver the outcome of one chunk; an error ends its own generation and no other."""
@@ -155,7 +160,9 @@ class Batch:
 def _train_drafter(generation: Generation, drawn: list[Drawn]) -> None:
     sequence = generation.sequence
     if sequence.draft:
-        generation.drafter.learn(sequence.tokens, len(sequence.draft), len(drawn) - 1)
+        pairs = zip(sequence.draft, drawn, strict=False)
+        accepted = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].id, pairs))
+        generation.drafter.learn(sequence.tokens, len(sequence.draft), accepted)
         sequence.draft = []
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, Self
 from msgspec import structs
 
 from gateway.engine import (
-    Capability,
     Chat,
+    Constraint,
     Engine,
     Finished,
     GenerateEvent,
@@ -26,8 +26,13 @@ from gateway.engine import (
     Status,
     TokenSpelling,
     Unavailable,
+    Unsupported,
 )
 from gateway_hf.batch import Batch, Generation
+from gateway_hf.capabilities import card_of
+from gateway_hf.constrain.constraints import Constraints, Held
+from gateway_hf.constrain.grammars import param_of
+from gateway_hf.constrain.vocabulary import UnconstrainableError
 from gateway_hf.loading import weights
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
@@ -46,41 +51,12 @@ from gateway_hf.text.writer import TellingWriter, Writer
 
 _log = logging.getLogger("gateway_hf")
 
-_CAPABILITIES = frozenset(
-    {
-        Capability.COMPLETION,
-        Capability.TOKENS,
-        Capability.TOKEN_COUNT,
-        Capability.TOKENIZE,
-        Capability.MAX_TOKENS,
-        Capability.MAX_LENGTH,
-        Capability.MIN_TOKENS,
-        Capability.TEMPERATURE,
-        Capability.TOP_P,
-        Capability.TOP_K,
-        Capability.MIN_P,
-        Capability.REPETITION_PENALTY,
-        Capability.PRESENCE_PENALTY,
-        Capability.FREQUENCY_PENALTY,
-        Capability.LOGIT_BIAS,
-        Capability.SEED,
-        Capability.STOP,
-        Capability.STOP_TOKEN_IDS,
-        Capability.INCLUDE_STOP_STR_IN_OUTPUT,
-        Capability.ALLOWED_TOKEN_IDS,
-        Capability.BAD_WORDS,
-        Capability.TOKEN_IDS,
-        Capability.IGNORE_EOS,
-        Capability.LOGPROBS,
-        Capability.PROMPT_LOGPROBS,
-    }
-)
-
-_CHAT = {Capability.CHAT, Capability.CONTINUE_FINAL, Capability.TEMPLATE_ARGUMENTS}
-
 
 class ServedModel(NamedTuple):
-    """What the event loop's side needs of a loaded model: no weights. `hold` keeps its folder in the cache."""
+    """What the event loop's side needs of a loaded model: no weights. `hold` keeps its folder in the cache.
+
+    Without `constraints` no answer of it can be constrained.
+    """
 
     card: ModelCard
     text: TextCodec
@@ -88,6 +64,7 @@ class ServedModel(NamedTuple):
     scheduler: Scheduler
     steps: StepCount
     hold: Hold | None
+    constraints: Constraints | None
 
 
 class LoadedEngine(NamedTuple):
@@ -143,12 +120,15 @@ class HfEngine(Engine):
         """Read the prompt, join the batch, and pass on what the model says."""
         running = self._ready()
         arrived = time.monotonic()
-        job = functools.partial(_prepare, running.served, request, arrived)
+        held = await _hold(running.served, request.constraint)
+        job = functools.partial(_prepare, running.served, request, arrived, held)
         generation = await running.reader.read(job, size_of(request.prompt))
         running.loop.submit(generation)
         try:
             while True:
                 event = await generation.mailbox.get()
+                if held is not None:
+                    await held.hear(event, generation)
                 yield event
                 if type(event) is Finished:
                     return
@@ -220,10 +200,28 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
+    constraints = _constraints(loaded)
     served = ServedModel(
-        _card(settings, loaded), loaded.text, loaded.eos_ids, scheduler, loaded.forward.steps, loaded.hold
+        card_of(settings, loaded, constrains=constraints is not None),
+        loaded.text,
+        loaded.eos_ids,
+        scheduler,
+        loaded.forward.steps,
+        loaded.hold,
+        constraints,
     )
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
+
+
+def _constraints(loaded: LoadedModel) -> Constraints | None:
+    """Make ready to constrain answers, where the tokenizer is one that this is possible with."""
+    try:
+        vocabulary = loaded.text.vocabulary(loaded.eos_ids)
+    except UnconstrainableError as error:
+        _log.warning("no answer of this model can be held to a schema, a regex, a choice or a grammar: %s", error)
+        return None
+    # A model that reads several tokens in another way than one by one would read all anew for those that are forced.
+    return Constraints(vocabulary, loaded.eos_ids, forcing=loaded.guessing.most > 0)
 
 
 def _count_read(served: ServedModel) -> None:
@@ -237,13 +235,27 @@ def _unload(running: LoadedEngine) -> None:
     running.loop.end()
     running.loop.join()
     running.reader.close()
+    if running.served.constraints is not None:
+        running.served.constraints.close()
     if running.served.hold is not None:
         running.served.hold.close()
 
 
-def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> Generation:
+async def _hold(served: ServedModel, constraint: Constraint | None) -> Held | None:
+    """Compile what an answer is to be held to; raise `InvalidRequest` where that cannot be."""
+    if constraint is None:
+        return None
+    if served.constraints is None:
+        raise Unsupported("the model's answers cannot be constrained; the log says why", param=param_of(constraint))
+    return await served.constraints.hold(constraint)
+
+
+def _prepare(served: ServedModel, request: GenerateRequest, arrived: float, held: Held | None) -> Generation:
     ids = served.text.encode(request.prompt, request.truncate)
     terms = _settle(served, request, len(ids))
+    guide = None if held is None else held.guide(terms)
+    if guide is not None:
+        terms = structs.replace(terms, eos_ids=served.eos_ids)  # the guide decides when it may be drawn
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
     write = TellingWriter if terms.token_ids else Writer
     return Generation(
@@ -254,6 +266,7 @@ def _prepare(served: ServedModel, request: GenerateRequest, arrived: float) -> G
         mailbox=Mailbox(),
         arrived=arrived,
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),
+        guide=guide,
     )
 
 
@@ -262,20 +275,3 @@ def _settle(served: ServedModel, request: GenerateRequest, prompt_tokens: int) -
     if not request.sampling.bad_words:
         return terms
     return structs.replace(terms, bad_words=spell_bad_words(served.text, request.sampling.bad_words))
-
-
-def _card(settings: Settings, loaded: LoadedModel) -> ModelCard:
-    return ModelCard(
-        name=loaded.name,
-        aliases=loaded.aliases,
-        context_window=loaded.context_window,
-        capabilities=_CAPABILITIES | (_CHAT if loaded.text.has_chat else set()),
-        places=settings.places,
-        cache_tokens=loaded.blocks.count * loaded.blocks.size,
-        vocabulary=loaded.vocabulary,
-        fingerprint=loaded.fingerprint,
-        device=loaded.device,
-        dtype=loaded.dtype,
-        defaults=loaded.defaults,
-        note=loaded.note,
-    )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gateway.engine import EngineError, InvalidRequest
 from gateway_hf.compute.forward import Forward
+from gateway_hf.constrain.guide import Guide
 from gateway_hf.sampling.sampler import Draws, sample
 from gateway_hf.sampling.score import score
 from gateway_hf.sampling.terms import Terms
@@ -26,24 +27,28 @@ class Runner:
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self._terms: dict[Sequence, Terms] = {}
+        self._guides: dict[Sequence, Guide] = {}
         self._draws: dict[Sequence, Draws] = {}
 
-    def join(self, sequence: Sequence, terms: Terms) -> None:
+    def join(self, sequence: Sequence, terms: Terms, guide: Guide | None = None) -> None:
         """Say how a sequence is drawn, before its first step."""
         self._terms[sequence] = terms
+        if guide is not None:
+            self._guides[sequence] = guide
 
     def forget(self, sequence: Sequence) -> None:
         """Free what a sequence holds; harmless when it holds nothing."""
         self._forward.forget(sequence)
         self._terms.pop(sequence, None)
+        self._guides.pop(sequence, None)
         self._draws.pop(sequence, None)
 
     @torch.inference_mode()
     def run(self, chunks: Some[Chunk]) -> list[StepOutcome]:
         """Compute chunks; append what is drawn to each sequence that has no more pending, and say it.
 
-        An outcome is the tokens drawn (none while a prompt is being read, several where a draft proved right) or what
-        went wrong with that sequence alone.
+        An outcome is the tokens drawn (none while a prompt is being read, several where a draft proved right or a
+        grammar forced them) or what went wrong with that sequence alone. Forced tokens are left pending.
         """
         try:
             logits, counts = self._forward.logits(chunks)
@@ -74,7 +79,7 @@ class Runner:
             for number, (at, each) in enumerate(zip(turn, drawn, strict=True)):
                 sequence, outcome = chunks[at].sequence, outcomes[at]
                 if each is None:
-                    outcomes[at] = _no_token(self._terms[sequence], rows[number])
+                    outcomes[at] = self._draws[sequence].fault or _no_token(self._terms[sequence], rows[number])
                     continue
                 guess = sequence.draft[depth] if depth + 1 < counts[at] else None
                 sequence.tokens.append(each.id)
@@ -83,8 +88,16 @@ class Runner:
                     outcome.append(each)
                 if guess == each.id:
                     following.append(at)
+                elif isinstance(outcome, list) and each.logprobs == ():
+                    outcome += self._force(sequence)
             turn, depth = following, depth + 1
         return outcomes
+
+    def _force(self, sequence: Sequence) -> list[Drawn]:
+        """Append what must follow; the model reads it in the next pass, with the last token that was drawn."""
+        forced = self._draws[sequence].take_forced()
+        sequence.tokens += forced
+        return [Drawn(token) for token in forced]
 
     def _sample(self, sequences: Some[Sequence], logits: Tensor) -> list[Drawn | None]:
         draws = [self._draws[sequence] for sequence in sequences]
@@ -93,7 +106,7 @@ class Runner:
         drawn: list[Drawn | None] = []
         for at, token in enumerate(sample(logits, draws)):
             count = asked[at]
-            if token is None:
+            if token is None or draws[at].fault is not None:
                 drawn.append(None)
             elif natural is None or count is None:
                 drawn.append(Drawn(token))
@@ -107,7 +120,8 @@ class Runner:
         try:
             if chunk.draws and sequence not in self._draws:
                 prompt = sequence.tokens[: sequence.prompt_tokens]
-                self._draws[sequence] = Draws(self._terms[sequence], prompt, logits.shape[-1], logits.device)
+                terms, guide = self._terms[sequence], self._guides.get(sequence)
+                self._draws[sequence] = Draws(terms, prompt, logits.shape[-1], logits.device, guide)
             if sequence.scoring:
                 score(sequence, logits[end - (chunk.wanted - chunk.draws) : end])
         except BaseException as error:  # noqa: BLE001 - an error of one sequence is no reason to draw for none

@@ -67,7 +67,8 @@ async def test_the_card_says_what_is_served(engine, settings):
     assert (card.places, card.cache_tokens, card.dtype, card.device) == (2, 1024 + BLOCK, "float32", "cpu")
     assert {Capability.CHAT, Capability.COMPLETION, Capability.TOKENS, Capability.SEED} <= card.capabilities
     assert {Capability.LOGPROBS, Capability.PROMPT_LOGPROBS} <= card.capabilities
-    assert not {Capability.TOOLS, Capability.JSON_SCHEMA} & card.capabilities
+    assert {Capability.JSON_SCHEMA, Capability.REGEX, Capability.GRAMMAR} <= card.capabilities
+    assert Capability.VISION not in card.capabilities
 
 
 async def test_a_model_without_a_template_does_not_chat(tmp_path):

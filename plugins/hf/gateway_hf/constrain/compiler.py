@@ -11,6 +11,7 @@ from llguidance import LLMatcher, LLTokenizer
 from gateway.engine import Constraint, EngineError, InvalidRequest
 from gateway_hf.constrain.grammars import grammar_of, matcher_of, param_of
 from gateway_hf.constrain.guide import Ends, Guide
+from gateway_hf.sampling.terms import Terms
 
 # Grammars that are kept, and about how many bytes they may have together.
 _MOST = 256
@@ -44,7 +45,8 @@ class Compiled:
 class Compiler:
     """Compiles for one model; every method may be called from any thread."""
 
-    def __init__(self, tokenizer: LLTokenizer, eos_ids: Iterable[int]) -> None:
+    def __init__(self, tokenizer: LLTokenizer, eos_ids: Iterable[int], *, forcing: bool = True) -> None:
+        self._forcing = forcing
         self._tokenizer = tokenizer
         self._eos_ids = frozenset(eos_ids)
         self._kept: OrderedDict[bytes, Compiled | InvalidRequest] = OrderedDict()
@@ -61,11 +63,10 @@ class Compiler:
             raise InvalidRequest(found.message, param=found.param)
         return found
 
-    def guide(
-        self, compiled: Compiled, stop_token_ids: Iterable[int] = (), *, ignore_eos: bool = False, after: str | None
-    ) -> Guide:
+    def guide(self, compiled: Compiled, terms: Terms, after: str | None = None) -> Guide:
         """Begin an answer; with `after` the constraint begins once the answer has said this text."""
-        ends = Ends(self._eos_ids, stop_token_ids, ignored=ignore_eos)
+        ignored = terms.eos_ids.isdisjoint(self._eos_ids)
+        ends = Ends(self._eos_ids, terms.stop_token_ids, ignored=ignored, forcing=self._forcing and not terms.has_bans)
         return Guide(compiled.matcher.deep_copy(), self._tokenizer, ends, compiled, after)
 
     def _find(self, key: bytes) -> Compiled | InvalidRequest | None:

@@ -1,6 +1,7 @@
 """Where one answer stands in its grammar: which tokens may follow, which ones must, and whether it is complete."""
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -27,27 +28,33 @@ class SpentSeconds(Protocol):
 
 
 class Ends:
-    """The tokens that end an answer: `eos` of the model, and the caller's own.
+    """How an answer goes on and ends: the tokens that end it are `eos` of the model, and the caller's own.
 
-    With `ignored` the model's are drawn only where nothing else may follow.
+    With `ignored` the model's are drawn only where nothing else may follow. Where `forcing` is off each token is drawn,
+    as it must be where some are banned.
     """
 
-    def __init__(self, eos: Iterable[int], own: Iterable[int] = (), *, ignored: bool = False) -> None:
+    def __init__(
+        self, eos: Iterable[int], own: Iterable[int] = (), *, ignored: bool = False, forcing: bool = True
+    ) -> None:
         self.eos = sorted(eos)
         self.own = sorted(own)
         self.ignored = ignored
+        self.forcing = forcing
 
 
 class Guide:
     """One answer's way through a grammar; used by one thread at a time.
 
     With `after`, all before that text is free, but an answer cannot end there. `began` counts the tokens before the
-    grammar's first one, and `lead` is what the last of them says of the constrained text already.
+    grammar's first one, and `lead` is what the last of them says of the constrained text already. The `forced` tokens
+    come next: no others can.
     """
 
     def __init__(
         self, matcher: LLMatcher, tokenizer: LLTokenizer, ends: Ends, cost: SpentSeconds, after: str | None = None
     ) -> None:
+        self.forced: deque[int] = deque()
         self.began = 0
         self.lead = b""
         self._matcher = matcher
@@ -58,6 +65,7 @@ class Guide:
         self._seen = b""
         self._taken = 0
         self._spent = 0.0
+        self._force()
 
     @property
     def is_free(self) -> bool:
@@ -96,32 +104,42 @@ class Guide:
         return bias[:width] if len(bias) >= width else np.pad(bias, (0, width - len(bias)), constant_values=-np.inf)
 
     def take(self, token: int) -> None:
-        """Go on by a token that was drawn; raise `EngineError` for one that the grammar has no way for."""
+        """Go on by the next token, and by those that it forces; raise `EngineError` where the grammar has no way."""
         self._taken += 1
-        if self._marker:
+        if self.forced:
+            if self.forced.popleft() != token:
+                raise EngineError("another token was drawn than the one that must follow")
+        elif self._marker:
             self._search(token)
-            return
-        if token in self._ends.eos:
-            return
-        self._go(token)
+            self._force()
+        elif token not in self._ends.eos:
+            self._go(token)
+            self._force()
 
-    def forced(self) -> list[int]:
-        """Go on by the tokens that must follow, and return them."""
-        if self._marker or self._matcher.is_stopped():
-            return []
+    def take_forced(self, most: int) -> list[int]:
+        """Take up to `most` of the forced tokens at once."""
+        taken = [self.forced.popleft() for _ in range(min(most, len(self.forced)))]
+        self._taken += len(taken)
+        return taken
+
+    def draft(self, guesses: list[int], most: int) -> list[int]:
+        """Return the next tokens as far as they are known, else those guesses that the grammar has a way for."""
+        if self.forced:
+            return list(self.forced)[:most]
+        if self._marker or not guesses:
+            return guesses
+        return guesses[: self._matcher.validate_tokens(guesses)]
+
+    def _force(self) -> None:
+        """Go on by all that must follow."""
+        if self._marker or not self._ends.forcing or self._matcher.is_stopped():
+            return
         begun = time.perf_counter()
-        tokens: list[int] = self._matcher.compute_ff_tokens()
+        tokens = self._matcher.compute_ff_tokens()
         for token in tokens:
             self._go(token)
-        self._taken += len(tokens)
+        self.forced.extend(tokens)
         self._spend(time.perf_counter() - begun)
-        return tokens
-
-    def accepted(self, draft: list[int]) -> list[int]:
-        """Return how much of a draft the grammar has a way for."""
-        if self._marker or not draft:
-            return draft
-        return draft[: self._matcher.validate_tokens(draft)]
 
     def _go(self, token: int) -> None:
         if not self._matcher.consume_token(token):

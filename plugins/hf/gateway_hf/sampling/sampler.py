@@ -1,8 +1,9 @@
 """Draw the next tokens from the model's logits.
 
 The order is that of transformers' logits processors: bias, repetition penalty, presence and frequency penalties, the
-ban on ending early, the other bans; then, unless greedy, temperature, top-k, top-p, min-p and the draw. Each sequence
-draws from its own random numbers, one a token, so a seed means the same whatever else runs.
+ban on ending early, the other bans, the constraint; then, unless greedy, temperature, top-k, top-p, min-p and the draw.
+Each sequence draws from its own random numbers, one a token, so a seed means the same whatever else runs. A token that
+a grammar forces takes none.
 """
 
 import logging
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gateway.engine import EngineError
+from gateway_hf.constrain.guide import Guide
 from gateway_hf.sampling.bans import Bans
 from gateway_hf.sampling.terms import Terms
 
@@ -24,10 +27,17 @@ _CANDIDATES = 1024
 
 
 class Draws:
-    """What the draws of one sequence depend on besides its logits; `prompt` is its tokens before the first draw."""
+    """What the draws of one sequence depend on besides its logits; `prompt` is its tokens before the first draw.
 
-    def __init__(self, terms: Terms, prompt: Sequence[int], vocabulary: int, device: torch.device) -> None:
+    `fault` is what went wrong with this sequence alone. The tokens that a `guide` forces come next, whatever is likely.
+    """
+
+    def __init__(
+        self, terms: Terms, prompt: Sequence[int], vocabulary: int, device: torch.device, guide: Guide | None = None
+    ) -> None:
         self.terms = terms
+        self.fault: EngineError | None = None
+        self._guide = guide
         self.random = random.Random(terms.seed)  # noqa: S311 - a seed must give the same text again; nothing is secret
         self._drawn = 0
         self._biased = torch.tensor(list(terms.logit_bias), dtype=torch.long, device=device)
@@ -41,6 +51,16 @@ class Draws:
         if terms.presence_penalty or terms.frequency_penalty:
             self._counts = torch.zeros(vocabulary, dtype=torch.float32, device=device)
 
+    @property
+    def forced(self) -> int | None:
+        """The token that must come next, where one must."""
+        return self._guide.forced[0] if self._guide is not None and self._guide.forced else None
+
+    @property
+    def draws(self) -> bool:
+        """Whether the next token is left to chance."""
+        return not self.terms.greedy and self.forced is None
+
     def adjust(self, logits: Tensor) -> None:
         """Change one row of logits `[vocabulary]` in place, as the tokens so far demand."""
         terms = self.terms
@@ -52,13 +72,39 @@ class Draws:
             torch.where(self._seen, penalized, logits, out=logits)
         if self._counts is not None:
             logits -= terms.presence_penalty * (self._counts > 0) + terms.frequency_penalty * self._counts
-        if self._drawn < terms.min_tokens:
+        may_end = self._drawn >= terms.min_tokens
+        if not may_end:
             logits[self._ends] = _OFF
         if self._bans is not None:
             self._bans.adjust(logits)
+        if self._guide is not None and not self._guide.forced:
+            logits += torch.from_numpy(self._guide.bias(logits.shape[-1], may_end=may_end)).to(logits.device)
 
     def note(self, token: int) -> None:
         """Remember the token that was drawn."""
+        self._count(token)
+        if self._guide is not None:
+            self._go_on(self._guide, token)
+
+    def take_forced(self) -> list[int]:
+        """Take all tokens that must follow, up to the limit of the answer."""
+        taken = [] if self._guide is None else self._guide.take_forced(self.terms.limit - self._drawn)
+        for token in taken:
+            self._count(token)
+        return taken
+
+    def _go_on(self, guide: Guide, token: int) -> None:
+        try:
+            guide.take(token)
+        except EngineError as error:
+            self.fault = error
+            return
+        end = min(self.terms.eos_ids)
+        ends = guide.is_done and token not in self.terms.end_ids and end not in guide.forced
+        if ends and self._drawn + len(guide.forced) >= self.terms.min_tokens:
+            guide.forced.append(end)
+
+    def _count(self, token: int) -> None:
         self._drawn += 1
         if self._seen is not None:
             self._seen[token] = True
@@ -76,6 +122,9 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     for row, drawing in zip(logits, draws, strict=True):
         try:
             drawing.adjust(row)
+        except EngineError as error:
+            drawing.fault = error
+            row.fill_(torch.nan)
         except BaseException:  # noqa: BLE001 - whatever is wrong with one row is no reason to draw none
             _log.exception("the logits of one sequence cannot be adjusted")
             row.fill_(torch.nan)
@@ -83,7 +132,10 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     chosen: list[int | None] = [
         token if sound else None for token, sound in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)
     ]
-    drawn = [at for at, drawing in enumerate(draws) if not drawing.terms.greedy and chosen[at] is not None]
+    for at, drawing in enumerate(draws):
+        if drawing.forced is not None and chosen[at] is not None:
+            chosen[at] = drawing.forced
+    drawn = [at for at, drawing in enumerate(draws) if chosen[at] is not None and drawing.draws]
     if drawn:
         rows = logits if len(drawn) == len(draws) else logits[drawn]
         terms = [draws[at].terms for at in drawn]

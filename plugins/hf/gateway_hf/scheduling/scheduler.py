@@ -139,11 +139,11 @@ class Scheduler:
             sequence.cached += found
 
     def _make_room(self) -> None:
-        """Let each that decodes have a block for its next token, in order; the last ones pay for it."""
+        """Let each have room for what is pending, which grows as it decodes, in order; the last ones pay for it."""
         at = 0
         while at < len(self._running):
             sequence = self._running[at]
-            if sequence.prefilling or self._blocks.grow(sequence, 1):
+            if self._blocks.grow(sequence, sequence.pending):
                 at += 1
             elif len(self._running) == 1:
                 self.remove(sequence)
@@ -175,7 +175,8 @@ class Scheduler:
     def _prefills(self, room: int) -> list[Chunk]:
         chunks: list[Chunk] = []
         scored = _SCORED
-        for sequence in self._running:
+        # Tokens that a grammar forced are a few, and their answer waits for them: they go before prompts.
+        for sequence in sorted(self._running, key=_reads_prompt):
             if not room:
                 break
             if not sequence.prefilling or (sequence.scoring and not scored):
@@ -189,6 +190,10 @@ class Scheduler:
             chunks.append(Chunk(sequence, tokens))
             room -= tokens
         return chunks
+
+
+def _reads_prompt(sequence: Sequence) -> bool:
+    return sequence.computed < sequence.prompt_tokens
 
 
 def _rank(sequence: Sequence) -> int:

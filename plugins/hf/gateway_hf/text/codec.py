@@ -1,9 +1,10 @@
 """Prompts to token ids and token ids to text, as the model's own tokenizer has it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +23,7 @@ from gateway.engine import (
     TokenSpelling,
     Unsupported,
 )
+from gateway_hf.constrain.vocabulary import read_vocabulary
 from gateway_hf.text.byte_tokens import byte_speller, longest_token
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.ids import ids_of
@@ -116,6 +118,10 @@ class TextCodec:
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
         """Make what turns one answer's tokens into text."""
         return Detokenizer(self._backend, prompt_ids, self._special)
+
+    def vocabulary(self, eos_ids: Collection[int]) -> LLTokenizer:
+        """Return the tokens to constrain answers with; raise `UnconstrainableError` where that cannot be."""
+        return read_vocabulary(self._backend, self._vocabulary, eos_ids)
 
     def token_bytes(self, token: int) -> bytes | None:
         """Return the bytes that a token stands for, or None where its vocabulary does not spell bytes."""

@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 
 from gateway.engine import Choice, EngineError, InvalidRequest, JsonSchema, Regex
+from gateway_hf.sampling.terms import Terms
 
 WIDTH, EOS = 257, 256
 
 
 @pytest.fixture
 def guide(compiler):
-    return lambda constraint, after=None, **ends: compiler.guide(compiler.compile(constraint), after=after, **ends)
+    """Begin an answer that is held to a constraint; further words are of its terms."""
+
+    def begin(constraint, after=None, **terms):
+        settled = Terms(limit=99, **({"eos_ids": frozenset({EOS})} | terms))
+        return compiler.guide(compiler.compile(constraint), settled, after)
+
+    return begin
 
 
 def _allowed(guide, *, may_end=True, width=WIDTH):
@@ -26,8 +33,8 @@ def _take(guide, text):
 
 
 def test_what_may_follow_changes_with_what_was_said(guide):
-    one = guide(Choice(("ab", "a")))
-    assert _allowed(one) == {ord("a")}
+    one = guide(Choice(("ab", "a", "c")))
+    assert _allowed(one) == {ord("a"), ord("c")}
     _take(one, "a")
     assert _allowed(one) == {ord("b"), EOS}
     assert not one.is_done
@@ -38,25 +45,24 @@ def test_what_may_follow_changes_with_what_was_said(guide):
 
 def test_two_answers_of_one_grammar_do_not_touch(compiler):
     compiled = compiler.compile(Choice(("ab", "cd")))
-    one, other = (compiler.guide(compiled, after=None) for _ in range(2))
+    one, other = (compiler.guide(compiled, Terms(limit=9)) for _ in range(2))
     _take(one, "a")
     assert _allowed(other) == {ord("a"), ord("c")}
 
 
 def test_logits_of_no_token_are_ruled_out(guide):
-    assert _allowed(guide(Regex("a")), width=300) == {ord("a")}
-    assert _allowed(guide(Regex("a")), width=98) == {ord("a")}
+    assert _allowed(guide(Regex("[ab]")), width=300) == {ord("a"), ord("b")}
+    assert _allowed(guide(Regex("[ab]")), width=98) == {ord("a")}
 
 
 def test_a_stop_token_may_end_a_complete_answer(guide):
-    one = guide(Regex("a+"), stop_token_ids=[ord("z")])
-    assert _allowed(one) == {ord("a")}
+    one = guide(Regex("a+"), stop_token_ids=frozenset({ord("z")}))
     _take(one, "a")
     assert _allowed(one) == {ord("a"), ord("z"), EOS}
 
 
 def test_before_min_tokens_nothing_ends(guide):
-    one = guide(Regex("a{2,3}"), stop_token_ids=[ord("z")])
+    one = guide(Regex("a{2,3}"), stop_token_ids=frozenset({ord("z")}))
     _take(one, "aa")
     assert _allowed(one, may_end=False) == {ord("a")}
     _take(one, "a")
@@ -66,7 +72,7 @@ def test_before_min_tokens_nothing_ends(guide):
 
 
 def test_an_end_that_is_ignored_comes_when_nothing_else_can(guide):
-    one = guide(Regex("a{1,2}"), ignore_eos=True)
+    one = guide(Regex("a{1,2}"), eos_ids=frozenset())
     _take(one, "a")
     assert _allowed(one) == {ord("a")}
     _take(one, "a")
@@ -74,43 +80,56 @@ def test_an_end_that_is_ignored_comes_when_nothing_else_can(guide):
 
 
 def test_a_token_that_cannot_follow_is_an_error(guide):
-    one = guide(Choice(("ab",)))
+    one = guide(Choice(("a", "b")))
     with pytest.raises(EngineError, match="cannot be followed"):
-        _take(one, "b")
+        _take(one, "c")
     with pytest.raises(EngineError, match="cannot be followed"):
         one.bias(WIDTH, may_end=True)
 
 
-def test_what_must_follow_is_known_and_taken(guide):
+def test_what_must_follow_is_known(guide):
     one = guide(JsonSchema({"type": "object", "properties": {"name": {"type": "null"}}, "required": ["name"]}))
-    assert bytes(one.forced()) == b'{"name": null'
+    assert bytes(one.forced) == b'{"name": null'
+    assert one.draft([1], most=3) == list(b'{"n')
+    one.take(ord("{"))
+    assert bytes(one.take_forced(7)) == b'"name":'
+    assert bytes(one.take_forced(99)) == b" null"
     assert _allowed(one) == {ord(","), ord("}")}
-    assert one.forced() == []
     _take(one, "}")
     assert one.is_done
-    assert one.forced() == []
+    assert one.take_forced(99) == []
+
+
+def test_another_token_than_the_one_that_must_follow_is_an_error(guide):
+    with pytest.raises(EngineError, match="must follow"):
+        _take(guide(Choice(("ab",))), "b")
 
 
 def test_a_draft_is_cut_where_the_grammar_has_no_way(guide):
-    one = guide(Regex("ab+c"))
-    assert one.accepted(list(b"abbx")) == list(b"abb")
-    assert one.accepted([]) == []
-    assert _allowed(one) == {ord("a")}
+    one = guide(Regex("[ab]+c"))
+    assert one.draft(list(b"abbx"), most=4) == list(b"abb")
+    assert one.draft([], most=4) == []
+    assert _allowed(one) == {ord("a"), ord("b")}
+
+
+def test_where_tokens_are_banned_each_one_is_drawn(guide):
+    one = guide(Choice(("yes",)), bad_words=((5,),))
+    assert not one.forced
+    assert _allowed(one) == {ord("y")}
 
 
 def test_a_constraint_begins_after_a_text(guide):
     one = guide(Choice(("yes",)), after="</think>")
     assert one.is_free
     assert _allowed(one) == set(range(256))
-    assert one.forced() == []
-    assert one.accepted([1, 2]) == [1, 2]
+    assert not one.forced
+    assert one.draft([1, 2], most=4) == [1, 2]
     _take(one, "<</thin</think")
     assert one.is_free
     _take(one, ">")
     assert not one.is_free
     assert one.began == len("<</thin</think>")
-    assert _allowed(one) == {ord("y")}
-    _take(one, "yes")
+    assert bytes(one.take_forced(9)) == b"yes"
     assert one.is_done
 
 

@@ -113,6 +113,19 @@ def test_a_long_prompt_is_read_in_chunks_while_the_others_decode():
     assert [plan[1:] for plan in plans] == [[Chunk(long, 4)], [Chunk(long, 4)], [Chunk(long, 2)], [Chunk(long, 1)]]
 
 
+def test_tokens_that_were_forced_go_before_prompts_and_find_room():
+    scheduler, blocks = _make(budget=8)
+    (prompt,), (decoding,) = _sequences(60, priority=1), _sequences(3)
+    _start(scheduler, decoding)
+    _compute(scheduler)
+    _start(scheduler, prompt)
+    decoding.tokens += [next(_fresh) for _ in range(6)]
+    assert _compute(scheduler) == [Chunk(decoding, 7), Chunk(prompt, 1)]
+    assert decoding.pending == 1
+    assert len(decoding.blocks) * SIZE >= len(decoding.tokens) - 1
+    blocks.check()
+
+
 def test_short_prompts_share_a_step_in_the_order_of_admission():
     scheduler, _ = _make(places=3, budget=4)
     first, second, third = _sequences(3, 3, 3)

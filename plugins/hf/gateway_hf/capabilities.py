@@ -1,0 +1,64 @@
+"""What a loaded model can be asked for: its card."""
+
+from gateway.engine import Capability, ModelCard
+from gateway_hf.loading.weights import LoadedModel
+from gateway_hf.settings import Settings
+
+_CAPABILITIES = frozenset(
+    {
+        Capability.COMPLETION,
+        Capability.TOKENS,
+        Capability.TOKEN_COUNT,
+        Capability.TOKENIZE,
+        Capability.MAX_TOKENS,
+        Capability.MAX_LENGTH,
+        Capability.MIN_TOKENS,
+        Capability.TEMPERATURE,
+        Capability.TOP_P,
+        Capability.TOP_K,
+        Capability.MIN_P,
+        Capability.REPETITION_PENALTY,
+        Capability.PRESENCE_PENALTY,
+        Capability.FREQUENCY_PENALTY,
+        Capability.LOGIT_BIAS,
+        Capability.SEED,
+        Capability.STOP,
+        Capability.STOP_TOKEN_IDS,
+        Capability.INCLUDE_STOP_STR_IN_OUTPUT,
+        Capability.ALLOWED_TOKEN_IDS,
+        Capability.BAD_WORDS,
+        Capability.TOKEN_IDS,
+        Capability.IGNORE_EOS,
+        Capability.LOGPROBS,
+        Capability.PROMPT_LOGPROBS,
+    }
+)
+
+_CHAT = {Capability.CHAT, Capability.CONTINUE_FINAL, Capability.TEMPLATE_ARGUMENTS}
+
+_CONSTRAINTS = {
+    Capability.JSON_SCHEMA,
+    Capability.JSON_OBJECT,
+    Capability.REGEX,
+    Capability.CHOICE,
+    Capability.GRAMMAR,
+}
+
+
+def card_of(settings: Settings, loaded: LoadedModel, *, constrains: bool) -> ModelCard:
+    """Return the card of a loaded model; `constrains` says whether its answers can be constrained."""
+    capabilities = _CAPABILITIES | (_CHAT if loaded.text.has_chat else set()) | (_CONSTRAINTS if constrains else set())
+    return ModelCard(
+        name=loaded.name,
+        aliases=loaded.aliases,
+        context_window=loaded.context_window,
+        capabilities=capabilities,
+        places=settings.places,
+        cache_tokens=loaded.blocks.count * loaded.blocks.size,
+        vocabulary=loaded.vocabulary,
+        fingerprint=loaded.fingerprint,
+        device=loaded.device,
+        dtype=loaded.dtype,
+        defaults=loaded.defaults,
+        note=loaded.note,
+    )

@@ -1,0 +1,118 @@
+"""The constraints of a served model: compiled before an answer begins, and proved before it is said to have ended."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from llguidance import LLTokenizer
+
+from gateway.engine import (
+    Constraint,
+    Delta,
+    EngineError,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    Grammar,
+    Overloaded,
+)
+from gateway_hf.batch import Generation
+from gateway_hf.constrain.check import find_fault
+from gateway_hf.constrain.compiler import Compiled, Compiler
+from gateway_hf.constrain.guide import Guide
+from gateway_hf.sampling.terms import Terms
+
+_log = logging.getLogger("gateway_hf")
+
+T = TypeVar("T")
+
+# What may wait to be compiled or proved.
+_MOST_JOBS = 256
+_THREADS = 2
+
+
+class Held:
+    """What one answer is held to: a way through its grammar, and the proof that it went all of it."""
+
+    def __init__(self, constraints: "Constraints", compiled: Compiled, after: str | None) -> None:
+        self._constraints = constraints
+        self._compiled = compiled
+        self._after = after
+        self._said: list[str] = []
+
+    def guide(self, terms: Terms) -> Guide:
+        """Begin the answer."""
+        return self._constraints.compiler.guide(self._compiled, terms, self._after)
+
+    async def hear(self, event: GenerateEvent, generation: Generation) -> None:
+        """Take the next event; raise `EngineError` for the end of an answer that breaks its constraint.
+
+        An answer that its limit, or a stop text or token of the caller's, cut off is none that ended by itself.
+        """
+        if isinstance(event, Delta):
+            self._said.append(event.text)
+        elif isinstance(event, Finished) and event.reason is FinishReason.STOP and event.stop is None:
+            begin = generation.sequence.prompt_tokens
+            tokens = generation.sequence.tokens[begin : begin + event.usage.completion_tokens - 1]
+            await self._constraints.prove(self._compiled, generation.guide, tokens, "".join(self._said))
+
+
+class Constraints:
+    """Compiles and proves in threads of its own, so that no prompt and no step waits for a schema.
+
+    Without `forcing`, tokens that must follow are drawn one by one as well.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer, eos_ids: frozenset[int], *, forcing: bool = True) -> None:
+        self.compiler = Compiler(tokenizer, eos_ids, forcing=forcing)
+        self._tokenizer = tokenizer
+        self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain")
+        self._jobs = 0
+
+    async def hold(self, constraint: Constraint, after: str | None = None) -> Held:
+        """Compile a constraint, which begins once the answer has said `after`.
+
+        Raises `InvalidRequest` where it cannot be compiled, and `Overloaded` where too many wait for that.
+        """
+        return Held(self, await self._run(lambda: self.compiler.compile(constraint)), after)
+
+    async def prove(self, compiled: Compiled, guide: Guide | None, tokens: list[int], text: str) -> None:
+        """Raise `EngineError` unless an answer that ended by itself is what it is held to.
+
+        `tokens` are the answer's, without the one that ended it; `text` is what was said of them.
+        """
+        fault = await self._run(lambda: self._find_fault(compiled, guide, tokens, text))
+        if fault is not None:
+            _log.error("a constrained answer is none that its constraint allows: %s", fault)
+            raise EngineError("the answer does not keep to its constraint, so it is not finished")
+
+    def close(self) -> None:
+        """Wait for what is being compiled, and end the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        if self._jobs >= _MOST_JOBS:
+            raise Overloaded("too many constraints wait to be compiled by this model")
+        self._jobs += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+        finally:
+            self._jobs -= 1
+
+    def _find_fault(self, compiled: Compiled, guide: Guide | None, tokens: list[int], text: str) -> str | None:
+        if guide is None or guide.is_free:
+            return "it ended before the constraint began"
+        if isinstance(compiled.constraint, Grammar):
+            return self._find_dead_end(compiled, guide.lead, tokens[guide.began :])
+        if guide.began:
+            said = guide.lead + self._tokenizer.decode_bytes(tokens[guide.began :])
+            text = said.decode(errors="replace")
+        return find_fault(compiled.constraint, text)
+
+    def _find_dead_end(self, compiled: Compiled, lead: bytes, tokens: list[int]) -> str | None:
+        matcher = compiled.matcher.deep_copy()
+        if matcher.consume_tokens(self._tokenizer.tokenize_bytes(lead) + tokens) and matcher.is_accepting():
+            return None
+        return "it is no sentence of the grammar"
