@@ -85,7 +85,8 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
             logger.warning("{}", warning)
         try:
             listening = supervised(supervisor, hosting, reload, inference.drain)
-            async with aclosing(limiter), aclosing(inference.cache), listening, hosting:
+            kept, made = inference.store, aclosing(inference.background)
+            async with aclosing(limiter), aclosing(inference.cache), kept, made, listening, hosting:
                 yield
         finally:
             await telemetry.stop()
@@ -113,7 +114,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     app.asgi_handler = telemetry.middleware(edge)
     gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
     gauges.register_keys(telemetry.metrics, current)
-    gauges.register_cache(telemetry.metrics, inference.cache)
+    gauges.register_answers(telemetry.metrics, inference)
     return app
 
 

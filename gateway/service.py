@@ -19,6 +19,7 @@ from msgspec import structs
 
 from gateway.admission import Admission, Permit, QueuePosition, WaitLimits, prompt_bound, reading_cost
 from gateway.auth import Caller
+from gateway.background import Background
 from gateway.cache import CachePolicy, Replay, key_of, to_cache
 from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig
@@ -38,6 +39,7 @@ from gateway.hosting.hosting import Hosting
 from gateway.hosting.routing import Router, Target
 from gateway.inflight import InFlight, InFlightRequest, Options
 from gateway.limits import Allowance, Limiter, PromptAllowance
+from gateway.store import Store
 from gateway.telemetry import Telemetry, current_record
 
 ServiceEvent = QueuePosition | GenerateEvent
@@ -50,7 +52,9 @@ class Inference:
         self, hosting: Hosting, admission: Admission, limiter: Limiter, telemetry: Telemetry, current: CurrentConfig
     ) -> None:
         self.cache = to_cache(current.config.cache)
+        self.store = Store(current.config.store)
         self.in_flight = InFlight()
+        self.background = Background(lambda: current.config.store.background)
         self.router = Router(hosting, current)
         self._hosting = hosting
         self._admission = admission
@@ -68,6 +72,7 @@ class Inference:
         """Refuse new requests; return when the last one has ended, or was ended because its time was over."""
         self._hosting.drain()
         await self.in_flight.finish(self._hosting.drain_seconds)
+        await self.background.wait()
 
     def find(self, model: str | None, caller: Caller) -> Target:
         """Find the engine for `model`, or for the caller's default; raise `UnknownModel` or `Unavailable`."""
@@ -224,10 +229,8 @@ class Inference:
     def _limit(self, timeouts: Timeouts) -> tuple[Deadline, WaitLimits]:
         """Set the clocks of a request: as it asks, but within what the configuration allows."""
         config = self.config
-        deadline = Deadline(
-            _least(timeouts.total, config.server.request_seconds),
-            _least_known(timeouts.first_token, config.admission.first_token_seconds),
-        )
+        first_token = _least_known(timeouts.first_token, config.admission.first_token_seconds)
+        deadline = Deadline(_least(timeouts.total, config.server.request_seconds), first_token)
         queue = time.monotonic() + _least(timeouts.queue, config.admission.queue_seconds)
         return deadline, WaitLimits(place=min(queue, deadline.first), first_token=deadline.first)
 

@@ -15,9 +15,10 @@ from gateway.api.exchange.route import generations
 from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
 from gateway.api.openai.dialect import DIALECT as OPENAI
+from gateway.api.responses.dialect import DIALECT as RESPONSES
 from gateway.api.tokens.controller import TokenController
 
-DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, ANTHROPIC)
+DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, RESPONSES, ANTHROPIC)
 
 # The entry points under which an installed package adds controllers.
 ROUTES = "llm_gateway.routes"

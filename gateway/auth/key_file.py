@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.auth.caller import Scope
 from gateway.auth.keys import Key, new_key
+from gateway.engine.own_files import not_private
 from gateway.limits.quota import Quota
 
 _TABLE = """CREATE TABLE IF NOT EXISTS keys (
@@ -20,7 +21,6 @@ _TABLE = """CREATE TABLE IF NOT EXISTS keys (
     digest TEXT NOT NULL UNIQUE,
     key BLOB NOT NULL
 ) STRICT"""
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # Where SQLite counts the changes of a file, in its header.
 _COUNTER = slice(24, 28)
 # The wait for a program that has the file locked, as `keys create` has for milliseconds.
@@ -149,13 +149,8 @@ class KeyFile:
             raise KeyFileError(f"{self.path}: it is no regular file")
 
     def _check(self) -> None:
-        status = self.path.stat()
-        self._refuse_irregular(status)
-        if status.st_mode & _OTHERS:
-            mode = stat.S_IMODE(status.st_mode)
-            raise KeyFileError(f"{self.path}: its mode is {mode:04o}, so others may read it; it must be 0600")
-        if status.st_uid != os.geteuid():
-            raise KeyFileError(f"{self.path}: it belongs to another user")
+        if why := not_private(self.path.stat()):
+            raise KeyFileError(f"{self.path}: {why}")
 
 
 def _row(key: Key) -> tuple[str, str, str, bytes]:

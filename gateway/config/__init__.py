@@ -22,6 +22,7 @@ from gateway.config.schema import (
 from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment
 from gateway.config.standard import SPAN_QUEUE
 from gateway.limits.settings import LimitsSettings
+from gateway.store import StoreSettings
 
 __all__ = [
     "FLAGS",
@@ -41,6 +42,7 @@ __all__ = [
     "HandoverFile",
     "LimitsSettings",
     "ServerSettings",
+    "StoreSettings",
     "TelemetrySettings",
     "api_key",
     "command",

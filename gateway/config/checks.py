@@ -12,6 +12,7 @@ from gateway.auth import KeyFile, KeyFileError
 from gateway.config.schema import AuthSettings, Config
 from gateway.config.sources import command
 from gateway.config.spelling import meant
+from gateway.store import StoreFileError, check_file
 
 # The path of a setting, and the error.
 Violation = tuple[str, str]
@@ -85,6 +86,15 @@ def openings(config: Config) -> Iterator[Violation]:
     elif not _is_loopback(server.host):
         how = f"make one (`{command()} keys create NAME --file keys.db`) and set auth.file, or say --insecure-no-auth"
         yield "server.host", f"there is no key, so whoever reaches {server.host} could use the models; {how}"
+
+
+def unusable_files(config: Config) -> Iterator[Violation]:
+    """Yield a file of stored answers that the service could not use."""
+    if config.store.file is not None:
+        try:
+            check_file(Path(config.store.file))
+        except StoreFileError as error:
+            yield "store.file", f"stored answers cannot be kept there: {error}"
 
 
 def misspelt_models(config: Config, models: Iterable[str]) -> Iterator[str]:

@@ -10,7 +10,15 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import sources
-from gateway.config.checks import Violation, contradictions, misspelt_models, no_address, no_folder, openings
+from gateway.config.checks import (
+    Violation,
+    contradictions,
+    misspelt_models,
+    no_address,
+    no_folder,
+    openings,
+    unusable_files,
+)
 from gateway.config.layers import ConfigError, Layers, Table
 from gateway.config.schema import DEFAULT_ENGINE, Config, EngineSettings
 from gateway.config.sources import IN_ENVIRONMENT, PLAIN
@@ -28,6 +36,7 @@ def read(file: str | None = None, flags: Mapping[str, str | None] | None = None)
         raise ConfigError(what)
     _refuse(laid, no_address(config))
     _refuse(laid, openings(config))
+    _refuse(laid, unusable_files(config))
     return config
 
 

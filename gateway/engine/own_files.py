@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class ForeignFile(OSError):
@@ -46,6 +47,15 @@ def _foreign(status: os.stat_result) -> str:
     if status.st_mode & _WRITABLE:
         return f"others may write to it (its mode is {stat.S_IMODE(status.st_mode):04o})"
     return ""
+
+
+def not_private(status: os.stat_result) -> str:
+    """Say why a file may hold no secret: it is no plain file, others may look into it; empty where it may."""
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no regular file"
+    if status.st_mode & _OTHERS:
+        return f"its mode is {stat.S_IMODE(status.st_mode):04o}, so others may read it; it must be 0600"
+    return "" if status.st_uid == os.geteuid() else "it belongs to another user"
 
 
 def read_own(path: str | Path, most: int, *, folder: int | None = None) -> bytes:

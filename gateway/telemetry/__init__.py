@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from gateway.config import TelemetrySettings
 from gateway.engine import GenerateRequest, ModelCard
 from gateway.telemetry import logs
-from gateway.telemetry.context import Outcome, RequestRecord, current_record, request_id
+from gateway.telemetry.context import Outcome, RequestRecord, current_record, open_record, request_id
 from gateway.telemetry.generation import GenerationTelemetry
 from gateway.telemetry.logs import STDOUT
 from gateway.telemetry.metrics import Metrics
@@ -27,6 +27,7 @@ __all__ = [
     "Telemetry",
     "TelemetryMiddleware",
     "current_record",
+    "open_record",
     "request_id",
 ]
 

@@ -6,6 +6,8 @@ from gateway.cache import Cache
 from gateway.config.snapshot import CurrentConfig
 from gateway.hosting.directory import Directory
 from gateway.limits import Limiter
+from gateway.service import Inference
+from gateway.store import Store
 from gateway.telemetry import Metrics
 
 
@@ -80,8 +82,17 @@ def register_keys(metrics: Metrics, current: CurrentConfig) -> None:
     )
 
 
-def register_cache(metrics: Metrics, cache: Cache) -> None:
-    """Register the gauges and counts of the cache of answers."""
+def register_answers(metrics: Metrics, inference: Inference) -> None:
+    """Register the state of answers that are cached, stored or made in the background."""
+    _register_cache(metrics, inference.cache)
+    _register_store(metrics, inference.store)
+    background = inference.background
+    metrics.observe(
+        "background_answers", "Answers that are made in the background.", (), lambda: {(): background.count}
+    )
+
+
+def _register_cache(metrics: Metrics, cache: Cache) -> None:
     counts = cache.counts
     metrics.observe_count(
         "cache_requests",
@@ -97,3 +108,17 @@ def register_cache(metrics: Metrics, cache: Cache) -> None:
     metrics.observe_count("cache_stores", "Answers that were kept.", (), lambda: {(): counts.stores})
     metrics.observe_count("cache_evictions", "Answers that went since others came.", (), lambda: {(): cache.evictions})
     metrics.observe("cache_bytes", "Memory that the kept answers take.", (), lambda: {(): cache.size})
+
+
+def _register_store(metrics: Metrics, store: Store) -> None:
+    metrics.observe("store_bytes", "What stored answers and conversations take.", (), lambda: {(): store.size})
+    metrics.observe("store_entries", "Stored answers and conversations.", (), lambda: {(): store.entries})
+    metrics.observe(
+        "store_degraded", "Whether nothing can be stored, as on a full disk.", (), lambda: {(): int(store.is_degraded)}
+    )
+    metrics.observe_count(
+        "store_evictions", "Stored answers that went since others came.", (), lambda: {(): store.evicted}
+    )
+    metrics.observe_count(
+        "store_failures", "Attempts to store or find something that failed.", (), lambda: {(): store.failures}
+    )

@@ -45,6 +45,7 @@ HEADERS = {
     "x-finish-detail": "`deadline` on a whole answer that ran out of time; left out else.",
     "x-ignored-params": "The body's fields that are unknown here, joined by commas; left out where there were none.",
     "x-structured": "Whether a whole answer that is held to a shape has all of it: `valid`, or `truncated`.",
+    "x-stored": "`false` where the answer was to be stored and could not be; left out else.",
     "x-should-retry": "`false` where another try would fail in the same way.",
     "retry-after": "Seconds until another try makes sense.",
     "retry-after-ms": "The same in milliseconds, and exact.",

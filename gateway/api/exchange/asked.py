@@ -3,19 +3,23 @@
 from msgspec import Struct, structs
 
 from gateway.config import Config
-from gateway.engine import GenerateRequest, InvalidRequest, ModelCard, Sampling
+from gateway.engine import GenerateRequest, InvalidRequest, Message, ModelCard, Sampling
 
 # All are tokenized before the answer begins.
 _BAD_CHARACTERS = 16_384
 
 
 class Asking(Struct, frozen=True):
-    """What a dialect may look at to translate a body, beside the body; `priority` is the caller's highest."""
+    """What a dialect may look at to translate a body, beside the body.
+
+    `priority` is the caller's highest, `past` what the store knows of what was said before.
+    """
 
     card: ModelCard
     config: Config
     request_id: str
     priority: int
+    past: tuple[Message, ...] = ()
 
 
 def greedy_at_zero(sampling: Sampling) -> Sampling:

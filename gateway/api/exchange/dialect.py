@@ -14,10 +14,12 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
 from gateway.api.exchange.asked import Asking, Prompts
-from gateway.api.http.problems import ErrorWords
+from gateway.api.exchange.keeper import AnswerKeeper
+from gateway.api.http.problems import ErrorWords, Problem
 from gateway.api.http.sse import PLAIN, Framing
 from gateway.engine import Answer, EngineError, Finished, GenerateEvent, ModelCard, Usage
 from gateway.flow.deadline import Timeouts
+from gateway.store import Shelf
 
 
 class GenerationBody(Protocol):
@@ -61,10 +63,20 @@ class Rendering(ABC):
     def note(self, event: GenerateEvent) -> None:  # noqa: B027 - most renderings need to note nothing
         """Take note of an event of a whole answer, before it is folded."""
 
+    def to_failure(self, problem: Problem) -> bytes | None:
+        """Encode the frame that ends a stream which failed; `None` where the framing's words for errors do."""
+        del problem
+        return None
+
     def to_frame(self, event: GenerateEvent) -> bytes:
         """Encode one event of the only answer."""
         piece = self.to_piece(0, event)
         return piece + self.to_last(event.usage) if type(event) is Finished else piece
+
+
+def _no_keeper(body: object, request_id: str, shelf: Shelf) -> AnswerKeeper | None:
+    del body, request_id, shelf
+    return None
 
 
 def _no_timeouts(body: object) -> Timeouts:
@@ -76,8 +88,8 @@ class Endpoint(Struct, Generic[B], frozen=True, kw_only=True):
     """One route that generates: pure functions from its body to requests, and from events to its answer.
 
     `to_prompts` raises `InvalidRequest` where the body contradicts itself; `reword` says in the dialect's words, not
-    in the engine's, which field an error is about. The documentation has the operation under its `name`; the `aliases`
-    of the path do the same, and are left out there.
+    in the engine's, which field an error is about. `to_keeper` is for bodies that ask to store the answer. The
+    documentation has the operation under its `name`; the `aliases` of the path do the same, and are left out there.
     """
 
     path: str
@@ -90,6 +102,7 @@ class Endpoint(Struct, Generic[B], frozen=True, kw_only=True):
     to_rendering: Callable[[B, ModelCard, str], Rendering]
     reword: Callable[[EngineError, B], None]
     to_timeouts: Callable[[B], Timeouts] = _no_timeouts
+    to_keeper: Callable[[B, str, Shelf], AnswerKeeper | None] = _no_keeper
     aliases: tuple[str, ...] = ()
 
 

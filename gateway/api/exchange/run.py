@@ -61,6 +61,7 @@ class Run:
         self._caller = caller
         self._target = target
         self._prompts = prompts
+        self.is_single = prompts.is_single
         self._budget = budget_of(prompts, target.card, inference.config.server.max_logprobs)
         self._options = options
         self._began = time.monotonic()

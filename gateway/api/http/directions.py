@@ -25,7 +25,6 @@ _FOREIGN = {
     "/v1/batches": "there are no batches here; send each request by itself",
     "/v1/files": "no files are kept here",
     "/v1/uploads": "no files are kept here",
-    "/v1/responses": "the Responses API is not spoken here; send POST /v1/chat/completions",
     "/v1/complete": "send POST /v1/messages",
     "/completion": "send POST /v1/completions",
     "/generate": "send POST /v1/generate",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import msgspec
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from msgspec import Meta, Struct
 
@@ -49,6 +49,7 @@ TABLE = {
     "engine_unavailable": (503, "overloaded_error"),
     "draining": (503, "overloaded_error"),
     "keys_unavailable": (503, "overloaded_error"),
+    "store_unavailable": (503, "overloaded_error"),
     "load_failed": (503, "overloaded_error"),
     "deadline_exceeded": (504, "timeout_error"),
 }
@@ -151,6 +152,8 @@ def to_problem(error: BaseException) -> Problem:
             return Problem(error.code, message, headers=error.headers)
         case EngineError():
             return Problem(_known_code(error), error.message, param=error.param, headers=_hints(error))
+        case ValidationException(extra=[{"key": str(key), "message": str(message)}, *_]):
+            return Problem("invalid_value", f"{key}: {message[:1].lower()}{message[1:]}", param=key)
         case HTTPException() if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:
             code = _CODES.get(error.status_code, "invalid_url")
             return Problem(code, headers=error.headers)

@@ -82,11 +82,16 @@ async def _first(events: AsyncGenerator[T, None]) -> T:
 
 
 async def frames(
-    first: object, events: AsyncGenerator[object, None], to_frame: Callable[[T], bytes], framing: Framing = PLAIN
+    first: object,
+    events: AsyncGenerator[object, None],
+    to_frame: Callable[[T], bytes],
+    framing: Framing = PLAIN,
+    to_failure: Callable[[Problem], bytes | None] = lambda _: None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame.
 
-    The events are what `to_frame` takes; a position in the queue, if that comes before, is a comment.
+    The events are what `to_frame` takes; a position in the queue, if that comes before, is a comment. An error is told
+    by `to_failure`, else in the words of the framing.
     """
     last = first
     async with aclosing(events):
@@ -101,10 +106,10 @@ async def frames(
                     yield frame
             _check_finished(last)
         except EngineError as error:
-            yield _error_frame(error, framing)
+            yield _error_frame(error, framing, to_failure)
         except Exception as error:  # noqa: BLE001 - the status is sent: a frame is all that can still be said
             logger.opt(exception=error).error("a stream failed in a way that nothing foresaw")
-            yield _error_frame(error, framing)
+            yield _error_frame(error, framing, to_failure)
         else:
             if framing.done:
                 yield framing.done
@@ -223,7 +228,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _error_frame(error: Exception, framing: Framing) -> bytes:
+def _error_frame(error: Exception, framing: Framing, to_failure: Callable[[Problem], bytes | None]) -> bytes:
     problem = to_problem(error)
     current_record().code = problem.code
-    return framing.errors.to_frame(problem, request_id.get())
+    return to_failure(problem) or framing.errors.to_frame(problem, request_id.get())

@@ -74,6 +74,8 @@ _EXAMPLES = {
     ),
     "overloaded": ("too many requests are waiting", None),
     "engine_unavailable": ("the model is not ready: the model is loading", None),
+    "store_unavailable": ("what is stored cannot be reached at the moment; try again", None),
+    "not_found": ("there is nothing of that name here", None),
     "load_failed": ("the model 'gpt-2' is no folder", None),
     "draining": ("the service is going down and takes no new requests", None),
     "deadline_exceeded": ("the time ran out before the first token", None),

@@ -13,7 +13,7 @@ from gateway.api.http.sse import DONE
 # The headers that the answer of a generation may have.
 HEADERS = {
     name: Reference(f"#/components/headers/{name}")
-    for name in ("x-cache", "x-failed-choices", "x-finish-detail", "x-ignored-params", "x-structured")
+    for name in ("x-cache", "x-failed-choices", "x-finish-detail", "x-ignored-params", "x-stored", "x-structured")
 }
 
 
@@ -57,11 +57,17 @@ def question(body: BodyDoc, reply: ReplyDoc, description: str) -> type[Operation
     return _described(body, {"200": OpenAPIResponse(description=description, content={"application/json": media})})
 
 
-def _described(body: BodyDoc, responses: Mapping[str, OpenAPIResponse | Reference]) -> type[Operation]:
+def reading(reply: ReplyDoc, stream: StreamDoc) -> type[Operation]:
+    """Describe a route without a body that answers as one that generates does."""
+    return _described(None, {"200": _answer(reply, stream)})
+
+
+def _described(body: BodyDoc | None, responses: Mapping[str, OpenAPIResponse | Reference]) -> type[Operation]:
     @dataclass
     class Described(Operation):
         def __post_init__(self) -> None:
-            self.request_body = RequestBody(required=True, content={"application/json": _body(body)})
+            if body is not None:
+                self.request_body = RequestBody(required=True, content={"application/json": _body(body)})
             self.responses = {**(self.responses or {}), **responses}
 
     return Described

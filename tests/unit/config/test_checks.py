@@ -115,3 +115,17 @@ def test_a_model_of_a_key_that_is_nearly_a_name_of_the_configuration_is_a_warnin
     [warning] = config.read(file, ECHO).warnings
     assert warning.startswith("auth.keys.shop.models: ")
     assert warning.endswith("named 'ehco'; did you mean 'echo'?")
+
+
+def test_a_file_of_stored_answers_that_cannot_be_used_is_refused_by_its_setting(write, tmp_path):
+    stored = tmp_path / "store.db"
+    file = write(f"[store]\nfile = '{stored}'")
+    assert config.read(file, ECHO).store.file == str(stored)
+    assert not stored.exists()
+    stored.write_bytes(b"something else " * 100)
+    stored.chmod(0o600)
+    with pytest.raises(
+        ConfigError, match=r"gateway\.toml: store\.file: stored answers cannot be kept there: .*damaged"
+    ):
+        config.read(file, ECHO)
+    config.look(file, ECHO)

@@ -94,3 +94,21 @@ def test_what_cannot_be_written_leaves_the_old(file, tmp_path, monkeypatch):
         write_own(file, b"new")
     assert file.read_bytes() == b"content"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda file: file.chmod(0o600), ""),
+        (lambda file: file.chmod(0o400), ""),
+        (lambda file: file.chmod(0o640), "its mode is 0640, so others may read it; it must be 0600"),
+        (lambda file: file.chmod(0o601), "its mode is 0601, so others may read it; it must be 0600"),
+    ],
+)
+def test_a_secret_is_for_its_owner_alone(file, make, why):
+    make(file)
+    assert own_files.not_private(file.stat()) == why
+
+
+def test_a_secret_is_in_a_plain_file(tmp_path):
+    assert own_files.not_private(tmp_path.stat()) == "it is no regular file"

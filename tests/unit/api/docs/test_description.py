@@ -21,6 +21,10 @@ from gateway.api.models import schema as models
 from gateway.api.native import schema
 from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
+from gateway.api.responses import events as responses_events
+from gateway.api.responses import items
+from gateway.api.responses import reply as responses_reply
+from gateway.api.responses import schema as responses_schema
 from gateway.api.routes import DIALECTS
 from gateway.api.tokens import schema as tokens_schema
 from gateway.app import create_app
@@ -29,12 +33,13 @@ from gateway.limits import RATE_HEADERS
 
 PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs", "/redoc")
 MESSAGES = ("/v1/messages", "/v1/messages/count_tokens")
+RESPONSES = ("/v1/responses", "/v1/responses/input_tokens")
 ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
     for module in (
         *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema),
-        *(anthropic_schema, blocks, events),
+        *(anthropic_schema, blocks, events, items, responses_events, responses_reply, responses_schema),
     )
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
@@ -142,7 +147,7 @@ def test_every_example_is_what_its_struct_decodes(operations):
     assert checked > len(TABLE)
 
 
-@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions", "/v1/completions", *MESSAGES])
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions", "/v1/completions", *MESSAGES, *RESPONSES])
 def test_every_example_of_a_request_is_answered(service, document, path):
     examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
     answers = [service.client.post(path, json=example["value"]) for example in examples.values()]
@@ -202,7 +207,15 @@ def test_every_code_that_a_client_can_get_has_an_example(operations):
 def test_every_answer_names_its_headers(document, operations):
     assert set(document["components"]["headers"]) == {
         *("x-request-id", "x-ignored-params", "x-should-retry", "retry-after", "retry-after-ms", "allow"),
-        *("www-authenticate", "x-cache", "x-failed-choices", "x-finish-detail", "x-structured", *RATE_HEADERS),
+        *(
+            "www-authenticate",
+            "x-cache",
+            "x-failed-choices",
+            "x-finish-detail",
+            "x-structured",
+            "x-stored",
+            *RATE_HEADERS,
+        ),
     }
     for name in ("generate", "completions", "chatCompletions", "messages"):
         told = operations[name]["responses"]["200"]["headers"]
@@ -232,6 +245,13 @@ def test_the_documented_headers_are_sent(service):
         ("completions", "POST", "/v1/completions", {"prompt": ["one", "two"], "n": 2}),
         ("completions", "POST", "/completions", {"prompt": "one", "audio": 1, "suffix": "a"}),
         ("messages", "POST", "/v1/messages", {"model": "echo", "max_tokens": 9, "messages": USER}),
+        ("responses", "POST", "/v1/responses", {"input": "one two", "max_output_tokens": 1}),
+        ("responses", "POST", "/v1/responses", {"input": "one", "truncation": "auto"}),
+        ("countInputTokens", "POST", "/v1/responses/input_tokens", {"input": "one two"}),
+        ("getResponse", "GET", "/v1/responses/resp_none", None),
+        ("deleteResponse", "DELETE", "/v1/responses/resp_none", None),
+        ("cancelResponse", "POST", "/v1/responses/resp_none/cancel", None),
+        ("listInputItems", "GET", "/v1/responses/resp_none/input_items", None),
         ("messages", "POST", "/v1/messages", {"model": "echo", "messages": USER}),
         ("messages", "POST", "/v1/messages", {"model": "none", "max_tokens": 9, "messages": USER}),
         ("countTokens", "POST", "/v1/messages/count_tokens", {"model": "echo", "messages": USER}),

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.native.schema import GenerateBody
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.responses.schema import PromptBody, ResponsesBody
 from gateway.api.routes import DIALECTS
 from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
 
@@ -52,6 +53,20 @@ ANTHROPIC = {
     "thinking": {"type": "enabled", "budget_tokens": 1_024},
     "output_config": {"format": {"type": "json_schema", "schema": {}}, "effort": "low"},
 }
+RESPONSE = {
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"},
+        {"type": "function_call_output", "call_id": "c", "output": "a", "id": "i"},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}], "content": []},
+    ],
+    "instructions": "a", "conversation": {"id": "c"}, "previous_response_id": "r", "metadata": {"a": "b"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True}, "verbosity": "low"},
+    "tools": [{"type": "function", "name": "f", "parameters": {}, "description": "d", "strict": False}],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}], "name": "f"},
+    "reasoning": {"effort": "low", "summary": "auto"}, "include": ["a"], "stream_options": {},
+    "temperature": 0.5, "top_p": 0.5, "max_output_tokens": 3, "store": False, "background": False, "user": "u",
+}  # fmt: skip
 SAMPLING = {"temperature": 0.5, "top_p": 0.5, "logit_bias": {"1": 1}, "stop": ["a"], "stop_token_ids": [1], "seed": 1}
 WHOLE = {
     GenerateBody: [{"prompt": "a"} | SAMPLING, {"messages": [{"role": "user", "content": "a"}]}],
@@ -65,6 +80,8 @@ WHOLE = {
     CompletionBody: [{"prompt": ["a", [1]], "stop": "a"} | SAMPLING],
     MessagesBody: [ANTHROPIC | {"max_tokens": 3, "stop_sequences": ["a"], "metadata": {"user_id": "u"}}],
     CountBody: [ANTHROPIC],
+    ResponsesBody: [RESPONSE, {"input": "a", "conversation": "c", "tool_choice": "auto"}],
+    PromptBody: [{name: RESPONSE[name] for name in ("input", "text", "tools", "reasoning")}],
     TokenizeBody: [{"messages": TURNS, "tools": TOOLS, "chat_template_kwargs": {}}, {"prompt": "a"}, {"content": "a"}],
     DetokenizeBody: [{"tokens": [1]}],
     TemplateBody: [{"messages": TURNS, "tools": TOOLS}],

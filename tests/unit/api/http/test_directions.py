@@ -34,7 +34,6 @@ def missed(path="/", method="GET", code="not_found", paths=PATHS, **headers):
         ("/api/tags", "GET /v1/models"),
         ("/api/chat", "Ollama's API"),
         ("/v1beta/models/x", "Gemini's API"),
-        ("/v1/responses", "POST /v1/chat/completions"),
         ("/v1/audio/speech", "of OpenAI's API"),
         ("/v1/rerank", "no reranking"),
         ("/score", "no reranking"),

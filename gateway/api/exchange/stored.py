@@ -1,0 +1,55 @@
+"""Answers that are stored: the whole ones as they are sent, of streams what they would have been as a whole."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from gateway.api.exchange.dialect import Rendering
+from gateway.api.exchange.keeper import AnswerKeeper
+from gateway.api.exchange.run import Run
+from gateway.engine import Finished, Fold, GenerateEvent
+
+# A whole answer that was to be stored and was not has this header, and its stream this comment before its end.
+NOT_STORED = {"x-stored": "false"}
+_COMMENT = b": not stored\n\n"
+
+
+async def stored_whole(run: Run, rendering: Rendering, keeper: AnswerKeeper) -> tuple[bytes, dict[str, str]]:
+    """Return a whole answer, and the header that says whether it was stored."""
+    reply = await run.whole(rendering)
+    return reply, {} if await keeper.keep(reply) else NOT_STORED
+
+
+class StoredStream:
+    """A stream that is folded into the whole answer on its way, which is stored before its end is told."""
+
+    def __init__(self, run: Run, rendering: Rendering, keeper: AnswerKeeper) -> None:
+        self._events, self._encode = run.stream(rendering)
+        self._rendering = rendering
+        self._keeper = keeper
+        self._is_single = run.is_single
+        self._folds: dict[int, Fold] = {}
+        self._is_stored = True
+
+    async def events(self) -> AsyncGenerator[object, None]:
+        """Yield the events of the stream, whose last one waits for the store."""
+        async with aclosing(self._events):
+            async for event in self._events:
+                self._fold(event)
+                if type(event) is Finished:
+                    answers = {index: fold.answer() for index, fold in self._folds.items()}
+                    self._is_stored = await self._keeper.keep(self._rendering.to_reply(answers, event.usage))
+                yield event
+
+    def encode(self, event: Any) -> bytes:  # noqa: ANN401 - as `Run.stream` returns it
+        """Encode an event."""
+        frame = self._encode(event)
+        return frame if self._is_stored or type(event) is not Finished else _COMMENT + frame
+
+    def _fold(self, event: object) -> None:
+        """Take an event of the only answer, or one of several answers beside its number; not what all of them used."""
+        if isinstance(event, tuple):
+            index, piece = event
+            self._folds.setdefault(index, Fold()).add(piece)
+        elif self._is_single and isinstance(event, GenerateEvent):
+            self._folds.setdefault(0, Fold()).add(event)

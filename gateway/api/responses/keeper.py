@@ -1,0 +1,134 @@
+"""The store of responses: each with its input, and the conversation that one goes on from."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from gateway.api.exchange.detached import BackgroundKeeper
+from gateway.api.http.problems import Problem
+from gateway.api.responses.begin import conversation_id, to_id
+from gateway.api.responses.conversation import to_messages
+from gateway.api.responses.items import InputItem
+from gateway.api.responses.reply import ResponseStatus
+from gateway.api.responses.schema import PromptBody, ResponsesBody
+from gateway.api.responses.translate import check_origin, to_items
+from gateway.engine import GenerateEvent, InvalidRequest, Message
+from gateway.store import Entry, Shelf, StoreUnavailable
+
+RESPONSE = "response"
+# Labels of a stored response: the one that it goes on from, and whether its events are stored.
+PREVIOUS = "previous"
+STREAMED = "streamed"
+_GOES_ON = frozenset({"completed", "incomplete"})
+
+_encode = msgspec.json.Encoder().encode
+_events = msgspec.msgpack.Encoder().encode
+_raws = msgspec.json.Decoder(list[Raw])
+_items = msgspec.json.Decoder(list[InputItem])
+
+
+class _Stored(Struct):
+    """The part of a stored response that others go on from."""
+
+    created_at: int
+    status: ResponseStatus
+    output: list[Raw]
+
+
+_stored = msgspec.json.Decoder(_Stored)
+stored_events = msgspec.msgpack.Decoder(list[GenerateEvent])
+
+
+class ResponseKeeper(BackgroundKeeper):
+    """Stores one response of a caller, and finds what it goes on from."""
+
+    def __init__(self, body: ResponsesBody, request_id: str, shelf: Shelf) -> None:
+        self.id = to_id(request_id)
+        self.is_background = bool(body.background)
+        self._body = body
+        self._request_id = request_id
+        self._shelf = shelf
+
+    async def recall(self, most_bytes: int) -> tuple[Message, ...]:
+        """Return the conversation up to now; raise `Problem` where it is not there, `InvalidRequest` if too long."""
+        return await recall(self._body, self._shelf, most_bytes)
+
+    async def keep(self, reply: bytes) -> bool:
+        """Store a whole response, unless the body says not to."""
+        return self._body.store is False or await self._shelf.put(self._entry(reply))
+
+    async def begin(self, state: bytes) -> bool:
+        """Store a response that waits."""
+        return await self._shelf.put(self._entry(state))
+
+    async def finish(self, reply: bytes, events: Sequence[GenerateEvent]) -> None:
+        """Store a response in its place; one that was deleted meanwhile stays away."""
+        told = _events(list(events)) if self._body.stream else b""
+        try:
+            await self._shelf.change(RESPONSE, self.id, lambda entry: structs.replace(entry, body=reply, events=told))
+        except StoreUnavailable:
+            return  # the log has it
+
+    def _entry(self, reply: bytes) -> Entry:
+        previous = self._body.previous_response_id
+        return Entry(
+            kind=RESPONSE,
+            id=self.id,
+            created=_stored.decode(reply).created_at,
+            body=reply,
+            input=_encode(list(to_stored(to_items(self._body.input), self._request_id))),
+            labels=({PREVIOUS: previous} if previous else {}) | ({STREAMED: ""} if self._body.stream else {}),
+        )
+
+
+def to_keeper(body: ResponsesBody, request_id: str, shelf: Shelf) -> ResponseKeeper | None:
+    """Make the keeper of a body; `None` where nothing is stored or looked up."""
+    goes_on = body.previous_response_id is not None or conversation_id(body) is not None
+    return None if body.store is False and not goes_on else ResponseKeeper(body, request_id, shelf)
+
+
+async def recall(body: PromptBody, shelf: Shelf, most_bytes: int) -> tuple[Message, ...]:
+    """Return the conversation that a body goes on from; raise `Problem` or `InvalidRequest`."""
+    check_origin(body)
+    if body.previous_response_id is None:
+        return ()
+    items = await past_items(shelf, body.previous_response_id, most_bytes)
+    return to_messages(_items.decode(_encode(items)))
+
+
+async def past_items(shelf: Shelf, response_id: str, most_bytes: int) -> list[Raw]:
+    """Return the items of a stored response and of all before it, the first one first, answers included."""
+    found = await shelf.chain(RESPONSE, response_id, PREVIOUS, most_bytes)
+    if found is None:
+        what = f"the conversation before this has more than {most_bytes} bytes (server.max_body_bytes)"
+        raise InvalidRequest(what, param="previous_response_id")
+    if isinstance(found, str):
+        raise Problem("not_found", f"there is no stored response {found!r} of yours", param="previous_response_id")
+    items: list[Raw] = []
+    for entry in found:
+        stored = _stored.decode(entry.body)
+        if stored.status not in _GOES_ON:
+            how = stored.status if stored.status in ("failed", "cancelled") else "not finished"
+            what = f"the response {entry.id!r} is {how}: nothing can go on from it"
+            raise InvalidRequest(what, param="previous_response_id")
+        items += [*_raws.decode(entry.input), *stored.output]
+    return items
+
+
+def to_stored(items: Iterable[InputItem], request_id: str) -> Iterable[dict[str, object]]:
+    """Write the items of an input as they are listed: each with an id and its type, texts as parts."""
+    for number, item in enumerate(items):
+        fields = {name: value for name, value in msgspec.to_builtins(item).items() if value is not None}
+        if isinstance(item.content, str):
+            kind = "output_text" if item.role == "assistant" else "input_text"
+            fields["content"] = [{"type": kind, "text": item.content}]
+        if isinstance(item.content, tuple):
+            fields["content"] = [_compact(part) for part in item.content]
+        if isinstance(item.output, tuple):
+            fields["output"] = [_compact(part) for part in item.output]
+        yield {"id": f"item_{request_id}_{number}", "status": "completed", **fields}
+
+
+def _compact(part: object) -> dict[str, object]:
+    return {name: value for name, value in msgspec.to_builtins(part).items() if value is not None}
