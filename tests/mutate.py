@@ -150,6 +150,12 @@ MUTANTS = (
     Mutant("the_ids_of_all_tokens_are_told", TOY, '{"ids": (token,)} if asked', '{"ids": ()} if asked'),
     Mutant("the_ids_are_those_of_the_answer", TOY, '{"ids": (token,)} if asked', '{"ids": (told,)} if asked'),
     Mutant("ids_that_were_not_asked_for_are_not_told", TOY, "(token,)} if asked.token_ids", "(token,)} if asked"),
+    Mutant(
+        "of_a_prompt_that_is_cut_at_its_end_the_beginning_is_read",
+        TOY,
+        "slice(request.truncate) if",
+        "slice(-request.truncate, None) if",
+    ),
     Mutant("min_tokens_comes_before_any_stop", ECHO, TELL, "yield Delta(stops.feed(word))"),
     Mutant(
         "more_min_tokens_than_the_answer_may_have_are_refused",

@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.engine import GenerateRequest, ModelCard
 
-_VERSION = 1
+_VERSION = 2
 
 # Lengths come before texts, so no two requests are written alike. Keys keep their order: that of a schema's
 # properties is the order of the answer.
@@ -30,7 +30,7 @@ def key_of(request: GenerateRequest, card: ModelCard, caller: str) -> bytes | No
     sampling = card.under(request.defaults).under(request.sampling).defaults
     if not card.fingerprint or (sampling.temperature != 0 and sampling.seed is None):
         return None
-    what = (request.prompt, request.truncate, sampling, request.constraint)
+    what = (request.prompt, request.truncate, request.truncation_side, sampling, request.constraint)
     parts = (_VERSION, card.name, card.fingerprint, caller, request.salt, what)
     return hashlib.sha256(_encode(parts)).digest()
 

@@ -40,6 +40,7 @@ from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
 from gateway.engine.own_files import ForeignFile, open_own, read_own, sync_folder, write_own
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
+from gateway.engine.sampling import Sampling
 from gateway.engine.stop import StopStrings
 from gateway.engine.tools import Tool, ToolCall, ToolResult
 from gateway.engine.types import (
@@ -62,7 +63,6 @@ from gateway.engine.types import (
     ReasoningEffort,
     Regex,
     Role,
-    Sampling,
     Status,
     Text,
     Thought,

@@ -1,7 +1,8 @@
 """How long an answer may get: prompt and answer share the context."""
 
 from gateway.engine.errors import ContextTooLong, InvalidRequest
-from gateway.engine.types import ModelCard, Sampling
+from gateway.engine.sampling import Sampling
+from gateway.engine.types import ModelCard
 
 
 def answer_limit(sampling: Sampling, prompt_tokens: int, card: ModelCard) -> int:

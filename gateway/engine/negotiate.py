@@ -1,6 +1,7 @@
 """Capabilities subtract: what a request needs less what the model's card lists must be empty."""
 
 from gateway.engine.errors import Unsupported
+from gateway.engine.sampling import Sampling
 from gateway.engine.tools import ToolCall, ToolResult
 from gateway.engine.types import (
     Capability,
@@ -15,7 +16,6 @@ from gateway.engine.types import (
     ModelCard,
     Prompt,
     Regex,
-    Sampling,
     Tokens,
 )
 
@@ -59,6 +59,8 @@ def needs(request: GenerateRequest) -> frozenset[Capability]:
         found.add(_KIND[type(request.constraint)])
     if request.truncate is not None:
         found.add(Capability.TOKENIZE)
+        if request.truncation_side != "left":
+            found.add(Capability.TRUNCATION_SIDE)
     return frozenset(found)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, structs
 
+from gateway.engine.sampling import Sampling
 from gateway.engine.tools import Tool, ToolCall, ToolResult
 
 
@@ -27,6 +28,7 @@ class Capability(StrEnum):
     VISION = "vision"
     TOKEN_COUNT = "token_count"
     TOKENIZE = "tokenize"
+    TRUNCATION_SIDE = "truncation_side"
     CONTINUE_FINAL = "continue_final"
     TEMPLATE_ARGUMENTS = "template_arguments"
     JSON_SCHEMA = "json_schema"
@@ -169,46 +171,12 @@ class Grammar(Struct, frozen=True, tag="grammar", forbid_unknown_fields=True):
 Constraint = JsonSchema | JsonObject | Regex | Choice | Grammar
 
 
-class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How tokens are chosen and when to stop; `None` is the model's own default, filled by the engine.
-
-    `max_tokens` counts the answer, `max_length` prompt and answer together; at most one is set. `temperature` 0 is
-    greedy. `top_k` 0 and `top_p` 1 are off. `logit_bias` maps token ids to what is added to their logits.
-    `stop` strings are cut from the answer; `stop_token_ids` end it and are not shown; both are shown with
-    `include_stop_str_in_output`. Before `min_tokens` nothing of `stop`, `stop_token_ids` or the end of sequence ends
-    the answer. Only `allowed_token_ids` are drawn, where there are any, the end of sequence too only if it is among
-    them. The tokens that spell one of `bad_words`, at the beginning of a text or behind a blank, are not drawn one
-    after the other. `logprobs` is the number of alternatives. With `token_ids` the ids of all tokens are told.
-    """
-
-    max_tokens: int | None = None
-    max_length: int | None = None
-    min_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[int, float] | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] | None = None
-    stop_token_ids: tuple[int, ...] | None = None
-    include_stop_str_in_output: bool | None = None
-    allowed_token_ids: tuple[int, ...] | None = None
-    bad_words: tuple[str, ...] | None = None
-    token_ids: bool | None = None
-    ignore_eos: bool | None = None
-    logprobs: int | None = None
-    prompt_logprobs: int | None = None
-
-
 class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One answer to generate.
 
     `defaults` hold where `sampling` says nothing, before the model's own; they are wishes that refuse nothing.
-    Of a longer prompt only the last `truncate` tokens are read. `timeout` is the seconds left when the request is
+    Of a longer prompt only the last `truncate` tokens are read, or the first with the `truncation_side` `right`, on
+    which it is cut. `timeout` is the seconds left when the request is
     handed over; `priority` is higher for sooner; `trace` is a W3C traceparent; `salt` keeps one caller's prefix cache
     from another's.
     """
@@ -220,6 +188,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     defaults: Sampling = Sampling()
     constraint: Constraint | None = None
     truncate: int | None = None
+    truncation_side: Literal["left", "right"] = "left"
     timeout: float | None = None
     priority: int = 0
     trace: str | None = None

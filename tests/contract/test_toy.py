@@ -21,7 +21,10 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
         return [CARD]
 
     async def generate(self, request):
-        prompt, asked = _read(request.prompt)[-(request.truncate or 0) :], request.sampling
+        kept = request.truncate and (
+            slice(request.truncate) if request.truncation_side == "right" else slice(-request.truncate, None)
+        )
+        prompt, asked = _read(request.prompt)[kept or slice(None)], request.sampling
         limit = api.answer_limit(asked, len(prompt), CARD.under(request.defaults))
         if asked.allowed_token_ids == ():
             raise api.InvalidRequest("no token may be drawn")

@@ -18,6 +18,7 @@ NEEDS = {
     "prompt": Capability.COMPLETION,
     "prompt.tokens": Capability.TOKENS,
     "truncate_prompt_tokens": Capability.TOKENIZE,
+    "truncation_side": Capability.TRUNCATION_SIDE,
     "add_special_tokens": Capability.TOKENIZE,
     "continue_final_message": Capability.CONTINUE_FINAL,
     "add_generation_prompt": Capability.CONTINUE_FINAL,

@@ -1,6 +1,6 @@
 """Fields that both bodies share."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -26,7 +26,9 @@ from gateway.api.reference.fields import (
 
 TokenCountLimit = Annotated[int, Meta(ge=0, le=2**31)]
 Choices = Annotated[int, Meta(ge=1, le=8)]
-Alternatives = Annotated[int, Meta(ge=0, le=20)]
+# More would be the work of a whole vocabulary for each token.
+MOST_ALTERNATIVES = 20
+Alternatives = Annotated[int, Meta(ge=-1, le=MOST_ALTERNATIVES)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31)]
 NonEmptyText = Annotated[str, Meta(min_length=1)]
 Label = Annotated[str, Meta(max_length=512)]
@@ -112,10 +114,18 @@ class CommonBody(ShapedBody, frozen=True, kw_only=True):
         Meta(description="Tell how fast the answer is made, in a stream with every chunk. Left out: false."),
     ] = None
     truncate_prompt_tokens: Annotated[
-        Annotated[int, Meta(ge=1, le=2**31)] | None,
+        Annotated[int, Meta(ge=-1, le=2**31)] | None,
         Meta(
-            description="Read only so many of a prompt's last tokens. Left out: all.",
+            description="Read only so many of a prompt's last tokens; -1: as many as the context has room for beside"
+            " the answer. Left out: all.",
             examples=[512],
+        ),
+    ] = None
+    truncation_side: Annotated[
+        Literal["left", "right"] | None,
+        Meta(
+            description="Where `truncate_prompt_tokens` cuts: `right` reads the first tokens. Left out: `left`.",
+            examples=["left"],
         ),
     ] = None
     cache_salt: Annotated[

@@ -12,7 +12,7 @@ from gateway.api.exchange.constraint import reword_shape, to_constraint
 from gateway.api.openai.conversation import path_of, to_chat
 from gateway.api.openai.parameters import NEEDS, refuse
 from gateway.api.openai.schema import MOST_PROMPTS, ChatCompletionBody, CompletionBody
-from gateway.api.openai.shared import CommonBody
+from gateway.api.openai.shared import MOST_ALTERNATIVES, CommonBody
 from gateway.engine import (
     Capability,
     Completion,
@@ -28,6 +28,8 @@ from gateway.engine import (
 )
 
 _USUAL_TOKENS = 16
+_CUT, _WHATEVER_FITS = "truncate_prompt_tokens", -1
+_ALL = -1
 _SCORES = {Capability.LOGPROBS, Capability.PROMPT_LOGPROBS}
 _PROMPTS = {"prompt", "chat", "completion", "tokens"}
 # LiteLLM and LangChain know this error by these words of the message, not by its code.
@@ -38,6 +40,7 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
     """Translate; raise `InvalidRequest` for fields that contradict each other or are not supported."""
     refuse(body)
     _check_stream(body)
+    _check_alternatives(body)
     n = body.n or 1
     best_of = _best_of(body, n)
     prompts = _to_prompts(body)
@@ -56,7 +59,8 @@ def to_prompts(body: ChatCompletionBody | CompletionBody, asking: Asking) -> Pro
         sampling=greedy_at_zero(_to_sampling(body, has_ranks=best_of > n)),
         defaults=_to_defaults(body, asking.card),
         constraint=constraint,
-        truncate=body.truncate_prompt_tokens,
+        truncate=_to_truncate(body, asking.card),
+        truncation_side=body.truncation_side or "left",
         priority=asking.priority,
         salt=body.cache_salt or "",
     )
@@ -109,6 +113,24 @@ def _check_stream(body: CommonBody) -> None:
         raise Unsupported("chunks are not padded here", param="stream_options.include_obfuscation")
     if body.stream and body.prompt_logprobs is not None:
         raise InvalidRequest("prompt_logprobs does not go with stream", param="prompt_logprobs")
+
+
+def _check_alternatives(body: CommonBody) -> None:
+    """Refuse what vLLM takes for the whole vocabulary."""
+    for name in ("logprobs", "top_logprobs", "prompt_logprobs"):
+        if getattr(body, name, None) == _ALL:
+            raise Unsupported(
+                f"{name} is -1, the whole vocabulary for every token; ask for up to {MOST_ALTERNATIVES}", param=name
+            )
+
+
+def _to_truncate(body: ChatCompletionBody | CompletionBody, card: ModelCard) -> int | None:
+    """Count the tokens of a prompt that are read at most; -1 leaves the answer as many as it asks for, or one."""
+    if body.truncate_prompt_tokens == 0:
+        raise InvalidRequest("then nothing of the prompt is read; leave it out to read all", param=_CUT)
+    if body.truncate_prompt_tokens != _WHATEVER_FITS:
+        return body.truncate_prompt_tokens
+    return max(card.context_window - (_to_length(body) or body.min_tokens or 1), 1)
 
 
 def _best_of(body: CommonBody, n: int) -> int:

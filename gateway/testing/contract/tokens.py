@@ -111,3 +111,13 @@ class TokenRules(Subject):
         _, _, last = await self.sentence(engine, structs.replace(self.request(engine), truncate=2))
         read = last.usage.prompt_tokens
         expect(read == 2, f"Of a prompt that is cut to 2 tokens {read} are read.", GenerateRequest)
+
+    async def test_of_a_prompt_that_is_cut_at_its_end_the_beginning_is_read(self, engine: Engine) -> None:
+        """Kills: a prompt that is always cut on the left."""
+        self.require(engine, Capability.TRUNCATION_SIDE, Capability.TOKENIZE, Capability.TOKEN_IDS)
+        request = self.request(engine, token_ids=True)
+        ids = tuple(await engine.tokenize(request.model, request.prompt))
+        first, _, _ = await self.sentence(engine, structs.replace(request, truncate=2, truncation_side="right"))
+        expect(
+            first.prompt_ids == ids[:2], f"Of the ids {ids!r:.80} {first.prompt_ids} are read first.", GenerateRequest
+        )

@@ -10,6 +10,7 @@ _CAPABILITIES = frozenset(
         Capability.TOKENS,
         Capability.TOKEN_COUNT,
         Capability.TOKENIZE,
+        Capability.TRUNCATION_SIDE,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
         Capability.MIN_TOKENS,

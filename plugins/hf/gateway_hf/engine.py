@@ -251,7 +251,7 @@ async def _hold(served: ServedModel, constraint: Constraint | None) -> Held | No
 
 
 def _prepare(served: ServedModel, request: GenerateRequest, arrived: float, held: Held | None) -> Generation:
-    ids = served.text.encode(request.prompt, request.truncate)
+    ids = served.text.encode(request.prompt, request.truncate, request.truncation_side)
     terms = _settle(served, request, len(ids))
     guide = None if held is None else held.guide(terms)
     if guide is not None:

@@ -49,6 +49,7 @@ CHANGES = [
     {"prompt": Chat((Message("user", (Text("hi"),)),), continue_final=True)},
     {"prompt": Chat((Message("user", (Text("hi"),)),), template_arguments={"a": 1})},
     {"truncate": 1},
+    {"truncate": 1, "truncation_side": "right"},
     {"salt": "s"},
     {"sampling": Sampling(temperature=0.0, seed=1)},
     {"sampling": Sampling(temperature=0.0, max_tokens=5)},

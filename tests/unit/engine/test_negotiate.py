@@ -1,6 +1,7 @@
 """What a request needs, less what the card lists, is nothing; or it is refused by name."""
 
 import pytest
+from msgspec import structs
 from polyfactory.factories.msgspec_factory import MsgspecFactory
 
 from gateway.engine import (
@@ -168,3 +169,11 @@ def test_a_refusal_names_the_model_and_all_that_is_missing():
     with pytest.raises(Unsupported, match=r"'m' does not support min_p, seed$") as refused:
         negotiate(request(seed=1, min_p=0.1), card(Capability.COMPLETION))
     assert refused.value.param == "min_p"
+
+
+def test_the_side_on_which_a_prompt_is_cut_counts_only_where_it_is_cut():
+    cut = structs.replace(request(), truncate=5)
+    assert needs(cut) == {Capability.COMPLETION, Capability.TOKENIZE}
+    right = structs.replace(cut, truncation_side="right")
+    assert needs(right) == {Capability.COMPLETION, Capability.TOKENIZE, Capability.TRUNCATION_SIDE}
+    assert needs(structs.replace(right, truncate=None)) == {Capability.COMPLETION}

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from llguidance import LLTokenizer
 from tokenizers import Tokenizer
@@ -37,6 +38,7 @@ _USUAL_CHARACTERS = 8
 _SLACK = 16
 # Of a prompt that is to be cut, and of tokens to be shown, so many contexts are read at most.
 _WINDOWS = 16
+Side = Literal["left", "right"]
 _NAMED = "template_arguments"
 
 _log = logging.getLogger("gateway_hf")
@@ -70,12 +72,17 @@ class TextCodec:
         """Whether the model has a chat template that can be used."""
         return self._markers is not None
 
-    def encode(self, prompt: Prompt, truncate: int | None = None) -> list[int]:
-        """Return the prompt's last `truncate` ids; raise `InvalidRequest` for one that the model cannot read."""
+    def encode(self, prompt: Prompt, truncate: int | None = None, side: Side = "left") -> list[int]:
+        """Return the prompt's ids; raise `InvalidRequest` for one that the model cannot read.
+
+        Where `truncate` is a number only so many are read: the last, or where the right `side` is cut the first.
+        """
         ids = self.tokenize(prompt, windows=1 if truncate is None else _WINDOWS)
         if not ids:
             raise InvalidRequest("the prompt has no tokens", param="prompt")
-        return ids if truncate is None else ids[-truncate:]
+        if truncate is None:
+            return ids
+        return ids[-truncate:] if side == "left" else ids[:truncate]
 
     def tokenize(self, prompt: Prompt, windows: int = 1) -> list[int]:
         """Return all of the prompt's ids; raise `ContextTooLong` where a text is far longer than so many contexts."""

@@ -41,8 +41,9 @@ class TokenNames:
         if not isinstance(prompt, Completion) or not prompt.add_special:
             return self._text.detokenize(ids)
         _, before, behind = self._usual
-        first = len(before) if ids[: len(before)] == before else 0  # of a prompt that was cut they are gone
-        end = max(first, len(ids) - len(behind))
+        # Of a prompt that was cut they are gone on one side.
+        first = len(before) if ids[: len(before)] == before else 0
+        end = len(ids) - len(behind) if behind and ids[first:][-len(behind) :] == behind else len(ids)
         return (*[""] * first, *self._text.detokenize(ids[first:end]), *[""] * (len(ids) - end))
 
     @cached_property

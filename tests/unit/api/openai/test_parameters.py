@@ -24,6 +24,7 @@ from gateway.engine import (
     TokenLogprob,
     Tokens,
     Unsupported,
+    needs,
     negotiate,
 )
 from tests.support.openai_dialect import ABLE, asked, chat, finished, prompts, streamed, text, whole
@@ -94,7 +95,7 @@ ELSEWHERE = {
 BODIES = {ChatCompletionBody: chat, CompletionBody: text}
 EVERY_REFUSED = [(kind, name) for kind, each in REFUSED.items() for name in each]
 EVERYWHERE = {"stream", "stream_options", "n", "truncate_prompt_tokens", *ShapedBody.__struct_fields__}
-EVERYWHERE |= {"return_tokens_as_token_ids", "timings_per_token"}
+EVERYWHERE |= {"return_tokens_as_token_ids", "timings_per_token", "truncation_side"}
 
 
 def find(request, path):
@@ -238,6 +239,40 @@ def test_a_prompt_may_be_cut_to_its_last_tokens(body):
     assert asked(body()).truncate is None
     assert asked(body(truncate_prompt_tokens=2)).truncate == 2
     assert missing(body(truncate_prompt_tokens=2), Capability.TOKENIZE) == "truncate_prompt_tokens"
+
+
+@pytest.mark.parametrize("body", [chat, text])
+def test_a_prompt_may_be_cut_at_its_end(body):
+    assert asked(body()).truncation_side == asked(body(truncation_side="left")).truncation_side == "left"
+    assert asked(body(truncate_prompt_tokens=2, truncation_side="right")).truncation_side == "right"
+    right = body(truncate_prompt_tokens=2, truncation_side="right")
+    assert missing(right, Capability.TRUNCATION_SIDE) == "truncation_side"
+    # Without a number nothing is cut.
+    assert Capability.TRUNCATION_SIDE not in needs(asked(body(truncation_side="right")))
+
+
+@pytest.mark.parametrize("body", [chat, text])
+def test_a_prompt_may_be_cut_to_what_fits(body):
+    assert asked(body(truncate_prompt_tokens=-1)).truncate == 99
+    assert asked(body(truncate_prompt_tokens=-1, max_tokens=30)).truncate == 70
+    assert asked(body(truncate_prompt_tokens=-1, max_tokens=300)).truncate == 1
+    with pytest.raises(InvalidRequest) as refused:
+        prompts(body(truncate_prompt_tokens=0))
+    assert refused.value.param == "truncate_prompt_tokens"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (text(logprobs=-1), "logprobs"),
+        (chat(logprobs=True, top_logprobs=-1), "top_logprobs"),
+        (chat(prompt_logprobs=-1), "prompt_logprobs"),
+    ],
+)
+def test_the_whole_vocabulary_is_refused_with_what_there_is_instead(body, field):
+    with pytest.raises(Unsupported, match=f"{field} is -1.*ask for up to 20") as refused:
+        prompts(body)
+    assert refused.value.param == field
 
 
 def test_a_text_may_do_without_what_the_tokenizer_adds():

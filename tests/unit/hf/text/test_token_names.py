@@ -19,8 +19,8 @@ _ASCII = (
 _OTHERS = ("Größe 你好 🙂!", "🙂", "👩‍🚀 x")
 
 
-def _spaced(*, begins):
-    """A tokenizer in the way of Llama 2; one that `begins` puts a token first."""
+def _spaced(*, begins, form="<s> $A"):
+    """A tokenizer in the way of Llama 2; one that `begins` puts a token first, or as its form says."""
     letters = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁the", "▁a", "cat", "s", ".", *"abct"]
     pieces = {piece: n for n, piece in enumerate(["<unk>", "<s>", "</s>", *letters])}
     made = Tokenizer(models.BPE(pieces, [], byte_fallback=True))
@@ -30,7 +30,7 @@ def _spaced(*, begins):
     )
     made.add_special_tokens(["<unk>", "<s>", "</s>"])
     if begins:
-        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+        made.post_processor = processors.TemplateProcessing(single=form, special_tokens=[("<s>", 1), ("</s>", 2)])
     return codec(PreTrainedTokenizerFast(tokenizer_object=made))
 
 
@@ -62,6 +62,18 @@ def test_the_end_of_a_prompt_that_was_cut_has_its_texts(codec_of):
     texts = TokenNames(text).of_prompt(prompt, ids)
     assert len(texts) == 3
     assert "a b c d".endswith("".join(texts))
+
+
+def test_so_has_its_beginning():
+    text, prompt = _spaced(begins=True, form="<s> $A </s>"), Completion("the cat a")
+    whole = text.encode(prompt)
+    assert TokenNames(text).of_prompt(prompt, whole)[:: len(whole) - 1] == ("", "")
+    ids = text.encode(prompt, 4, "right")
+    assert ids == whole[:4]
+    texts = TokenNames(text).of_prompt(prompt, ids)
+    assert (len(texts), texts[0]) == (4, "")
+    assert "the cat a".startswith("".join(texts))
+    assert "".join(texts) == "th"
 
 
 def test_tokens_and_chats_show_their_special_tokens(codec_of):
