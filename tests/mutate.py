@@ -51,6 +51,7 @@ class Mutant:
 STARTED = "            yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)\n"
 TELL = "yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)"
 END = "FinishReason.STOP if ended else FinishReason.LENGTH, Usage(prompt_tokens, told), stops.found"
+SPEECH = "        speech = _speech(words, request)\n"
 PLACE = "        async with self._places:\n"
 GENERATE = "    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:\n"
 COUNT = "    async def count_tokens("
@@ -61,7 +62,7 @@ MUTANTS = (
     Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, f"yield Finished({END})", "yield Delta('')"),
     Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens, told + 1)"),
     Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens + 1, told)"),
-    Mutant("max_tokens_is_never_exceeded", ECHO, "request.sampling), limit)", "request.sampling), limit + 1)"),
+    Mutant("max_tokens_is_never_exceeded", ECHO, "islice(speech, limit)", "islice(speech, limit + 1)"),
     Mutant("max_tokens_ends_the_answer_as_length", ECHO, "told < limit", "told <= limit"),
     Mutant(
         "max_length_counts_the_prompt_too",
@@ -168,7 +169,40 @@ MUTANTS = (
     Mutant("a_tool_that_must_be_called_is_called", TOY, "api.FinishReason.TOOL_CALLS", "api.FinishReason.STOP"),
     Mutant("the_result_of_a_tool_is_read", TOY, 'getattr(part, "arguments", "[image]")', '""'),
     Mutant("an_image_is_read", TOY, '"[image]"', '""'),
-    Mutant("a_constraint_is_kept", TOY, "CONSTRAINED.get(type(request.constraint), ", "CONSTRAINED.get(None, "),
+    Mutant("a_constraint_is_kept", TOY, "CONSTRAINED.get(type(constraint), ", "CONSTRAINED.get(None, "),
+    Mutant("a_constraint_is_kept", ECHO, "if request.constraint is not None:", "if request is None:"),
+    Mutant("a_constraint_ends_an_answer_that_ignores_the_end", TOY, "request.constraint is None and (", "("),
+    Mutant("a_constrained_answer_that_is_cut_says_length", ECHO, "told < limit", "told < limit or request.constraint"),
+    Mutant(
+        "a_stop_string_holds_under_a_constraint",
+        ECHO,
+        TELL,
+        TELL.replace("if told >", "if request.constraint is None and told >"),
+    ),
+    Mutant(
+        "constraints_side_by_side_keep_apart",
+        ECHO,
+        SPEECH,
+        f"{SPEECH}        speech = vars(self).setdefault('words', speech) if request.constraint else speech\n",
+    ),
+    Mutant(
+        "a_constraint_that_cannot_be_kept_is_refused_before_started",
+        ECHO,
+        SPEECH,
+        f"        yield Started(prompt_tokens)\n{SPEECH}",
+    ),
+    Mutant(
+        "a_constraint_that_cannot_be_kept_is_refused_before_started",
+        TOY,
+        "BROKEN.search(str(request.constraint))",
+        "BROKEN.search('')",
+    ),
+    Mutant(
+        "a_constraint_that_cannot_be_kept_is_refused_before_started",
+        TOY,
+        "param=request.constraint.__struct_config__.tag",
+        "param=None",
+    ),
     Mutant("each_text_has_its_vector", TOY, "float(sum(text))) for text in texts)", "1.0) for text in texts[:2])"),
     Mutant("each_text_has_its_vector", TOY, "for text in texts)", "for text in sorted(texts))"),
     Mutant(
@@ -223,7 +257,7 @@ MUTANTS = (
     Mutant(
         "eight_answers_side_by_side_keep_apart",
         ECHO,
-        "            for word in itertools.islice(_speech(words, request.sampling), limit):\n",
+        "            for word in itertools.islice(speech, limit):\n",
         "            self._words = words\n"
         "            for word in (self._words[n % len(self._words)] for n in range(limit)):\n",
     ),

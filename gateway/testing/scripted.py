@@ -37,6 +37,7 @@ from gateway.engine import (
     answer_limit,
     compute_mark,
 )
+from gateway.testing.keeping import check_constraint, check_kept
 from gateway.testing.script import Cut, Script, ScriptSeconds, find_script, strike
 
 _STEP_SECONDS = 0.05
@@ -113,6 +114,7 @@ class ScriptedEngine(Engine):
         """Answer as the script says."""
         self.requests.append(request)
         self._check_entered()
+        check_constraint(request.constraint)
         script = find_script(_text(request.prompt)) or self._settings.script
         prompt_tokens = min(_count(request.prompt), request.truncate or self._card.context_window)
         limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
@@ -149,6 +151,8 @@ class ScriptedEngine(Engine):
         if held := stops.flush():
             yield Delta(held, tokens=0)
         ended = stops.found is not None or told < most.completion_tokens
+        if ended and stops.found is None:
+            check_kept(request.constraint, "".join(script.texts[:told]))
         reason = FinishReason.STOP if ended else FinishReason.LENGTH
         yield Finished(reason, Usage(most.prompt_tokens, told), stops.found)
 

@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import itertools
+import re
 
 import pytest
 
@@ -10,7 +11,8 @@ import gateway.engine as api
 from gateway.testing.contract import EngineContract
 
 CARD = api.ModelCard(name="toy", context_window=4096, capabilities=frozenset(api.Capability), places=4, vocabulary=256)
-CONSTRAINED = {api.Regex: "42", api.JsonObject: "{}", api.JsonSchema: "{}", api.Grammar: "yes", api.Choice: "red"}
+CONSTRAINED = {api.Regex: "42", api.JsonObject: "{}", api.JsonSchema: '{"city": "Rome"}', api.Grammar: "yes"}
+BROKEN = re.compile("nonsense|nowhere|[(]unclosed|options=[(][)]")
 
 
 class Toy(api.Engine):  # says a prompt again; a token is a byte
@@ -28,6 +30,8 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
         limit = api.answer_limit(asked, len(prompt), CARD.under(request.defaults))
         if asked.allowed_token_ids == ():
             raise api.InvalidRequest("no token may be drawn")
+        if BROKEN.search(str(request.constraint)):
+            raise api.InvalidRequest("nothing is like that", param=request.constraint.__struct_config__.tag)
         async with self.places:
             chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
             read = tuple(prompt) if asked.token_ids else None
@@ -39,10 +43,10 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
                 yield api.ToolDelta(0, '"Paris"}')
                 yield api.Finished(api.FinishReason.TOOL_CALLS, api.Usage(len(prompt), 1))
                 return
-            said, least = CONSTRAINED.get(type(request.constraint), "").encode() or prompt, asked.min_tokens or 0
+            said, least = _held(request.constraint, prompt), asked.min_tokens or 0
             shown = bool(asked.include_stop_str_in_output)
             stops, pieces, told, stop = api.StopStrings(asked.stop or (), shown=shown), _Pieces(), 0, None
-            speech = _drawn(itertools.cycle(said) if asked.ignore_eos or len(said) < least else said, asked)
+            speech = _drawn(itertools.cycle(said) if _goes_on(request, said, least) else said, asked)
             for told, token in enumerate(itertools.islice(speech, limit), 1):
                 await asyncio.sleep(0.01)
                 text = stops.feed(pieces(token)) if told > least else pieces(token)
@@ -73,6 +77,16 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
     async def embed(self, request):
         texts = [text.encode() for text in request.texts]
         return api.Embeddings(tuple((float(len(text)), float(sum(text))) for text in texts), len(b"".join(texts)))
+
+
+def _held(constraint, prompt):
+    if isinstance(constraint, api.Choice):
+        return constraint.options[0].encode()
+    return CONSTRAINED.get(type(constraint), "").encode() or prompt
+
+
+def _goes_on(request, said, least):
+    return request.constraint is None and (request.sampling.ignore_eos or len(said) < least)
 
 
 class _Pieces(codecs.getincrementaldecoder("utf-8")):

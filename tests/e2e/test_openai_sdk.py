@@ -138,7 +138,7 @@ def test_all_of_it_without_its_version_too(house):
         ({"n": 9}, "n", "invalid_value"),
         ({"max_completion_tokens": 10_000}, "max_completion_tokens", "context_length_exceeded"),
         ({"messages": [{"role": "nobody", "content": "a"}]}, "messages[0].role", "invalid_value"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+        ({"extra_body": {"guided_regex": "a"}}, "guided_regex", "unsupported_parameter"),
         ({"extra_body": {"top_k": -2}}, "top_k", "invalid_value"),
     ],
 )

@@ -18,6 +18,8 @@ from gateway.engine import (
     EngineError,
     FinishReason,
     GenerateRequest,
+    Grammar,
+    Regex,
     Sampling,
     Started,
     UnknownModel,
@@ -84,6 +86,16 @@ async def test_what_the_card_lacks_is_refused_by_name(inference):
     with pytest.raises(Unsupported, match="logit_bias") as raised:
         await collect(inference.generate(request(logit_bias={1: 1.0})))
     assert raised.value.param == "logit_bias"
+
+
+@pytest.mark.parametrize("constraint", [Regex("a"), Grammar("a")])
+async def test_a_constraint_that_the_card_lacks_is_never_sent(inference, monkeypatch, constraint):
+    sent = []
+    monkeypatch.setattr("gateway_echo.EchoEngine.generate", sent.append)
+    with pytest.raises(Unsupported) as raised:
+        await collect(inference.generate(structs.replace(request(), constraint=constraint)))
+    assert raised.value.param == type(constraint).__struct_config__.tag
+    assert sent == []
 
 
 async def test_time_that_runs_out_after_the_start_is_an_end_with_its_reason(inference):

@@ -1,6 +1,7 @@
 """The rules that every engine keeps, as inherited tests. Needs pytest and pytest-asyncio."""
 
 from gateway.testing.contract.answers import AnswerRules, StopRules
+from gateway.testing.contract.constraints import ConstraintRules
 from gateway.testing.contract.drawing import DrawRules
 from gateway.testing.contract.features import FeatureRules
 from gateway.testing.contract.life import LifeRules
@@ -10,7 +11,17 @@ from gateway.testing.contract.subject import Subject
 from gateway.testing.contract.tokens import TokenRules
 
 
-class EngineContract(AnswerRules, StopRules, DrawRules, FeatureRules, ScoreRules, TokenRules, PlaceRules, LifeRules):
+class EngineContract(
+    AnswerRules,
+    StopRules,
+    DrawRules,
+    ConstraintRules,
+    FeatureRules,
+    ScoreRules,
+    TokenRules,
+    PlaceRules,
+    LifeRules,
+):
     """Every rule, for one plugin.
 
     Subclass it in a test module and override the fixture `make_engine`; override the facts of `Subject` where they
@@ -21,6 +32,7 @@ class EngineContract(AnswerRules, StopRules, DrawRules, FeatureRules, ScoreRules
 
 __all__ = [
     "AnswerRules",
+    "ConstraintRules",
     "DrawRules",
     "EngineContract",
     "FeatureRules",

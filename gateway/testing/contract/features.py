@@ -1,26 +1,19 @@
-"""Rules about optional capabilities: tools, images, constraints, embeddings."""
+"""Rules about optional capabilities: tools, images, embeddings."""
 
 import json
-import re
-from collections.abc import Callable
 
 import pytest
-from msgspec import structs
 
 from gateway.engine import (
     Capability,
     Chat,
-    Choice,
-    Constraint,
     Embeddings,
     EmbedRequest,
     Engine,
     FinishReason,
     Image,
-    JsonObject,
     Message,
     Part,
-    Regex,
     Text,
     Tool,
     ToolCall,
@@ -89,25 +82,6 @@ class FeatureRules(Subject):
             for images in ((), (Image(_PIXEL, "image/png"),))
         ]
         expect(with_image > without, f"A chat has {without} tokens, and {with_image} with an image.", Image)
-
-    @pytest.mark.parametrize(
-        ("capability", "constraint", "keeps"),
-        [
-            (Capability.CHOICE, Choice(("red", "green")), lambda text: text in {"red", "green"}),
-            (Capability.REGEX, Regex("[0-9]{2}"), lambda text: re.fullmatch("[0-9]{2}", text)),
-            (Capability.JSON_OBJECT, JsonObject(), _is_object),
-        ],
-        ids=["choice", "regex", "json_object"],
-    )
-    async def test_a_constraint_is_kept(
-        self, engine: Engine, capability: Capability, constraint: Constraint, keeps: Callable[[str], object]
-    ) -> None:
-        """Kills: a constraint that is taken for a wish."""
-        self.require(engine, capability)
-        request = self.request(engine, max_tokens=200, ignore_eos=False)
-        request = structs.replace(request, constraint=constraint)
-        text = "".join(getattr(event, "text", "") for event in await self.events(engine, request))
-        expect(keeps(text), f"The answer {text!r:.80} does not keep to {constraint!r:.80}.", type(constraint))
 
     async def test_each_text_has_its_vector(self, engine: Engine) -> None:
         """Kills: vectors of another number, order or length."""

@@ -167,10 +167,11 @@ class Subject:
 
     async def answer(self, engine: Engine, prompt: str | Prompt | None = None, **sampling: object) -> Answer:
         """Generate a whole answer."""
-        async with (
-            Within(self.patience, _ENDS),
-            aclosing(self.stream(engine, self.request(engine, prompt, **sampling))) as stream,
-        ):
+        return await self.answer_to(engine, self.request(engine, prompt, **sampling))
+
+    async def answer_to(self, engine: Engine, request: GenerateRequest) -> Answer:
+        """Generate the whole answer to a request."""
+        async with Within(self.patience, _ENDS), aclosing(self.stream(engine, request)) as stream:
             return await collect(stream)
 
     async def usage(self, engine: Engine, prompt: str | Prompt | None = None, **sampling: object) -> Usage:

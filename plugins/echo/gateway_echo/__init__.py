@@ -18,16 +18,17 @@ from gateway.engine import (
     FinishReason,
     GenerateEvent,
     GenerateRequest,
+    InvalidRequest,
     ModelCard,
     Plugin,
     Prompt,
-    Sampling,
     Started,
     StopStrings,
     Unsupported,
     Usage,
     answer_limit,
 )
+from gateway_echo.shape import shaped
 
 _WORD = re.compile(r"\S+\s*|\s+")
 
@@ -48,6 +49,9 @@ _CAPABILITIES = frozenset(
         Capability.STOP,
         Capability.INCLUDE_STOP_STR_IN_OUTPUT,
         Capability.IGNORE_EOS,
+        Capability.CHOICE,
+        Capability.JSON_OBJECT,
+        Capability.JSON_SCHEMA,
     }
 )
 
@@ -85,6 +89,7 @@ class EchoEngine(Engine):
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Say the prompt again until it ends, a stop string is met or the tokens are used up."""
         words, prompt_tokens = _read(request.prompt)
+        speech = _speech(words, request)
         limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         queued = asyncio.get_running_loop().time()
         async with self._places:
@@ -92,7 +97,7 @@ class EchoEngine(Engine):
             shown = bool(request.sampling.include_stop_str_in_output)
             stops = StopStrings(request.sampling.stop or (), shown=shown)
             told = 0
-            for word in itertools.islice(_speech(words, request.sampling), limit):
+            for word in itertools.islice(speech, limit):
                 await asyncio.sleep(self._settings.delay)
                 told += 1
                 yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)
@@ -122,8 +127,17 @@ def _read(prompt: Prompt) -> tuple[list[str], int]:
             raise Unsupported("an echo has no token ids")
 
 
-def _speech(words: list[str], sampling: Sampling) -> Iterable[str]:
-    """Say the words once; over and over where the end is to be ignored; at least `min_tokens` of them."""
+def _speech(words: list[str], request: GenerateRequest) -> Iterable[str]:
+    """Say the words once; over and over where the end is to be ignored; at least `min_tokens` of them.
+
+    A constraint has its own words, and beyond the last of them none keeps to it.
+    """
+    sampling = request.sampling
+    if request.constraint is not None:
+        own = _WORD.findall(shaped(request.constraint, "".join(words)))
+        if len(own) < (sampling.min_tokens or 0):
+            raise InvalidRequest(f"the answer ends after {len(own)} tokens", param="min_tokens")
+        return own
     if not words:
         return ()
     if sampling.ignore_eos:
