@@ -74,11 +74,23 @@ def completions():
 
 
 @check
+def an_answer_has_the_shape_that_was_asked_for():
+    city = {
+        "title": "City",
+        "type": "object",
+        "properties": {"name": {"enum": ["Paris", "Rome"]}},
+        "required": ["name"],
+    }
+    structured = connect(temperature=1).with_structured_output(city, method="json_schema")
+    assert all(structured.invoke(QUESTION)["name"] in {"Paris", "Rome"} for _ in range(20))
+
+
+@check
 def what_the_model_cannot_do_is_refused_by_name():
-    schema = {"title": "City", "type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    schema = {"title": "City", "type": "object", "properties": {"name": {"not": {}}}, "required": ["name"]}
     structured = connect().with_structured_output(schema, method="json_schema")
     error = refused(openai.BadRequestError, structured.invoke, QUESTION)
-    assert (error.code, error.param) == ("unsupported_parameter", "response_format")
+    assert (error.code, error.param) == ("invalid_value", "response_format.json_schema.schema")
 
 
 @check

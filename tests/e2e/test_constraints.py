@@ -2,10 +2,14 @@
 
 import enum
 import json
+import re
+import time
+from typing import Literal
 
 import anthropic
 import openai
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from tests.support.service import Service
@@ -44,6 +48,11 @@ class Thing(BaseModel):
     name: str
     colour: Colour
     weight: int | None
+
+
+class Country(BaseModel):
+    country: Literal["France", "Italy"]
+    population: int
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +166,107 @@ def test_the_models_page_says_which_words_are_honoured(house):
         assert "structured_outputs.whitespace_pattern" in refused
         assert "structured_outputs.disable_fallback" in routes[route]["taken"]
     assert "output_config.format" in routes["messages"]["honoured"]
+
+
+COUNTRY = {
+    "type": "object",
+    "properties": {
+        "country": {"enum": ["France", "Italy"]},
+        "population": {"type": "integer", "minimum": 0, "maximum": 99},
+        "tags": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]{2,8}$"}, "maxItems": 2},
+    },
+    "required": ["country", "population", "tags"],
+    "additionalProperties": False,
+}
+ASKED = "Tell me of a country."
+
+
+def is_country(text):
+    Draft202012Validator(COUNTRY).validate(json.loads(text))
+    return True
+
+
+REAL = {
+    "response_format": ({"type": "json_schema", "json_schema": {"name": "c", "schema": COUNTRY}}, is_country),
+    "structured_outputs": ({"regex": "[0-9]{3}-[0-9]{2}"}, lambda text: re.fullmatch("[0-9]{3}-[0-9]{2}", text)),
+    "guided_choice": (["Paris", "Rome"], lambda text: text in {"Paris", "Rome"}),
+    "guided_json": (json.dumps(COUNTRY), is_country),
+    "regex": ("(yes|no)!", lambda text: text in {"yes!", "no!"}),
+    "grammar": ('root ::= "a" [0-9] ("-" [0-9])*  "z"', lambda text: re.fullmatch("a[0-9](-[0-9])*z", text)),
+    "ebnf": ('root ::= greeting " " name\ngreeting ::= "hi" | "ho"\nname ::= [a-c]+ "."', None),
+    "guided_grammar": ('start: WORD "!"\nWORD: /[a-d]{3}/', lambda text: re.fullmatch("[a-d]{3}!", text)),
+    "json_schema": (COUNTRY, is_country),
+    "format": (COUNTRY, is_country),
+}
+REAL["ebnf"] = (REAL["ebnf"][0], lambda text: re.fullmatch(r"h[io] [a-c]+\.", text))
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions"])
+@pytest.mark.parametrize("word", REAL)
+def test_the_built_in_model_keeps_to_every_word(builtin, path, word):
+    value, keeps = REAL[word]
+    length = "max_new_tokens" if path == "/v1/generate" else "max_tokens"
+    body = {"messages": [{"role": "user", "content": ASKED}], length: 200, "temperature": 1, word: value}
+    answer = builtin.client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    if answer.headers["x-structured"] == "valid":
+        assert keeps(text_of(answer.json()))
+    else:  # what repeats may go on until it is cut
+        assert word in ("grammar", "ebnf")
+    streamed = builtin.client.post(path, json=body | {"stream": True, "seed": 7})
+    assert '"x_structured":"' in streamed.text
+
+
+def test_the_built_in_model_fills_a_pydantic_model_through_both_sdks(builtin):
+    asked = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": ASKED}], "max_tokens": 200}
+    with openai.OpenAI(base_url=f"{builtin.url}/v1", api_key="none", max_retries=0) as client:
+        made = client.chat.completions.parse(**asked, response_format=Country).choices[0].message.parsed
+        assert made.country in {"France", "Italy"}
+        with client.chat.completions.stream(**asked, response_format=Country) as stream:
+            assert stream.get_final_completion().choices[0].message.parsed.country in {"France", "Italy"}
+    with anthropic.Anthropic(base_url=builtin.url, api_key="none", max_retries=0) as client:
+        assert client.messages.parse(**asked, output_format=Country).parsed_output.country in {"France", "Italy"}
+
+
+def test_a_cut_answer_of_the_built_in_model_is_a_beginning(builtin):
+    answer = builtin.generate(prompt=ASKED, guided_json=COUNTRY, max_new_tokens=4, return_full_text=False)
+    assert (answer.json()["finish_reason"], answer.headers["x-structured"]) == ("length", "truncated")
+    assert answer.json()["generated_text"].startswith('{"country')
+
+
+BOMBS = {
+    "[ab]*a[ab]{13}": {"regex": "[ab]*a[ab]{13}"},
+    "[ab]*a[ab]{30}": {"regex": "[ab]*a[ab]{30}"},
+    "(a+)+$": {"regex": "(a+)+"},
+    "a{1,100000}": {"regex": "a{1,100000}"},
+    "foo**": {"regex": "foo**"},
+    "a property bomb": {"guided_json": {"properties": {f"p{n}": {"pattern": "[ab]*a[ab]{20}"} for n in range(200)}}},
+    "alternatives": {"guided_json": {"oneOf": [{"properties": {f"p{n}": {"type": "string"}}} for n in range(400)]}},
+    "its own reference": {"guided_json": {"$ref": "#"}},
+    "a recursive list": {"guided_json": {"type": "array", "items": {"$ref": "#"}, "minItems": 2}},
+    "a billion": {"guided_json": {"type": "string", "minLength": 10**9}},
+    "1,000 values": {"guided_json": {"enum": ["x" * 40 + str(number) for number in range(1_000)]}},
+    "left recursion": {"grammar": 'root ::= root "a" | "a"'},
+    "ambiguous": {"grammar": 'root ::= root root | "a"'},
+    "nothing": {"grammar": "root ::= root"},
+    "unknown": {"grammar": "root ::= nowhere"},
+    "no grammar": {"guided_grammar": "\0"},
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_costs_the_built_in_model_no_more_than_its_budget(builtin, bomb):
+    """It is 400 by its word, or an answer that keeps to it or is cut; and the next question is answered as ever."""
+    began = time.monotonic()
+    answer = builtin.generate(prompt=ASKED, max_new_tokens=12, return_full_text=False, **bomb)
+    assert time.monotonic() - began < 10
+    if answer.status_code == 200:
+        assert answer.headers["x-structured"] in {"valid", "truncated"}
+    elif bomb == BOMBS["a recursive list"]:  # no list of lists has an end: the grammar gives up in the middle
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_error")
+    else:
+        (word,) = bomb
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, word), answer.text
+        assert len(answer.json()["error"]["message"]) < 1_000
+    after = builtin.generate(prompt="The capital of France is", max_new_tokens=2, temperature=0)
+    assert after.json()["generated_text"].startswith("The capital of France is Paris")

@@ -91,11 +91,11 @@ def reword_shape(error: EngineError, body: ShapedBody) -> bool:
 def structured_of(finished: Finished) -> Structured | UnsetType:
     """Tell whether an answer that was held to a shape has all of it; unset where it calls a tool instead.
 
-    An engine says `stop` only of an answer that keeps to its constraint; a stop text cuts one off wherever it is met.
+    An engine says `stop` only of an answer that keeps to its constraint; a stop text or token cuts one off anywhere.
     """
     if finished.reason is FinishReason.TOOL_CALLS:
         return UNSET
-    return "truncated" if finished.reason in _CUT or isinstance(finished.stop, str) else "valid"
+    return "truncated" if finished.reason in _CUT or finished.stop is not None else "valid"
 
 
 def structured_headers(endings: Iterable[Finished]) -> dict[str, str]:

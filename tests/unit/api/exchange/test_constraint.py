@@ -233,7 +233,7 @@ def test_an_answer_without_tokens_is_held_to_no_shape():
     [
         (FinishReason.STOP, None, "valid"),
         (FinishReason.STOP, "\n", "truncated"),
-        (FinishReason.STOP, 5, "valid"),
+        (FinishReason.STOP, 5, "truncated"),
         (FinishReason.LENGTH, None, "truncated"),
         (FinishReason.DEADLINE, None, "truncated"),
         (FinishReason.TOOL_CALLS, None, msgspec.UNSET),
