@@ -51,10 +51,19 @@ def generation(body: BodyDoc, reply: ReplyDoc, stream: StreamDoc) -> type[Operat
 
 def question(body: BodyDoc, reply: ReplyDoc, description: str) -> type[Operation]:
     """Describe a route with one kind of answer."""
+    return _described(body, {"200": _only(reply, description)})
+
+
+def lookup(reply: ReplyDoc, description: str) -> type[Operation]:
+    """Describe a route without a body that has one kind of answer, which Litestar does not see."""
+    return _described(None, {"200": _only(reply, description)})
+
+
+def _only(reply: ReplyDoc, description: str) -> OpenAPIResponse:
     media = OpenAPIMediaType(
         schema=_reference(reply.kind), examples={"whole": Example(summary="whole", value=reply.example)}
     )
-    return _described(body, {"200": OpenAPIResponse(description=description, content={"application/json": media})})
+    return OpenAPIResponse(description=description, content={"application/json": media})
 
 
 def reading(reply: ReplyDoc, stream: StreamDoc) -> type[Operation]:

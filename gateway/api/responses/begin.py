@@ -6,7 +6,7 @@ import msgspec
 from ulid import ULID
 
 from gateway.api.responses.reply import ConversationLink, ResponseObject
-from gateway.api.responses.schema import ResponsesBody
+from gateway.api.responses.schema import PromptBody, ResponsesBody
 from gateway.engine import ModelCard
 
 _USUAL = 1.0
@@ -54,7 +54,7 @@ def to_id(request_id: str) -> str:
     return f"resp_{request_id}"
 
 
-def conversation_id(body: ResponsesBody) -> str | None:
+def conversation_id(body: PromptBody) -> str | None:
     """Return the id of the conversation that a body goes on with."""
     named = body.conversation
     return named if named is None or isinstance(named, str) else named.id

@@ -8,6 +8,7 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
 from gateway.api.exchange.answer import HttpRequest, event_stream
+from gateway.api.exchange.paging import After, Limit, ListOrder, StoredList, refuse_unknown, to_page
 from gateway.api.exchange.question import QuestionEndpoint, ask
 from gateway.api.http.access import caller_of
 from gateway.api.http.problems import Problem
@@ -15,17 +16,8 @@ from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_re
 from gateway.api.responses.framing import FRAMING
 from gateway.api.responses.keeper import recall
 from gateway.api.responses.operation import COUNT_OPERATION, STORED_OPERATION
-from gateway.api.responses.queries import (
-    After,
-    Limit,
-    ListOrder,
-    ResponsePath,
-    Resumed,
-    StartingAfter,
-    refuse_unknown,
-    to_page,
-)
-from gateway.api.responses.reply import DeletedResponse, InputTokenCount, ItemList
+from gateway.api.responses.queries import ResponsePath, Resumed, StartingAfter
+from gateway.api.responses.reply import DeletedResponse, InputTokenCount
 from gateway.api.responses.schema import PromptBody, input_tokens_decoder
 from gateway.api.responses.stored import StoredResponses
 from gateway.api.responses.translate import reword, to_prompt
@@ -113,7 +105,7 @@ class StoredResponseController(Controller):
         limit: Limit = 20,
         after: After = None,
         order: ListOrder = "desc",
-    ) -> ItemList:
+    ) -> StoredList:
         """List the items that a stored response answers, with those of the responses before it."""
         refuse_unknown(request, "limit", "after", "order")
         items = await StoredResponses(inference, caller_of(request.scope)).items(response_id)

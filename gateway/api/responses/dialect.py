@@ -1,16 +1,31 @@
 """OpenAI's newer dialect: `/v1/responses`."""
 
 from gateway.api.exchange.dialect import Dialect, Endpoint
+from gateway.api.exchange.paging import StoredList
 from gateway.api.responses.begin import to_response
 from gateway.api.responses.controller import StoredResponseController
+from gateway.api.responses.conversation_controller import ConversationController
 from gateway.api.responses.events import EVENTS
 from gateway.api.responses.framing import FRAMING
 from gateway.api.responses.keeper import to_keeper
 from gateway.api.responses.operation import RESPONSES_OPERATION
 from gateway.api.responses.parameters import sort_out
 from gateway.api.responses.render import ResponseRendering
-from gateway.api.responses.reply import DeletedResponse, InputTokenCount, ItemList, ResponseObject
-from gateway.api.responses.schema import PromptBody, ResponsesBody, responses_decoder
+from gateway.api.responses.reply import (
+    DeletedConversation,
+    DeletedResponse,
+    InputTokenCount,
+    ResponseObject,
+    StoredConversation,
+)
+from gateway.api.responses.schema import (
+    ConversationChange,
+    ItemsBody,
+    NewConversation,
+    PromptBody,
+    ResponsesBody,
+    responses_decoder,
+)
 from gateway.api.responses.translate import reword, to_prompts
 
 _RESPONSES = Endpoint(
@@ -34,8 +49,11 @@ DIALECT = Dialect(
     " What is left out is what the model's own generation config says, else what OpenAI documents: temperature 1, and"
     " no cut-off.",
     endpoints=(_RESPONSES,),
-    routes=(StoredResponseController,),
-    schemas=(ResponsesBody, PromptBody, ResponseObject, DeletedResponse, ItemList, InputTokenCount, *EVENTS),
+    routes=(StoredResponseController, ConversationController),
+    schemas=(
+        *(ResponsesBody, PromptBody, ResponseObject, DeletedResponse, InputTokenCount, StoredList, *EVENTS),
+        *(NewConversation, ConversationChange, ItemsBody, StoredConversation, DeletedConversation),
+    ),
     parameters={"responses": sort_out},
     paths=("/v1/responses",),
     framing=FRAMING,

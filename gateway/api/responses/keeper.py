@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from loguru import logger
 from msgspec import Raw, Struct, structs
 
 from gateway.api.exchange.detached import BackgroundKeeper
 from gateway.api.http.problems import Problem
 from gateway.api.responses.begin import conversation_id, to_id
 from gateway.api.responses.conversation import to_messages
+from gateway.api.responses.conversations import Conversations
 from gateway.api.responses.items import InputItem
 from gateway.api.responses.reply import ResponseStatus
 from gateway.api.responses.schema import PromptBody, ResponsesBody
@@ -49,14 +51,17 @@ class ResponseKeeper(BackgroundKeeper):
         self._body = body
         self._request_id = request_id
         self._shelf = shelf
+        self._most_bytes = 0
 
     async def recall(self, most_bytes: int) -> tuple[Message, ...]:
         """Return the conversation up to now; raise `Problem` where it is not there, `InvalidRequest` if too long."""
+        self._most_bytes = most_bytes
         return await recall(self._body, self._shelf, most_bytes)
 
     async def keep(self, reply: bytes) -> bool:
         """Store a whole response, unless the body says not to."""
-        return self._body.store is False or await self._shelf.put(self._entry(reply))
+        is_stored = self._body.store is False or await self._shelf.put(self._entry(reply))
+        return await self._add(reply) and is_stored
 
     async def begin(self, state: bytes) -> bool:
         """Store a response that waits."""
@@ -69,6 +74,25 @@ class ResponseKeeper(BackgroundKeeper):
             await self._shelf.change(RESPONSE, self.id, lambda entry: structs.replace(entry, body=reply, events=told))
         except StoreUnavailable:
             return  # the log has it
+        await self._add(reply)
+
+    async def _add(self, reply: bytes) -> bool:
+        """Add the input and the answer to the conversation, where there is one; return whether that was done."""
+        conversation = conversation_id(self._body)
+        stored = _stored.decode(reply)
+        if conversation is None or stored.status not in _GOES_ON:
+            return True
+        items = [*self._input(), *stored.output]
+        try:
+            await Conversations(self._shelf, self._most_bytes).add(conversation, items)
+        except (Problem, InvalidRequest, StoreUnavailable) as error:
+            # It was deleted meanwhile, or has no room: the answer is given all the same.
+            logger.bind(event="conversation_full").warning("a response was not added to its conversation: {}", error)
+            return False
+        return True
+
+    def _input(self) -> list[Raw]:
+        return [Raw(_encode(item)) for item in to_stored(to_items(self._body.input), self._request_id)]
 
     def _entry(self, reply: bytes) -> Entry:
         previous = self._body.previous_response_id
@@ -77,7 +101,7 @@ class ResponseKeeper(BackgroundKeeper):
             id=self.id,
             created=_stored.decode(reply).created_at,
             body=reply,
-            input=_encode(list(to_stored(to_items(self._body.input), self._request_id))),
+            input=_encode(self._input()),
             labels=({PREVIOUS: previous} if previous else {}) | ({STREAMED: ""} if self._body.stream else {}),
         )
 
@@ -91,6 +115,10 @@ def to_keeper(body: ResponsesBody, request_id: str, shelf: Shelf) -> ResponseKee
 async def recall(body: PromptBody, shelf: Shelf, most_bytes: int) -> tuple[Message, ...]:
     """Return the conversation that a body goes on from; raise `Problem` or `InvalidRequest`."""
     check_origin(body)
+    conversation = conversation_id(body)
+    if conversation is not None:
+        items = await Conversations(shelf, most_bytes, "conversation").items(conversation)
+        return to_messages(_items.decode(_encode(items)))
     if body.previous_response_id is None:
         return ()
     items = await past_items(shelf, body.previous_response_id, most_bytes)

@@ -1,13 +1,15 @@
 """How the documentation describes the routes of `/v1/responses`."""
 
+import msgspec
 from msgspec import structs
 
+from gateway.api.exchange.paging import StoredList
 from gateway.api.http.problems import ErrorBody
 from gateway.api.reference.examples import MODEL, QUESTION, REQUEST_ID
-from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, question, reading
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, lookup, question, reading
 from gateway.api.responses.begin import to_response
 from gateway.api.responses.events import EVENTS
-from gateway.api.responses.items import OutputMessage, OutputText
+from gateway.api.responses.items import InputItem, OutputMessage, OutputText
 from gateway.api.responses.render import ResponseRendering
 from gateway.api.responses.reply import (
     InputTokenCount,
@@ -15,8 +17,9 @@ from gateway.api.responses.reply import (
     ResponseObject,
     ResponseOutputTokens,
     ResponseUsage,
+    StoredConversation,
 )
-from gateway.api.responses.schema import PromptBody, ResponsesBody
+from gateway.api.responses.schema import ConversationChange, ItemsBody, NewConversation, PromptBody, ResponsesBody
 from gateway.engine import Delta, Finished, FinishReason, ModelCard, Started, Usage
 
 ASKED = {
@@ -60,3 +63,28 @@ _STREAM = StreamDoc((*EVENTS, ErrorBody), _FRAMES, _streamed())
 RESPONSES_OPERATION = generation(BodyDoc(ResponsesBody, ASKED), ReplyDoc(ResponseObject, ANSWERED), _STREAM)
 COUNT_OPERATION = question(BodyDoc(PromptBody, COUNTED), ReplyDoc(InputTokenCount, InputTokenCount(12)), "The count.")
 STORED_OPERATION = reading(ReplyDoc(ResponseObject, ANSWERED), _STREAM)
+_CONVERSATION = StoredConversation(id=f"conv_{REQUEST_ID}", created_at=_BEGUN.created_at, metadata={"topic": "demo"})
+_ITEM = {
+    "type": "message",
+    "id": f"item_{REQUEST_ID}_0",
+    "status": "completed",
+    "role": "user",
+    "content": [{"type": "input_text", "text": QUESTION}],
+}
+_ADDED = [{"role": "user", "content": QUESTION}]
+CONVERSATION_OPERATION = question(
+    BodyDoc(NewConversation, {"question": {"items": _ADDED, "metadata": {"topic": "demo"}}, "empty": {}}),
+    ReplyDoc(StoredConversation, _CONVERSATION),
+    "The conversation.",
+)
+DESCRIBE_OPERATION = question(
+    BodyDoc(ConversationChange, {"topic": {"metadata": {"topic": "demo"}}}),
+    ReplyDoc(StoredConversation, _CONVERSATION),
+    "The conversation.",
+)
+ADD_OPERATION = question(
+    BodyDoc(ItemsBody, {"question": {"items": _ADDED}}),
+    ReplyDoc(StoredList, StoredList([_ITEM], f"item_{REQUEST_ID}_0", f"item_{REQUEST_ID}_0", has_more=False)),
+    "The items, with their ids.",
+)
+ITEM_OPERATION = lookup(ReplyDoc(InputItem, msgspec.convert(_ITEM, InputItem)), "The item.")

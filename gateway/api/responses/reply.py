@@ -123,16 +123,6 @@ class DeletedResponse(Struct, frozen=True):
     deleted: Annotated[bool, Meta(description="Always true.")] = True
 
 
-class ItemList(Struct, frozen=True):
-    """Items, some at a time."""
-
-    data: Annotated[list[Any], Meta(description="The items.", examples=[[]])]
-    first_id: Annotated[str | None, Meta(description="The id of the first one.", examples=["msg_1"])]
-    last_id: Annotated[str | None, Meta(description="The id of the last one, to go on behind.", examples=["msg_2"])]
-    has_more: Annotated[bool, Meta(description="Whether there are more behind it.")]
-    object: Annotated[Literal["list"], Meta(description="Always `list`.")] = "list"
-
-
 class InputTokenCount(Struct, frozen=True):
     """How many tokens a model would read."""
 
@@ -140,3 +130,22 @@ class InputTokenCount(Struct, frozen=True):
     object: Annotated[Literal["response.input_tokens"], Meta(description="Always `response.input_tokens`.")] = (
         "response.input_tokens"
     )
+
+
+class StoredConversation(Struct, frozen=True, kw_only=True):
+    """A conversation that responses may go on with; its items are listed by themselves."""
+
+    id: Annotated[str, Meta(description="Its id.", examples=["conv_01KDVXK0M4Q2E6S9ZB3H7TJN5R"])]
+    object: Annotated[Literal["conversation"], Meta(description="Always `conversation`.")] = "conversation"
+    created_at: Annotated[int, Meta(description="When it was made, in seconds since 1970.", examples=[1767225600])]
+    metadata: Annotated[dict[str, str], Meta(description="As it was given.", examples=[{"topic": "demo"}])] = {}
+
+
+class DeletedConversation(Struct, frozen=True):
+    """A conversation that is no longer stored."""
+
+    id: Annotated[str, Meta(description="Its id.", examples=["conv_01KDVXK0M4Q2E6S9ZB3H7TJN5R"])]
+    object: Annotated[Literal["conversation.deleted"], Meta(description="Always `conversation.deleted`.")] = (
+        "conversation.deleted"
+    )
+    deleted: Annotated[bool, Meta(description="Always true.")] = True

@@ -257,5 +257,44 @@ class ResponsesBody(PromptBody, frozen=True, kw_only=True):
     top_logprobs: Elsewhere = None
 
 
+class NewConversation(ApiBody, frozen=True, kw_only=True):
+    """A conversation to be made."""
+
+    route: ClassVar[str] = "/v1/conversations"
+    generates: ClassVar[bool] = False
+
+    items: Annotated[
+        Annotated[tuple[InputItem, ...], Meta(max_length=2_048)] | None,
+        Meta(description="What it begins with. Left out: nothing.", examples=[[{"role": "user", "content": QUESTION}]]),
+    ] = None
+    metadata: Annotated[
+        Labels | None, Meta(description="Stored with it. Left out: none.", examples=[{"topic": "demo"}])
+    ] = None
+
+
+class ConversationChange(ApiBody, frozen=True, kw_only=True):
+    """What becomes of a conversation."""
+
+    route: ClassVar[str] = "/v1/conversations/{conversation_id}"
+    generates: ClassVar[bool] = False
+
+    metadata: Annotated[Labels, Meta(description="In the place of what it had.", examples=[{"topic": "demo"}])]
+
+
+class ItemsBody(ApiBody, frozen=True, kw_only=True):
+    """Items for the end of a conversation."""
+
+    route: ClassVar[str] = "/v1/conversations/{conversation_id}/items"
+    generates: ClassVar[bool] = False
+
+    items: Annotated[
+        Annotated[tuple[InputItem, ...], Meta(min_length=1, max_length=2_048)],
+        Meta(description="The items.", examples=[[{"role": "user", "content": QUESTION}]]),
+    ]
+
+
+conversation_decoder = msgspec.json.Decoder(NewConversation)
+conversation_change_decoder = msgspec.json.Decoder(ConversationChange)
+items_decoder = msgspec.json.Decoder(ItemsBody)
 responses_decoder = msgspec.json.Decoder(ResponsesBody)
 input_tokens_decoder = msgspec.json.Decoder(PromptBody)

@@ -15,6 +15,7 @@ from gateway.api.anthropic import schema as anthropic_schema
 from gateway.api.anthropic.errors import to_status
 from gateway.api.docs import Description
 from gateway.api.edge import PROBES
+from gateway.api.exchange import paging
 from gateway.api.http import problems
 from gateway.api.http.problems import TABLE, ErrorBody, Problem
 from gateway.api.models import schema as models
@@ -33,16 +34,19 @@ from gateway.limits import RATE_HEADERS
 
 PAGES = ("/schema", "/schema/scalar", "/schema/swagger", "/schema/redoc", "/docs", "/redoc")
 MESSAGES = ("/v1/messages", "/v1/messages/count_tokens")
-RESPONSES = ("/v1/responses", "/v1/responses/input_tokens")
+RESPONSES = ("/v1/responses", "/v1/responses/input_tokens", "/v1/conversations")
 ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
     for module in (
         *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema),
-        *(anthropic_schema, blocks, events, items, responses_events, responses_reply, responses_schema),
+        *(anthropic_schema, blocks, events, items, responses_events, responses_reply, responses_schema, paging),
     )
     for name, kind in vars(module).items()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
+    if isinstance(kind, type)
+    and issubclass(kind, msgspec.Struct)
+    and kind.__module__ == module.__name__
+    and name[0] != "_"
     if kind is not problems.ErrorWords
 }
 USER = [{"role": "user", "content": "one"}]
@@ -251,6 +255,15 @@ def test_the_documented_headers_are_sent(service):
         ("getResponse", "GET", "/v1/responses/resp_none", None),
         ("deleteResponse", "DELETE", "/v1/responses/resp_none", None),
         ("cancelResponse", "POST", "/v1/responses/resp_none/cancel", None),
+        ("createConversation", "POST", "/v1/conversations", {"items": [{"role": "user", "content": "one"}]}),
+        ("createConversation", "POST", "/v1/conversations", {"items": [{"type": "computer_call"}]}),
+        ("getConversation", "GET", "/v1/conversations/conv_none", None),
+        ("updateConversation", "POST", "/v1/conversations/conv_none", {"metadata": {}}),
+        ("deleteConversation", "DELETE", "/v1/conversations/conv_none", None),
+        ("addItems", "POST", "/v1/conversations/conv_none/items", {"items": USER}),
+        ("listItems", "GET", "/v1/conversations/conv_none/items", None),
+        ("getItem", "GET", "/v1/conversations/conv_none/items/item_none", None),
+        ("deleteItem", "DELETE", "/v1/conversations/conv_none/items/item_none", None),
         ("listInputItems", "GET", "/v1/responses/resp_none/input_items", None),
         ("messages", "POST", "/v1/messages", {"model": "echo", "messages": USER}),
         ("messages", "POST", "/v1/messages", {"model": "none", "max_tokens": 9, "messages": USER}),

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.native.schema import GenerateBody
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
-from gateway.api.responses.schema import PromptBody, ResponsesBody
+from gateway.api.responses.schema import ConversationChange, ItemsBody, NewConversation, PromptBody, ResponsesBody
 from gateway.api.routes import DIALECTS
 from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
 
@@ -81,6 +81,9 @@ WHOLE = {
     MessagesBody: [ANTHROPIC | {"max_tokens": 3, "stop_sequences": ["a"], "metadata": {"user_id": "u"}}],
     CountBody: [ANTHROPIC],
     ResponsesBody: [RESPONSE, {"input": "a", "conversation": "c", "tool_choice": "auto"}],
+    NewConversation: [{name: RESPONSE[at] for name, at in (("items", "input"), ("metadata", "metadata"))}],
+    ConversationChange: [{"metadata": {"a": "b"}}],
+    ItemsBody: [{"items": RESPONSE["input"]}],
     PromptBody: [{name: RESPONSE[name] for name in ("input", "text", "tools", "reasoning")}],
     TokenizeBody: [{"messages": TURNS, "tools": TOOLS, "chat_template_kwargs": {}}, {"prompt": "a"}, {"content": "a"}],
     DetokenizeBody: [{"tokens": [1]}],
