@@ -23,6 +23,7 @@ from gateway.engine import (
 )
 from gateway.isolation.methods import EngineMethod, ForwardingEngine
 from gateway.isolation.pulse import Pulse
+from gateway.isolation.scores import join_start
 from gateway.isolation.wire import (
     Arrived,
     Call,
@@ -145,16 +146,16 @@ class RemoteEngine(ForwardingEngine):
         self, request: GenerateRequest, number: int | None = None
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Ask the other process; raise `ConnectionLost` when it ends before `Started`, `EngineRestarted` after that."""
-        connection, mailbox = self._connection, Mailbox()
-        number = self.number() if number is None else number
-        connection.begin(Generate(number, request), mailbox)
+        number, mailbox = self.number() if number is None else number, Mailbox()
+        self._connection.begin(Generate(number, request), mailbox)
         has_started = has_finished = False
         try:
+            event = await join_start(mailbox)
             while True:
-                event = await mailbox.get()
                 has_started = True
                 has_finished = type(event) is Finished
                 yield event
+                event = await mailbox.get()
         except _StreamEnd:
             return
         except ConnectionLost as error:
@@ -164,7 +165,7 @@ class RemoteEngine(ForwardingEngine):
                 raise EngineRestarted(f"{_LOST} before the answer was finished") from error
             raise
         finally:
-            connection.end(number)
+            self._connection.end(number)
 
     async def ask(self, method: EngineMethod, arguments: tuple[object, ...], number: int | None = None) -> object:
         """Ask the other process."""
@@ -285,7 +286,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
                 if isinstance(reader, asyncio.Future) and not reader.done():
                     reader.set_result(value)
             case _ if isinstance(reader, Mailbox):
-                reader.put(reply)
+                reader.put(cast("GenerateEvent", reply))  # or scores, which `join_start` takes out
 
 
 def _unsendable(error: Unsendable) -> InvalidRequest:

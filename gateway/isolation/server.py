@@ -8,9 +8,20 @@ from contextlib import aclosing
 from functools import partial
 from typing import cast
 
-from gateway.engine import ComputeMark, Engine, EngineError, GenerateRequest, Health, Status, Unavailable, begin_call
+from gateway.engine import (
+    ComputeMark,
+    Engine,
+    EngineError,
+    GenerateRequest,
+    Health,
+    Started,
+    Status,
+    Unavailable,
+    begin_call,
+)
 from gateway.flow.tasks import is_cancelled
 from gateway.isolation.methods import EngineMethod, find_method
+from gateway.isolation.scores import ScoreSender
 from gateway.isolation.wire import (
     Arrived,
     Call,
@@ -96,6 +107,7 @@ class _ServerConnection(asyncio.Protocol):
         self._answers = 0
         self._idle_replies = 0
         self._writable = asyncio.Event()
+        self._scores = ScoreSender(self._post, self._writable)
         self._transport: asyncio.Transport | None = None
         self._beats: asyncio.Task[None] | None = None
 
@@ -207,6 +219,8 @@ class _ServerConnection(asyncio.Protocol):
         try:
             async with aclosing(self._server.entered().generate(request)) as events:
                 async for event in events:
+                    if type(event) is Started and event.prompt_logprobs:
+                        event = await self._scores.send(number, event)  # noqa: PLW2901 - the same, without them
                     self._post(number, event)
                     if not self._writable.is_set():
                         await self._writable.wait()

@@ -19,6 +19,7 @@ from gateway.engine import (
     ModelCard,
     Overloaded,
     Status,
+    TokenLogprob,
     Unavailable,
     errors,
 )
@@ -77,7 +78,13 @@ class Result(Struct, frozen=True, array_like=True, gc=False, tag="result", forbi
     value: msgspec.Raw
 
 
-Reply = GenerateEvent | Ended | Failure | Result
+class Scores(Struct, frozen=True, array_like=True, gc=False, tag="scores", forbid_unknown_fields=True):
+    """Some of a prompt's scores, in order, before the `Started` that then has none itself."""
+
+    logprobs: tuple[TokenLogprob, ...]
+
+
+Reply = GenerateEvent | Scores | Ended | Failure | Result
 
 
 class ReplyBatch(Struct, frozen=True, array_like=True, tag="batch", forbid_unknown_fields=True):

@@ -109,6 +109,7 @@ REPLY = st.one_of(
     st.builds(Delta, TEXT, INTEGER, TEXT, some(LOGPROB)),
     st.builds(ToolDelta, INTEGER, TEXT, TEXT, TEXT, INTEGER),
     st.builds(Finished, st.sampled_from(FinishReason), st.builds(Usage, INTEGER, INTEGER), st.none() | TEXT | INTEGER),
+    st.builds(wire.Scores, some(LOGPROB)),
     st.builds(wire.Ended),
     FAILURE,
     st.builds(wire.Result, RAW),
