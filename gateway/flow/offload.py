@@ -11,11 +11,14 @@ T = TypeVar("T")
 _SMALL = 1_024
 
 # One thread: the interpreter gives the loop its turn every few milliseconds, but not between two threads that compute.
-_thread = ThreadPoolExecutor(1, "large-replies")
+_thread = ThreadPoolExecutor(1, "large-work")
 
 
 async def offload(items: int, work: Callable[[], T]) -> T:
     """Return what `work` returns, which has so many items to make; run it in the thread where they are many."""
-    if items <= _SMALL:
-        return work()
+    return work() if items <= _SMALL else await beside(work)
+
+
+async def beside(work: Callable[[], T]) -> T:
+    """Return what `work` returns, which runs in the thread, one after the other."""
     return await asyncio.get_running_loop().run_in_executor(_thread, work)

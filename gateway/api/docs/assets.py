@@ -1,9 +1,7 @@
 """The scripts and styles of the pages, from the package `offapi`: no page needs a network."""
 
-import asyncio
 import functools
 import gzip
-import threading
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
 from gateway.api.http.access import PUBLIC
+from gateway.flow.offload import beside
 
 _PACKAGE = distribution("offapi")
 _TYPES = {
@@ -25,9 +24,6 @@ _TYPES = {
 _STRANGER = b"https://cdn.redoc.ly/redoc/"
 # The version is a part of the address, so a browser may keep what it got for ever.
 _HEADERS = {"cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
-
-# Of those that ask at the same time one makes a file, for all and for good; there are four, of some megabytes.
-_MAKING = threading.Lock()
 
 
 def url(name: str) -> str:
@@ -43,20 +39,10 @@ async def asset(name: FromPath[str], request: Request[None, None, State]) -> Res
     headers = dict(_HEADERS)
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["content-encoding"] = "gzip"
-        body = await asyncio.to_thread(_packed, name)
+        body = await beside(lambda: _pack(name))
     else:
-        body = await asyncio.to_thread(_plain, name)
+        body = await beside(lambda: _unpack(name))
     return Response(body, headers=headers, media_type=_TYPES[name])
-
-
-def _packed(name: str) -> bytes:
-    with _MAKING:
-        return _pack(name)
-
-
-def _plain(name: str) -> bytes:
-    with _MAKING:
-        return _unpack(name)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from litestar.types import Send
 
+from gateway.api.http.large_bodies import LARGE, turns
 from gateway.flow.budget import ByteBudget
 
 # Bytes; of each connection granian holds two pieces, and hyper's own buffer as much again.
@@ -27,10 +28,13 @@ class Outgoing:
 
     async def send(self, send: Send, body: bytes, stall_seconds: float, *, more_body: bool) -> None:
         """Send a body; raise `TimeoutError` where its turn does not come, or its client reads nothing, for so long."""
+        is_large = len(body) > LARGE
         async with self._hold(body, stall_seconds):
             for start in range(0, len(body), PIECE):
                 has_more = more_body or start + PIECE < len(body)
                 piece = body[start : start + PIECE]
+                if is_large:
+                    turns.spend(len(piece))
                 async with asyncio.timeout(stall_seconds):
                     await send({"type": "http.response.body", "body": piece, "more_body": has_more})
 

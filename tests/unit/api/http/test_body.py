@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, MAX_STRINGS, RequestBody, name_ignored
+from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, MAX_STRINGS, MAX_VALUES, RequestBody, name_ignored
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 
@@ -140,6 +140,25 @@ def test_as_many_strings_as_allowed_are_taken_and_one_more_is_not():
     assert decode(body(",".join(['"\\""'] * (MAX_STRINGS - 1))))[1] == ["other"]
     assert refusal(body(",".join(['""'] * MAX_STRINGS))).code == "invalid_json"
     assert decode(json.dumps({"text": '"' * 3 * MAX_STRINGS}))[0].text == '"' * 3 * MAX_STRINGS
+
+
+def test_as_many_values_as_allowed_are_taken_and_one_more_is_not():
+    body = '{{"other":[{}]}}'.format
+    assert decode(body(",".join(["1"] * MAX_VALUES)))[1] == ["other"]
+    assert refusal(body(",".join(["1"] * (MAX_VALUES + 1)))).message.startswith("the body holds more than")
+    assert decode(json.dumps({"text": '",' * 2 * MAX_VALUES}))[0].text == '",' * 2 * MAX_VALUES
+
+
+@pytest.mark.parametrize("field", ["other", "items", "text"])
+def test_what_is_too_large_is_refused_before_it_is_read(field):
+    class Untouched:
+        def decode(self, raw):
+            raise AssertionError("it was read")
+
+    for values in (["1"] * (MAX_VALUES + 1), ['"a"'] * (MAX_STRINGS + 1)):
+        raw = f'{{"{field}":[{",".join(values)}]}}'.encode()
+        with pytest.raises(Problem, match="more than"):
+            RequestBody(raw).decode(Untouched())
 
 
 @pytest.mark.parametrize("text", ["[" * 9_999, '"[' * 999, "\\[" * 999, '\\"{' * 999, "\\\\" * 999 + "["])
