@@ -23,6 +23,8 @@ from gateway.linux import die_with_parent, give_back_freed_memory, is_shortage
 from gateway.supervisor.protocol import SHORTAGE
 
 _STDOUT, _STDERR = 1, 2
+# The event loop gets the interpreter back from a thread that computes within this time; Python's own is ten times that.
+_SWITCH_SECONDS = 0.0005
 # The form of granian's messages, which keeps their level.
 _LOGGING = {
     "formatters": {"lines": {"()": "gateway.isolation.output.LineFormatter"}},
@@ -138,6 +140,7 @@ def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, 
     die_with_parent(main)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold prompts
     faulthandler.enable(all_threads=True)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001 - what granian takes by itself for this interface
     os._exit(0)
 
