@@ -32,7 +32,9 @@ from gateway_hf.batch import Batch, Generation
 from gateway_hf.capabilities import card_of
 from gateway_hf.constrain.constraints import Constraints, Held
 from gateway_hf.constrain.grammars import param_of
+from gateway_hf.constrain.jobs import CompileBudget, Nursing
 from gateway_hf.constrain.vocabulary import UnconstrainableError
+from gateway_hf.constrain.workers import Workers
 from gateway_hf.loading import weights
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
@@ -200,7 +202,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
-    constraints = _constraints(loaded)
+    constraints = _constraints(settings, loaded)
     served = ServedModel(
         card_of(settings, loaded, constrains=constraints is not None),
         loaded.text,
@@ -213,7 +215,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
 
 
-def _constraints(loaded: LoadedModel) -> Constraints | None:
+def _constraints(settings: Settings, loaded: LoadedModel) -> Constraints | None:
     """Make ready to constrain answers, where the tokenizer is one that this is possible with."""
     try:
         vocabulary = loaded.text.vocabulary(loaded.eos_ids)
@@ -221,7 +223,10 @@ def _constraints(loaded: LoadedModel) -> Constraints | None:
         _log.warning("no answer of this model can be held to a schema, a regex, a choice or a grammar: %s", error)
         return None
     # A model that reads several tokens in another way than one by one would read all anew for those that are forced.
-    return Constraints(vocabulary, loaded.eos_ids, forcing=loaded.guessing.most > 0)
+    forcing = loaded.guessing.most > 0
+    budget = CompileBudget(settings.compile_seconds, settings.compile_mib)
+    workers = Workers(Nursing(vocabulary.written, vocabulary.size, vocabulary.ends, budget))
+    return Constraints(vocabulary.tokens, loaded.eos_ids, workers, forcing=forcing)
 
 
 def _count_read(served: ServedModel) -> None:

@@ -19,7 +19,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     so the context; 0 is the context or 16384, whichever is more, within 4 GiB. `quantize` `int8` halves the weights.
     `kernels` `off` computes with torch's own operations. GGUF files and `builtin` are converted, and kernels built,
     once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home. After a conversion it has at
-    most `cache_gib` GiB: the least recently used entries go first, and none that a process uses.
+    most `cache_gib` GiB: the least recently used entries go first, and none that a process uses. To compile what an
+    answer is held to may take `compile_seconds` of processor time and `compile_mib` MiB.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
@@ -36,6 +37,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context_window: Annotated[int, Meta(ge=1)] | None = None
     cache_folder: Annotated[str, Meta(min_length=1)] | None = None
     cache_gib: Annotated[int, Meta(ge=1, le=1 << 20)] = 20
+    compile_seconds: Annotated[float, Meta(gt=0, le=600)] = 2.0
+    compile_mib: Annotated[int, Meta(ge=16, le=1 << 20)] = 128
 
 
 def cache_folder(settings: Settings) -> Path:

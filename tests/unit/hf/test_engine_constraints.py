@@ -6,6 +6,7 @@ import re
 
 import jsonschema
 import pytest
+import pytest_asyncio
 from msgspec import structs
 
 from gateway.engine import (
@@ -22,8 +23,9 @@ from gateway.engine import (
     Unsupported,
     collect,
 )
-from gateway_hf.constrain import constraints
+from gateway_hf.constrain.jobs import JobResult
 from gateway_hf.constrain.vocabulary import UnconstrainableError
+from gateway_hf.constrain.workers import Workers
 from gateway_hf.engine import HfEngine
 from gateway_hf.runner import Runner
 from gateway_hf.settings import Settings
@@ -42,13 +44,19 @@ _PERSON = {
 }
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return Settings(model=str(tiny("llama")), dtype="float32", places=8, cache_tokens=4096)
+    return Settings(
+        model=str(tiny("llama")), dtype="float32", threads=1, places=8, cache_tokens=4096, compile_seconds=0.5
+    )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(settings):
+    """One for all: what compiles takes a second to start."""
     async with HfEngine(settings) as engine:
         yield engine
 
@@ -166,6 +174,11 @@ async def test_what_cannot_be_compiled_is_refused_before_any_work(engine, monkey
     assert refused.value.param == param
 
 
+def _find_faults(run):
+    """Have workers compile as they do, and find a fault in whatever they check."""
+    return lambda workers, job: run(workers, job) if job.text is None else JobResult(fault="it is none of the choices")
+
+
 async def _kinds(engine, constraint):
     """Say the kinds of what comes of a request, the error among them."""
     kinds = []
@@ -180,7 +193,7 @@ async def _kinds(engine, constraint):
 
 
 async def test_an_answer_that_breaks_its_constraint_is_never_finished(engine, monkeypatch):
-    monkeypatch.setattr(constraints, "find_fault", lambda *_: "it is none of the choices")
+    monkeypatch.setattr(Workers, "run", _find_faults(Workers.run))
     assert await _kinds(engine, Choice(("red",))) == ["Started", "Delta", "EngineError"]
 
 
@@ -196,3 +209,54 @@ async def test_a_model_that_cannot_be_constrained_says_so(settings, monkeypatch,
         with pytest.raises(Unsupported) as refused:
             await _said(engine, JsonObject())
     assert refused.value.param == "json_object"
+
+
+def _deep():
+    schema = {"type": "string"}
+    for at in range(11):  # each level doubles it
+        schema = {"oneOf": [_object(f"x{at}", schema), _object(f"y{at}", schema)]}
+    return schema
+
+
+def _object(name, schema):
+    return {"type": "object", "properties": {name: schema}, "required": [name], "additionalProperties": False}
+
+
+_HOSTILE = {
+    "deep oneOf": JsonSchema(_deep()),
+    "long automaton": Regex("[ab]*a[ab]{13}"),
+    "long automaton in a schema": JsonSchema({"type": "string", "pattern": "^[ab]*a[ab]{13}$"}),
+    "many values": JsonSchema({"enum": [f"value {at}" for at in range(10_000)]}),
+    "many choices": Choice(tuple(f"value {at}" for at in range(10_000))),
+    "recursion": JsonSchema({"$ref": "#/$defs/a", "$defs": {"a": _object("a", {"$ref": "#/$defs/a"})}}),
+    "loop": JsonSchema({"$ref": "#"}),
+    "remote": JsonSchema({"$ref": "https://example.com/schema.json"}),
+    "long run": Regex("a{1,100000}"),
+    "run of runs": Regex("(a{1,1000}b{1,1000}){1,1000}"),
+    "tower": Regex("a" + "{1,2}" * 200),
+    "ambiguous": Regex("(a+)+$"),
+    "left recursion": Grammar('start: start "a" | start start | "b"'),
+    "right recursion": Grammar('start: "a" start | "a" start start | "b"'),
+    "empty recursion": Grammar("start: start | "),
+    "many rules": Grammar("start: " + " | ".join(f'"a{at}"' for at in range(50_000))),
+    "parentheses": Grammar("start: " + "(" * 50_000 + '"a"' + ")" * 50_000),
+    "parentheses in GBNF": Grammar("root ::= " + "(" * 50_000 + '"a"' + ")" * 50_000),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+async def test_a_hostile_constraint_is_followed_or_refused_and_hurts_nobody(engine, name):
+    neighbour = asyncio.create_task(_said(engine, None, seed=1, max_tokens=30, ignore_eos=True))
+    try:
+        said = (await _said(engine, _HOSTILE[name], max_tokens=12)).finished.usage.completion_tokens <= 12
+    except EngineError as error:
+        said = isinstance(error, InvalidRequest) or "constraint" in error.message
+    assert said
+    assert (await neighbour).finished.usage.completion_tokens == 30
+    assert (await _said(engine, Choice(("yes",)))).text == "yes"
+
+
+async def test_a_budget_that_is_spent_is_the_constraints_fault(engine):
+    with pytest.raises(InvalidRequest, match=r"0\.5 s of processor time or 128 MiB; make it simpler") as refused:
+        await _said(engine, _HOSTILE["many rules"])
+    assert refused.value.param == "grammar"

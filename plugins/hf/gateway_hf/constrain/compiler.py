@@ -2,20 +2,25 @@
 
 import hashlib
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
-from gateway.engine import Constraint, EngineError, InvalidRequest
-from gateway_hf.constrain.grammars import grammar_of, matcher_of, param_of
+from gateway.engine import Constraint, InvalidRequest, Overloaded
+from gateway_hf.constrain.grammars import matcher_of, param_of
 from gateway_hf.constrain.guide import Ends, Guide
+from gateway_hf.constrain.jobs import Job, JobResult
+from gateway_hf.constrain.workers import OverBudgetError
 from gateway_hf.sampling.terms import Terms
 
 # Grammars that are kept, and about how many bytes they may have together.
 _MOST = 256
 _MOST_BYTES = 256 << 20
+# What those that are kept and those that answers still use may have together.
+_MOST_LIVE_BYTES = 1 << 30
 # A compiled grammar has a few times the size of its text; one that is used grows by the states that its masks find, and
 # a second of computing finds 30 MB of them at the most (measured).
 _BYTES_EACH = 64 << 10
@@ -43,21 +48,33 @@ class Compiled:
 
 
 class Compiler:
-    """Compiles for one model; every method may be called from any thread."""
+    """Compiles for one model; every method may be called from any thread.
 
-    def __init__(self, tokenizer: LLTokenizer, eos_ids: Iterable[int], *, forcing: bool = True) -> None:
+    `run` does a job apart from this process, which takes over only what was compiled there within the budget.
+    """
+
+    def __init__(
+        self, tokenizer: LLTokenizer, eos_ids: Iterable[int], run: Callable[[Job], JobResult], *, forcing: bool = True
+    ) -> None:
         self._forcing = forcing
+        self._run = run
+        self._live: weakref.WeakSet[Compiled] = weakref.WeakSet()
         self._tokenizer = tokenizer
         self._eos_ids = frozenset(eos_ids)
         self._kept: OrderedDict[bytes, Compiled | InvalidRequest] = OrderedDict()
         self._lock = threading.Lock()
 
     def compile(self, constraint: Constraint) -> Compiled:
-        """Return a constraint compiled; raise `InvalidRequest` where that cannot be."""
-        key = hashlib.blake2b(msgspec.msgpack.encode(constraint), digest_size=32).digest()
+        """Return a constraint compiled; raise `InvalidRequest` where that cannot be, or takes too much."""
+        kind = param_of(constraint)
+        try:
+            key = hashlib.blake2b(msgspec.msgpack.encode(constraint), digest_size=32).digest()
+        except (RecursionError, OverflowError, TypeError) as error:
+            why = "it is nested too deep" if isinstance(error, RecursionError) else "it holds a number of over 64 bits"
+            raise InvalidRequest(f"the {kind} cannot be compiled: {why}", param=kind) from error
         found = self._find(key)
         if found is None:
-            found = self._make(constraint)
+            found = self._make(constraint, kind)
             self._keep(key, found)
         if isinstance(found, InvalidRequest):
             raise InvalidRequest(found.message, param=found.param)
@@ -85,18 +102,19 @@ class Compiler:
             while len(self._kept) > _MOST or sum(map(_weight, self._kept.values())) > _MOST_BYTES:
                 self._kept.popitem(last=False)
 
-    def _make(self, constraint: Constraint) -> Compiled | InvalidRequest:
+    def _make(self, constraint: Constraint, kind: str) -> Compiled | InvalidRequest:
         try:
-            grammar = grammar_of(constraint)
-            matcher = matcher_of(constraint, grammar, self._tokenizer)
-        except InvalidRequest as error:
-            return error
-        except EngineError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the library cannot do is the constraint's fault
-            kind = param_of(constraint)
-            return InvalidRequest(f"the {kind} cannot be compiled: {type(error).__name__}", param=kind)
-        return Compiled(constraint, matcher, _BYTES_EACH + _GROWTH * len(grammar))
+            result = self._run(Job(constraint))
+        except OverBudgetError as error:  # it is not kept: another time the machine may be faster
+            raise InvalidRequest(f"to compile the {kind} takes {error}; make it simpler", param=kind) from error
+        if result.fault is not None:
+            return InvalidRequest(result.fault, param=kind)
+        size = max(_BYTES_EACH + _GROWTH * len(result.grammar), result.size)
+        if sum(compiled.weight for compiled in self._live) + size > _MOST_LIVE_BYTES:
+            raise Overloaded("the constraints of all answers together have too much memory; try again")
+        compiled = Compiled(constraint, matcher_of(constraint, result.grammar, self._tokenizer), size)
+        self._live.add(compiled)
+        return compiled
 
 
 def _weight(found: Compiled | InvalidRequest) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,9 +20,10 @@ from gateway.engine import (
     Overloaded,
 )
 from gateway_hf.batch import Generation
-from gateway_hf.constrain.check import find_fault
 from gateway_hf.constrain.compiler import Compiled, Compiler
 from gateway_hf.constrain.guide import Guide
+from gateway_hf.constrain.jobs import Job
+from gateway_hf.constrain.workers import OverBudgetError, Workers
 from gateway_hf.sampling.terms import Terms
 
 _log = logging.getLogger("gateway_hf")
@@ -31,6 +33,8 @@ T = TypeVar("T")
 # What may wait to be compiled or proved.
 _MOST_JOBS = 256
 _THREADS = 2
+# Seconds.
+_WARM_AFTER = 2.0
 
 
 class Held:
@@ -65,9 +69,15 @@ class Constraints:
     Without `forcing`, tokens that must follow are drawn one by one as well.
     """
 
-    def __init__(self, tokenizer: LLTokenizer, eos_ids: frozenset[int], *, forcing: bool = True) -> None:
-        self.compiler = Compiler(tokenizer, eos_ids, forcing=forcing)
+    def __init__(
+        self, tokenizer: LLTokenizer, eos_ids: frozenset[int], workers: Workers, *, forcing: bool = True
+    ) -> None:
+        self.compiler = Compiler(tokenizer, eos_ids, workers.run, forcing=forcing)
         self._tokenizer = tokenizer
+        self._workers = workers
+        self._warm = threading.Timer(_WARM_AFTER, self._start)
+        self._warm.daemon = True
+        self._warm.start()
         self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain")
         self._jobs = 0
 
@@ -89,7 +99,9 @@ class Constraints:
             raise EngineError("the answer does not keep to its constraint, so it is not finished")
 
     def close(self) -> None:
-        """Wait for what is being compiled, and end the threads."""
+        """End what is being compiled, and the threads."""
+        self._warm.cancel()
+        self._workers.close()
         self._threads.shutdown(cancel_futures=True)
 
     async def _run(self, job: Callable[[], T]) -> T:
@@ -109,7 +121,17 @@ class Constraints:
         if guide.began:
             said = guide.lead + self._tokenizer.decode_bytes(tokens[guide.began :])
             text = said.decode(errors="replace")
-        return find_fault(compiled.constraint, text)
+        try:
+            return self._workers.run(Job(compiled.constraint, text)).fault
+        except OverBudgetError as error:
+            return f"to check it takes {error}"
+
+    def _start(self) -> None:
+        """Start the workers before they are needed, but not for an engine that is gone in a moment."""
+        try:
+            self._workers.start()
+        except EngineError as error:
+            _log.warning("%s", error.message)
 
     def _find_dead_end(self, compiled: Compiled, lead: bytes, tokens: list[int]) -> str | None:
         matcher = compiled.matcher.deep_copy()

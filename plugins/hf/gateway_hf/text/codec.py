@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
@@ -24,7 +23,7 @@ from gateway.engine import (
     TokenSpelling,
     Unsupported,
 )
-from gateway_hf.constrain.vocabulary import read_vocabulary
+from gateway_hf.constrain.vocabulary import Vocabulary, read_vocabulary
 from gateway_hf.text.byte_tokens import byte_speller, longest_token
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.ids import ids_of
@@ -126,7 +125,7 @@ class TextCodec:
         """Make what turns one answer's tokens into text."""
         return Detokenizer(self._backend, prompt_ids, self._special)
 
-    def vocabulary(self, eos_ids: Collection[int]) -> LLTokenizer:
+    def vocabulary(self, eos_ids: Collection[int]) -> Vocabulary:
         """Return the tokens to constrain answers with; raise `UnconstrainableError` where that cannot be."""
         return read_vocabulary(self._backend, self._vocabulary, eos_ids)
 

@@ -1,11 +1,12 @@
 """Vocabularies to constrain with: the tiny Llama's, and one of a token a byte that needs no model."""
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 from llguidance import LLTokenizer, TokenizerWrapper
 
 from gateway_hf.constrain.compiler import Compiler
+from gateway_hf.constrain.nursery import do
 from gateway_hf.constrain.vocabulary import read_vocabulary
 from gateway_hf.text.codec import backend
 
@@ -30,7 +31,8 @@ def by_bytes():
 
 @pytest.fixture
 def compiler(by_bytes):
-    return Compiler(by_bytes, {EOS})
+    """A compiler that has its jobs done in this process."""
+    return Compiler(by_bytes, {EOS}, partial(do, tokenizer=by_bytes))
 
 
 @pytest.fixture(scope="session")
