@@ -34,6 +34,7 @@ class Subject:
 
 
 ECHO = Subject("plugins/echo/gateway_echo/__init__.py", "tests/contract/test_echo.py")
+SPEECH = Subject("plugins/echo/gateway_echo/speech.py", "tests/contract/test_echo.py")
 FAKE = Subject("gateway/testing/scripted.py", "tests/contract/test_scripted.py")
 TOY = Subject("tests/contract/test_toy.py", "tests/contract/test_toy.py")
 
@@ -50,8 +51,8 @@ class Mutant:
 
 STARTED = "            yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)\n"
 TELL = "yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)"
-END = "FinishReason.STOP if ended else FinishReason.LENGTH, Usage(prompt_tokens, told), stops.found"
-SPEECH = "        speech = _speech(words, request)\n"
+END = "end if ended else FinishReason.LENGTH, used, stops.found"
+SPOKEN = "        speech = speak(words, request)\n"
 PLACE = "        async with self._places:\n"
 GENERATE = "    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:\n"
 COUNT = "    async def count_tokens("
@@ -60,8 +61,8 @@ MUTANTS = (
     Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, STARTED, f"            yield Delta('')\n{STARTED}"),
     Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, STARTED, ""),
     Mutant("a_stream_is_started_then_deltas_then_finished", ECHO, f"yield Finished({END})", "yield Delta('')"),
-    Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens, told + 1)"),
-    Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told)", "Usage(prompt_tokens + 1, told)"),
+    Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told,", "Usage(prompt_tokens, told + 1,"),
+    Mutant("usage_covers_the_deltas", ECHO, "Usage(prompt_tokens, told,", "Usage(prompt_tokens + 1, told,"),
     Mutant("max_tokens_is_never_exceeded", ECHO, "islice(speech, limit)", "islice(speech, limit + 1)"),
     Mutant("max_tokens_ends_the_answer_as_length", ECHO, "told < limit", "told <= limit"),
     Mutant(
@@ -78,11 +79,11 @@ MUTANTS = (
     ),
     Mutant(
         "a_character_is_never_torn",
-        ECHO,
-        "words = _WORD.findall(text)",
+        SPEECH,
+        "words = _words(text)",
         "words = [bytes([b]).decode(errors='replace') for b in text.encode()]",
     ),
-    Mutant("count_tokens_agrees_with_the_answer", ECHO, "return _read(prompt)[1]", "return _read(prompt)[1] - 1"),
+    Mutant("count_tokens_agrees_with_the_answer", ECHO, "return read(prompt)[1]", "return read(prompt)[1] - 1"),
     Mutant("every_token_of_a_prompt_is_scored", FAKE, "*scored[1:])", "*scored[2:])"),
     Mutant("every_token_of_a_prompt_is_scored", FAKE, "(TokenLogprob(0, words[0], 0.0), *scored[1:])", "tuple(scored)"),
     Mutant(
@@ -116,7 +117,7 @@ MUTANTS = (
     Mutant("no_tokens_are_no_text", FAKE, "return tuple(words[number] for number in ids)", "return ('',)"),
     Mutant("a_token_that_there_is_not_is_refused", FAKE, "if number >= len(words):", "if number == len(words):"),
     Mutant("of_a_long_prompt_the_end_is_read", FAKE, "request.truncate or self._card", "self._card"),
-    Mutant("a_chat_gets_an_answer", ECHO, "sum(map(len, spoken))", "len(spoken[-1])"),
+    Mutant("a_chat_gets_an_answer", SPEECH, "sum(map(len, spoken))", "len(spoken[-1])"),
     Mutant("every_token_has_its_logprob", FAKE, "float(script.logprob)", "-float(script.logprob)"),
     Mutant("every_token_has_its_logprob", FAKE, "float(script.logprob)", "float('nan')"),
     Mutant(
@@ -140,7 +141,7 @@ MUTANTS = (
         TELL,
         f"stops._held = ''; {TELL}",
     ),
-    Mutant("the_stop_string_that_was_met_is_reported", ECHO, "told), stops.found)", "told), None)"),
+    Mutant("the_stop_string_that_was_met_is_reported", ECHO, "used, stops.found)", "used, None)"),
     Mutant("text_held_back_for_a_stop_string_is_not_lost", ECHO, "if held := stops.flush():", "if held := '':"),
     Mutant("a_stop_string_is_shown_where_that_is_asked_for", ECHO, ", shown=shown)", ")"),
     Mutant("only_allowed_tokens_are_drawn", TOY, "token[0] in allowed)", "token)"),
@@ -165,12 +166,31 @@ MUTANTS = (
         "answer_limit(type(request.sampling)(max_tokens=request.sampling.max_tokens), prompt_tokens,",
     ),
     Mutant("the_bytes_of_a_texts_tokens_are_the_text", TOY, '>", bytes([token]))', '>", b"a")'),
-    Mutant("a_tool_that_must_be_called_is_called", TOY, '"call-1", chat.tools[0].name', '"call-1", ""'),
+    Mutant("a_tool_that_must_be_called_is_called", SPEECH, "{chat.tool_choice} & names or ", ""),
+    Mutant("a_tool_that_must_be_called_is_called", TOY, '"call-1", next(', '"", next('),
     Mutant("a_tool_that_must_be_called_is_called", TOY, "api.FinishReason.TOOL_CALLS", "api.FinishReason.STOP"),
+    Mutant("one_of_the_tools_is_called_where_one_must_be", SPEECH, '== "none":', 'in ("none", "required"):'),
+    Mutant("one_of_the_tools_is_called_where_one_must_be", SPEECH, 'f"call_{secrets.token_hex(12)}"', '"call_1"'),
+    Mutant("no_tool_is_called_where_none_may_be", SPEECH, 'if chat.tool_choice == "none":', "if not chat.tools:"),
+    Mutant("only_tools_that_are_allowed_are_called", SPEECH, "set(chat.allowed_tools) & names or ", ""),
+    Mutant("calls_come_alone_where_that_is_asked", SPEECH, "found if chat.parallel_tool_calls else found[:1]", "found"),
+    Mutant(
+        "the_arguments_of_a_strict_tool_keep_to_its_schema",
+        SPEECH,
+        'shaped(JsonSchema({"type": "object"} | tool.parameters), "")',
+        '"{}"',
+    ),
+    Mutant("the_tokens_of_calls_are_told_and_counted", SPEECH, "(index, word, tokens=1)", "(index, word)"),
+    Mutant("a_call_that_is_cut_says_so", ECHO, "end if ended else FinishReason.LENGTH", "end"),
+    Mutant("the_result_of_a_tool_is_read", SPEECH, "Text | ToolResult)", "Text)"),
     Mutant("the_result_of_a_tool_is_read", TOY, 'getattr(part, "arguments", "[image]")', '""'),
+    Mutant("a_thought_is_told_apart", SPEECH, 'Delta("", reasoning=word)', "Delta(word)"),
+    Mutant("a_thought_is_counted", ECHO, "reasoning_tokens=thought", "reasoning_tokens=told + 1"),
+    Mutant("a_model_that_is_not_to_think_does_not", SPEECH, "if thinks and chat.reasoning is not False:", "if chat:"),
+    Mutant("a_thought_keeps_to_its_budget", SPEECH, "words[: chat.reasoning_budget]", "words"),
     Mutant("an_image_is_read", TOY, '"[image]"', '""'),
     Mutant("a_constraint_is_kept", TOY, "CONSTRAINED.get(type(constraint), ", "CONSTRAINED.get(None, "),
-    Mutant("a_constraint_is_kept", ECHO, "if request.constraint is not None:", "if request is None:"),
+    Mutant("a_constraint_is_kept", SPEECH, "if request.constraint is not None:", "if request is None:"),
     Mutant("a_constraint_ends_an_answer_that_ignores_the_end", TOY, "request.constraint is None and (", "("),
     Mutant("a_constrained_answer_that_is_cut_says_length", ECHO, "told < limit", "told < limit or request.constraint"),
     Mutant(
@@ -182,14 +202,14 @@ MUTANTS = (
     Mutant(
         "constraints_side_by_side_keep_apart",
         ECHO,
-        SPEECH,
-        f"{SPEECH}        speech = vars(self).setdefault('words', speech) if request.constraint else speech\n",
+        SPOKEN,
+        f"{SPOKEN}        speech = vars(self).setdefault('words', speech) if request.constraint else speech\n",
     ),
     Mutant(
         "a_constraint_that_cannot_be_kept_is_refused_before_started",
         ECHO,
-        SPEECH,
-        f"        yield Started(prompt_tokens)\n{SPEECH}",
+        SPOKEN,
+        f"        yield Started(prompt_tokens)\n{SPOKEN}",
     ),
     Mutant(
         "a_constraint_that_cannot_be_kept_is_refused_before_started",
@@ -257,9 +277,9 @@ MUTANTS = (
     Mutant(
         "eight_answers_side_by_side_keep_apart",
         ECHO,
-        "            for word in itertools.islice(speech, limit):\n",
+        "            for event in itertools.islice(speech, limit):\n",
         "            self._words = words\n"
-        "            for word in (self._words[n % len(self._words)] for n in range(limit)):\n",
+        "            for event in (Delta(self._words[n % len(self._words)]) for n in range(limit)):\n",
     ),
     Mutant(
         "a_served_name_has_no_slash",

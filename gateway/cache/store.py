@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 from msgspec import structs
 
-from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, Usage, join
+from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, ToolDelta, Usage, continued, join_run
 
 # Deltas in one piece of a stream that is told again: few enough to look like a stream, enough to cost little.
 _PIECE = 8
@@ -76,15 +76,16 @@ def _unprefilled(event: GenerateEvent, usage: Usage) -> GenerateEvent:
 
 
 def _pieces(log: Sequence[GenerateEvent]) -> Iterator[GenerateEvent]:
-    """Yield the events with their deltas joined."""
-    run: list[Delta] = []
+    """Yield the events with their deltas, and the pieces of each call, joined."""
+    run: list[Delta | ToolDelta] = []
     for event in log:
-        if isinstance(event, Delta):
-            run.append(event)
-            if len(run) < _PIECE:
-                continue
+        if run and len(run) < _PIECE and (following := continued(run, event)) is not None:
+            run.append(following)
+            continue
         if run:
-            yield join(run)
+            yield join_run(run)
             run = []
-        if not isinstance(event, Delta):
+        if isinstance(event, Delta | ToolDelta):
+            run.append(event)
+        else:
             yield event

@@ -35,7 +35,7 @@ from gateway.engine.events import (
     Usage,
 )
 from gateway.engine.limit import answer_limit
-from gateway.engine.mailbox import Mailbox, Post, join
+from gateway.engine.mailbox import Mailbox, Post, continued, join, join_run
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
 from gateway.engine.own_files import ForeignFile, open_own, read_own, sync_folder, write_own
 from gateway.engine.plugin import Plugin, PluginError, installed, load
@@ -140,9 +140,11 @@ __all__ = [
     "begin_call",
     "collect",
     "compute_mark",
+    "continued",
     "digests",
     "installed",
     "join",
+    "join_run",
     "load",
     "loading_step",
     "needs",

@@ -7,9 +7,12 @@ number of sequences. A reader that fell behind finds its deltas joined into one,
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
-from gateway.engine.events import Delta, GenerateEvent, TokenDelta
+from gateway.engine.events import Delta, GenerateEvent, TokenDelta, ToolDelta
+
+_PIECES = (Delta, ToolDelta)
 
 
 class Mailbox:
@@ -26,7 +29,7 @@ class Mailbox:
             self._reader.set_result(None)
 
     async def get(self) -> GenerateEvent:
-        """Return the next event, with all the deltas that wait behind it joined on; raise an error that was put."""
+        """Return the next event, joined with those behind it that go on with it; raise an error that was put."""
         while not self._letters:
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -39,14 +42,14 @@ class Mailbox:
                 raise letter
             finally:
                 del letter  # its traceback holds this frame, and the frames above hold the request
-        return self._join(letter) if isinstance(letter, Delta) and self._letters else letter
+        return self._join(letter) if self._letters and isinstance(letter, _PIECES) else letter
 
-    def _join(self, first: Delta) -> Delta:
+    def _join(self, first: Delta | ToolDelta) -> Delta | ToolDelta:
         run = [first]
-        while self._letters and isinstance(following := self._letters[0], Delta):
+        while self._letters and (following := continued(run, self._letters[0])) is not None:
             run.append(following)
             self._letters.popleft()
-        return join(run) if len(run) > 1 else first
+        return join_run(run)
 
 
 class Post:
@@ -60,6 +63,35 @@ class Post:
         if letters:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_deliver, letters)
+
+
+def continued(run: Sequence[Delta | ToolDelta], event: object) -> Delta | ToolDelta | None:
+    """Return the event where it can be joined to the run before it; else None.
+
+    A piece of a call goes on with that call, a delta with deltas. In one delta a thought comes before a text, so a
+    thought behind a text begins another.
+    """
+    if isinstance(event, ToolDelta):
+        return event if isinstance(run[-1], ToolDelta) and run[-1].index == event.index else None
+    if not isinstance(event, Delta) or not isinstance(run[-1], Delta):
+        return None
+    if event.reasoning:
+        told = (delta for delta in reversed(run) if isinstance(delta, Delta) and (delta.text or delta.reasoning))
+        last = next(told, None)
+        return None if last is not None and last.text else event
+    return event
+
+
+def join_run(run: Sequence[Delta | ToolDelta]) -> Delta | ToolDelta:
+    """Join a run, of which each event was `continued`, into one event that says the same."""
+    first = run[0]
+    if len(run) == 1:
+        return first
+    if isinstance(first, Delta):
+        return join(cast("Sequence[Delta]", run))
+    pieces = cast("Sequence[ToolDelta]", run)
+    arguments = "".join([piece.arguments for piece in pieces])
+    return ToolDelta(first.index, arguments, first.id, first.name, sum([piece.tokens for piece in pieces]))
 
 
 def join(run: Iterable[Delta]) -> Delta:

@@ -36,10 +36,13 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
             read = tuple(prompt) if asked.token_ids else None
             yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs), prompt_ids=read)
-            if chat.template_arguments.get("thinks"):
-                yield api.Delta("", tokens=0, reasoning="Let me see.")
+            thought = int(bool(chat.reasoning))
+            if thought:
+                yield api.Delta("", reasoning="Let me see.")
             if chat.tools and chat.tool_choice != "none":
-                yield api.ToolDelta(0, '{"city": ', "call-1", chat.tools[0].name, tokens=1)
+                names = [tool.name for tool in chat.tools]
+                named = {chat.tool_choice} & set(names) or chat.allowed_tools or names
+                yield api.ToolDelta(0, '{"city": ', "call-1", next(n for n in names if n in named), tokens=1)
                 yield api.ToolDelta(0, '"Paris"}')
                 yield api.Finished(api.FinishReason.TOOL_CALLS, api.Usage(len(prompt), 1))
                 return
@@ -47,7 +50,7 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             shown = bool(asked.include_stop_str_in_output)
             stops, pieces, told, stop = api.StopStrings(asked.stop or (), shown=shown), _Pieces(), 0, None
             speech = _drawn(itertools.cycle(said) if _goes_on(request, said, least) else said, asked)
-            for told, token in enumerate(itertools.islice(speech, limit), 1):
+            for told, token in enumerate(itertools.islice(speech, limit - thought), 1):
                 await asyncio.sleep(0.01)
                 text = stops.feed(pieces(token)) if told > least else pieces(token)
                 logprobs = () if asked.logprobs is None else (_token(token, asked.logprobs),)
@@ -57,8 +60,9 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
                 if stop is not None:
                     break
             yield api.Delta(stops.flush(), tokens=0)
+            told += thought
             reason = "STOP" if stop is not None or told < limit else "LENGTH"
-            yield api.Finished(api.FinishReason[reason], api.Usage(len(prompt), told), stop)
+            yield api.Finished(api.FinishReason[reason], api.Usage(len(prompt), told, 0, thought), stop)
 
     async def count_tokens(self, model, prompt):
         return len(_read(prompt))
@@ -126,5 +130,5 @@ class TestToy(EngineContract):
 
     async def test_thoughts_are_told_apart(self, engine):
         said = (api.Message("user", (api.Text("hi"),)),)
-        answer = await self.answer(engine, api.Chat(said, template_arguments={"thinks": True}), max_tokens=2)
+        answer = await self.answer(engine, api.Chat(said, reasoning=True), max_tokens=3)
         assert (answer.reasoning, answer.text) == ("Let me see.", "hi")

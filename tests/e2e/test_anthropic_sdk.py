@@ -131,7 +131,7 @@ def test_an_answer_that_is_begun_goes_on_or_the_model_says_that_it_cannot(client
         ({"temperature": 1.5}, "temperature: "),
         ({"messages": [{"role": "nobody", "content": "a"}]}, "messages[0].role: "),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type: "),
-        ({"thinking": {"type": "enabled", "budget_tokens": 32}}, "thinking: the model "),
+        ({"thinking": {"type": "enabled", "budget_tokens": 64}}, "thinking.budget_tokens: 64 tokens "),
         ({"top_k": 3, "container": "c"}, "container is not supported here"),
         ({"max_tokens": 100_000}, "input length and `max_tokens` exceed context limit: "),
         ({"messages": [{"role": "user", "content": "a " * 9_000}]}, "prompt is too long: "),

@@ -8,7 +8,9 @@ from gateway.testing.contract.life import LifeRules
 from gateway.testing.contract.places import PlaceRules
 from gateway.testing.contract.scores import ScoreRules
 from gateway.testing.contract.subject import Subject
+from gateway.testing.contract.thoughts import ThoughtRules
 from gateway.testing.contract.tokens import TokenRules
+from gateway.testing.contract.tools import ToolRules
 
 
 class EngineContract(
@@ -17,6 +19,8 @@ class EngineContract(
     DrawRules,
     ConstraintRules,
     FeatureRules,
+    ToolRules,
+    ThoughtRules,
     ScoreRules,
     TokenRules,
     PlaceRules,
@@ -41,5 +45,7 @@ __all__ = [
     "ScoreRules",
     "StopRules",
     "Subject",
+    "ThoughtRules",
     "TokenRules",
+    "ToolRules",
 ]

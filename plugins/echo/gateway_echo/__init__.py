@@ -2,41 +2,40 @@
 
 import asyncio
 import itertools
-import re
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from gateway.engine import (
     Capability,
-    Chat,
-    Completion,
     Delta,
     Engine,
     Finished,
     FinishReason,
     GenerateEvent,
     GenerateRequest,
-    InvalidRequest,
     ModelCard,
     Plugin,
     Prompt,
     Started,
     StopStrings,
-    Unsupported,
+    ToolDelta,
     Usage,
     answer_limit,
 )
-from gateway_echo.shape import shaped
-
-_WORD = re.compile(r"\S+\s*|\s+")
+from gateway_echo.speech import read, speak
 
 # An echo gives its next word all the probability: no temperature, cut-off or seed can change what it says.
 _CAPABILITIES = frozenset(
     {
         Capability.CHAT,
         Capability.COMPLETION,
+        Capability.TOOLS,
+        Capability.PARALLEL_TOOL_CALLS,
+        Capability.REASONING,
+        Capability.REASONING_EFFORT,
+        Capability.REASONING_BUDGET,
         Capability.TOKEN_COUNT,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
@@ -77,7 +76,8 @@ class EchoEngine(Engine):
             capabilities=_CAPABILITIES,
             places=settings.places,
             cache_tokens=settings.places * settings.context_window,
-            fingerprint="echo-1",
+            fingerprint="echo-2",
+            tools="echo",
             owner="llm-gateway",
         )
         self._places = asyncio.Semaphore(settings.places)
@@ -88,61 +88,40 @@ class EchoEngine(Engine):
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Say the prompt again until it ends, a stop string is met or the tokens are used up."""
-        words, prompt_tokens = _read(request.prompt)
-        speech = _speech(words, request)
+        words, prompt_tokens = read(request.prompt)
+        speech = speak(words, request)
         limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         queued = asyncio.get_running_loop().time()
         async with self._places:
             yield Started(prompt_tokens, queue_seconds=asyncio.get_running_loop().time() - queued)
             shown = bool(request.sampling.include_stop_str_in_output)
             stops = StopStrings(request.sampling.stop or (), shown=shown)
-            told = 0
-            for word in itertools.islice(speech, limit):
+            told = thought = 0
+            end = FinishReason.STOP
+            for event in itertools.islice(speech, limit):
                 await asyncio.sleep(self._settings.delay)
                 told += 1
-                yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)
+                if isinstance(event, ToolDelta):
+                    end = FinishReason.TOOL_CALLS
+                    yield event
+                elif event.reasoning:
+                    thought += 1
+                    yield event
+                else:
+                    word = event.text
+                    yield Delta(stops.feed(word) if told > (request.sampling.min_tokens or 0) else word)
                 if stops.found is not None:
                     break
             if held := stops.flush():
                 yield Delta(held, tokens=0)
             ended = stops.found is not None or told < limit
-            yield Finished(FinishReason.STOP if ended else FinishReason.LENGTH, Usage(prompt_tokens, told), stops.found)
+            used = Usage(prompt_tokens, told, reasoning_tokens=thought)
+            yield Finished(end if ended else FinishReason.LENGTH, used, stops.found)
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the words."""
         del model
-        return _read(prompt)[1]
-
-
-def _read(prompt: Prompt) -> tuple[list[str], int]:
-    """Return the words to say, and the number of words in the whole prompt."""
-    match prompt:
-        case Completion(text):
-            words = _WORD.findall(text)
-            return words, len(words)
-        case Chat(messages):
-            spoken = [_WORD.findall(message.text) for message in messages]
-            return spoken[-1], sum(map(len, spoken))
-        case _:
-            raise Unsupported("an echo has no token ids")
-
-
-def _speech(words: list[str], request: GenerateRequest) -> Iterable[str]:
-    """Say the words once; over and over where the end is to be ignored; at least `min_tokens` of them.
-
-    A constraint has its own words, and beyond the last of them none keeps to it.
-    """
-    sampling = request.sampling
-    if request.constraint is not None:
-        own = _WORD.findall(shaped(request.constraint, "".join(words)))
-        if len(own) < (sampling.min_tokens or 0):
-            raise InvalidRequest(f"the answer ends after {len(own)} tokens", param="min_tokens")
-        return own
-    if not words:
-        return ()
-    if sampling.ignore_eos:
-        return itertools.cycle(words)
-    return itertools.islice(itertools.cycle(words), max(len(words), sampling.min_tokens or 0))
+        return read(prompt)[1]
 
 
 plugin = Plugin(Settings, EchoEngine)

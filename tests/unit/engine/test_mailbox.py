@@ -48,10 +48,34 @@ async def test_a_reader_that_keeps_up_gets_each_delta_as_it_was_put():
 
 async def test_deltas_are_not_joined_over_another_event():
     mailbox = Mailbox()
-    letters = [Delta("a"), ToolDelta(0, "{"), ToolDelta(0, "}"), Delta("b"), FINISHED]
+    letters = [Delta("a"), ToolDelta(0, "{}"), Delta("b"), ToolDelta(0, ""), FINISHED]
     for letter in letters:
         mailbox.put(letter)
     assert await read(mailbox) == letters
+
+
+async def test_a_thought_behind_a_text_is_told_behind_it():
+    mailbox = Mailbox()
+    for letter in (Delta("", reasoning="a"), Delta("b"), Delta(""), Delta("", reasoning="c"), Delta("d"), FINISHED):
+        mailbox.put(letter)
+    assert await read(mailbox) == [
+        Delta("b", tokens=3, reasoning="a"),
+        Delta("d", tokens=2, reasoning="c"),
+        FINISHED,
+    ]
+
+
+async def test_the_pieces_of_one_call_are_joined_and_those_of_two_are_not():
+    mailbox = Mailbox()
+    pieces = [ToolDelta(0, "", "c0", "f", tokens=1), ToolDelta(0, "{", tokens=1), ToolDelta(0, "}", tokens=2)]
+    for letter in (Delta("a"), *pieces, ToolDelta(1, "{}", "c1", "g"), FINISHED):
+        mailbox.put(letter)
+    assert await read(mailbox) == [
+        Delta("a"),
+        ToolDelta(0, "{}", "c0", "f", tokens=4),
+        ToolDelta(1, "{}", "c1", "g"),
+        FINISHED,
+    ]
 
 
 async def test_an_error_comes_after_the_events_before_it():
@@ -103,7 +127,8 @@ def test_any_way_of_reading_says_the_same(told, data):
                 mailbox.put(letter)
             del pending[:many]
             heard.append(await mailbox.get())
-        return heard
+        mailbox.put(FINISHED)
+        return heard + (await read(mailbox))[:-1]
 
     assert join(asyncio.run(exchange())) == join(told)
 
