@@ -80,6 +80,22 @@ def test_a_hostile_schema_is_refused_by_path_and_keyword(edge, path, schema, wha
     assert time.monotonic() - began < 3 * SECONDS
 
 
+def test_the_same_is_refused_in_the_words_of_responses(edge):
+    for schema, what in HOSTILE.values():
+        shape = {"format": {"type": "json_schema", "name": "n", "schema": schema}}
+        answer = edge.client.post(
+            "/v1/responses", json={"model": "echo", "input": "one", "store": False, "text": shape}
+        )
+        error = answer.json()["error"]
+        assert error["param"] is not None, error
+        assert error["param"].startswith("text.format"), error
+        assert is_error(answer, 400, "invalid_value", error["param"])
+        assert what in error["message"]
+    answer = edge.client.post("/v1/responses", json={"model": "echo", "input": "one", "guided_regex": "a"})
+    assert is_error(answer, 400, "unsupported_parameter", "guided_regex")
+    assert answer.json()["error"]["message"].endswith("is asked for with text.format")
+
+
 def test_the_same_is_refused_in_anthropics_words(edge):
     body = {"model": "echo", "max_tokens": 5, "messages": [{"role": "user", "content": "one"}]}
     for schema, what in HOSTILE.values():

@@ -118,6 +118,9 @@ def _find_shape(body: ShapedBody) -> tuple[str, Constraint | None]:
     found = [shape for (word, read), value in pairs if value is not None for shape in read(value, word)]
     if not found:
         return "", None
+    if any(isinstance(each, JsonSchema) and each.schema.get("type") == "object" for _, each in found):
+        # As llama.cpp has it: a schema of objects says more of the object that another word asks for.
+        found = [shape for shape in found if not isinstance(shape[1], JsonObject)]
     (path, first), *others = found
     for other, constraint in others:
         if constraint != first:

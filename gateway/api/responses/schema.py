@@ -183,6 +183,7 @@ class ResponsesBody(PromptBody, frozen=True, kw_only=True):
     """A conversation to answer."""
 
     route: ClassVar[str] = "/v1/responses"
+    shape: ClassVar[str] = "text.format"
     generates: ClassVar[bool] = True
 
     stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None
@@ -267,9 +268,7 @@ class NewConversation(ApiBody, frozen=True, kw_only=True):
         Annotated[tuple[InputItem, ...], Meta(max_length=2_048)] | None,
         Meta(description="What it begins with. Left out: nothing.", examples=[[{"role": "user", "content": QUESTION}]]),
     ] = None
-    metadata: Annotated[
-        Labels | None, Meta(description="Stored with it. Left out: none.", examples=[{"topic": "demo"}])
-    ] = None
+    metadata: Annotated[Labels | None, Meta(description="Labels. Left out: none.", examples=[{"topic": "demo"}])] = None
 
 
 class ConversationChange(ApiBody, frozen=True, kw_only=True):

@@ -204,6 +204,13 @@ def test_two_words_may_ask_for_the_same():
     assert to_constraint(chat(format="json", response_format={"type": "text"})) == JsonObject()
 
 
+def test_a_schema_of_objects_says_more_of_an_object():
+    assert to_constraint(chat(response_format={"type": "json_object"}, json_schema=SCHEMA)) == HELD
+    assert to_constraint(chat(guided_json=SCHEMA, format="json")) == HELD
+    with pytest.raises(InvalidRequest, match="different shapes"):
+        to_constraint(chat(response_format={"type": "json_object"}, json_schema={"type": "array"}))
+
+
 @pytest.mark.parametrize(
     ("word", "value"),
     [
