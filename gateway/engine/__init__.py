@@ -41,7 +41,7 @@ from gateway.engine.own_files import ForeignFile, open_own, read_own, sync_folde
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.sampling import Sampling
-from gateway.engine.stop import StopStrings
+from gateway.engine.stop import StopStrings, overlap
 from gateway.engine.tools import Tool, ToolCall, ToolResult
 from gateway.engine.types import (
     Capability,
@@ -151,6 +151,7 @@ __all__ = [
     "negotiate",
     "obtain",
     "open_own",
+    "overlap",
     "prompt_needs",
     "read_own",
     "require",

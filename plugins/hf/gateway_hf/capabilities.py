@@ -3,6 +3,7 @@
 from gateway.engine import Capability, ModelCard
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.settings import Settings
+from gateway_hf.tools.plan import capabilities_of
 
 _CAPABILITIES = frozenset(
     {
@@ -48,7 +49,10 @@ _CONSTRAINTS = {
 
 def card_of(settings: Settings, loaded: LoadedModel, *, constrains: bool) -> ModelCard:
     """Return the card of a loaded model; `constrains` says whether its answers can be constrained."""
-    capabilities = _CAPABILITIES | (_CHAT if loaded.text.has_chat else set()) | (_CONSTRAINTS if constrains else set())
+    text = loaded.text
+    capabilities = _CAPABILITIES | (_CONSTRAINTS if constrains else set())
+    if text.has_chat:
+        capabilities |= _CHAT | capabilities_of(text, constrains=constrains)
     return ModelCard(
         name=loaded.name,
         aliases=loaded.aliases,
@@ -62,4 +66,5 @@ def card_of(settings: Settings, loaded: LoadedModel, *, constrains: bool) -> Mod
         dtype=loaded.dtype,
         defaults=loaded.defaults,
         note=loaded.note,
+        tools=text.tools.form.name if Capability.TOOLS in capabilities else "",
     )

@@ -11,13 +11,13 @@ from msgspec import structs
 
 from gateway.engine import (
     Chat,
-    Constraint,
     Engine,
     Finished,
     GenerateEvent,
     GenerateRequest,
     Health,
     Hold,
+    InvalidRequest,
     LoadFailed,
     Mailbox,
     ModelCard,
@@ -49,7 +49,8 @@ from gateway_hf.text.bad_words import spell_bad_words
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
-from gateway_hf.text.writer import TellingWriter, Writer
+from gateway_hf.tools.plan import AnswerPlan, begin_answer, plan_answer
+from gateway_hf.tools.reading_writer import make_writer
 
 _log = logging.getLogger("gateway_hf")
 
@@ -122,8 +123,9 @@ class HfEngine(Engine):
         """Read the prompt, join the batch, and pass on what the model says."""
         running = self._ready()
         arrived = time.monotonic()
-        held = await _hold(running.served, request.constraint)
-        job = functools.partial(_prepare, running.served, request, arrived, held)
+        plan = await _plan(running, request)
+        held = await _hold(running.served, plan)
+        job = functools.partial(_prepare, running.served, request, arrived, (plan, held))
         generation = await running.reader.read(job, size_of(request.prompt))
         running.loop.submit(generation)
         try:
@@ -246,28 +248,43 @@ def _unload(running: LoadedEngine) -> None:
         running.served.hold.close()
 
 
-async def _hold(served: ServedModel, constraint: Constraint | None) -> Held | None:
+async def _plan(running: LoadedEngine, request: GenerateRequest) -> AnswerPlan:
+    """Plan an answer; what asks for neither calls nor thoughts is planned at once, all else where texts are read."""
+    text = running.served.text
+    if not isinstance(request.prompt, Chat) or (not request.prompt.tools and text.thoughts is None):
+        return AnswerPlan(constraint=request.constraint)
+    return await running.reader.read(functools.partial(plan_answer, text, request), size_of(request.prompt))
+
+
+async def _hold(served: ServedModel, plan: AnswerPlan) -> Held | None:
     """Compile what an answer is to be held to; raise `InvalidRequest` where that cannot be."""
-    if constraint is None:
+    if plan.constraint is None:
         return None
+    param = "tools" if plan.is_of_tools else param_of(plan.constraint)
     if served.constraints is None:
-        raise Unsupported("the model's answers cannot be constrained; the log says why", param=param_of(constraint))
-    return await served.constraints.hold(constraint)
+        raise Unsupported("the model's answers cannot be constrained; the log says why", param=param)
+    try:
+        return await served.constraints.hold(plan.constraint)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, param=param if plan.is_of_tools else error.param) from error
 
 
-def _prepare(served: ServedModel, request: GenerateRequest, arrived: float, held: Held | None) -> Generation:
+def _prepare(
+    served: ServedModel, request: GenerateRequest, arrived: float, planned: tuple[AnswerPlan, Held | None]
+) -> Generation:
+    plan, held = planned
     ids = served.text.encode(request.prompt, request.truncate, request.truncation_side)
+    plan = begin_answer(served.text, plan, request.prompt, ids)
     terms = _settle(served, request, len(ids))
-    guide = None if held is None else held.guide(terms)
+    guide = None if held is None else held.guide(terms, plan.after)
     if guide is not None:
         terms = structs.replace(terms, eos_ids=served.eos_ids)  # the guide decides when it may be drawn
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
-    write = TellingWriter if terms.token_ids else Writer
     return Generation(
         id=request.id,
         sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks),
         terms=terms,
-        writer=write(len(ids), terms, served.text.detokenizer(ids), names),
+        writer=make_writer(served.text, ids, terms, names, plan.reading),
         mailbox=Mailbox(),
         arrived=arrived,
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),

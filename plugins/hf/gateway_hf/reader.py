@@ -6,7 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from gateway.engine import Chat, Completion, ComputeMark, Overloaded, Prompt, Text, compute_mark
+from gateway.engine import (
+    Chat,
+    Completion,
+    ComputeMark,
+    Overloaded,
+    Prompt,
+    Text,
+    Thought,
+    ToolCall,
+    ToolResult,
+    compute_mark,
+)
 
 T = TypeVar("T")
 
@@ -86,9 +97,11 @@ def size_of(prompt: Prompt) -> int:
         case Completion(text):
             return _bytes(text)
         case Chat():
-            parts = [part.text for turn in prompt.messages for part in turn.parts if isinstance(part, Text)]
-            arguments = len(str(prompt.template_arguments)) if prompt.template_arguments else 0
-            return sum(map(_bytes, parts)) + arguments
+            parts = [part for turn in prompt.messages for part in turn.parts]
+            texts = [part.text for part in parts if isinstance(part, Text | Thought | ToolResult)]
+            texts += [part.arguments for part in parts if isinstance(part, ToolCall)]
+            texts += [str(value) for value in (prompt.template_arguments, prompt.tools) if value]
+            return sum(map(_bytes, texts))
         case _:
             return size_of_ids(len(prompt.ids))
 

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from gateway.engine import Chat, Completion, Message, Overloaded, Text, Tokens
+from gateway.engine import Chat, Completion, Message, Overloaded, Text, Thought, Tokens, Tool, ToolCall, ToolResult
 from gateway_hf import reader as module
 from gateway_hf.reader import Reader, size_of
 
@@ -129,6 +129,8 @@ async def test_a_text_larger_than_the_line_is_read_where_none_waits(reader, monk
         (Tokens((1, 2)), 8),
         (Chat((Message("user", (Text("ab"), Text("c"))), Message("assistant", (Text("ä"),)))), 6),
         (Chat((Message("user", (Text("ab"),)),), template_arguments={"a": "b" * 90}), 101),
+        (Chat((Message("assistant", (ToolCall("1", "f", "ab"), ToolResult("1", "c"), Thought("d"))),)), 4),
+        (Chat((), tools=(Tool("f", "b" * 90),)), len(str((Tool("f", "b" * 90),)))),
     ],
 )
 def test_the_size_of_a_prompt_is_about_its_bytes(prompt, size):

@@ -30,6 +30,8 @@ _log = logging.getLogger("gateway_hf")
 
 T = TypeVar("T")
 
+# How an answer ends that nothing cuts off.
+_BY_ITSELF = (FinishReason.STOP, FinishReason.TOOL_CALLS)
 # What may wait to be compiled or proved.
 _MOST_JOBS = 256
 _THREADS = 2
@@ -40,15 +42,14 @@ _WARM_AFTER = 2.0
 class Held:
     """What one answer is held to: a way through its grammar, and the proof that it went all of it."""
 
-    def __init__(self, constraints: "Constraints", compiled: Compiled, after: str | None) -> None:
+    def __init__(self, constraints: "Constraints", compiled: Compiled) -> None:
         self._constraints = constraints
         self._compiled = compiled
-        self._after = after
         self._said: list[str] = []
 
-    def guide(self, terms: Terms) -> Guide:
-        """Begin the answer."""
-        return self._constraints.compiler.guide(self._compiled, terms, self._after)
+    def guide(self, terms: Terms, after: str | None = None) -> Guide:
+        """Begin the answer; the constraint begins once it has said `after`."""
+        return self._constraints.compiler.guide(self._compiled, terms, after)
 
     async def hear(self, event: GenerateEvent, generation: Generation) -> None:
         """Take the next event; raise `EngineError` for the end of an answer that breaks its constraint.
@@ -57,7 +58,7 @@ class Held:
         """
         if isinstance(event, Delta):
             self._said.append(event.text)
-        elif isinstance(event, Finished) and event.reason is FinishReason.STOP and event.stop is None:
+        elif isinstance(event, Finished) and event.reason in _BY_ITSELF and event.stop is None:
             begin = generation.sequence.prompt_tokens
             tokens = generation.sequence.tokens[begin : begin + event.usage.completion_tokens - 1]
             await self._constraints.prove(self._compiled, generation.guide, tokens, "".join(self._said))
@@ -81,12 +82,12 @@ class Constraints:
         self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain")
         self._jobs = 0
 
-    async def hold(self, constraint: Constraint, after: str | None = None) -> Held:
-        """Compile a constraint, which begins once the answer has said `after`.
+    async def hold(self, constraint: Constraint) -> Held:
+        """Compile a constraint.
 
         Raises `InvalidRequest` where it cannot be compiled, and `Overloaded` where too many wait for that.
         """
-        return Held(self, await self._run(lambda: self.compiler.compile(constraint)), after)
+        return Held(self, await self._run(lambda: self.compiler.compile(constraint)))
 
     async def prove(self, compiled: Compiled, guide: Guide | None, tokens: list[int], text: str) -> None:
         """Raise `EngineError` unless an answer that ended by itself is what it is held to.

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -15,21 +15,22 @@ from gateway.engine import (
     EngineError,
     InvalidRequest,
     LoadFailed,
-    Message,
     Prompt,
-    Text,
-    Thought,
     Tokens,
     TokenSpelling,
     Unsupported,
 )
 from gateway_hf.constrain.vocabulary import Vocabulary, read_vocabulary
 from gateway_hf.text.byte_tokens import byte_speller, longest_token
+from gateway_hf.text.conversation import ConversationWriter, hide_deep
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.ids import ids_of
 from gateway_hf.text.markers import Markers
-from gateway_hf.text.probe import TemplateFacts, to_content, try_out
+from gateway_hf.text.probe import TemplateFacts, try_out
 from gateway_hf.text.template import End, TemplateFailed, TemplateMessage, render, variables
+from gateway_hf.tools.parser import marks_of
+from gateway_hf.tools.probe import try_tools
+from gateway_hf.tools.thoughts import EFFORT, SWITCHES, recognise_thoughts
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
 _USUAL_CHARACTERS = 8
@@ -56,7 +57,8 @@ class TextCodec:
         self._context_window = context_window
         self._longest = longest_token(self._backend)
         added = self._backend.get_added_tokens_decoder()
-        self._special = frozenset(number for number, token in added.items() if token.special)
+        self.special_ids = {token.content: number for number, token in added.items() if token.special}
+        self._special = frozenset(self.special_ids.values())
         self._added_bytes = {number: token.content.encode() for number, token in added.items()}
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
@@ -65,6 +67,13 @@ class TextCodec:
         facts = None if template is None else try_out(tokenizer, self._variables)
         self._facts = facts or TemplateFacts()
         self._markers = None if template is None or facts is None else Markers(self._backend, template)
+        self.switches = tuple(name for name in SWITCHES if name in self._variables)
+        self.has_effort = EFFORT in self._variables
+        known = template if template is not None and self._markers is not None else ""
+        self.tools = try_tools(tokenizer, known)
+        self.thoughts = recognise_thoughts(known)
+        marks = " ".join(marks_of(self.tools.form, self.thoughts))
+        self._marks = frozenset(number for number, token in added.items() if token.content in marks)
 
     @property
     def has_chat(self) -> bool:
@@ -121,9 +130,9 @@ class TextCodec:
         parts = zip(spelled, data, pieces, strict=True)
         return tuple(TokenSpelling(text, piece.encode() if raw is None else raw) for text, raw, piece in parts)
 
-    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
-        """Make what turns one answer's tokens into text."""
-        return Detokenizer(self._backend, prompt_ids, self._special)
+    def detokenizer(self, prompt_ids: Sequence[int] = (), *, marked: bool = False) -> Detokenizer:
+        """Make what turns one answer's tokens into text; a special one has none, unless it marks calls or thoughts."""
+        return Detokenizer(self._backend, prompt_ids, self._special - self._marks if marked else self._special)
 
     def vocabulary(self, eos_ids: Collection[int]) -> Vocabulary:
         """Return the tokens to constrain answers with; raise `UnconstrainableError` where that cannot be."""
@@ -142,12 +151,9 @@ class TextCodec:
         if chat.continue_final and chat.messages[-1].role != "assistant":
             raise InvalidRequest("only an assistant's message can be continued", param="messages")
         hidden: list[str] = []
-        texts = [markers.hide(turn.role, _said(turn), hidden) for turn in chat.messages]
-        turns: list[TemplateMessage] = [
-            {"role": turn.role, "content": to_content(text, in_parts=turn.role in self._facts.parts)}
-            for turn, text in zip(chat.messages, texts, strict=True)
-        ]
-        arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden))
+        writer = ConversationWriter(self._facts, self.tools, lambda role, text: markers.hide(role, text, hidden))
+        turns = writer.messages(chat)
+        arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden)) | writer.arguments(chat)
         rendered = self._rendered(chat, turns, arguments)
         if hidden and not (self._facts.keeps_text and markers.are_whole(rendered)):
             raise InvalidRequest(
@@ -167,13 +173,17 @@ class TextCodec:
                 raise InvalidRequest(f"{error.message}; the log says where", param=param) from error
             raise EngineError(error.message) from error
 
-    def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, object]:
+    def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, Any]:
         """Return the further variables of the template; raise `Unsupported` where it has none of that name."""
+        wanted = dict.fromkeys(SWITCHES, chat.reasoning) | {EFFORT: chat.reasoning_effort}
+        asked = {name: value for name, value in wanted.items() if value is not None and name in self._variables}
+        if chat.reasoning_effort is not None and self.thoughts and not self.has_effort:
+            raise Unsupported("the model's chat template cannot be told how hard to think", param=EFFORT)
         for name in chat.template_arguments:
             if name not in self._variables:
                 known = ", ".join(sorted(self._variables)) or "none that may be set"
                 raise Unsupported(f"the model's chat template has no variable {name!r}; there is {known}", param=_NAMED)
-        return {name: _deep(hide, value) for name, value in chat.template_arguments.items()}
+        return asked | {name: hide_deep(hide, value) for name, value in chat.template_arguments.items()}
 
     @contextmanager
     def _reading(self, param: str) -> Iterator[None]:
@@ -246,26 +256,7 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
         return None
 
 
-def _deep(hide: Callable[[str], str], value: object) -> object:
-    """Hide in every text of a JSON value."""
-    match value:
-        case str():
-            return hide(value)
-        case list():
-            return [_deep(hide, each) for each in value]
-        case dict():
-            return {hide(key): _deep(hide, each) for key, each in value.items()}
-        case _:
-            return value
-
-
 def _end(chat: Chat) -> End:
     if chat.continue_final:
         return "open"
     return "prompt" if chat.generation_prompt else "closed"
-
-
-def _said(turn: Message) -> str:
-    if not all(isinstance(part, Text | Thought) for part in turn.parts):
-        raise Unsupported("the model reads text only: no images, tool calls or tool results", param="messages")
-    return turn.text

@@ -26,12 +26,14 @@ _WORDS = 200
 class TemplateFacts(NamedTuple):
     """What a template does with plain messages: whose it reads in content parts, and whether it writes them unchanged.
 
-    `is_sound` says whether it wrote a plain question; where it did, a conversation that it fails at is to blame.
+    `reads_system` says whether it takes a message of the system's, `is_sound` whether it wrote a plain question; where
+    it did, a conversation that it fails at is to blame.
     """
 
     parts: frozenset[str] = frozenset()
     keeps_text: bool = True
     is_sound: bool = True
+    reads_system: bool = True
 
 
 def try_out(tokenizer: PreTrainedTokenizerBase, arguments: AbstractSet[str] = frozenset()) -> TemplateFacts | None:
@@ -48,12 +50,15 @@ def try_out(tokenizer: PreTrainedTokenizerBase, arguments: AbstractSet[str] = fr
     if asked is None:
         return probing.judge(arguments)
     parts, keeps_text = (frozenset(_CONVERSATIONS) if asked.in_parts else frozenset[str]()), asked.is_kept
+    reads_system = True
     for role in ("system", "assistant"):
         # A role that a template refuses or leaves out is given as the user's is.
         if (read := probing.read(role, parts)) is not None:
             parts = parts | {role} if read.in_parts else parts - {role}
             keeps_text = keeps_text and read.is_kept
-    return TemplateFacts(parts, keeps_text)
+        elif role == "system":
+            reads_system = False
+    return TemplateFacts(parts, keeps_text, reads_system=reads_system)
 
 
 def to_content(text: str, *, in_parts: bool) -> TemplateContent:

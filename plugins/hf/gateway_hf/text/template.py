@@ -24,6 +24,8 @@ _MARGIN = 1 << 20
 _NONE: Mapping[str, Any] = MappingProxyType({})
 # A tag that transformers adds to the language.
 _GENERATION = re.compile(r"{%-?\s*(end)?generation\s*-?%}")
+# What every message has.
+_PLAIN = ("role", "content")
 # What transformers sets itself, beside what Jinja does.
 _SET = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters) | {
     "messages",
@@ -33,7 +35,7 @@ _SET = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).
 
 
 TemplateContent = str | list[dict[str, str]]
-TemplateMessage = dict[str, TemplateContent]
+TemplateMessage = dict[str, Any]
 
 # How a rendered conversation ends: with the beginning of an answer's turn, inside the last message, or behind it.
 End = Literal["prompt", "open", "closed"]
@@ -83,7 +85,7 @@ def render(
     try:
         with bounds(room), time_limit(seconds):
             text = tokenizer.apply_chat_template(
-                messages,  # type: ignore[arg-type] # contents in parts are taken, though not declared
+                messages,
                 tokenize=False,
                 add_generation_prompt=end == "prompt",
                 continue_final_message=end == "open",
@@ -112,8 +114,10 @@ def variables(template: str, known: Iterable[str]) -> frozenset[str]:
 
 
 def _text(message: TemplateMessage) -> str:
-    content = message["content"]
-    return content if isinstance(content, str) else " ".join(part["text"] for part in content)
+    """Return a message's texts: its content, and where it has more than that, all of it."""
+    content: TemplateContent = message["content"]
+    said = content if isinstance(content, str) else " ".join(part["text"] for part in content)
+    return said if len(message) == len(_PLAIN) else said + str(message)
 
 
 def _line(error: BaseException) -> str:

@@ -1,11 +1,11 @@
 """Turn the tokens drawn for one answer into its events: text as it becomes certain, then the reason of its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import structs
 
-from gateway.engine import Delta, Finished, FinishReason, StopStrings, TokenDelta, TokenLogprob, Usage
+from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, StopStrings, TokenDelta, TokenLogprob, Usage
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.sequence import Alternative, Drawn
 
@@ -53,8 +53,11 @@ class Writer:
         self._end_ids = terms.end_ids
         self._written = 0
 
-    def write(self, drawn: Drawn) -> tuple[Delta] | tuple[Delta, Finished]:
+    def write(self, drawn: Drawn) -> Sequence[GenerateEvent]:
         """Take the next token."""
+        return self._write(drawn)
+
+    def _write(self, drawn: Drawn) -> tuple[Delta] | tuple[Delta, Finished]:
         self._written += 1
         if drawn.id in self._end_ids:
             return self._last(drawn), self._finished(drawn.id)
@@ -92,9 +95,9 @@ class Writer:
 class TellingWriter(Writer):
     """Writes an answer that tells the ids of its tokens, the last one's too."""
 
-    def write(self, drawn: Drawn) -> tuple[Delta] | tuple[Delta, Finished]:
+    def write(self, drawn: Drawn) -> Sequence[GenerateEvent]:
         """Take the next token."""
-        written = super().write(drawn)
+        written = self._write(drawn)
         delta = written[0]
         told = TokenDelta(delta.text, delta.tokens, delta.reasoning, delta.logprobs, (drawn.id,))
         return (told,) if len(written) == 1 else (told, written[1])

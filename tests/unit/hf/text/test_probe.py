@@ -40,7 +40,7 @@ def _tried(template, arguments=frozenset()):
         (_SELECTED, TemplateFacts(_ALL)),
         (_MIXED, TemplateFacts(_ALL - {"system"})),
         (_PRINTED, TemplateFacts(_ALL - {"system"})),
-        (_NO_SYSTEM, TemplateFacts(_ALL)),
+        (_NO_SYSTEM, TemplateFacts(_ALL, reads_system=False)),
         (_SYSTEM_FIRST, TemplateFacts(_ALL)),
         ("{{ messages[0].content | upper }}", TemplateFacts(keeps_text=False)),
         ("{{ messages[0].content[:30] }}", TemplateFacts(keeps_text=False)),
