@@ -16,9 +16,9 @@ from gateway.api.openai.reply import (
     ReplyMessage,
     TextChoice,
 )
-from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, CompletionChange
 from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, REQUEST_ID
-from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, to_frames
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, lookup, question, to_frames
 
 _CREATED = 1_767_225_600
 _FINGERPRINT = "fp_3ba1c9a1d0"
@@ -100,4 +100,10 @@ COMPLETION_OPERATION = generation(
     BodyDoc(CompletionBody, TEXT_ASKED),
     ReplyDoc(CompletionReply, TEXT_ANSWERED),
     StreamDoc((CompletionReply, ErrorBody), _TEXT_FRAMES, to_frames(TEXT_STREAMED)),
+)
+STORED_OPERATION = lookup(ReplyDoc(ChatReply, CHAT_ANSWERED), "The chat completion.")
+CHANGE_OPERATION = question(
+    BodyDoc(CompletionChange, {"batch": {"metadata": {"batch": "7"}}}),
+    ReplyDoc(ChatReply, CHAT_ANSWERED),
+    "The chat completion.",
 )

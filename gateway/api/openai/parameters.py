@@ -65,7 +65,7 @@ NEEDS = {
 }
 
 # Taken, and without effect: what its description says holds whatever it is.
-TAKEN = frozenset({"user", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+TAKEN = frozenset({"user", "service_tier", "safety_identifier", "prompt_cache_key"})
 # Parts of parameters likewise: what an answer's message holds is sent back with it.
 TAKEN_PARTS = {
     "messages": (

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.shared import (
     Alternatives,
@@ -28,6 +29,9 @@ from gateway.api.reference.examples import CONVERSATION, PROMPT
 from gateway.api.reference.fields import Elsewhere
 
 MOST_PROMPTS = 256
+
+
+ChatMetadata = Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)]
 
 
 class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
@@ -85,10 +89,15 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     thinking_token_budget: ThinkingTokens = None
     include_reasoning: IncludeReasoning = None
     metadata: Annotated[
-        Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)] | None,
-        Meta(description="Said again in the whole answer, and not kept. Left out: none.", examples=[{"batch": "7"}]),
+        ChatMetadata | None,
+        Meta(
+            description="Said again in the whole answer, and stored with it. Left out: none.", examples=[{"batch": "7"}]
+        ),
     ] = None
-    store: Annotated[bool | None, Meta(description="Taken; no answer is kept here, whatever it says.")] = None
+    store: Annotated[
+        bool | None,
+        Meta(description="Store the answer, and what it answers, for its caller alone. Left out: false."),
+    ] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex", "scale", "priority", "fast"] | None,
         Meta(
@@ -182,5 +191,15 @@ class CompletionBody(CommonBody, frozen=True, kw_only=True):
     suffix: Elsewhere = None
 
 
+class CompletionChange(ApiBody, frozen=True, kw_only=True):
+    """What becomes of a stored chat completion."""
+
+    route: ClassVar[str] = "/v1/chat/completions/{completion_id}"
+    generates: ClassVar[bool] = False
+
+    metadata: Annotated[ChatMetadata, Meta(description="In the place of what it had.", examples=[{"batch": "7"}])]
+
+
+completion_change_decoder = msgspec.json.Decoder(CompletionChange)
 chat_decoder = msgspec.json.Decoder(ChatCompletionBody)
 completion_decoder = msgspec.json.Decoder(CompletionBody)

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.native.schema import GenerateBody
-from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
+from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, CompletionChange
 from gateway.api.responses.schema import ConversationChange, ItemsBody, NewConversation, PromptBody, ResponsesBody
 from gateway.api.routes import DIALECTS
 from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
@@ -77,6 +77,7 @@ WHOLE = {
         {"messages": TURNS[:1], "functions": [TOOLS[0]["function"]], "function_call": {"name": "f"}} | THINKING,
         {"messages": TURNS[:1], "tools": TOOLS, "tool_choice": ALLOWED},
     ],
+    CompletionChange: [{"metadata": {"a": "b"}}],
     CompletionBody: [{"prompt": ["a", [1]], "stop": "a"} | SAMPLING],
     MessagesBody: [ANTHROPIC | {"max_tokens": 3, "stop_sequences": ["a"], "metadata": {"user_id": "u"}}],
     CountBody: [ANTHROPIC],

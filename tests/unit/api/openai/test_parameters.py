@@ -80,12 +80,12 @@ ASKING = {
     "verbosity": "low",
     "web_search_options": {},
 }
-WITHOUT_EFFECT = {"user": "u", "store": True, "service_tier": "flex", "safety_identifier": "u", "prompt_cache_key": "k"}
+WITHOUT_EFFECT = {"user": "u", "service_tier": "flex", "safety_identifier": "u", "prompt_cache_key": "k"}
 # Tested one by one below, or in the transcripts.
 ELSEWHERE = {
     ChatCompletionBody: {
         *("messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
-        *("parallel_tool_calls", "functions", "function_call", "metadata"),
+        *("parallel_tool_calls", "functions", "function_call", "metadata", "store"),
         *("reasoning_effort", "thinking", "reasoning", "enable_thinking", "thinking_budget", "thinking_token_budget"),
         "include_reasoning",
         *("continue_final_message", "add_generation_prompt", "chat_template_kwargs", "echo"),
@@ -333,7 +333,7 @@ def test_the_table_that_is_shown_says_for_every_parameter_what_becomes_of_it(rou
         ParameterTables([DIALECT]),
     )
     kept = {"model", "stream", "stream_options", "n", "cache_salt", "messages", "prompt", "echo", "metadata"}
-    kept |= {"include_reasoning", "timings_per_token"}
+    kept |= {"include_reasoning", "store", "timings_per_token"}
     assert set(dull.routes[route].honoured) == kept & set(listed)
 
 
