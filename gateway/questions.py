@@ -6,7 +6,7 @@ answers at once, and by the queue for them, which is fair by caller. It costs to
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.admission import Admission, WaitLimits, reading_cost
 from gateway.auth import Caller
@@ -36,6 +36,7 @@ MOST_IDS = 65_536
 
 _TOKENIZE = frozenset({Capability.TOKENIZE})
 _COUNT = frozenset({Capability.TOKEN_COUNT})
+_DESCRIBE = frozenset({Capability.TOKENIZER_INFO})
 
 
 class Inquiry(NamedTuple):
@@ -85,6 +86,11 @@ class Questions:
         if len(ids) > most:
             raise ContextTooLong(f"there are {len(ids)} tokens; {most} are the most at once", param="tokens")
         return await self._ask(inquiry, Tokens(ids), _TOKENIZE, lambda engine: engine.detokenize(card.name, ids))
+
+    async def tokenizer_info(self, inquiry: Inquiry) -> dict[str, Any]:
+        """Return the configuration of a model's tokenizer."""
+        model = inquiry.target.card.name
+        return await self._ask(inquiry, Tokens(()), _DESCRIBE, lambda engine: engine.tokenizer_info(model))
 
     async def render(self, inquiry: Inquiry, chat: Chat) -> str:
         """Return a conversation as the model's template writes it."""

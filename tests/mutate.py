@@ -158,6 +158,8 @@ MUTANTS = (
         "slice(request.truncate) if",
         "slice(-request.truncate, None) if",
     ),
+    Mutant("a_tokenizer_says_of_what_class_it_is", TOY, '"tokenizer_class": "Bytes"', '"tokenizer_class": None'),
+    Mutant("a_tokenizer_says_of_what_class_it_is", TOY, '"model_max_length": 1e30', "1: 1e30"),
     Mutant("min_tokens_comes_before_any_stop", ECHO, TELL, "yield Delta(stops.feed(word))"),
     Mutant(
         "more_min_tokens_than_the_answer_may_have_are_refused",

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from typing import Self
+from typing import Any, Self
 
 from gateway.engine.errors import Unsupported
 from gateway.engine.events import Embeddings, GenerateEvent, TokenSpelling
@@ -56,6 +56,10 @@ class Engine(ABC):
         The bytes of all are the text of all. By default both are the pieces of `detokenize`.
         """
         return tuple(TokenSpelling(piece, piece.encode()) for piece in await self.detokenize(model, ids))
+
+    async def tokenizer_info(self, model: str) -> dict[str, Any]:
+        """Return the tokenizer's configuration with its `tokenizer_class`; needs `Capability.TOKENIZER_INFO`."""
+        raise Unsupported(f"{model} does not describe its tokenizer")
 
     async def render(self, model: str, chat: Chat) -> str:
         """Return a conversation as the chat template writes it; needs `Capability.TOKENIZE` and `Capability.CHAT`."""

@@ -28,6 +28,7 @@ class Capability(StrEnum):
     VISION = "vision"
     TOKEN_COUNT = "token_count"
     TOKENIZE = "tokenize"
+    TOKENIZER_INFO = "tokenizer_info"
     TRUNCATION_SIDE = "truncation_side"
     CONTINUE_FINAL = "continue_final"
     TEMPLATE_ARGUMENTS = "template_arguments"

@@ -114,3 +114,13 @@ def test_an_engine_that_shows_no_tokens_says_so(service):
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "unsupported_parameter"
     assert "tokenize" in answer.json()["error"]["message"]
+
+
+def test_an_engine_without_a_tokenizer_says_so_by_the_models_name(gateway):
+    for path in ("/tokenizer_info", "/v1/tokenizer_info?model=scripted"):
+        answer = gateway.client.get(path)
+        assert answer.status_code == 400
+        told = answer.json()["error"]
+        assert (told["code"], told["param"]) == ("unsupported_parameter", "model")
+        assert "'scripted' does not support tokenizer_info" in told["message"]
+    assert gateway.client.get("/tokenizer_info?model=none").status_code == 404

@@ -207,3 +207,13 @@ def test_a_token_that_is_part_of_a_character_is_shown_by_its_bytes(ask):
 
 def test_a_token_is_spelled_as_its_vocabulary_has_it(ask):
     assert ask("/tokenize", prompt="it is", return_token_strs=True)["token_strs"] == ["it", "Ġis"]
+
+
+def test_the_tokenizer_describes_itself_and_not_the_machine_that_it_is_on(builtin):
+    told = builtin.client.get("/tokenizer_info").json()
+    assert builtin.client.get("/v1/tokenizer_info?model=smollm2-135m-instruct").json() == told
+    assert told["tokenizer_class"]
+    assert "<|im_start|>" in told["chat_template"]
+    assert (told["eos_token"], told["unk_token"]) == ("<|im_end|>", "<|endoftext|>")
+    assert told["added_tokens_decoder"]["0"] == "<|endoftext|>"
+    assert "/" not in "".join(str(told[name]) for name in told if name != "chat_template")

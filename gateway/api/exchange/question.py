@@ -56,3 +56,20 @@ async def ask(
     except EngineError as error:
         endpoint.reword(error, body)
         raise
+
+
+async def inquire(
+    request: HttpRequest,
+    inference: Inference,
+    model: str | None,
+    question: Callable[[Inquiry], Coroutine[None, None, R]],
+) -> R:
+    """Return the answer to a question about a model, which has no body; raise `EngineError`."""
+    caller = caller_of(request.scope)
+    target = inference.find(model, caller)
+    try:
+        seconds = read_timeouts(read_head(request.scope), Timeouts()).total
+        return await while_connected(request.receive, question(Inquiry(target, caller, seconds)))
+    except EngineError as error:
+        error.param = "model" if error.param is not None else None
+        raise

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Example
-from litestar.params import PathParameter
+from litestar.params import PathParameter, QueryParameter
 from litestar.types import Method
 from litestar.types.internal_types import PathParameterDefinition
+from msgspec import Meta
 
 ModelPath = Annotated[
     str,
@@ -17,6 +18,15 @@ ModelPath = Annotated[
 ]
 OwnerPath = Annotated[
     str, PathParameter(description="The first part of the model's full id.", examples=[Example(value="HuggingFaceTB")])
+]
+
+AskedName = Annotated[
+    Annotated[str, Meta(min_length=1, max_length=512)] | None,
+    QueryParameter(
+        name="model",
+        description="A model's name, its full id or its engine's name; left out: the first engine's model.",
+        examples=[Example(value="smollm2-135m-instruct")],
+    ),
 ]
 
 

@@ -1,13 +1,15 @@
-"""`POST /tokenize`, `/detokenize` and `/apply-template`, also with `/v1`."""
+"""`POST /tokenize`, `/detokenize` and `/apply-template`, and `GET /tokenizer_info`, also with `/v1`."""
 
-from litestar import Controller, Response, post
+from typing import Any
+
+from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency
 from litestar.status_codes import HTTP_200_OK
 
 from gateway.api.exchange.answer import HttpRequest
-from gateway.api.exchange.question import ask
+from gateway.api.exchange.question import ask, inquire
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
-from gateway.api.reference.paths import name_operation
+from gateway.api.reference.paths import AskedName, name_operation
 from gateway.api.tokens.operation import DETOKENIZE_OPERATION, TEMPLATE_OPERATION, TOKENIZE_OPERATION
 from gateway.api.tokens.questions import DETOKENIZE, TEMPLATE, TOKENIZE
 from gateway.api.tokens.schema import DetokenizeReply, TemplateReply, TokenizeReply
@@ -72,3 +74,21 @@ class TokenController(Controller):
         """Say what a model reads of a conversation, as text."""
         reply, headers = await ask(request, inference, questions, TEMPLATE)
         return Response(reply, headers=headers)
+
+    @get(
+        ["/tokenizer_info", "/v1/tokenizer_info"],
+        operation_id=name_operation,
+        tags=["tokens"],
+        summary="Describe a tokenizer",
+        response_description="Its configuration, with its `tokenizer_class` and its `chat_template`.",
+        responses=error_responses(*KEY, *ENGINE, *GENERATION),
+    )
+    async def tokenizer_info(
+        self,
+        request: HttpRequest,
+        inference: NamedDependency[Inference],
+        questions: NamedDependency[Questions],
+        model: AskedName = None,
+    ) -> dict[str, Any]:
+        """Say how a model's tokenizer is configured, as its `tokenizer_config.json` has it."""
+        return await inquire(request, inference, model, questions.tokenizer_info)

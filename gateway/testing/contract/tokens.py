@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLR2004 - a test is full of its own numbers
 
+import msgspec
 from msgspec import structs
 
 from gateway.engine import (
@@ -104,6 +105,15 @@ class TokenRules(Subject):
         first, deltas, _ = await self.sentence(engine, self.request(engine))
         told = [delta for delta in deltas if isinstance(delta, TokenDelta)]
         expect(first.prompt_ids is None and not told, "Ids are told, and were not asked for.", TokenDelta)
+
+    async def test_a_tokenizer_says_of_what_class_it_is(self, engine: Engine) -> None:
+        """Kills: a description that no other process can read."""
+        self.require(engine, Capability.TOKENIZER_INFO)
+        told = await engine.tokenizer_info(self.card(engine).name)
+        name = told.get("tokenizer_class")
+        expect(isinstance(name, str) and name, f"The tokenizer_class is {name!r:.80}.", Engine.tokenizer_info)
+        read = msgspec.json.decode(msgspec.json.encode(told))
+        expect(read == told, f"{told!r:.80} comes out of JSON as {read!r:.80}.", Engine.tokenizer_info)
 
     async def test_of_a_long_prompt_the_end_is_read(self, engine: Engine) -> None:
         """Kills: a prompt that is read whole though it was to be cut."""

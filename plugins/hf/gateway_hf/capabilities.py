@@ -12,6 +12,7 @@ _CAPABILITIES = frozenset(
         Capability.TOKEN_COUNT,
         Capability.TOKENIZE,
         Capability.TRUNCATION_SIDE,
+        Capability.TOKENIZER_INFO,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
         Capability.MIN_TOKENS,

@@ -5,7 +5,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from msgspec import structs
 
@@ -40,12 +40,12 @@ from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
 from gateway_hf.reader import Reader, size_of, size_of_ids
 from gateway_hf.runner import Runner
-from gateway_hf.sampling.terms import Terms, settle
+from gateway_hf.sampling.terms import settle
 from gateway_hf.scheduling import sequence
 from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
 from gateway_hf.steps import StepCount
-from gateway_hf.text.bad_words import spell_bad_words
+from gateway_hf.text.bad_words import ban_words
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
@@ -165,6 +165,11 @@ class HfEngine(Engine):
         running = self._ready()
         return await running.reader.read(functools.partial(running.served.text.spell, ids), size_of_ids(len(ids)))
 
+    async def tokenizer_info(self, model: str) -> dict[str, Any]:
+        """Return the tokenizer's configuration."""
+        del model
+        return self._ready().served.text.describe()
+
     async def render(self, model: str, chat: Chat) -> str:
         """Return what the template writes."""
         del model
@@ -275,7 +280,8 @@ def _prepare(
     plan, held = planned
     ids = served.text.encode(request.prompt, request.truncate, request.truncation_side)
     plan = begin_answer(served.text, plan, request.prompt, ids)
-    terms = _settle(served, request, len(ids))
+    terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
+    terms = ban_words(terms, served.text, request.sampling.bad_words or ())
     guide = None if held is None else held.guide(terms, plan.after)
     if guide is not None:
         terms = structs.replace(terms, eos_ids=served.eos_ids)  # the guide decides when it may be drawn
@@ -290,10 +296,3 @@ def _prepare(
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),
         guide=guide,
     )
-
-
-def _settle(served: ServedModel, request: GenerateRequest, prompt_tokens: int) -> Terms:
-    terms = settle(request.sampling, prompt_tokens, served.card.under(request.defaults), served.eos_ids)
-    if not request.sampling.bad_words:
-        return terms
-    return structs.replace(terms, bad_words=spell_bad_words(served.text, request.sampling.bad_words))

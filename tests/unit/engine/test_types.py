@@ -82,6 +82,7 @@ def test_every_sampling_field_has_its_capability():
         Capability.TOKEN_COUNT,
         Capability.TOKENIZE,
         Capability.TRUNCATION_SIDE,
+        Capability.TOKENIZER_INFO,
         Capability.CONTINUE_FINAL,
         Capability.TEMPLATE_ARGUMENTS,
         Capability.JSON_SCHEMA,

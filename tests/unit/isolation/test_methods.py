@@ -35,6 +35,7 @@ EXAMPLES = {
     "detokenize": (("m", (1, 2)), ("a", " b")),
     "spell": (("m", (1, 2)), (TokenSpelling("a", b"a"), TokenSpelling("Ġb", b" b"))),
     "render": (("m", CHAT), "<user>hi"),
+    "tokenizer_info": (("m",), {"tokenizer_class": "T"}),
     "status": ((), Status(health=Health.READY, running=2, cache_used=64)),
 }
 

@@ -1,6 +1,9 @@
 """From words that an answer must not have to the tokens that spell them, after vLLM's `bad_words`."""
 
+from msgspec import structs
+
 from gateway.engine import Completion, InvalidRequest
+from gateway_hf.sampling.terms import Terms
 from gateway_hf.text.codec import TextCodec
 
 _FIELD = "bad_words"
@@ -13,6 +16,11 @@ def spell_bad_words(text: TextCodec, words: tuple[str, ...]) -> tuple[tuple[int,
     that is the first behind a token for the blank. Raises `InvalidRequest` for a word that the model cannot write.
     """
     return tuple(spelled for number, word in enumerate(words) for spelled in _spell(text, number, word.lstrip()))
+
+
+def ban_words(terms: Terms, text: TextCodec, words: tuple[str, ...]) -> Terms:
+    """Return the terms with the words banned, too; raise what `spell_bad_words` raises."""
+    return structs.replace(terms, bad_words=spell_bad_words(text, words)) if words else terms
 
 
 def _spell(text: TextCodec, number: int, word: str) -> tuple[tuple[int, ...], ...]:

@@ -23,6 +23,7 @@ from gateway.engine import (
 from gateway_hf.constrain.vocabulary import Vocabulary, read_vocabulary
 from gateway_hf.text.byte_tokens import byte_speller, longest_token
 from gateway_hf.text.conversation import ConversationWriter, hide_deep
+from gateway_hf.text.description import describe
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.ids import ids_of
 from gateway_hf.text.markers import Markers
@@ -79,6 +80,10 @@ class TextCodec:
     def has_chat(self) -> bool:
         """Whether the model has a chat template that can be used."""
         return self._markers is not None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the tokenizer's configuration, in JSON's types."""
+        return describe(self._tokenizer, _template(self._tokenizer))
 
     def encode(self, prompt: Prompt, truncate: int | None = None, side: Side = "left") -> list[int]:
         """Return the prompt's ids; raise `InvalidRequest` for one that the model cannot read.

@@ -284,6 +284,8 @@ def test_the_documented_headers_are_sent(service):
         ("tokenize", "POST", "/tokenize", {"prompt": "one"}),
         ("detokenize", "POST", "/v1/detokenize", {"tokens": []}),
         ("applyTemplate", "POST", "/apply-template", {"messages": []}),
+        ("tokenizerInfo", "GET", "/tokenizer_info?model=echo", None),
+        ("tokenizerInfo", "GET", "/v1/tokenizer_info?model=none", None),
         ("listRequests", "GET", "/v1/requests", None),
         ("cancelRequest", "DELETE", "/v1/requests/none", None),
         ("health", "GET", "/v1/health", None),
