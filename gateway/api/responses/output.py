@@ -59,7 +59,7 @@ class WrittenItem:
                 return FunctionCallItem(self.id, self.call_id, self.name, text, status)
             case "reasoning":
                 return ReasoningItem(self.id, status, [] if is_empty else [ThoughtText(text)])
-            case "message":
+            case _:
                 return OutputMessage(self.id, status, [] if is_empty else [OutputText(text)])
 
 

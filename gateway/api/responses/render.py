@@ -163,7 +163,7 @@ class ResponseRendering(ResumableRendering):
                 done = self._tell(told.ArgumentsDone, **place, arguments=item.text)
             case "reasoning":
                 done = self._tell(told.ThoughtDone, **place, text=item.text)
-            case "message":
+            case _:
                 done = self._tell(told.OutputTextDone, **place, text=item.text)
         if item.kind != "function_call":
             done += self._tell(told.PartDone, **place, part=item.part())
