@@ -1,6 +1,7 @@
 """The script of an engine: its answer, and the faults to inject."""
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.engine import EngineError
+from gateway.engine import Delta, EngineError, ToolDelta
 
 EXIT_STATUS = 70
 
@@ -33,14 +34,26 @@ class Fault(StrEnum):
     EXIT = "exit"  # the process is gone, without clean-up
 
 
+class ScriptedCall(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One call of a tool: its first token is the name, and each piece of the arguments another."""
+
+    name: str
+    id: str = "call-1"
+    arguments: tuple[str, ...] = ("{}",)
+
+
 class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One answer: each of `texts` is a token that takes `delay` seconds; an empty one completes no text.
+
+    Before them come `thoughts`, a token each, and behind them `calls`.
 
     `fault` strikes after that many deltas (`after`), or before `Started` where `after` is -1. Without
     `knows_prompt` the length of the prompt is told at the end only, as by an engine with a server behind it.
     """
 
     texts: tuple[str, ...] = ("Once ", "upon ", "a ", "time.")
+    thoughts: tuple[str, ...] = ()
+    calls: tuple[ScriptedCall, ...] = ()
     prefill: ScriptSeconds = 0.0
     delay: ScriptSeconds = 0.0
     logprob: float | Literal["nan", "-inf"] = -0.5
@@ -54,6 +67,16 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.code not in _ERRORS:
             raise ValueError(f"no EngineError has the code {self.code!r}")
+
+    def speech(self, *, without_end: bool) -> Iterator[str | Delta | ToolDelta]:
+        """Yield a text or an event for each token; without its end the texts again and again."""
+        for thought in self.thoughts:
+            yield Delta("", reasoning=thought)
+        yield from itertools.cycle(self.texts) if without_end else self.texts
+        for index, call in enumerate(self.calls):
+            yield ToolDelta(index, id=call.id, name=call.name, tokens=1)
+            for piece in call.arguments:
+                yield ToolDelta(index, piece, tokens=1)
 
 
 class Cut(Exception):

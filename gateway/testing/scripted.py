@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Annotated, Self
 
@@ -139,12 +139,16 @@ class ScriptedEngine(Engine):
         yield Started(most.prompt_tokens if script.knows_prompt else None, 0, queued, script.prefill, scores)
         stops = StopStrings(request.sampling.stop or (), shown=bool(request.sampling.include_stop_str_in_output))
         told = 0
-        for text in itertools.islice(_speech(script, request), most.completion_tokens):
+        speech = script.speech(without_end=bool(request.sampling.ignore_eos))
+        for said in itertools.islice(speech, most.completion_tokens):
             await asyncio.sleep(script.delay)
             await strike(script, told)
             self._check_entered()
             told += 1
-            yield Delta(stops.feed(text), logprobs=_logprobs(script, request, told, text))
+            if not isinstance(said, str):
+                yield said
+                continue
+            yield Delta(stops.feed(said), logprobs=_logprobs(script, request, told, said))
             if stops.found is not None:
                 break
         await strike(script, told)
@@ -153,8 +157,9 @@ class ScriptedEngine(Engine):
         ended = stops.found is not None or told < most.completion_tokens
         if ended and stops.found is None:
             check_kept(request.constraint, "".join(script.texts[:told]))
-        reason = FinishReason.STOP if ended else FinishReason.LENGTH
-        yield Finished(reason, Usage(most.prompt_tokens, told), stops.found)
+        end = FinishReason.TOOL_CALLS if script.calls and stops.found is None else FinishReason.STOP
+        used = Usage(most.prompt_tokens, told, reasoning_tokens=min(told, len(script.thoughts)))
+        yield Finished(end if ended else FinishReason.LENGTH, used, stops.found)
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the words."""
@@ -266,10 +271,6 @@ def _read(prompt: Prompt) -> list[str]:
             return [word for message in messages for word in _WORD.findall(message.text)]
         case Tokens():
             raise Unsupported("these words have no numbers before they came")
-
-
-def _speech(script: Script, request: GenerateRequest) -> Iterable[str]:
-    return itertools.cycle(script.texts) if request.sampling.ignore_eos else script.texts
 
 
 def _logprobs(script: Script, request: GenerateRequest, told: int, text: str) -> tuple[TokenLogprob, ...]:
