@@ -178,7 +178,7 @@ def test_an_answer_goes_on_with_the_assistants_message(ask):
 
 
 def test_what_the_template_does_not_have_is_refused_by_its_name(builtin):
-    body = {"messages": QUESTION, "chat_template_kwargs": {"enable_thinking": False}}
+    body = {"messages": QUESTION, "chat_template_kwargs": {"enable_thinking": True}}
     refused = builtin.client.post("/v1/chat/completions", json=body).json()["error"]
     assert (refused["code"], refused["param"]) == ("unsupported_parameter", "chat_template_kwargs")
     assert "enable_thinking" in refused["message"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gateway.api.exchange.tools import PendingCalls
 from gateway.api.openai.messages import ContentPart, InputMessage
 from gateway.api.openai.schema import ChatCompletionBody
-from gateway.api.openai.thinking import thinking_path, to_thinking
+from gateway.api.openai.thinking import thinking_path, to_template_arguments, to_thinking
 from gateway.api.openai.tools import has_functions, to_choice, to_tools
 from gateway.engine import (
     Capability,
@@ -40,7 +40,7 @@ def to_chat(body: ChatCompletionBody) -> Chat:
         choice.choice,
         continue_final=_goes_on(body),
         generation_prompt=body.add_generation_prompt is not False,
-        template_arguments=body.chat_template_kwargs or {},
+        template_arguments=to_template_arguments(body.chat_template_kwargs or {}),
         allowed_tools=choice.allowed,
         parallel_tool_calls=not (may_call and (body.parallel_tool_calls is False or has_functions(body))),
         reasoning=wish.reasoning,

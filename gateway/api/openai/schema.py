@@ -128,8 +128,8 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     chat_template_kwargs: Annotated[
         dict[str, Any] | None,
         Meta(
-            description="Further variables of the model's chat template; one that it does not have is refused. Left"
-            " out: none.",
+            description="Further variables of the model's chat template; one that it does not have is refused, but"
+            " for a switch that turns thinking off. Left out: none.",
             examples=[{"enable_thinking": False}],
         ),
     ] = None

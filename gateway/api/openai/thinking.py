@@ -1,13 +1,15 @@
 """How OpenAI's dialect asks a model to think: OpenAI's word, and those of vLLM, SGLang, Qwen and OpenRouter; pure."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta, Struct
 
 from gateway.api.exchange.thinking import EffortWord, ThinkingWish, combine, wish_budget, wish_effort
 from gateway.api.reference.fields import NoEffect
 
+# What templates call the switch.
+_SWITCHES = ("enable_thinking", "thinking")
 _Tokens = Annotated[int, Meta(ge=-1, le=2**31)]
 ThinkingTokens = Annotated[
     _Tokens | None,
@@ -90,10 +92,20 @@ class ThinkingFields(Protocol):
         """Whether the thoughts are told."""
         ...
 
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any] | None:
+        """Variables of the template, of which some switch thinking."""
+        ...
+
 
 def to_thinking(body: ThinkingFields) -> ThinkingWish:
     """Make one wish of all words; raise `InvalidRequest` for two that contradict each other."""
     return combine(_wishes(body))
+
+
+def to_template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the template but for a switch that turns thinking off, which every model can do."""
+    return {name: value for name, value in given.items() if name not in _SWITCHES or value is not False}
 
 
 def thinking_path(capability: str, body: ThinkingFields) -> str | None:
@@ -119,3 +131,6 @@ def _wishes(body: ThinkingFields) -> Iterator[ThinkingWish]:
         yield wish_effort("reasoning.effort", body.reasoning.effort)
         yield ThinkingWish("reasoning.enabled", reasoning=body.reasoning.enabled)
         yield wish_budget("reasoning.max_tokens", body.reasoning.max_tokens)
+    for name in _SWITCHES:
+        if (body.chat_template_kwargs or {}).get(name) is False:
+            yield ThinkingWish(f"chat_template_kwargs.{name}", reasoning=False)

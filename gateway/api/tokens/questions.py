@@ -99,7 +99,13 @@ def _check_addition(body: TokenizeBody) -> None:
         raise InvalidRequest("add_special_tokens goes with prompt; nothing is added here", param="add_special_tokens")
     if body.add_special and body.content is None:
         raise InvalidRequest("add_special goes with content", param="add_special")
-    asked = (body.tools, body.add_generation_prompt, body.continue_final_message, body.chat_template_kwargs)
+    asked = (
+        body.tools,
+        body.tool_choice,
+        body.add_generation_prompt,
+        body.continue_final_message,
+        body.chat_template_kwargs,
+    )
     if body.messages is None and any(value for value in asked):
         raise InvalidRequest("a template and its tools go with messages", param="messages")
 

@@ -299,8 +299,8 @@ def test_an_answer_may_go_on_with_the_last_message():
 
 
 def test_the_template_gets_further_variables():
-    body = chat(chat_template_kwargs={"enable_thinking": False})
-    assert asked(body).prompt.template_arguments == {"enable_thinking": False}
+    body = chat(chat_template_kwargs={"enable_thinking": True, "style": "short"})
+    assert asked(body).prompt.template_arguments == {"enable_thinking": True, "style": "short"}
     assert missing(body, Capability.TEMPLATE_ARGUMENTS) == "chat_template_kwargs"
 
 

@@ -74,6 +74,15 @@ def test_a_model_that_cannot_refuses_the_word_by_name_and_takes_what_asks_for_no
         assert missing(body, need) == param
 
 
+@pytest.mark.parametrize("word", ["enable_thinking", "thinking"])
+def test_a_switch_of_the_template_that_is_off_needs_no_template_that_has_it(word):
+    prompt = asked(chat(chat_template_kwargs={word: False, "style": "short"})).prompt
+    assert (prompt.reasoning, prompt.template_arguments) == (False, {"style": "short"})
+    with pytest.raises(InvalidRequest) as refused:
+        thinking(chat_template_kwargs={word: False}, thinking_budget=5)
+    assert refused.value.param == f"chat_template_kwargs.{word}"
+
+
 @pytest.mark.parametrize("word", ["none", "minimal"])
 def test_every_model_can_think_of_nothing(word):
     assert needs(asked(chat(reasoning_effort=word))) == needs(asked(chat()))
