@@ -80,6 +80,19 @@ def test_what_an_answer_says_can_be_sent_back(responses):
     assert (again.output_text, again.usage.input_tokens) == ("two", 3)
 
 
+def test_an_item_can_be_referred_to(responses):
+    first = responses.create(model="echo", input="one")
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    asked = {
+        "model": "echo",
+        "input": [{"role": "user", "content": "one"}, reference, {"role": "user", "content": "two"}],
+    }
+    again = responses.create(**asked)
+    assert (again.output_text, again.usage.input_tokens) == ("two", 3)
+    assert responses.input_tokens.count(**asked).input_tokens == 3
+    assert [item.content[0].text for item in responses.input_items.list(again.id)] == ["two", "one", "one"]
+
+
 def test_a_response_that_is_not_to_be_stored_is_not(responses):
     answer = responses.create(model="echo", input="one", store=False)
     assert answer.output_text == "one"

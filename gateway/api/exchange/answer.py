@@ -42,6 +42,7 @@ async def answer(
         keeper = endpoint.to_keeper(body, own_id, inference.store.of(caller.id))
         if keeper is not None:
             asking = structs.replace(asking, past=await keeper.recall(config.server.max_body_bytes))
+            body = keeper.body
         prompts = endpoint.to_prompts(body, asking)
         head = read_head(request.scope)
         timeouts = read_timeouts(head, endpoint.to_timeouts(body))
@@ -90,7 +91,7 @@ async def event_stream(
     return EventStream(written, told.events, pace=pace, headers=to_headers(), framing=framing)
 
 
-def _told(run: Run, rendering: Rendering, keeper: AnswerKeeper | None) -> Told:
+def _told(run: Run, rendering: Rendering, keeper: AnswerKeeper[Any] | None) -> Told:
     if keeper is None:
         return Told(*run.stream(rendering), rendering)
     stored = StoredStream(run, rendering, keeper)
@@ -98,7 +99,7 @@ def _told(run: Run, rendering: Rendering, keeper: AnswerKeeper | None) -> Told:
 
 
 async def _whole(
-    request: HttpRequest, run: Run, rendering: Rendering, keeper: AnswerKeeper | None, headers: Mapping[str, str]
+    request: HttpRequest, run: Run, rendering: Rendering, keeper: AnswerKeeper[Any] | None, headers: Mapping[str, str]
 ) -> ASGIResponse:
     stored: Mapping[str, str] = {}
     if keeper is None:

@@ -4,11 +4,12 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Any
 
 from loguru import logger
 
 from gateway.api.exchange.dialect import Rendering
-from gateway.api.exchange.keeper import AnswerKeeper
+from gateway.api.exchange.keeper import AnswerKeeper, B
 from gateway.api.exchange.run import Run
 from gateway.auth import Caller
 from gateway.background import BackgroundAnswer
@@ -35,7 +36,7 @@ class ResumableRendering(Rendering):
         """Encode what there is of an answer that an error ended."""
 
 
-class BackgroundKeeper(AnswerKeeper):
+class BackgroundKeeper(AnswerKeeper[B]):
     """Stores an answer twice: when it is asked for, and when it has ended."""
 
     id: str
@@ -50,7 +51,7 @@ class BackgroundKeeper(AnswerKeeper):
 
 
 async def detach(
-    inference: Inference, caller: Caller, run: Run, rendering: ResumableRendering, keeper: BackgroundKeeper
+    inference: Inference, caller: Caller, run: Run, rendering: ResumableRendering, keeper: BackgroundKeeper[Any]
 ) -> tuple[bytes, BackgroundAnswer]:
     """Have an answer made in the background, and return how it stands.
 
@@ -67,13 +68,13 @@ async def detach(
     return state, made
 
 
-async def _store(keeper: BackgroundKeeper, state: bytes) -> None:
+async def _store(keeper: BackgroundKeeper[Any], state: bytes) -> None:
     if not await keeper.begin(state):
         raise StoreUnavailable(_UNSTORED)
 
 
 async def _make(
-    caller: Caller, made: BackgroundAnswer, run: Run, rendering: ResumableRendering, keeper: BackgroundKeeper
+    caller: Caller, made: BackgroundAnswer, run: Run, rendering: ResumableRendering, keeper: BackgroundKeeper[Any]
 ) -> None:
     # The request's own record is closed when its answer is sent, which is long before this one is made.
     record = open_record(current_record().span)
@@ -96,7 +97,9 @@ async def _make(
         record.close()
 
 
-async def _generate(made: BackgroundAnswer, run: Run, rendering: ResumableRendering, keeper: BackgroundKeeper) -> None:
+async def _generate(
+    made: BackgroundAnswer, run: Run, rendering: ResumableRendering, keeper: BackgroundKeeper[Any]
+) -> None:
     if made.is_unwanted:
         raise Cancelled("the request was cancelled")
     event: object = None

@@ -74,7 +74,7 @@ class Rendering(ABC):
         return piece + self.to_last(event.usage) if type(event) is Finished else piece
 
 
-def _no_keeper(body: object, request_id: str, shelf: Shelf) -> AnswerKeeper | None:
+def _no_keeper(body: object, request_id: str, shelf: Shelf) -> AnswerKeeper[Any] | None:
     del body, request_id, shelf
     return None
 
@@ -102,7 +102,7 @@ class Endpoint(Struct, Generic[B], frozen=True, kw_only=True):
     to_rendering: Callable[[B, ModelCard, str], Rendering]
     reword: Callable[[EngineError, B], None]
     to_timeouts: Callable[[B], Timeouts] = _no_timeouts
-    to_keeper: Callable[[B, str, Shelf], AnswerKeeper | None] = _no_keeper
+    to_keeper: Callable[[B, str, Shelf], AnswerKeeper[B] | None] = _no_keeper
     aliases: tuple[str, ...] = ()
 
 

@@ -14,7 +14,7 @@ NOT_STORED = {"x-stored": "false"}
 _COMMENT = b": not stored\n\n"
 
 
-async def stored_whole(run: Run, rendering: Rendering, keeper: AnswerKeeper) -> tuple[bytes, dict[str, str]]:
+async def stored_whole(run: Run, rendering: Rendering, keeper: AnswerKeeper[Any]) -> tuple[bytes, dict[str, str]]:
     """Return a whole answer, and the header that says whether it was stored."""
     reply = await run.whole(rendering)
     return reply, {} if await keeper.keep(reply) else NOT_STORED
@@ -23,7 +23,7 @@ async def stored_whole(run: Run, rendering: Rendering, keeper: AnswerKeeper) -> 
 class StoredStream:
     """A stream that is folded into the whole answer on its way, which is stored before its end is told."""
 
-    def __init__(self, run: Run, rendering: Rendering, keeper: AnswerKeeper) -> None:
+    def __init__(self, run: Run, rendering: Rendering, keeper: AnswerKeeper[Any]) -> None:
         self._events, self._encode = run.stream(rendering)
         self._rendering = rendering
         self._keeper = keeper

@@ -44,13 +44,18 @@ class _Reply(Struct):
 _reply = msgspec.json.Decoder(_Reply)
 
 
-class CompletionKeeper(AnswerKeeper):
+class CompletionKeeper(AnswerKeeper[ChatCompletionBody]):
     """Stores one chat completion of a caller with the messages that it answers."""
 
     def __init__(self, body: ChatCompletionBody, request_id: str, shelf: Shelf) -> None:
         self._body = body
         self._id = f"chatcmpl-{request_id}"
         self._shelf = shelf
+
+    @property
+    def body(self) -> ChatCompletionBody:
+        """The body as it was sent."""
+        return self._body
 
     async def keep(self, reply: bytes) -> bool:
         """Store the completion."""

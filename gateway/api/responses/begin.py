@@ -9,6 +9,8 @@ from gateway.api.responses.reply import ConversationLink, ResponseObject
 from gateway.api.responses.schema import PromptBody, ResponsesBody
 from gateway.engine import ModelCard
 
+# The kind of stored responses.
+RESPONSE = "response"
 _USUAL = 1.0
 
 

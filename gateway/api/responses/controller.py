@@ -17,6 +17,7 @@ from gateway.api.responses.framing import FRAMING
 from gateway.api.responses.keeper import recall
 from gateway.api.responses.operation import COUNT_OPERATION, STORED_OPERATION
 from gateway.api.responses.queries import ResponsePath, Resumed, StartingAfter
+from gateway.api.responses.references import resolve
 from gateway.api.responses.reply import DeletedResponse, InputTokenCount
 from gateway.api.responses.schema import PromptBody, input_tokens_decoder
 from gateway.api.responses.stored import StoredResponses
@@ -126,8 +127,10 @@ class StoredResponseController(Controller):
 
         async def count(questions: Questions, inquiry: Inquiry, body: PromptBody) -> bytes:
             shelf = inference.store.of(inquiry.caller.id)
-            past = await recall(body, shelf, inference.config.server.max_body_bytes)
-            tokens = await questions.count_tokens(inquiry, to_prompt(body, past))
+            most_bytes = inference.config.server.max_body_bytes
+            past = await recall(body, shelf, most_bytes)
+            prompt = to_prompt(await resolve(body, shelf, most_bytes), past)
+            tokens = await questions.count_tokens(inquiry, prompt)
             return msgspec.json.encode(InputTokenCount(tokens))
 
         endpoint = QuestionEndpoint(decoder=input_tokens_decoder, ask=count, reword=reword)

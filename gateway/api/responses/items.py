@@ -45,7 +45,8 @@ class InputItem(Struct, frozen=True, kw_only=True):
     type: Annotated[
         str,
         Meta(
-            description="`message`, `function_call`, `function_call_output` or `reasoning`. Others are refused.",
+            description="`message`, `function_call`, `function_call_output`, `reasoning`, or"
+            " `item_reference`, which stands for an item of a stored response. Others are refused.",
             examples=["message"],
         ),
     ] = "message"

@@ -8,17 +8,17 @@ from msgspec import Raw, Struct, structs
 
 from gateway.api.exchange.detached import BackgroundKeeper
 from gateway.api.http.problems import Problem
-from gateway.api.responses.begin import conversation_id, to_id
+from gateway.api.responses.begin import RESPONSE, conversation_id, to_id
 from gateway.api.responses.conversation import to_messages
 from gateway.api.responses.conversations import Conversations
 from gateway.api.responses.items import InputItem
+from gateway.api.responses.references import has_references, resolve
 from gateway.api.responses.reply import ResponseStatus
 from gateway.api.responses.schema import PromptBody, ResponsesBody
 from gateway.api.responses.translate import check_origin, to_items
 from gateway.engine import GenerateEvent, InvalidRequest, Message
 from gateway.store import Entry, Shelf, StoreUnavailable
 
-RESPONSE = "response"
 # Labels of a stored response: the one that it goes on from, and whether its events are stored.
 PREVIOUS = "previous"
 STREAMED = "streamed"
@@ -42,7 +42,7 @@ _stored = msgspec.json.Decoder(_Stored)
 stored_events = msgspec.msgpack.Decoder(list[GenerateEvent])
 
 
-class ResponseKeeper(BackgroundKeeper):
+class ResponseKeeper(BackgroundKeeper[ResponsesBody]):
     """Stores one response of a caller, and finds what it goes on from."""
 
     def __init__(self, body: ResponsesBody, request_id: str, shelf: Shelf) -> None:
@@ -56,7 +56,13 @@ class ResponseKeeper(BackgroundKeeper):
     async def recall(self, most_bytes: int) -> tuple[Message, ...]:
         """Return the conversation up to now; raise `Problem` where it is not there, `InvalidRequest` if too long."""
         self._most_bytes = most_bytes
+        self._body = await resolve(self._body, self._shelf, most_bytes)
         return await recall(self._body, self._shelf, most_bytes)
+
+    @property
+    def body(self) -> ResponsesBody:
+        """The body with what was recalled in the place of references to it."""
+        return self._body
 
     async def keep(self, reply: bytes) -> bool:
         """Store a whole response, unless the body says not to."""
@@ -109,7 +115,8 @@ class ResponseKeeper(BackgroundKeeper):
 def to_keeper(body: ResponsesBody, request_id: str, shelf: Shelf) -> ResponseKeeper | None:
     """Make the keeper of a body; `None` where nothing is stored or looked up."""
     goes_on = body.previous_response_id is not None or conversation_id(body) is not None
-    return None if body.store is False and not goes_on else ResponseKeeper(body, request_id, shelf)
+    needs_none = body.store is False and not goes_on and not has_references(body)
+    return None if needs_none else ResponseKeeper(body, request_id, shelf)
 
 
 async def recall(body: PromptBody, shelf: Shelf, most_bytes: int) -> tuple[Message, ...]:

@@ -9,7 +9,8 @@ from msgspec import UNSET, Raw, structs
 
 from gateway.api.exchange.answer import Told
 from gateway.api.http.problems import Problem
-from gateway.api.responses.keeper import PREVIOUS, RESPONSE, STREAMED, past_items, stored_events
+from gateway.api.responses.begin import RESPONSE
+from gateway.api.responses.keeper import PREVIOUS, STREAMED, past_items, stored_events
 from gateway.api.responses.render import ResponseRendering
 from gateway.api.responses.reply import ResponseObject
 from gateway.auth import Caller

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from gateway.api.http.problems import Problem
-from gateway.api.responses.keeper import RESPONSE, past_items, recall, to_keeper, to_stored
+from gateway.api.responses.begin import RESPONSE
+from gateway.api.responses.keeper import past_items, recall, to_keeper, to_stored
 from gateway.api.responses.schema import responses_decoder
 from gateway.api.responses.translate import to_items
 from gateway.engine import Delta, InvalidRequest, Message, Text
