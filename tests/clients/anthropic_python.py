@@ -1,5 +1,7 @@
 """Anthropic's SDK for Python."""
 
+from typing import Literal
+
 import anthropic
 from checks import (
     KEY,
@@ -17,6 +19,7 @@ from checks import (
     run,
     running,
 )
+from pydantic import BaseModel
 
 PLACE = {"base_url": URL, "api_key": KEY, "timeout": 60}
 client = anthropic.Anthropic(**PLACE, max_retries=0)
@@ -66,6 +69,21 @@ async def the_asynchronous_client():
 def tokens_are_counted_as_they_are_used():
     counted = client.messages.count_tokens(model=MODEL, messages=QUESTION, system="You are brief.")
     assert counted.input_tokens == say(system="You are brief.").usage.input_tokens
+
+
+class Capital(BaseModel):
+    city: Literal["Paris", "Rome"]
+    coastal: bool
+
+
+@check
+def answers_are_parsed_as_the_class_that_was_asked_for():
+    shaped = {"model": MODEL, "messages": QUESTION, "max_tokens": 100, "extra_body": {"temperature": 1}}
+    shaped |= {"output_format": Capital}
+    for _ in range(20):
+        assert client.messages.parse(**shaped).parsed_output.city in {"Paris", "Rome"}
+        with client.messages.stream(**shaped) as stream:
+            assert stream.get_final_message().parsed_output.city in {"Paris", "Rome"}
 
 
 @check

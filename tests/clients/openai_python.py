@@ -1,5 +1,7 @@
 """OpenAI's SDK for Python."""
 
+from typing import Annotated, Literal
+
 import openai
 from checks import (
     KEY,
@@ -19,6 +21,7 @@ from checks import (
     run,
     running,
 )
+from pydantic import BaseModel, Field
 
 PLACE = {"base_url": f"{URL}/v1", "api_key": KEY, "timeout": 60}
 client = openai.OpenAI(**PLACE, max_retries=0)
@@ -80,6 +83,21 @@ def logprobs_several_answers_and_stop():
     assert [choice.finish_reason for choice in answer.choices] == ["length", "length"]
     assert len(answer.choices[1].logprobs.content[0].top_logprobs) == 2
     assert "Paris" not in say(stop=["Paris"]).choices[0].message.content
+
+
+class Capital(BaseModel):
+    city: Literal["Paris", "Rome"]
+    coastal: bool
+    rivers: Annotated[list[Literal["Seine", "Tiber"]], Field(max_length=2)]
+
+
+@check
+def answers_are_parsed_as_the_class_that_was_asked_for():
+    shaped = {"model": MODEL, "messages": QUESTION, "temperature": 1, "response_format": Capital}
+    for _ in range(20):
+        assert client.chat.completions.parse(**shaped).choices[0].message.parsed.city in {"Paris", "Rome"}
+        with client.chat.completions.stream(**shaped) as stream:
+            assert stream.get_final_completion().choices[0].message.parsed.city in {"Paris", "Rome"}
 
 
 @check

@@ -45,6 +45,8 @@ CLIENTS = {
     "litellm": Client("litellm_client.py", "litellm==1.106.2"),
     "langchain": Client("langchain_client.py", "langchain-openai==1.7.3"),
     "llama-index": Client("llama_index_client.py", "llama-index-llms-openai-like==0.8.1"),
+    "instructor": Client("instructor_client.py", "instructor==1.17.0"),
+    "pydantic-ai": Client("pydantic_ai_client.py", "pydantic-ai-slim[openai]==2.68.0"),
     "llm": Client("llm_client.py", "llm==0.36"),
 }
 

@@ -15,7 +15,7 @@ def test_every_script_is_in_the_table_and_every_row_has_its_script():
 
 @pytest.mark.parametrize("package", [NODE, *(client.package for client in CLIENTS.values())])
 def test_every_version_is_named(package):
-    assert re.fullmatch(r"[a-z0-9-]+(==|@)\d+\.\d+(\.\d+)?", package)
+    assert re.fullmatch(r"[a-z0-9-]+(\[[a-z]+\])?(==|@)\d+\.\d+(\.\d+)?", package)
 
 
 def test_what_cannot_be_installed_says_why(tmp_path, monkeypatch):
