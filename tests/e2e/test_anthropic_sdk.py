@@ -149,10 +149,10 @@ def test_what_nobody_knows_is_named_in_a_header(client):
     blocks = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}, "unheard_of": 1}]
     answer = client.messages.with_raw_response.create(
         **LEAST | {"messages": [{"role": "user", "content": blocks}]},
-        extra_body={"mirostat": 1},
+        extra_body={"mirostat_tau": 1},
         extra_headers={"anthropic-beta": "x"},
     )
-    assert set(answer.headers["x-ignored-params"].split(",")) == {"messages[0].content[0].unheard_of", "mirostat"}
+    assert set(answer.headers["x-ignored-params"].split(",")) == {"messages[0].content[0].unheard_of", "mirostat_tau"}
 
 
 def test_a_parameter_of_another_api_is_refused_by_name(client):

@@ -105,9 +105,9 @@ def test_of_a_key_that_comes_twice_the_last_counts(edge):
 
 
 def test_unknown_fields_are_named_and_change_nothing(edge):
-    answer = edge.generate(prompt=CANARY, mirostat=3, plugins=[{"type": "function"}], documents="{{ 1 }}")
+    answer = edge.generate(prompt=CANARY, mirostat_tau=3, plugins=[{"type": "function"}], transforms="{{ 1 }}")
     assert answer.json()["generated_text"] == CANARY * 2
-    assert answer.headers["x-ignored-params"] == "mirostat,plugins,documents"
+    assert answer.headers["x-ignored-params"] == "mirostat_tau,plugins,transforms"
 
 
 def test_unknown_fields_are_named_on_streams_too(edge):
@@ -128,9 +128,9 @@ def test_a_field_that_the_model_cannot_honour_is_refused_by_name(edge):
 
 
 def test_an_unknown_field_inside_a_message_is_named_by_its_path(edge):
-    answer = edge.generate(messages=[{"role": "user", "content": "a", "name": "b"}], mirostat=1)
+    answer = edge.generate(messages=[{"role": "user", "content": "a", "name": "b"}], mirostat_tau=1)
     assert answer.status_code == 200
-    assert answer.headers["x-ignored-params"] == "messages[0].name,mirostat"
+    assert answer.headers["x-ignored-params"] == "messages[0].name,mirostat_tau"
 
 
 def test_an_empty_body_is_called_empty(edge):
@@ -247,7 +247,9 @@ def test_every_refusal_has_its_line_and_is_counted(edge):
 
 def test_where_the_configuration_is_strict_an_unknown_field_is_an_error():
     with Service(LLM_GATEWAY__SERVER__STRICT="true") as service:
-        assert is_error(service.generate(prompt="a", mirostat=3, lora=1), 400, "unsupported_parameter", "mirostat")
+        assert is_error(
+            service.generate(prompt="a", mirostat_tau=3, id_slot=1), 400, "unsupported_parameter", "mirostat_tau"
+        )
         assert is_error(service.generate(**{"prompt": "a", "k" * 9_000: 3}), 400, "unsupported_parameter", "k" * 1_000)
         message = {"role": "user", "content": "a", "name": "b"}
         refused = service.generate(messages=[message])

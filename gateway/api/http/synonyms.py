@@ -66,6 +66,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "repeat_penalty": ("repetition_penalty",),
     "best_of_n": ("best_of",),
     "candidate_count": ("n",),
+    "n_cmpl": ("n",),
     "num_completions": ("n",),
     "num_return_sequences": ("n",),
     "random_seed": ("seed",),
@@ -113,4 +114,35 @@ ADVICE: Mapping[str, str] = {
     "messages": "a conversation goes to /v1/chat/completions",
     "prompt": "a raw text goes to /v1/completions",
     "timeout": "the header X-Request-Timeout says it, in seconds",
+}
+
+_DRAWN = "tokens are drawn by temperature, top_k, top_p and min_p"
+_PENALIZED = "repetition_penalty, presence_penalty and frequency_penalty make a text repeat itself less"
+_SCORED = "logprobs tells how likely each token was"
+_OWN_CODE = "no code of a request runs here; logit_bias, allowed_token_ids and bad_words say which tokens come"
+
+# Word -> the values that ask for nothing, and what there is in place of it. Without it the answer would be another one
+# than was asked for, so that it is not only named.
+MEANT: Mapping[str, tuple[tuple[object, ...], str]] = {
+    "adaptive_target": ((-1,), _DRAWN),
+    "dynatemp_range": ((0,), _DRAWN),
+    "mirostat": ((0,), _DRAWN),
+    "tfs_z": ((1,), _DRAWN),
+    "top_a": ((0,), _DRAWN),
+    "top_n_sigma": ((-1, 0), _DRAWN),
+    "typ_p": ((1,), _DRAWN),
+    "typical_p": ((1,), _DRAWN),
+    "xtc_probability": ((0,), _DRAWN),
+    "dry_multiplier": ((0,), _PENALIZED),
+    "max_repetition_pattern_size": ((0,), _PENALIZED),
+    "no_repeat_ngram_size": ((0,), _PENALIZED),
+    "logprob_token_ids": (([],), _SCORED),
+    "n_probs": ((0,), _SCORED),
+    "post_sampling_probs": ((False,), _SCORED),
+    "logits_processors": (([],), _OWN_CODE),
+    "vllm_xargs": (({},), _OWN_CODE),
+    "documents": (([],), "what a template reads goes into chat_template_kwargs, a text into a message"),
+    "lora": (([],), "a model is served with its own weights; another one is another model"),
+    "prompt_embeds": ((), "a prompt is a text or the ids of its tokens"),
+    "t_max_predict_ms": ((0, -1), ADVICE["timeout"]),
 }

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway.api.http.problems import Problem
-from gateway.api.http.synonyms import ADVICE, SHAPES, SYNONYMS
+from gateway.api.http.synonyms import ADVICE, MEANT, SHAPES, SYNONYMS
 
 # Of a word with fewer letters most other words are near.
 _FEWEST_LETTERS = 5
@@ -82,10 +82,16 @@ def _told(field: UnknownField) -> str | None:
         if issubclass(kind, ApiBody):
             return f"{path} is not a parameter of {kind.route}; the shape of an answer is asked for with {kind.shape}"
         return f"{path} is not supported here: no answer is held to a schema, a pattern or a grammar by it"
-    if issubclass(kind, ApiBody) and (told := _other_name(key, kind)):
+    if issubclass(kind, ApiBody) and (told := _instead(field, kind) if key in MEANT else _other_name(key, kind)):
         return f"{path} is not a parameter of {kind.route}; {told}"
     near = _nearest_field(key, kind)
     return f"{path} is not known here; did you mean {path.removesuffix(key)}{near}?" if near else None
+
+
+def _instead(field: UnknownField, kind: type[ApiBody]) -> str | None:
+    """Say what there is in place of a word that would change the answer, unless it asks for nothing."""
+    neutral, instead = MEANT[field.key]
+    return instead if kind.generates and field.value not in neutral else None
 
 
 @lru_cache(1_024)

@@ -7,7 +7,7 @@ from gateway.api.anthropic.schema import count_decoder, messages_decoder
 from gateway.api.http import unknown_fields
 from gateway.api.http.body import RequestBody
 from gateway.api.http.problems import Problem
-from gateway.api.http.synonyms import ADVICE, SHAPES, SYNONYMS
+from gateway.api.http.synonyms import ADVICE, MEANT, SHAPES, SYNONYMS
 from gateway.api.http.unknown_fields import ApiBody, nearest
 from gateway.api.native.schema import GenerateBody
 from gateway.api.openai.schema import chat_decoder, completion_decoder
@@ -141,9 +141,9 @@ def test_a_route_that_generates_nothing_takes_the_body_of_one_that_does(route):
 @pytest.mark.parametrize(
     "word",
     [
-        *("top_a", "min_a", "mirostat", "tfs_z", "typical_p", "dry_multiplier", "xtc_probability", "n_keep", "n_probs"),
+        *("min_a", "mirostat_tau", "mirostat_eta", "dry_base", "xtc_threshold", "n_keep", "n_discard", "min_keep"),
         *("id_slot", "cache_prompt", "samplers", "provider", "transforms", "plugins", "usage", "request_id", "id"),
-        *("mm_processor_kwargs", "documents", "keep_alive", "num_ctx", "truncate", "session_id"),
+        *("mm_processor_kwargs", "keep_alive", "num_ctx", "truncate", "session_id"),
         *("trace_id", "tags", "api_key", "betas", "repeat_last_n", "mode", "kind", "x" * 50),
     ],
 )
@@ -152,10 +152,28 @@ def test_a_word_of_another_server_is_only_named(route, word):
     assert decode(route, **{word: 1}) == [word]
 
 
+@pytest.mark.parametrize("word", MEANT)
+@pytest.mark.parametrize("route", GENERATING)
+def test_a_word_that_would_change_the_answer_is_refused_unless_it_asks_for_nothing(route, word):
+    neutral, instead = MEANT[word]
+    for value in (*neutral, None):
+        assert decode(route, **{word: value}) == [word]
+    problem = refusal(route, **{word: 7})
+    assert problem.param == word
+    assert problem.message == f"{word} is not a parameter of {route}; {instead}"
+
+
+@pytest.mark.parametrize("word", MEANT)
+@pytest.mark.parametrize("route", OTHERS)
+def test_it_does_not_count_where_nothing_is_generated(route, word):
+    assert decode(route, **{word: 7}) == [word]
+
+
 def test_the_tables_lead_to_parameters_that_there_are():
     known = set(ALL)
     assert {name for names in SYNONYMS.values() for name in names} <= known
     assert not SHAPES & (SYNONYMS.keys() | ADVICE.keys())
+    assert not MEANT.keys() & (SYNONYMS.keys() | ADVICE.keys() | SHAPES | known)
 
 
 @pytest.mark.parametrize(
