@@ -14,8 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.api.admin import gauges
 from gateway.auth import Keyring
+from gateway.background import Background
 from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
+from gateway.store import Store, StoreSettings
 from gateway.telemetry.instruments import Distribution, Tally
 from gateway.telemetry.metrics import Metrics
 from tests.support.pages import Page, serving
@@ -65,6 +67,7 @@ def exposition() -> bytes:
     admission = SimpleNamespace(queues={"some": queue}, questions={"some": SimpleNamespace(waiting=1)})
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
     gauges.register_cache(metrics, to_cache(CacheSettings()))
+    gauges.register_store(metrics, Store(StoreSettings()), Background(lambda: 1))
     gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):

@@ -2,6 +2,7 @@
 
 from gateway.admission import Admission
 from gateway.api.edge import Edge
+from gateway.background import Background
 from gateway.cache import Cache
 from gateway.config.snapshot import CurrentConfig
 from gateway.hosting.directory import Directory
@@ -84,15 +85,12 @@ def register_keys(metrics: Metrics, current: CurrentConfig) -> None:
 
 def register_answers(metrics: Metrics, inference: Inference) -> None:
     """Register the state of answers that are cached, stored or made in the background."""
-    _register_cache(metrics, inference.cache)
-    _register_store(metrics, inference.store)
-    background = inference.background
-    metrics.observe(
-        "background_answers", "Answers that are made in the background.", (), lambda: {(): background.count}
-    )
+    register_cache(metrics, inference.cache)
+    register_store(metrics, inference.store, inference.background)
 
 
-def _register_cache(metrics: Metrics, cache: Cache) -> None:
+def register_cache(metrics: Metrics, cache: Cache) -> None:
+    """Register the gauges and counts of the cache of answers."""
     counts = cache.counts
     metrics.observe_count(
         "cache_requests",
@@ -110,7 +108,11 @@ def _register_cache(metrics: Metrics, cache: Cache) -> None:
     metrics.observe("cache_bytes", "Memory that the kept answers take.", (), lambda: {(): cache.size})
 
 
-def _register_store(metrics: Metrics, store: Store) -> None:
+def register_store(metrics: Metrics, store: Store, background: Background) -> None:
+    """Register the gauges and counts of what is stored for callers, and of the answers that are made for it."""
+    metrics.observe(
+        "background_answers", "Answers that are made in the background.", (), lambda: {(): background.count}
+    )
     metrics.observe("store_bytes", "What stored answers and conversations take.", (), lambda: {(): store.size})
     metrics.observe("store_entries", "Stored answers and conversations.", (), lambda: {(): store.entries})
     metrics.observe(
