@@ -311,8 +311,8 @@ MUTANTS = (
     Mutant(
         "an_engine_that_was_left_answers_or_says_unavailable",
         FAKE,
-        "        self._check_entered()\n        script",
-        "        if not self._entered: await asyncio.Event().wait()\n        script",
+        "        self._check_entered()\n        check_constraint",
+        "        if not self._entered: await asyncio.Event().wait()\n        check_constraint",
     ),
     Mutant(
         "an_engine_that_was_left_answers_or_says_unavailable",

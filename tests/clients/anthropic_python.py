@@ -8,10 +8,14 @@ from checks import (
     MODEL,
     POOR_KEY,
     QUESTION,
+    SCHEMA,
     SCRIPTED,
+    TRIES,
     URL,
+    WEATHER,
     check,
     eventually,
+    is_call,
     is_patient,
     play,
     refused,
@@ -22,6 +26,7 @@ from checks import (
 from pydantic import BaseModel
 
 PLACE = {"base_url": URL, "api_key": KEY, "timeout": 60}
+ALONE = {"disable_parallel_tool_use": True}
 client = anthropic.Anthropic(**PLACE, max_retries=0)
 
 
@@ -40,6 +45,31 @@ def a_whole_message():
     assert "Paris" in answer.content[0].text
     assert (answer.type, answer.role, answer.stop_reason) == ("message", "assistant", "end_turn")
     assert answer.usage.output_tokens > 1
+
+
+@check
+def tools_are_called_whole_and_streamed():
+    asking = {"model": MODEL, "max_tokens": 300, "messages": [{"role": "user", "content": WEATHER}]}
+    asking |= {"tools": [{"name": "get_weather", "input_schema": SCHEMA, "strict": True}]}
+    asking |= {"extra_body": {"temperature": 1}}
+    choice = {"type": "any", "disable_parallel_tool_use": True}
+    for _ in range(TRIES):
+        answer = client.messages.create(**asking, tool_choice=choice)
+        (call,) = answer.content
+        assert is_call(call.name, call.input), call
+        assert answer.stop_reason == "tool_use"
+    for _ in range(TRIES):
+        with client.messages.stream(**asking, tool_choice={"type": "tool", "name": "get_weather"} | ALONE) as told:
+            answer = told.get_final_message()
+        (call,) = answer.content
+        assert is_call(call.name, call.input), call
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "Sunny in Paris."}
+    turns = [
+        *asking["messages"],
+        {"role": "assistant", "content": answer.content},
+        {"role": "user", "content": [result]},
+    ]
+    assert client.messages.create(**asking | {"messages": turns}, tool_choice={"type": "none"}).content[0].text
 
 
 @check

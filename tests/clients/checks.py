@@ -63,6 +63,26 @@ def refused(kind: type[BaseException], call: Callable, *arguments, **fields) -> 
     raise AssertionError(f"{kind.__name__} did not come, but {answer!r}")
 
 
+WEATHER = "What is the weather in Paris?"
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+TRIES = 20
+
+
+def is_call(name: str, arguments: dict[str, object]) -> bool:
+    """Tell whether this is a call of the tool `get_weather` as its schema, `SCHEMA`, has it."""
+    days = arguments.get("days")
+    return (
+        name == "get_weather"
+        and arguments == {"city": arguments.get("city"), "days": days}
+        and (arguments["city"] in ("Paris", "Rome") and isinstance(days, int))
+    )
+
+
 def play(**script) -> list[dict[str, str]]:
     """Write the conversation that makes the scripted engine follow this script."""
     return [{"role": "user", "content": json.dumps({"script": script})}]

@@ -1,5 +1,7 @@
 """LangChain's package for OpenAI's dialect."""
 
+from typing import Literal
+
 import openai
 from checks import (
     KEY,
@@ -9,7 +11,9 @@ from checks import (
     PROMPT,
     QUESTION,
     SCRIPTED,
+    TRIES,
     URL,
+    WEATHER,
     check,
     eventually,
     is_patient,
@@ -20,6 +24,7 @@ from checks import (
 )
 from langchain_core.exceptions import ContextOverflowError
 from langchain_openai import ChatOpenAI, OpenAI
+from pydantic import BaseModel
 
 ITALY = "What is the capital of Italy?"
 PLACE = {"base_url": f"{URL}/v1", "api_key": KEY, "timeout": 60, "max_retries": 0}
@@ -36,6 +41,24 @@ def a_whole_chat():
     assert answer.usage_metadata["total_tokens"] > answer.usage_metadata["output_tokens"] > 0
     assert answer.response_metadata["finish_reason"] == "stop"
     assert answer.response_metadata["model_name"] == MODEL
+
+
+class Weather(BaseModel):
+    """Tell the weather of a city."""
+
+    city: Literal["Paris", "Rome"]
+    days: int
+
+
+@check
+def bound_tools_are_called_whole_and_streamed():
+    model = connect(temperature=1).bind_tools([Weather], tool_choice="required", parallel_tool_calls=False)
+    for _ in range(TRIES):
+        (call,) = model.invoke(WEATHER).tool_calls
+        assert Weather(**call["args"]), call
+        first, *rest = model.stream(WEATHER)
+        (call,) = sum(rest, first).tool_calls
+        assert Weather(**call["args"]), call
 
 
 @check

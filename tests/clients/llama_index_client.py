@@ -1,6 +1,7 @@
 """LlamaIndex's package for whatever is like OpenAI."""
 
 import gc
+from typing import Literal
 
 import openai
 from checks import (
@@ -11,9 +12,12 @@ from checks import (
     PROMPT,
     QUESTION,
     SCRIPTED,
+    TRIES,
     URL,
+    WEATHER,
     check,
     eventually,
+    is_call,
     is_patient,
     play,
     refused,
@@ -21,6 +25,7 @@ from checks import (
     running,
 )
 from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 
 PLACE = {"api_base": f"{URL}/v1", "api_key": KEY, "timeout": 60, "max_retries": 0, "context_window": 8_192}
@@ -39,6 +44,21 @@ def a_whole_chat():
     answer = connect().chat(messages_of())
     assert "Paris" in answer.message.content
     assert answer.raw.usage.completion_tokens > 0
+
+
+def get_weather(city: Literal["Paris", "Rome"], days: int) -> str:
+    """Tell the weather of a city."""
+    return f"It is sunny in {city} for {days} days."
+
+
+@check
+def tools_are_called():
+    model = connect(temperature=1, is_function_calling_model=True, max_tokens=300)
+    tool = FunctionTool.from_defaults(get_weather)
+    for _ in range(TRIES):
+        answer = model.chat_with_tools([tool], user_msg=WEATHER, tool_required=True, allow_parallel_tool_calls=False)
+        (call,) = model.get_tool_calls_from_response(answer)
+        assert is_call(call.tool_name, call.tool_kwargs), call
 
 
 @check

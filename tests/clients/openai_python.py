@@ -1,5 +1,6 @@
 """OpenAI's SDK for Python."""
 
+import json
 from typing import Annotated, Literal
 
 import openai
@@ -10,10 +11,14 @@ from checks import (
     POOR_KEY,
     PROMPT,
     QUESTION,
+    SCHEMA,
     SCRIPTED,
+    TRIES,
     URL,
+    WEATHER,
     check,
     eventually,
+    is_call,
     is_patient,
     play,
     refused,
@@ -104,6 +109,28 @@ def answers_are_parsed_as_the_class_that_was_asked_for():
 def models():
     assert MODEL in {model.id for model in client.models.list()}
     assert client.models.retrieve(MODEL).id == MODEL
+
+
+@check
+def tools_are_called_whole_and_streamed():
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA, "strict": True}}
+    asking = {"messages": [{"role": "user", "content": WEATHER}], "tools": [tool], "temperature": 1}
+    for _ in range(TRIES):
+        choice = say(**asking, tool_choice="required", parallel_tool_calls=False).choices[0]
+        (call,) = choice.message.tool_calls
+        assert is_call(call.function.name, json.loads(call.function.arguments)), call
+        assert choice.finish_reason == "tool_calls"
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for _ in range(TRIES):
+        with client.chat.completions.stream(
+            model=MODEL, **asking, tool_choice=named, parallel_tool_calls=False
+        ) as told:
+            message = told.get_final_completion().choices[0].message
+        (call,) = message.tool_calls
+        assert is_call(call.function.name, json.loads(call.function.arguments)), call
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Sunny in Paris."}
+    turns = [*asking["messages"], message, result]
+    assert say(messages=turns, tools=[tool], tool_choice="none").choices[0].message.content
 
 
 @check
