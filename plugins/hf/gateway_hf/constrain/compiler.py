@@ -71,7 +71,8 @@ class Compiler:
             key = hashlib.blake2b(msgspec.msgpack.encode(constraint), digest_size=32).digest()
         except (RecursionError, OverflowError, TypeError) as error:
             why = "it is nested too deep" if isinstance(error, RecursionError) else "it holds a number of over 64 bits"
-            raise InvalidRequest(f"the {kind} cannot be compiled: {why}", param=kind) from error
+            whole = "$" if kind == "json_schema" else f"the {kind} cannot be compiled"
+            raise InvalidRequest(f"{whole}: {why}", param=kind) from error
         found = self._find(key)
         if found is None:
             found = self._make(constraint, kind)

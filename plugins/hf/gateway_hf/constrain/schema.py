@@ -45,6 +45,8 @@ _ONE = frozenset({"additionalItems", "additionalProperties", "items"})
 _LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
 _MAPS = frozenset({"$defs", "definitions", "patternProperties", "properties"})
 
+# The most parts of one that a step may have: 0.5 and 0.125 are numbers as they stand, 0.01 is not.
+_FINEST = 1 << 20
 _WORD = re.compile(r"[$A-Za-z]+")
 # What llguidance's errors say in place of a keyword, and the keywords whose value they say beside it.
 _HINTS = {"Resource": "$ref", "Pointer": "$ref", "circular": "$ref", "patternProperty": "patternProperties"}
@@ -114,6 +116,9 @@ def _check_part(path: Path, part: Schema) -> None:
         if (keyword, part[keyword]) in (("uniqueItems", False), ("nullable", False)):
             continue
         refuse((*path, keyword), "an answer cannot be held to this keyword here")
+    step = part.get("multipleOf", 1)
+    if isinstance(step, float) and step.as_integer_ratio()[1] > _FINEST:
+        refuse((*path, "multipleOf"), f"{step:g} is no number of a computer's, so no validator agrees on its multiples")
     if "format" in part and part["format"] not in FORMATS and _may_be_text(part):
         refuse((*path, "format"), f"{part['format']!r} is not known here; there is {', '.join(sorted(FORMATS))}")
 

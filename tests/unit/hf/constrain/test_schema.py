@@ -21,6 +21,7 @@ def test_a_keyword_that_cannot_be_kept_is_named(keyword):
     [
         ({"type": "strin"}, r"\$\.type: 'strin'"),
         ({"items": {"minLength": "3"}}, r"\$\.items\.minLength: '3' is not"),
+        ({"items": {"multipleOf": 0.01}}, r"\$\.items\.multipleOf: 0\.01"),
         ({"exclusiveMinimum": True}, r"\$\.exclusiveMinimum: True is not"),
         ({"properties": {"a": 1}}, r"\$\.properties\.a: 1 is not"),
         ({"properties": {"a": {"format": "iri"}}}, r"\$\.properties\.a\.format: 'iri' is not known"),
