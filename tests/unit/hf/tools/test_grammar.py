@@ -51,7 +51,7 @@ class Held:
         ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in marks} if are_special else {}
         self.tokenizer = tokenizer
         self.grammar = write_grammar(form, rules, ids)
-        self.vocabulary = read_vocabulary(tokenizer.backend_tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+        self.vocabulary = read_vocabulary(tokenizer.backend_tokenizer, len(tokenizer), [tokenizer.eos_token_id]).tokens
 
     def takes(self, text):
         matcher = LLMatcher(self.vocabulary, LLMatcher.grammar_from_lark(self.grammar), log_level=0)
