@@ -1,3 +1,4 @@
+import resource
 import threading
 from typing import get_args
 
@@ -88,6 +89,23 @@ def test_a_conversation_is_rendered_up_to_the_end_of_its_last_message():
     assert open_ended.endswith("Well, ")
     assert closed.rstrip() == open_ended + "<|im_end|>"
     assert whole == closed + "<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [
+        "10**(10**8)",
+        "'a' * 10**9",
+        "'a'|center(10**9)",
+        "(10**(10**8))|string",
+        "[1] * 10**9",
+        "1 if 10**(10**8) else 2",
+    ],
+)
+def test_what_is_constant_in_a_template_is_not_computed_to_find_its_variables(constant):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert variables("{{ " + constant + " }}{% set a = " + constant + " %}{{ style }}", ()) == {"style"}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18
 
 
 def test_the_variables_of_a_template_are_those_that_nobody_sets_yet():
