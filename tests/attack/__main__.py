@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from rich.console import Console
 from rich.table import Table
 
-from tests.attack import edges, questions, search, shortages, transport
+from tests.attack import edges, models, questions, search, shortages, transport
 from tests.attack.table import ATTACKS, Attack
 from tests.attack.target import AGAIN, LEFT, Target, calm, leftovers, target, verdicts
 from tests.chaos.row import Row
 
-_MODULES = (transport, questions, edges, shortages, search)
-_SECONDS = 540.0
+_MODULES = (transport, questions, edges, shortages, models, search)
+_SECONDS = 580.0
 # As long as the neighbour is watched alone before each attack, and at least during it.
 _ALONE_SECONDS = 1.5
 
