@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from tests.support.service import Service
 
+_LEVEL = logging.getLogger().level
+
 # The services and commands that tests start compile the gateway once, not each of them anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -38,10 +40,9 @@ def service():
 @pytest.fixture(autouse=True)
 def _level():
     """Put all logs back: an application that a test makes in this process sets its own level and silences others."""
-    root = logging.getLogger()
-    before = root.level
     yield
-    root.setLevel(before)
+    root = logging.getLogger()
+    root.setLevel(_LEVEL)  # the level before this test may be that of an application of its module's fixture
     for logger in root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False

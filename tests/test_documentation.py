@@ -31,6 +31,7 @@ NOT_RUN = {
     "uv sync": "the same",
     "uv run pytest": "is these tests",
     "uv run just test": "the same",
+    "uv run just slow": "the same, for longer",
     "uvx pre-commit": "needs a package that is not among the locked ones; tests/test_repository.py looks at its hooks",
     "ps ": "shows what the machine at hand runs",
     "docker ": "needs a container engine; tests/deploy parses the files",

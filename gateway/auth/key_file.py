@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.auth.caller import Scope
 from gateway.auth.keys import Key, new_key
-from gateway.engine.own_files import not_private
+from gateway.engine import not_private
 from gateway.limits.quota import Quota
 
 _TABLE = """CREATE TABLE IF NOT EXISTS keys (

@@ -37,7 +37,7 @@ from gateway.engine.events import (
 from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, continued, join, join_run
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
-from gateway.engine.own_files import ForeignFile, open_own, read_own, sync_folder, write_own
+from gateway.engine.own_files import ForeignFile, not_private, open_own, read_own, sync_folder, write_own
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.sampling import Sampling
@@ -149,6 +149,7 @@ __all__ = [
     "loading_step",
     "needs",
     "negotiate",
+    "not_private",
     "obtain",
     "open_own",
     "overlap",

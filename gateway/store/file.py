@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from gateway.engine.own_files import not_private
+from gateway.engine import not_private
 from gateway.store.entry import StoreFileError
 
 # Where SQLite keeps the mark of the program that a file belongs to: "llmg".

@@ -11,6 +11,8 @@ import pytest
 from tests.support.service import Service
 from tests.support.upstream import Upstream
 
+pytestmark = pytest.mark.slow
+
 PLACES = json.dumps({"places": 32, "delay": 0.002})
 
 

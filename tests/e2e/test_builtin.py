@@ -6,6 +6,8 @@ import pytest
 from tests.support.processes import descendants, engines
 from tests.support.sse import frames
 
+pytestmark = pytest.mark.slow
+
 GREEDY = {"max_new_tokens": 16, "temperature": 0}
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from tests.support.service import Service
 from tests.support.sse import frames
 
+pytestmark = pytest.mark.slow
+
 USER = [{"role": "user", "content": "It is green."}]
 CITY = {
     "type": "object",

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {
     "emoji": "Grüße 🙂👩‍👩‍👧‍👦🇫🇷 and 👍🏽, again: 🙂",
     "cjk": "你好世界。今天天气很好。日本の首都は東京です。",

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.support.hf_engine import builtin_folder
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 CLOSE = 1e-3
 MODEL = "smollm2-135m-instruct"
 # An answer that is kept would be told again, not computed.

@@ -66,7 +66,7 @@ def test_a_signal_while_the_worker_starts_ends_the_service(number, delay):
 def test_ctrl_c_on_a_terminal_ends_the_service_while_it_starts():
     """A terminal signals the whole group in the foreground; the server and its worker have a session of their own."""
     with Service(ready=False, leads=True) as service:
-        assert os.getpgid(worker(service).pid) != service.process.pid
+        eventually(lambda: os.getpgid(worker(service).pid) != service.process.pid, 20)
         os.killpg(service.process.pid, signal.SIGINT)
         assert service.process.wait(15) == 0
         assert "Traceback" not in service.output

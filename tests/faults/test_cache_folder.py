@@ -24,6 +24,8 @@ from tests.support.tiny_models import make_tiny
 _QUESTION = {"prompt": "Once upon a time", "max_new_tokens": 12, "temperature": 0, "ignore_eos": True}
 _COMPILER = """#!{python}
 import pathlib, shutil, sys
+
+pytestmark = pytest.mark.slow
 pathlib.Path({log!r}).open("a").write("built\\n")
 shutil.copyfile({library!r}, sys.argv[sys.argv.index("-o") + 1])
 """

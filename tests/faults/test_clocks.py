@@ -18,6 +18,8 @@ from tests.support.processes import engines
 from tests.support.rawhttp import JSON, RawHTTP, request
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400
 PATIENCE = 20.0
 # Every call of the C library that tells the wall clock, for every process of the service; a shared file has the shift.

@@ -11,6 +11,8 @@ from tests.support.processes import descendants, is_alive
 from tests.support.service import Service
 from tests.support.tiny_models import make_tiny
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 # A compiler that works for minutes, in a child of its own as the real ones do, and writes temporary files.
 COMPILER = """#!/bin/sh

@@ -7,6 +7,8 @@ import pytest
 from tests.support.processes import engines
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 HANG = 1.5
 # Without kernels, in one thread, and the whole prompt in one step: nothing is said or cached until all is read.
 SLOW = {

@@ -157,13 +157,14 @@ def test_knobs_of_other_servers_reach_no_engine(edge):
         "n_discard": 5,
         "guided_decoding_backend": "none",
         "mm_processor_kwargs": {"a": 1},
-        "logits_processors": ["os.system"],
         "base_url": "http://169.254.169.254",
         "api_base": "http://169.254.169.254",
     }
     answer = edge.generate(prompt="as ever", **knobs)
     assert answer.json()["generated_text"] == "as everas ever"
     assert answer.headers["x-ignored-params"] == ",".join(knobs)
+    named = edge.generate(prompt="as ever", logits_processors=["os.system"])
+    assert is_error(named, 400, "unsupported_parameter", "logits_processors")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from tests.support.processes import engines, worker
 from tests.support.rawhttp import RawHTTP, post
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 ACTOR = {"ENGINE": "scripted", "LLM_GATEWAY__ENGINES__DEFAULT__ISOLATED": "true", "LOG_LEVEL": "DEBUG"}
 STREAM = {"prompt": play(texts=["tick "], delay=0.02), "ignore_eos": True, "max_new_tokens": 50, "stream": True}

@@ -11,6 +11,8 @@ from tests.support.processes import engines
 from tests.support.rawhttp import RawHTTP, post
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 20.0
 STAYS = '[engines.stays]\nplugin = "scripted"\nisolated = true\nsettings = { model = "stays" }\n'
 NAMED = '[engines.one]\nplugin = "scripted"\nisolated = true\nsettings = {{ model = "{model}" }}\n'

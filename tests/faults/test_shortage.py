@@ -19,6 +19,8 @@ from tests.support.processes import engines, server, worker
 from tests.support.rawhttp import RawHTTP, post
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def short_of_descriptors(pid):

@@ -127,6 +127,7 @@ async def test_loading_can_be_given_up(settings, monkeypatch):
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_unloading_gives_the_memory_back(capsys):
     memory = psutil.Process().memory_info
     engine = HfEngine(Settings(model=str(builtin_folder()), dtype="float32"))

@@ -28,6 +28,8 @@ from gateway_hf.engine import HfEngine
 from gateway_hf.settings import Settings
 from tests.support.tool_templates import TEMPLATES
 
+pytestmark = pytest.mark.slow
+
 TRIES = 20
 WEATHER = Tool(
     "get_weather",
