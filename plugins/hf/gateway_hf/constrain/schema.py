@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import jsonschema
 from jsonschema.exceptions import best_match
 from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
 
 from gateway.engine import InvalidRequest
 
@@ -58,7 +59,7 @@ Path = tuple[str | int, ...]
 
 def validator_of(schema: Schema) -> type[Validator]:
     """Return the validator of the draft that a schema names, or of the latest one."""
-    found: type[Validator] = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    found: type[Validator] = validator_for(schema, default=jsonschema.Draft202012Validator)
     return found
 
 
