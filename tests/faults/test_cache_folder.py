@@ -21,11 +21,11 @@ from tests.support.service import Service
 from tests.support.tiny_gguf import make_tiny_gguf
 from tests.support.tiny_models import make_tiny
 
+pytestmark = pytest.mark.slow
+
 _QUESTION = {"prompt": "Once upon a time", "max_new_tokens": 12, "temperature": 0, "ignore_eos": True}
 _COMPILER = """#!{python}
 import pathlib, shutil, sys
-
-pytestmark = pytest.mark.slow
 pathlib.Path({log!r}).open("a").write("built\\n")
 shutil.copyfile({library!r}, sys.argv[sys.argv.index("-o") + 1])
 """

@@ -10,7 +10,7 @@ from litestar import Controller, get
 from gateway.api.routes import ROUTES
 from gateway.hosting.hosting import Hosting
 
-_KEPT = ("asyncio_", "large-replies")
+_KEPT = ("asyncio_", "large-work")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
