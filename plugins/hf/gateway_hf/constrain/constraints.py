@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -76,7 +77,7 @@ class Constraints:
         self.compiler = Compiler(tokenizer, eos_ids, workers.run, forcing=forcing)
         self._tokenizer = tokenizer
         self._workers = workers
-        self._warm = threading.Timer(_WARM_AFTER, self._start)
+        self._warm = threading.Timer(_WARM_AFTER, _start_if_kept, [weakref.ref(self)])
         self._warm.daemon = True
         self._warm.start()
         self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain")
@@ -127,7 +128,7 @@ class Constraints:
         except OverBudgetError as error:
             return f"to check it takes {error}"
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Start the workers before they are needed, but not for an engine that is gone in a moment."""
         try:
             self._workers.start()
@@ -139,3 +140,9 @@ class Constraints:
         if matcher.consume_tokens(self._tokenizer.tokenize_bytes(lead) + tokens) and matcher.is_accepting():
             return None
         return "it is no sentence of the grammar"
+
+
+def _start_if_kept(constraints: "weakref.ref[Constraints]") -> None:
+    """Start the processes, unless the model was dropped meanwhile, as after a load that was given up."""
+    if (kept := constraints()) is not None:
+        kept.start()
