@@ -9,6 +9,7 @@ from gateway.api.exchange.shape import ShapedBody
 from gateway.api.reference.examples import CONVERSATION, MODEL, PROMPT, QUESTION, REQUEST_ID
 from gateway.api.reference.fields import (
     AllowedTokenIds,
+    AskedModel,
     BadWords,
     FrequencyPenalty,
     IgnoreEos,
@@ -61,13 +62,7 @@ class GenerateBody(ShapedBody, frozen=True, kw_only=True):
             examples=[CONVERSATION],
         ),
     ] = None
-    model: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(
-            description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-            examples=[MODEL],
-        ),
-    ] = None
+    model: AskedModel = None
     stream: Annotated[bool, Meta(description="Send the answer as Server-Sent Events while it is made.")] = False
     return_full_text: Annotated[bool, Meta(description="Begin `generated_text` with the prompt.")] = True
     max_length: Annotated[

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from gateway.api.exchange.shape import ShapedBody
-from gateway.api.reference.examples import MODEL
 from gateway.api.reference.fields import (
     AllowedTokenIds,
+    AskedModel,
     BadWords,
     Elsewhere,
     FrequencyPenalty,
@@ -54,13 +54,7 @@ class StreamOptions(Struct, frozen=True):
 class CommonBody(ShapedBody, frozen=True, kw_only=True):
     """The fields of both bodies."""
 
-    model: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(
-            description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-            examples=[MODEL],
-        ),
-    ] = None
+    model: AskedModel = None
     stream: Annotated[bool | None, Meta(description="Send the answer as Server-Sent Events. Left out: false.")] = None
     stream_options: Annotated[
         StreamOptions | None,

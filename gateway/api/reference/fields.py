@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from gateway.api.reference.examples import MODEL
+
 Json = dict[str, Any] | list[Any] | str | float | int | bool | None
 Elsewhere = Annotated[
     Json,
@@ -15,6 +17,13 @@ Elsewhere = Annotated[
 NoEffect = Annotated[
     Json,
     Meta(description="Taken, and without effect: no model is told. Left out: nothing.", examples=[None]),
+]
+AskedModel = Annotated[
+    Annotated[str, Meta(min_length=1, max_length=512)] | None,
+    Meta(
+        description="A model's name, its full id or its engine's name; left out: the first engine's model.",
+        examples=[MODEL],
+    ),
 ]
 ToolName = Annotated[
     str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$", description="The function's name.", examples=["get_weather"])

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 from gateway.api.exchange.thinking import EffortWord
 from gateway.api.exchange.tools import TOOL_NAME
 from gateway.api.http.unknown_fields import ApiBody
-from gateway.api.reference.examples import MODEL, QUESTION
-from gateway.api.reference.fields import Elsewhere, NoEffect, Temperature, TopP
+from gateway.api.reference.examples import QUESTION
+from gateway.api.reference.fields import AskedModel, Elsewhere, NoEffect, Temperature, TopP
 from gateway.api.responses.items import InputItem
 
 _LABEL = Annotated[str, Meta(max_length=512)]
@@ -118,13 +118,7 @@ class PromptBody(ApiBody, frozen=True, kw_only=True):
     route: ClassVar[str] = "/v1/responses/input_tokens"
     generates: ClassVar[bool] = False
 
-    model: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(
-            description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-            examples=[MODEL],
-        ),
-    ] = None
+    model: AskedModel = None
     input: Annotated[
         str | Annotated[tuple[InputItem, ...], Meta(max_length=2_048)] | None,
         Meta(

@@ -8,7 +8,8 @@ from msgspec import Meta, Struct
 from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.shared import TokenId
 from gateway.api.reference.examples import CONVERSATION, PROMPT
-from gateway.api.tokens.shared import AskedModel, ConversationBody, Messages
+from gateway.api.reference.fields import AskedModel
+from gateway.api.tokens.shared import ConversationBody, Messages
 
 _IDS = [504, 3575, 282, 4649, 314]
 _PIECES = ["The", "Ġcapital", "Ġof", "ĠFrance", "Ġis"]

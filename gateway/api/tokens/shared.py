@@ -8,14 +8,8 @@ from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.tools import ToolMode, Tools
 from gateway.api.reference.examples import CONVERSATION
+from gateway.api.reference.fields import AskedModel
 
-AskedModel = Annotated[
-    Annotated[str, Meta(min_length=1, max_length=512)] | None,
-    Meta(
-        description="A model's name, its full id or its engine's name; left out: the first engine's model.",
-        examples=["smollm2-135m-instruct"],
-    ),
-]
 Messages = Annotated[
     tuple[InputMessage, ...],
     Meta(min_length=1, max_length=2_048, description="A conversation.", examples=[CONVERSATION]),
