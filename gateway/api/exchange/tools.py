@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
+from gateway.api.exchange.schema_limits import check_schema
 from gateway.engine import InvalidRequest, Tool
 
 MOST_TOOLS = 128
@@ -42,7 +43,8 @@ class ToolChoice(Struct, frozen=True):
 def check_tools(tools: Sequence[Tool], paths: ToolPaths, field: str = "tools") -> None:
     """Raise `InvalidRequest` for tools that no engine has to understand, naming what is at fault.
 
-    There are 128 tools of 512 KiB together at most, each with a name of its own and a schema of an object.
+    There are 128 tools of 512 KiB together at most, each with a name of its own and a schema of an object, which has
+    the bounds of the schemas that answers are held to.
     """
     if len(tools) > MOST_TOOLS:
         raise InvalidRequest(f"{len(tools)} tools are too many; {MOST_TOOLS} are the most", param=field)
@@ -59,6 +61,7 @@ def check_tools(tools: Sequence[Tool], paths: ToolPaths, field: str = "tools") -
                 "a tool is called with an object: its schema has the type 'object'",
                 param=f"{paths.to(number, paths.schema)}.type",
             )
+        check_schema(tool.parameters, paths.to(number, paths.schema))
     if tools and (size := len(msgspec.json.encode(tools))) > MOST_TOOL_BYTES:
         raise InvalidRequest(f"the tools take {size} bytes; {MOST_TOOL_BYTES} are the most", param=field)
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
+import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.exchange.thinking import EffortWord, ThinkingWish, combine, wish_budget, wish_effort
 from gateway.api.reference.fields import NoEffect
+from gateway.engine import InvalidRequest
 
 # What templates call the switch.
 _SWITCHES = ("enable_thinking", "thinking")
@@ -104,7 +106,15 @@ def to_thinking(body: ThinkingFields) -> ThinkingWish:
 
 
 def to_template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of the template but for a switch that turns thinking off, which every model can do."""
+    """Return the variables of the template but for a switch that turns thinking off, which every model can do.
+
+    Raises `InvalidRequest` for numbers of more than 64 bits, which no process is told.
+    """
+    try:
+        msgspec.msgpack.encode(given)
+    except OverflowError as error:
+        what = "a number of the template's variables has more than 64 bits"
+        raise InvalidRequest(what, param="chat_template_kwargs") from error
     return {name: value for name, value in given.items() if name not in _SWITCHES or value is not False}
 
 

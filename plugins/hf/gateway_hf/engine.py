@@ -17,7 +17,6 @@ from gateway.engine import (
     GenerateRequest,
     Health,
     Hold,
-    InvalidRequest,
     LoadFailed,
     Mailbox,
     ModelCard,
@@ -31,7 +30,6 @@ from gateway.engine import (
 from gateway_hf.batch import Batch, Generation
 from gateway_hf.capabilities import card_of
 from gateway_hf.constrain.constraints import Constraints, Held
-from gateway_hf.constrain.grammars import param_of
 from gateway_hf.constrain.jobs import CompileBudget, Nursing
 from gateway_hf.constrain.vocabulary import UnconstrainableError
 from gateway_hf.constrain.workers import Workers
@@ -49,7 +47,7 @@ from gateway_hf.text.bad_words import ban_words
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
-from gateway_hf.tools.plan import AnswerPlan, begin_answer, plan_answer
+from gateway_hf.tools.plan import AnswerPlan, begin_answer, naming, plan_answer
 from gateway_hf.tools.reading_writer import make_writer
 
 _log = logging.getLogger("gateway_hf")
@@ -265,13 +263,10 @@ async def _hold(served: ServedModel, plan: AnswerPlan) -> Held | None:
     """Compile what an answer is to be held to; raise `InvalidRequest` where that cannot be."""
     if plan.constraint is None:
         return None
-    param = "tools" if plan.is_of_tools else param_of(plan.constraint)
     if served.constraints is None:
-        raise Unsupported("the model's answers cannot be constrained; the log says why", param=param)
-    try:
+        raise Unsupported("the model's answers cannot be constrained; the log says why", param=plan.param)
+    with naming(plan):
         return await served.constraints.hold(plan.constraint)
-    except InvalidRequest as error:
-        raise InvalidRequest(error.message, param=param if plan.is_of_tools else error.param) from error
 
 
 def _prepare(
@@ -282,7 +277,8 @@ def _prepare(
     plan = begin_answer(served.text, plan, request.prompt, ids)
     terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
     terms = ban_words(terms, served.text, request.sampling.bad_words or ())
-    guide = None if held is None else held.guide(terms, plan.after)
+    with naming(plan):
+        guide = None if held is None else held.guide(terms, plan.after)
     if guide is not None:
         terms = structs.replace(terms, eos_ids=served.eos_ids)  # the guide decides when it may be drawn
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs

@@ -164,12 +164,12 @@ class Guide:
         self._spent += seconds
         self._cost.spend(seconds)
         if self._spent > _SECONDS + _SECONDS_A_TOKEN * self._taken:
-            raise EngineError("the constraint takes too long to compute; make it simpler")
+            raise InvalidRequest("the constraint takes too long to compute; make it simpler")
 
     def _check(self) -> None:
         if self._matcher.is_error():
             why = " ".join(self._matcher.get_error().replace("<non-verbose/>", "").split())[:200]
-            raise EngineError(f"the constraint cannot be followed: {why}")
+            raise InvalidRequest(f"the constraint cannot be followed: {why}")
 
 
 def _set(bits: NDArray[np.uint8], tokens: list[int]) -> None:

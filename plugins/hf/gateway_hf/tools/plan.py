@@ -1,9 +1,11 @@
 """Plan one answer: which calls and thoughts it may hold, what holds it to them, and how it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from gateway.engine import Capability, Chat, Constraint, GenerateRequest, Grammar, InvalidRequest, Prompt, Tool
+from gateway_hf.constrain.grammars import param_of
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.tools.forms import NO_CALLS
 from gateway_hf.tools.grammar import CallRules, write_grammar
@@ -26,6 +28,21 @@ class AnswerPlan(NamedTuple):
     constraint: Constraint | None = None
     after: str | None = None
     is_of_tools: bool = False
+
+    @property
+    def param(self) -> str | None:
+        """The name of what asks for the constraint, where there is one."""
+        return "tools" if self.is_of_tools else None if self.constraint is None else param_of(self.constraint)
+
+
+@contextmanager
+def naming(plan: AnswerPlan) -> Iterator[None]:
+    """Have an error about the constraint of an answer name what asks for it."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = plan.param if plan.is_of_tools else error.param or plan.param
+        raise
 
 
 def plan_answer(text: TextCodec, request: GenerateRequest) -> AnswerPlan:

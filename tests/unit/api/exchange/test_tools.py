@@ -40,6 +40,13 @@ def test_a_schema_is_of_an_object(kind):
     assert refused(Tool("f", parameters={"type": kind})) == "tools[0].input_schema.type"
 
 
+@pytest.mark.parametrize(
+    "part", [{"default": 2**64}, {"$ref": "http://x/y"}, {"enum": list(range(1_001))}, {"pattern": "a" * 70_000}]
+)
+def test_a_schema_has_the_bounds_of_all_schemas(part):
+    assert refused(Tool("e"), Tool("f", parameters={"properties": {"a": part}})) == "tools[1].input_schema"
+
+
 def test_no_two_tools_share_a_name():
     assert refused(Tool("f"), Tool("g"), Tool("f", "other")) == "tools[2].name"
 

@@ -12,6 +12,13 @@ def thinking(**fields):
     return prompt.reasoning, prompt.reasoning_effort, prompt.reasoning_budget
 
 
+@pytest.mark.parametrize("value", [2**64, [{"a": -(2**63) - 1}]])
+def test_a_number_that_no_process_is_told_is_refused_by_name(value):
+    with pytest.raises(InvalidRequest) as error:
+        asked(chat(chat_template_kwargs={"a": value}))
+    assert error.value.param == "chat_template_kwargs"
+
+
 @pytest.mark.parametrize(
     ("fields", "meant"),
     [
