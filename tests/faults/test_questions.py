@@ -72,6 +72,11 @@ def test_the_queue_is_full_at_its_edge_and_says_when_to_come_back(service):
         assert [each.result().status_code for each in fitting] == [200] * (AT_ONCE + WAITING)
 
 
+def test_the_loop_gets_the_interpreter_back_from_a_thread_at_once(running):
+    """Python's own interval, ten times this, would be waited for at each step beside a thread that computes."""
+    assert running.client.get("/probe").json()["switch_us"] == 500
+
+
 def test_a_neighbour_is_served_before_the_rest_of_a_flood(service):
     with ThreadPoolExecutor(8) as pool:
         flood = at_once(pool, AT_ONCE + WAITING, ask, service, "a", **SLOW)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class ProbeController(Controller):
             "tasks": len(asyncio.all_tasks()),
             # The threads of executors stay, and are few.
             "threads": sum(not thread.name.startswith(_KEPT) for thread in threading.enumerate()),
+            "switch_us": round(sys.getswitchinterval() * 1e6),
             "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - this one blocks nothing
         }
 

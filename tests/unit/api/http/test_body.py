@@ -1,12 +1,21 @@
 import json
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.http.body import MAX_CONTAINERS, MAX_DEPTH, MAX_STRINGS, MAX_VALUES, RequestBody, name_ignored
+from gateway.api.http.body import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_STRINGS,
+    MAX_VALUES,
+    RequestBody,
+    name_ignored,
+    read_body,
+)
+from gateway.api.http.large_bodies import LARGE
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
 
@@ -196,3 +205,21 @@ def test_the_depth_is_counted_as_python_counts_it(value, wraps):
 )
 def test_every_key_that_nobody_knows_is_named_in_a_header(keys, named):
     assert name_ignored(keys, ServerSettings()) == {"x-ignored-params": named}
+
+
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1])
+async def test_a_large_body_waits_for_its_turn(monkeypatch, size):
+    waited = []
+
+    async def wait(units):
+        waited.append(units)
+
+    class Asked:
+        scope: ClassVar = {"headers": [(b"content-type", b"application/json")]}
+
+        async def receive(self):
+            return {"type": "http.request", "body": bytes(size), "more_body": False}
+
+    monkeypatch.setattr("gateway.api.http.body.turns.wait", wait)
+    assert len((await read_body(Asked())).raw) == size
+    assert waited == ([size] if size > LARGE else [])

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from gateway.api.http.large_bodies import LARGE
 from gateway.api.http.outgoing import PIECE, Outgoing
 
 BODY = bytes(range(256)) * 1_000
@@ -27,6 +28,14 @@ async def test_an_answer_comes_in_pieces_whose_last_one_says_so():
     assert max(len(message["body"]) for message in client.messages) == PIECE
     assert [message["more_body"] for message in client.messages][-2:] == [True, False]
     assert outgoing.budget.held == 0
+
+
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1])
+async def test_a_large_answer_puts_off_the_turns_of_large_bodies_as_it_is_sent(monkeypatch, size):
+    spent = []
+    monkeypatch.setattr("gateway.api.http.outgoing.turns.spend", spent.append)
+    await Outgoing(2**20).send(Client().send, bytes(size), 1.0, more_body=False)
+    assert sum(spent) == (size if size > LARGE else 0)
 
 
 async def test_a_client_that_reads_nothing_is_given_up_and_holds_nothing():
