@@ -66,7 +66,8 @@ def reach(settings):
         except OSError as error:
             return f"{error.strerror} after {len(opened)}"
     def compile_and_load():
-        source, library = Path(settings.folder, "seven.c"), Path(settings.folder, f"seven-{os.getpid()}.so")
+        source = Path(settings.folder, f"seven-{os.getpid()}.c")
+        library = source.with_suffix(".so")
         source.write_text("int seven() { return 7; }")
         subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
         return ctypes.CDLL(str(library)).seven()
