@@ -57,9 +57,17 @@ e2e *arguments:
 mutate:
     uv run python tests/mutate.py
 
-# Do all that CI does: check and test
+# Do all that CI does: check and test; what fails beside other tests has one more try alone, and is named
 [group('check')]
-ci: check test
+ci: check
+    #!/usr/bin/env bash
+    set -uo pipefail
+    "{{ just_executable() }}" test && exit
+    # 1 says that all tests ran and some failed: neither a crash nor an interruption has a second try.
+    code=$?
+    [ "$code" = 1 ] || exit "$code"
+    echo "The tests that failed beside others run once more, one after another; the first that fails again ends it." >&2
+    uv run pytest --last-failed --last-failed-no-failures none --exitfirst --timeout 300 -m "not slow"
 
 # Run the clients that people use, or those named, each in an environment of its own, against the real model
 [group('check')]
