@@ -1,4 +1,4 @@
-"""The command line: `serve` (the default), `chat`, `engines`, `models`, `keys`, `cache`, `check` and `bench`."""
+"""The command line: `serve` (the default), and the commands that the page of this folder lists."""
 
 import argparse
 import os
@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = _add_command(commands, "bench", what, _bench)
     bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
     flags.add_flags(bench)
+    what = "try whether a server keeps what clients of OpenAI's API rely on; exit code 1 where it breaks a must"
+    conformance = _add_command(commands, "conformance", what, _conformance)
+    _add_conformance_flags(conformance)
     keys.add_commands(_add_command(commands, "keys", "make, list and revoke the keys of callers", None))
     cache.add_commands(_add_command(commands, "cache", "list and clear what engines made once and keep", None))
     return parser
@@ -102,6 +105,15 @@ def _add_chat_flags(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
         "--max-new-tokens", type=int, default=_ANSWER_TOKENS, help=f"the longest answer (default {_ANSWER_TOKENS})"
     )
+
+
+def _add_conformance_flags(conformance: argparse.ArgumentParser) -> None:
+    conformance.add_argument("groups", nargs="*", metavar="GROUP", help="the groups of rules (default: all)")
+    conformance.add_argument("--url", help="the server (default: as for chat)")
+    conformance.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
+    conformance.add_argument("--model", help="the model (default: the server's first)")
+    conformance.add_argument("--json", metavar="FILE", help="write what was found as JSON")
+    conformance.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds for an answer (120)")
 
 
 def _add_flags(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -185,6 +197,13 @@ def _key(options: argparse.Namespace) -> str | None:
     if key and not (key.isascii() and key.isprintable()):  # the libraries would show it in their error
         raise config.ConfigError("the API key has characters that no header can carry")
     return key
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    from gateway.cli.conformance.command import run  # noqa: PLC0415 - httpx and rich are for the clients only
+
+    options.api_key = _key(options)
+    return run(options, _url(options))
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""`llm-gateway conformance`: what an OpenAI-compatible server keeps of what its clients rely on."""
