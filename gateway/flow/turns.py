@@ -2,8 +2,9 @@
 
 import asyncio
 
-# Seconds that work of no turn puts off the next one at most.
+# Seconds that work of no turn puts off the next one at most, and how many times the length of that turn.
 _MOST_SPENT = 1.0
+_MOST_LENGTHS = 4.0
 
 
 class Turns:
@@ -14,17 +15,22 @@ class Turns:
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._next = 0.0
+        self._line = asyncio.Lock()
+        self._ends = 0.0  # the last turn
+        self._next = 0.0  # behind that, and behind what was spent
 
     async def wait(self, units: float) -> None:
-        """Wait for this caller's turn, for a moment at least; a caller that leaves before its turn has had it."""
-        now = asyncio.get_running_loop().time()
-        begin = max(now, self._next)
-        self._next = begin + units / self._rate
-        await asyncio.sleep(begin - now)
+        """Wait in line for this caller's turn, for a moment at least; a caller that leaves has none."""
+        time, seconds = asyncio.get_running_loop().time, units / self._rate
+        async with self._line:
+            latest = max(self._ends, time()) + _MOST_LENGTHS * seconds
+            await asyncio.sleep(0)
+            while (rest := min(self._next, latest) - time()) > 0:  # noqa: ASYNC110 - spent meanwhile
+                await asyncio.sleep(rest)
+            self._ends = self._next = time() + seconds
 
     def spend(self, units: float) -> None:
-        """Put the next turn off for work that waits for none: a second at most, whatever its amount."""
+        """Put the next turn off for work that waits for none, also one that is waited for."""
         now = asyncio.get_running_loop().time()
-        spent = max(now, self._next) + units / self._rate
+        spent = max(self._next, now) + units / self._rate
         self._next = max(self._next, min(spent, now + _MOST_SPENT))

@@ -15,12 +15,13 @@ from rich.table import Table
 
 from tests.attack import edges, models, questions, search, shortages, transport
 from tests.attack.table import ATTACKS, Attack
-from tests.attack.target import AGAIN, LEFT, Target, calm, leftovers, target, verdicts
+from tests.attack.target import Target, target
+from tests.attack.verdict import AGAIN, LEFT, calm, leftovers, verdicts
 from tests.chaos.row import Row
 
 _MODULES = (transport, questions, edges, shortages, models, search)
 _SECONDS = 580.0
-# As long as the neighbour is watched alone before each attack, and at least during it.
+# As long as the neighbour is watched alone before each attack, at least during it, and after an interruption.
 _ALONE_SECONDS = 1.5
 
 
@@ -77,9 +78,10 @@ def _run(found: Target, attack: Attack, ends: float) -> list[Row]:
     found.begin()
     began = time.monotonic()
     own = list(attack.work(found))
-    time.sleep(max(0.0, began + _ALONE_SECONDS - time.monotonic()))
+    calm_since = time.monotonic() if attack.away else began
+    time.sleep(max(0.0, calm_since + _ALONE_SECONDS - time.monotonic()))
     seen = found.end()
-    return [*own, *verdicts(found, seen, alone, interrupts=attack.interrupts), *leftovers(found, before)]
+    return [*own, *verdicts(found, seen, alone, attack.away), *leftovers(found, before)]
 
 
 def main() -> int:

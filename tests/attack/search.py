@@ -200,7 +200,7 @@ class _Walk:
 
     def worker_dies(self) -> None:
         """Kill the worker."""
-        os.kill(self.target.worker, signal.SIGKILL)
+        self.target.interrupt(signal.SIGKILL)
         self._back("echo")
 
     def _back(self, model: str) -> None:
@@ -215,7 +215,7 @@ class _Walk:
             self.wrong.append(f"{getattr(rude[0], 'status_code', 0)} {told[:100]} for {json.dumps(body)[:100]}")
 
 
-@attack(interrupts=True, seconds=60.0)
+@attack(away=12.0, seconds=60.0)  # with a back-off after several deaths
 def walk(target: Target) -> Iterator[Row]:
     """Do requests, deaths, reloads, aborts and shortages in any order; the seed repeats them."""
     walked = _Walk(target)

@@ -17,14 +17,21 @@ import httpx
 
 from gateway.linux import resident_bytes
 from tests.attack.table import attack
-from tests.attack.target import AGAIN, INODES, MIB, Target
+from tests.attack.target import INODES, MIB, Target
 from tests.attack.transport import typed
+from tests.attack.verdict import AGAIN
 from tests.chaos.row import Row, at_most, none_of
 from tests.support.observe import eventually
 from tests.support.processes import descendants, engines, is_alive, open_files, worker
 from tests.support.service import Service
 
 _BACK_SECONDS = 40.0
+# Seconds until there is a worker again. One that dies is forked anew within one; where it dies within 5.5 s of the last
+# one, the server ends too, and starts once its imports are done: at once, or after a second if another one has ended.
+_REPLACED = 5.0
+_HUNG = 30.0 * 21 / 20 + 0.5 + 0.25 + _REPLACED  # `server.hang_seconds` in twentieths, a heartbeat, and the dump
+_SHORT_SECONDS = 2.0  # of no descriptor: the main process tries again after 1 s, then after twice as long
+_SHORT = 2 * _SHORT_SECONDS + 1.0 + _REPLACED
 _BODY = {"model": "scripted", "prompt": "hello", "max_new_tokens": 4, "return_full_text": False}
 
 
@@ -92,22 +99,21 @@ def engine_dies_without_space(target: Target) -> Iterator[Row]:
     yield back(target)
 
 
-@attack(interrupts=True, seconds=8.0)
+@attack(away=_REPLACED, seconds=8.0)
 def worker_deaths(target: Target) -> Iterator[Row]:
     """Kill the worker twice while it answers; the engines stay."""
     before = set(engines(target.main))
     for _ in range(2):
-        os.kill(target.worker, signal.SIGKILL)
+        target.interrupt(signal.SIGKILL)
         yield back(target, "echo")
         time.sleep(1.0)
     yield none_of("engines that were loaded again", len(before - set(engines(target.main))), len(before))
 
 
-@attack(interrupts=True, seconds=40.0)
+@attack(away=_HUNG, seconds=40.0)
 def worker_stopped(target: Target) -> Iterator[Row]:
     """Stop the worker: it answers nothing, and is alive."""
-    stopped = target.worker
-    os.kill(stopped, signal.SIGSTOP)
+    stopped = target.interrupt(signal.SIGSTOP)
     yield back(target, "echo")
     if is_alive(stopped):
         os.kill(stopped, signal.SIGKILL)
@@ -115,12 +121,12 @@ def worker_stopped(target: Target) -> Iterator[Row]:
     yield back(target, "tiny")
 
 
-@attack(interrupts=True, seconds=8.0)
+@attack(away=_SHORT, seconds=8.0)
 def worker_dies_without_descriptors(target: Target) -> Iterator[Row]:
     """Leave the main process no descriptor while the worker dies."""
     with _no_descriptors(target.main):
-        os.kill(target.worker, signal.SIGKILL)
-        time.sleep(2.0)
+        target.interrupt(signal.SIGKILL)
+        time.sleep(_SHORT_SECONDS)
     yield back(target, "echo")
 
 

@@ -11,10 +11,13 @@ Work = Callable[[Target], Iterable[Row]]
 
 
 class Attack(Struct, frozen=True):
-    """`interrupts` where a worker dies; `seconds` its time; `settings` are those of a service of its own."""
+    """`seconds` its time; `settings` are those of a service of its own.
+
+    `away` where it kills or stops the only worker: the seconds until there is another one, else 0.
+    """
 
     work: Work
-    interrupts: bool
+    away: float
     seconds: float
     settings: dict[str, str]
 
@@ -22,11 +25,11 @@ class Attack(Struct, frozen=True):
 ATTACKS: dict[str, Attack] = {}
 
 
-def attack(*, interrupts: bool = False, seconds: float = 4.0, **settings: str) -> Callable[[Work], Work]:
+def attack(*, away: float = 0.0, seconds: float = 4.0, **settings: str) -> Callable[[Work], Work]:
     """Put a function into the table under its name; it yields the rows that only it can tell."""
 
     def put(work: Work) -> Work:
-        ATTACKS[work.__name__] = Attack(work, interrupts, seconds, settings)
+        ATTACKS[work.__name__] = Attack(work, away, seconds, settings)
         return work
 
     return put

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from gateway.auth import KeyFile, Scope
 from gateway.limits import Quota
 from gateway.linux import resident_bytes
-from tests.chaos.row import Row, at_most, none_of, percentile
+from tests.attack.seen import Seen
 from tests.support.observe import eventually
 from tests.support.probe import python_path
 from tests.support.processes import descendants, open_files, worker
@@ -30,18 +32,9 @@ from tests.support.tiny_models import make_tiny
 ROOT = Path(__file__).resolve().parent.parent.parent
 MIB = 2**20
 INODES = 256
-# What an attack leaves behind would be counted against the next one, which gets a service of its own therefore.
-LEFT = ("left behind", "worker's memory, more than before")
-# So ends the name of a row that says whether a model is back.
-AGAIN = "answers again"
-_MOST_MIB, _KEPT_MIB = 250.0, 30.0
-_SLOWER = 2.0
-_CALM_SECONDS = 10.0
-_ALIVE_MS, _IDLE_MS = 50.0, 20.0
 _ATTACKER_NICE = 10
 _LIMITED = Quota(requests_per_minute=20, tokens_per_minute=2_000, concurrent=2)
 _ENGINES: dict[str, dict[str, object]] = {
-    "ECHO": {"PLUGIN": "echo", "SETTINGS__DELAY": 0.01, "SETTINGS__PLACES": 16},
     "ACTOR": {"PLUGIN": "scripted", "ISOLATED": "true", "HANG_SECONDS": 3, "SETTINGS__PLACES": 4},
     "TINY": {"PLUGIN": "hf", "HANG_SECONDS": 5, "SETTINGS__SERVED_NAME": "tiny", "SETTINGS__THREADS": 1},
 }
@@ -56,6 +49,7 @@ class Target:
     def __init__(self, service: Service, keys: dict[str, str], chance: random.Random, folder: Path) -> None:
         self.service, self.keys, self.chance, self.folder = service, keys, chance, folder
         self.until = 0.0
+        self.interruptions: list[float] = []
         self._watch = subprocess.Popen(
             [sys.executable, "-m", "tests.attack.watch", str(service.port), keys["neighbour"], str(self.main)],
             stdin=subprocess.PIPE,
@@ -108,15 +102,23 @@ class Target:
         head = request("POST", path, JSON, f"Content-Length: {len(body)}", bearer)
         return RawHTTP(self.service.port).send(head, body)
 
+    def interrupt(self, number: signal.Signals) -> int:
+        """Send the worker a signal that it answers nothing after, note when, and return its process id."""
+        pid = self.worker
+        self.interruptions.append(time.monotonic())
+        os.kill(pid, number)
+        return pid
+
     def begin(self) -> None:
         """Let the neighbour begin to watch."""
+        self.interruptions = []
         self._tell("begin")
 
-    def end(self) -> dict[str, list[float]]:
+    def end(self) -> Seen:
         """Return what the neighbour saw since `begin`."""
         self._tell("end")
         assert self._watch.stdout is not None
-        return json.loads(self._watch.stdout.readline())
+        return msgspec.json.decode(self._watch.stdout.readline(), type=Seen)
 
     def probe(self) -> dict[str, int]:
         """Count what the worker holds."""
@@ -150,7 +152,7 @@ class Target:
 
 def _stand_back() -> None:
     """Give this thread alone a lower priority."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _ATTACKER_NICE)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _ATTACKER_NICE)
 
 
 @contextmanager
@@ -197,7 +199,6 @@ def _small(folder: Path) -> Iterator[None]:
 def _environment(folder: Path, keys: KeyFile) -> dict[str, str]:
     made = {
         "LOG_LEVEL": "WARNING",
-        "ENGINE": "",
         "TMPDIR": str(folder / "tmp"),
         "LLM_GATEWAY__AUTH__FILE": str(keys.path),
     }
@@ -205,52 +206,10 @@ def _environment(folder: Path, keys: KeyFile) -> dict[str, str]:
     settings = _ENGINES | {"TINY": _ENGINES["TINY"] | {"SETTINGS__MODEL": str(make_tiny("llama", folder / "tiny"))}}
     for engine, values in settings.items():
         made |= {f"LLM_GATEWAY__ENGINES__{engine}__{key}": str(value) for key, value in values.items()}
-    return {name: value for name, value in made.items() if value}
+    return made
 
 
 def _answers(service: Service, key: str, model: str) -> bool:
     body = {"prompt": "ready?", "model": model, "max_new_tokens": 1}
     answer = service.client.post("/v1/generate", json=body, headers={"authorization": f"Bearer {key}"})
     return answer.status_code == 200
-
-
-def calm(target: Target, seconds: float = 2.0) -> tuple[list[Row], float]:
-    """Watch the idle service; return its row, and the seconds that the neighbour's answer takes alone."""
-    target.begin()
-    time.sleep(seconds)
-    seen = target.end()
-    row = at_most("idle: /livez p99", percentile(seen["alive"], 0.99) * 1e3, _IDLE_MS, " ms")
-    return [row], percentile(seen["answers"], 0.5)
-
-
-def verdicts(target: Target, seen: dict[str, list[float]], alone: float, *, interrupts: bool) -> list[Row]:
-    """Hold what the neighbour saw against the promises; an attack that kills the worker may break connections."""
-    lost = [] if interrupts else [none_of("neighbour: connections lost", int(seen["lost"]), len(seen["answers"]))]  # type: ignore[call-overload]
-    slower = percentile(seen["answers"], 0.5) / alone if seen["answers"] else float("inf")
-    p99 = percentile(seen["alive"], 0.99) * 1e3 if seen["alive"] else float("inf")
-    return [
-        at_most("/livez p99", p99, _ALIVE_MS, " ms"),
-        none_of("neighbour: wrong answers", len(seen["wrong"]), len(seen["answers"])),
-        *lost,
-        at_most("neighbour: median time, of alone", slower, _SLOWER, "x"),
-        at_most("worker's memory, most", max(seen["weights"], default=0.0), _MOST_MIB, " MiB"),
-    ]
-
-
-def leftovers(target: Target, before: dict[str, float]) -> list[Row]:
-    """Wait until nothing of an attack is left, and say what is after ten seconds."""
-    until = time.monotonic() + _CALM_SECONDS
-    while True:
-        now = target.holdings()
-        more = {name: now[name] - before[name] for name in now}
-        kept = more.pop("MiB")
-        slack = {"descriptors": 4, "tasks": 2, "threads": 1}  # that of large work begins with the first, and stays
-        left = {name: count for name, count in more.items() if count > slack.get(name, 0)}
-        if (not left and kept <= _KEPT_MIB) or time.monotonic() > until:
-            break
-        time.sleep(0.2)
-    said = ", ".join(f"{count:g} {name}" for name, count in left.items()) or "nothing"
-    return [
-        Row(LEFT[0], "nothing", said, not left),
-        at_most(LEFT[1], kept, _KEPT_MIB, " MiB"),
-    ]

@@ -1,6 +1,7 @@
 """The view of an innocent neighbour, in a process of its own: `python -m tests.attack.watch PORT KEY MAIN`.
 
-After the line `begin` it probes, asks and weighs the worker until the line `end`, and prints what it saw as JSON.
+After the line `begin` it probes, asks and weighs the worker until the line `end`, and prints what it saw as JSON: each
+answer with the monotonic second at which its request began, and the seconds that it took.
 """
 
 import http.client
@@ -14,7 +15,8 @@ from gateway.linux import resident_bytes
 from tests.support.processes import worker
 
 _MIB = 2**20
-_PATIENCE = 30.0
+# Longer than it may take until a worker that hangs is replaced.
+_PATIENCE = 60.0
 
 
 class Watch:
@@ -29,15 +31,15 @@ class Watch:
 
     def begin(self) -> None:
         """Forget what was seen."""
-        self._alive: list[float] = []
-        self._answers: list[float] = []
+        self._alive: list[tuple[float, float]] = []
+        self._answers: list[tuple[float, float]] = []
         self._weights: list[float] = []
         self._wrong: list[str] = []
-        self._lost = 0
+        self._lost: list[float] = []
         self._pid = worker(self._main)
 
     def seen(self) -> dict[str, object]:
-        """Give seconds of probes and of answers, the worker's MiB, wrong answers, and how many connections broke."""
+        """Give probes, answers, the worker's MiB, wrong answers, and the seconds of requests whose connection broke."""
         return {
             "alive": self._alive,
             "answers": self._answers,
@@ -50,7 +52,7 @@ class Watch:
         alive, began = self._alive, time.monotonic()
         status, _ = self._send("alive", "GET", "/livez")
         if status == 200:
-            alive.append(time.monotonic() - began)
+            alive.append((began, time.monotonic() - began))
 
     def _ask(self) -> None:
         self._number += 1
@@ -62,7 +64,8 @@ class Watch:
             return
         if status != 200 or json.loads(told)["generated_text"].strip() != text:
             wrong.append(f"{status} {told[:200].decode(errors='replace')}")
-        answers.append(time.monotonic() - began)
+        else:
+            answers.append((began, time.monotonic() - began))
 
     def _weigh(self) -> None:
         weight = resident_bytes(self._pid)
@@ -75,13 +78,14 @@ class Watch:
         """Send on this thread's connection; the status is 0 where there was no answer."""
         held = vars(_connections).setdefault(line, http.client.HTTPConnection("127.0.0.1", self._port, _PATIENCE))
         headers = {"authorization": f"Bearer {self._key}", "cache-control": "no-store"}
+        lost, began = self._lost, time.monotonic()
         try:
             held.request(method, path, body, headers | ({"content-type": "application/json"} if body else {}))
             answer = held.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
             held.close()
-            self._lost += 1
+            lost.append(time.monotonic() - began)
             return 0, b""
 
 

@@ -207,6 +207,18 @@ def test_every_key_that_nobody_knows_is_named_in_a_header(keys, named):
     assert name_ignored(keys, ServerSettings()) == {"x-ignored-params": named}
 
 
+@pytest.mark.parametrize("filler", ["x", "é"])
+def test_marks_count_wherever_they_are_in_a_large_body(filler):
+    """Among letters that are no marks, more than are looked at in one step."""
+    nested = "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)
+    for count in (0, 65_520, 200_000):
+        assert "nested deeper" in refusal(f'{{"text":"{filler * count}","other":{nested}}}').message
+        values = ",".join(["1"] * (MAX_VALUES + 1))
+        assert "values" in refusal(f'{{"text":"{filler * count}","other":[{values}]}}').message
+    bad = b'{"text":"' + filler.encode() * 200_000 + b'\xff"}'
+    assert "UTF-8" in refusal(bad).message
+
+
 @pytest.mark.parametrize("size", [LARGE, LARGE + 1])
 async def test_a_large_body_waits_for_its_turn(monkeypatch, size):
     waited = []
