@@ -2,19 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
-from gateway.admission import Permit, QueuePosition, WaitLimits
+from gateway.admission import Permit, QueuePosition, WaitLimits, prompt_bound, reading_cost
 from gateway.auth import Caller, Scope
-from gateway.cache import CachePolicy
-from gateway.engine import Draining, EngineError, GenerateRequest
+from gateway.cache import CachePolicy, Replay
+from gateway.engine import Draining, EngineError, GenerateEvent, GenerateRequest, Usage
 from gateway.flow.deadline import Deadline, Timeouts
 from gateway.flow.work import Work
-from gateway.hosting.routing import Target
+from gateway.hosting.route import Target
 from gateway.limits import Allowance, PromptAllowance
 from gateway.telemetry import GenerationTelemetry
 
@@ -135,3 +135,21 @@ def _is_of(own: str, request_id: str) -> bool:
 
 def _may_see(caller: Caller, entry: InFlightRequest) -> bool:
     return caller.may(Scope.ADMIN) or caller.id == entry.caller.id
+
+
+def made_by(entry: InFlightRequest, answer: AsyncGenerator[QueuePosition | GenerateEvent, None]) -> Usage | None:
+    """Count the tokens that a request pays for, once it has left its answer; `None` where there is nothing to pay.
+
+    A prompt whose length was not told is as long as was reserved for it, from the moment that an engine has it.
+    """
+    usage, work = entry.telemetry.usage, entry.progress.work
+    if isinstance(answer, Replay):
+        if answer.owed is None:
+            return None
+        usage, work = answer.owed.usage, answer.owed.work
+    if not usage.prompt_tokens and not work.is_begun:
+        return None
+    prompt = usage.prompt_tokens or min(prompt_bound(entry.request.prompt), entry.cost)
+    if entry.request.truncate is not None:  # what was cut off was read, too
+        prompt = max(prompt, reading_cost(entry.request.prompt))
+    return usage if prompt == usage.prompt_tokens else structs.replace(usage, prompt_tokens=prompt)

@@ -26,7 +26,7 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Deadline
 from gateway.hosting.hosting import Hosting
-from gateway.hosting.routing import Target
+from gateway.hosting.route import Target
 from gateway.limits import Limiter
 
 T = TypeVar("T")

@@ -7,37 +7,38 @@ generate   telemetry -> in flight -> deadline -> limits of the caller -> the ans
                the engine    lease (it is not unloaded meanwhile) -> permit (a place in its batch) -> its events
 """
 
-import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from hashlib import blake2b
+from itertools import zip_longest
 from typing import cast
 
 from msgspec import structs
 
-from gateway.admission import Admission, Permit, QueuePosition, WaitLimits, prompt_bound, reading_cost
+from gateway.admission import Admission, Permit, QueuePosition, WaitLimits
 from gateway.auth import Caller
+from gateway.auth.salt import Salt
 from gateway.background import Background
 from gateway.cache import CachePolicy, Replay, key_of, to_cache
 from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
     DeadlineExceeded,
+    EngineError,
     Finished,
     FinishReason,
     GenerateEvent,
     GenerateRequest,
     Started,
-    Usage,
     negotiate,
 )
-from gateway.flow.deadline import Deadline, Timeouts
+from gateway.flow.deadline import Deadline, Timeouts, least, least_known
 from gateway.flow.work import Work
 from gateway.hosting.hosting import Hosting
-from gateway.hosting.routing import Router, Target
-from gateway.inflight import InFlight, InFlightRequest, Options
+from gateway.hosting.route import Load, RetryBudget, Route, Target, falls_back
+from gateway.hosting.routing import Router
+from gateway.inflight import InFlight, InFlightRequest, Options, made_by
 from gateway.limits import Allowance, Limiter, PromptAllowance
 from gateway.store import Store
 from gateway.telemetry import Telemetry, current_record
@@ -61,7 +62,7 @@ class Inference:
         self._limiter = limiter
         self._telemetry = telemetry
         self._current = current
-        self._secret = secrets.token_bytes(32)
+        self._maker = Maker(hosting, admission, current)
 
     @property
     def config(self) -> Config:
@@ -84,6 +85,14 @@ class Inference:
             raise
         record.model = target.card.name
         return target
+
+    def choose(self, target: Target, requests: Sequence[GenerateRequest]) -> Target:
+        """Choose the engine for requests that came by a route, by its strategy; all answers of a body are of one."""
+        if target.route is None:
+            return target
+        chosen = target.route.choose(requests[0], lambda card: Load(*self._admission.queue(card).load))
+        current_record().model = chosen.card.name
+        return chosen
 
     def hold(self, caller: Caller, target: Target, requests: Sequence[GenerateRequest], answers: int) -> Allowance:
         """Make the allowance of several prompts, with so many answers to each, which for the limits are one request.
@@ -151,7 +160,7 @@ class Inference:
                             watch.see(last)
                             yield last
                 finally:
-                    if made := _made(entry, answer):
+                    if made := made_by(entry, answer):
                         watch.charge(made, allowance.charge(made))
 
     async def _answer(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
@@ -162,7 +171,7 @@ class Inference:
         is_alone = options.timeouts.queue is not None or options.wants_queue_updates
         if key is None or is_alone or options.cache_policy is CachePolicy.NO_STORE:
             self.cache.counts.bypassed += 1
-            return self._make(entry, entry.deadline, entry.wait_limits, entry.progress.work)
+            return self._maker.begin(entry, entry.deadline, entry.wait_limits, entry.progress.work)
         entry.deadline.arm()
         replay: Replay = await self.cache.stream(key, partial(self._share, entry), options.cache_policy)
         entry.headers["x-cache"] = entry.telemetry.cache = replay.status
@@ -171,18 +180,74 @@ class Inference:
     async def _share(self, entry: InFlightRequest, work: Work) -> AsyncGenerator[GenerateEvent, None]:
         """Generate once for all waiting clients, with a deadline of its own: the first client may disconnect."""
         deadline, wait_limits = self._limit(Timeouts())
-        async with deadline, aclosing(self._make(entry, deadline, wait_limits, work)) as events:
+        async with deadline, aclosing(self._maker.begin(entry, deadline, wait_limits, work)) as events:
             while (event := await deadline.wait(anext(events, None))) is not None:
                 made = cast("GenerateEvent", event)
                 entry.telemetry.make(made)
                 yield made
 
-    async def _make(
+    def _allow(self, caller: Caller, tokens: int) -> Allowance:
+        return self._limiter.hold(caller.id, caller.quota_or(self.config.limits.default), tokens)
+
+    def _limit(self, timeouts: Timeouts) -> tuple[Deadline, WaitLimits]:
+        """Set the clocks of a request: as it asks, but within what the configuration allows."""
+        config = self.config
+        first_token = least_known(timeouts.first_token, config.admission.first_token_seconds)
+        deadline = Deadline(least(timeouts.total, config.server.request_seconds), first_token)
+        return deadline, WaitLimits(place=place_limit(config, timeouts, deadline), first_token=deadline.first)
+
+
+class Maker:
+    """Makes answers: waits for a place in an engine's batch, and where the engine fails, asks the next of the route."""
+
+    def __init__(self, hosting: Hosting, admission: Admission, current: CurrentConfig) -> None:
+        self._hosting = hosting
+        self._admission = admission
+        self._current = current
+        self._retries = RetryBudget()
+        self._salt = Salt()
+
+    def begin(
         self, entry: InFlightRequest, deadline: Deadline, wait_limits: WaitLimits, work: Work
     ) -> AsyncGenerator[ServiceEvent, None]:
+        """Make an answer at the one engine that it may come from, or at the first of a route that begins it."""
+        if entry.target.route is None:
+            return self._make(entry, entry.target, deadline, wait_limits, work)
+        return self._try_each(entry, entry.target.route, deadline, wait_limits, work)
+
+    async def _try_each(
+        self, entry: InFlightRequest, route: Route, deadline: Deadline, wait_limits: WaitLimits, work: Work
+    ) -> AsyncGenerator[ServiceEvent, None]:
+        """Make an answer at one engine after the other until one begins it: then there is no way back."""
+        self._retries.earn()
+        if route.skipped:
+            entry.headers["x-fallback"] = route.skipped
+        is_begun = False
+        for target, other in zip_longest(route.targets, route.targets[1:]):
+            entry.headers["x-engine"] = target.hosted.name
+            try:
+                async with aclosing(self._make(entry, target, deadline, wait_limits, work)) as events:
+                    async for event in events:
+                        is_begun = is_begun or type(event) is not QueuePosition
+                        yield event
+            except EngineError as error:
+                if is_begun or other is None or not falls_back(error, target.card, other.card, self._retries):
+                    raise
+                entry.headers.setdefault("x-fallback", error.code)
+                entry.telemetry.move(other.card, other.hosted.plugin, error.code)
+                work.is_another = True
+                wait_limits = structs.replace(
+                    wait_limits, place=place_limit(self._current.config, entry.options.timeouts, deadline)
+                )
+            else:
+                return
+
+    async def _make(
+        self, entry: InFlightRequest, target: Target, deadline: Deadline, wait_limits: WaitLimits, work: Work
+    ) -> AsyncGenerator[ServiceEvent, None]:
         """Wait for a place in the engine's batch, and generate there."""
-        async with self._hosting.lease(entry.target.hosted, deadline) as engine:
-            permit = self._permit(entry, wait_limits)
+        async with self._hosting.lease(target.hosted, deadline) as engine:
+            permit = self._permit(entry, target, wait_limits)
             if entry.options.wants_queue_updates:
                 async with aclosing(permit.positions()) as positions:
                     async for position in positions:
@@ -192,7 +257,7 @@ class Inference:
                 deadline.arm()
                 work.is_begun = True
                 try:
-                    async with aclosing(engine.generate(self._to_engine(entry, deadline))) as events:
+                    async with aclosing(engine.generate(self._to_engine(entry, target, deadline))) as events:
                         async for event in events:
                             if type(event) is Started:
                                 permit.settle(event)
@@ -205,68 +270,27 @@ class Inference:
                 else:
                     work.is_begun = permit.is_settled
 
-    def _permit(self, entry: InFlightRequest, wait_limits: WaitLimits) -> Permit:
+    def _permit(self, entry: InFlightRequest, target: Target, wait_limits: WaitLimits) -> Permit:
         """Make the permit under which an answer is made; its request waits from now on."""
+        cost = entry.cost if target.card is entry.target.card else None
         entry.progress.permit = permit = self._admission.permit(
-            entry.request, entry.target.card, entry.caller.id, wait_limits, entry.cost
+            entry.request, target.card, entry.caller.id, wait_limits, cost
         )
         entry.telemetry.wait()
         return permit
 
-    def _to_engine(self, entry: InFlightRequest, deadline: Deadline) -> GenerateRequest:
+    def _to_engine(self, entry: InFlightRequest, target: Target, deadline: Deadline) -> GenerateRequest:
         """Write the request as the engine gets it."""
         return structs.replace(
             entry.request,
-            model=entry.target.card.name,
+            model=target.card.name,
             timeout=deadline.left,
             trace=entry.telemetry.traceparent,
-            salt=self._salt(entry),
+            salt=self._salt.of(entry.caller.id, entry.request.salt),
         )
 
-    def _allow(self, caller: Caller, tokens: int) -> Allowance:
-        return self._limiter.hold(caller.id, caller.quota_or(self.config.limits.default), tokens)
 
-    def _limit(self, timeouts: Timeouts) -> tuple[Deadline, WaitLimits]:
-        """Set the clocks of a request: as it asks, but within what the configuration allows."""
-        config = self.config
-        first_token = _least_known(timeouts.first_token, config.admission.first_token_seconds)
-        deadline = Deadline(_least(timeouts.total, config.server.request_seconds), first_token)
-        queue = time.monotonic() + _least(timeouts.queue, config.admission.queue_seconds)
-        return deadline, WaitLimits(place=min(queue, deadline.first), first_token=deadline.first)
-
-    def _salt(self, entry: InFlightRequest) -> str:
-        """Keep one caller's cached prefixes from another's, which could be found out by timing.
-
-        A salt that came with the request is mixed in, and never used alone; without keys all callers share.
-        """
-        caller, salt = entry.caller.id, entry.request.salt
-        if not caller:
-            return salt
-        text = f"{len(caller)}:{caller}{salt}"
-        return blake2b(text.encode(errors="surrogatepass"), key=self._secret, digest_size=16).hexdigest()
-
-
-def _made(entry: InFlightRequest, answer: AsyncGenerator[ServiceEvent, None]) -> Usage | None:
-    """Count the tokens that a request pays for, once it has left its answer; `None` where there is nothing to pay.
-
-    A prompt whose length was not told is as long as was reserved for it, from the moment that an engine has it.
-    """
-    usage, work = entry.telemetry.usage, entry.progress.work
-    if isinstance(answer, Replay):
-        if answer.owed is None:
-            return None
-        usage, work = answer.owed.usage, answer.owed.work
-    if not usage.prompt_tokens and not work.is_begun:
-        return None
-    prompt = usage.prompt_tokens or min(prompt_bound(entry.request.prompt), entry.cost)
-    if entry.request.truncate is not None:  # what was cut off was read, too
-        prompt = max(prompt, reading_cost(entry.request.prompt))
-    return usage if prompt == usage.prompt_tokens else structs.replace(usage, prompt_tokens=prompt)
-
-
-def _least(asked: float | None, most: float) -> float:
-    return most if asked is None else min(asked, most)
-
-
-def _least_known(asked: float | None, most: float | None) -> float | None:
-    return asked if most is None else _least(asked, most)
+def place_limit(config: Config, timeouts: Timeouts, deadline: Deadline) -> float:
+    """Return the moment until which a request may wait for a place, if it begins to now."""
+    queue = time.monotonic() + least(timeouts.queue, config.admission.queue_seconds)
+    return min(queue, deadline.first)

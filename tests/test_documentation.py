@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import partial
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ NONE = "none"
 IN_WORDS = {
     "isolated": "the plugin's own",
     "network": "the plugin's own",
+    "routes.NAME.engines": "",
     "cors.headers": "those of the service and of both SDKs",
 }
 
@@ -54,13 +56,14 @@ def where(snippet: object) -> str:
 def defaults(kind: type[msgspec.Struct], prefix: str = "") -> dict[str, object]:
     """Find the defaults of a struct by the names of its fields."""
     made = kind()
-    return {prefix + field.name: getattr(made, field.name) for field in msgspec.structs.fields(kind)}
+    return {prefix + field.name: getattr(made, field.name) for field in msgspec.structs.fields(made)}
 
 
 def settings() -> dict[str, dict[str, object]]:
     """Find every setting and its default, by the page that documents it; the plugins' own settings too."""
     own = {f.name: f.type for f in msgspec.structs.fields(config.Config) if f.name not in ("engines", "warnings")}
     found = defaults(config.EngineSettings) | {"routes": {}}
+    found |= defaults(partial(config.RouteSettings, engines=()), "routes.NAME.")
     for section in own.keys() - {"routes"}:
         found |= defaults(own[section], f"{section}.")
     plugins = {HF: engine.load("hf").settings, ENGINES: engine.load("echo").settings}

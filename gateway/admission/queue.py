@@ -42,6 +42,16 @@ class ModelQueue:
         """The number of waiters."""
         return len(self._waiters)
 
+    @property
+    def load(self) -> tuple[float, float]:
+        """How busy the model is: the predicted wait in seconds, and its requests for each of its places."""
+        share = (self.places.running + self.waiting) / max(self.places.total, 1)
+        if not self.waiting and self.places.running < self.places.total and not self.breaker.wait:
+            return 0.0, share
+        ahead = sum(waiter.cost for waiter in self._waiters.order())
+        wait = self.estimator.wait(ahead, self.places.running)
+        return max(share if wait is None else wait, self.breaker.wait), share
+
     def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
         """Go by `card` and `settings` from now on: a model that was loaded again may have other places."""
         self.card, self._settings = card, settings

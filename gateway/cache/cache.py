@@ -99,7 +99,8 @@ class Cache:
 
         try:
             await flight.fly(find, generate)
-            answer = None if flight.is_kept or flight.error is not None else write(flight.log)
+            is_to_keep = not (flight.is_kept or flight.error is not None or flight.work.is_another)
+            answer = write(flight.log) if is_to_keep else None
             # Until it is kept, it is still to be had here.
             if answer is not None and await self._store.put(key, answer):
                 self.counts.stores += 1

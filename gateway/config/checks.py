@@ -48,9 +48,18 @@ def contradictions(config: Config) -> Iterator[Violation]:
 
 
 def _no_engines(config: Config) -> Iterator[Violation]:
-    for alias, engines in config.routes.items():
-        for name in set(engines) - config.engines.keys():
+    for alias in config.routes:
+        route = config.route(alias)
+        if route is None:
+            continue
+        for name in set(route.engines) - config.engines.keys():
             yield f"routes.{alias}", f"there is no engine {name!r}; there is {', '.join(config.engines)}"
+        if len(set(route.engines)) < len(route.engines):
+            yield f"routes.{alias}", "an engine is named twice"
+        for name in route.weights.keys() - set(route.engines):
+            yield f"routes.{alias}.weights", f"{name!r} is none of its engines; they are {', '.join(route.engines)}"
+        if route.weights and route.strategy != "weighted":
+            yield f"routes.{alias}.weights", f'they count with strategy = "weighted" only, and it is {route.strategy!r}'
 
 
 def _no_store(section: str, url: str | None) -> Iterator[Violation]:

@@ -124,6 +124,18 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hang_seconds: Seconds = 30.0
 
 
+class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[routes.NAME]`: one more name of models, the engines that it means, and how one of them is chosen.
+
+    `weights` are by engine, 1 where none is named. Without `fallback`, an engine that refuses or fails is the last one.
+    """
+
+    engines: Annotated[tuple[str, ...], Meta(min_length=1)]
+    strategy: Literal["ordered", "least_loaded", "weighted", "prefix"] = "ordered"
+    weights: dict[str, Annotated[float, Meta(gt=0, le=1_000_000)]] = {}
+    fallback: bool = True
+
+
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[auth]`: the API keys; without one, every caller is accepted."""
 
@@ -135,7 +147,7 @@ class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration. The first engine answers requests that name no model.
 
-    `routes` are further model names; each means the first of its engines that can serve.
+    `routes` are further model names; a list of engines means the first that can serve.
     """
 
     server: ServerSettings = ServerSettings()
@@ -148,5 +160,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
-    routes: dict[str, Annotated[tuple[str, ...], Meta(min_length=1)]] = {}
+    routes: dict[str, Annotated[tuple[str, ...], Meta(min_length=1)] | RouteSettings] = {}
     warnings: tuple[str, ...] = ()
+
+    def route(self, name: str) -> RouteSettings | None:
+        """Find a route; a list of engines is one in order."""
+        found = self.routes.get(name)
+        return RouteSettings(engines=found) if isinstance(found, tuple) else found

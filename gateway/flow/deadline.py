@@ -101,3 +101,13 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def least(asked: float | None, most: float) -> float:
+    """Return the seconds that a client asks for, but no more than there may be."""
+    return most if asked is None else min(asked, most)
+
+
+def least_known(asked: float | None, most: float | None) -> float | None:
+    """Do the same where there may be no limit at all."""
+    return asked if most is None else least(asked, most)

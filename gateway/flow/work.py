@@ -4,6 +4,10 @@ from msgspec import Struct
 
 
 class Work(Struct, eq=False):
-    """`is_begun` once an engine reads the prompt; it is no longer, where the engine refused or lost it unread."""
+    """`is_begun` once an engine reads the prompt; it is no longer, where the engine refused or lost it unread.
+
+    `is_another` where another model than the one that was chosen makes the answer, which is then not kept as its own.
+    """
 
     is_begun: bool = False
+    is_another: bool = False

@@ -1,25 +1,18 @@
 """From a model's name to the engine that serves it, as far as the caller may know."""
 
-from typing import NamedTuple
-
 from gateway.auth import Caller
+from gateway.config import RouteSettings
 from gateway.config.snapshot import CurrentConfig
-from gateway.engine import ModelCard, Unavailable, UnknownModel
+from gateway.engine import Unavailable, UnknownModel
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.hosting import Hosting
-
-
-class Target(NamedTuple):
-    """The engine that a request goes to, and the card of the model there."""
-
-    hosted: HostedEngine
-    card: ModelCard
+from gateway.hosting.route import Route, Target
 
 
 class Router:
     """Finds the engine for a request. To a caller, models that it may not use do not exist.
 
-    A name of `[routes]` means the first of its engines that can serve.
+    A name of `[routes]` means its engines that can serve, of which the first stands for all until one is chosen.
     """
 
     def __init__(self, hosting: Hosting, current: CurrentConfig) -> None:
@@ -33,7 +26,7 @@ class Router:
 
     def aliases(self, hosted: HostedEngine) -> tuple[str, ...]:
         """Name the routes that may lead to an engine."""
-        return tuple(alias for alias, engines in self._current.config.routes.items() if hosted.name in engines)
+        return tuple(alias for alias in self._current.config.routes if hosted.name in self._engines(alias))
 
     def targets(self, caller: Caller) -> list[Target]:
         """List the models that the caller may use."""
@@ -58,18 +51,24 @@ class Router:
 
         Raises `UnknownModel` or `Unavailable`.
         """
-        engines = self._engines(model)
-        if not engines:
-            return self._find(model, caller)
+        settings = self._route(model)
+        return self._find(model, caller) if settings is None else self._find_all(model, settings, caller)
+
+    def _find_all(self, model: str | None, settings: RouteSettings, caller: Caller) -> Target:
+        """Find the engines of a route that serve; raise where none does."""
+        found: list[Target] = []
         unavailable: Unavailable | None = None
-        for engine in engines:
+        for engine in settings.engines:
             try:
-                return self._find(engine, caller)
+                found.append(self._find(engine, caller))
             except Unavailable as error:
                 unavailable = unavailable or error
             except UnknownModel:
                 continue
-        raise unavailable or self._unknown(model, caller)
+        if not found:
+            raise unavailable or self._unknown(model, caller)
+        skipped = unavailable.code if unavailable is not None else ""
+        return found[0]._replace(route=Route(settings, tuple(found), skipped))
 
     def _find(self, model: str | None, caller: Caller) -> Target:
         if caller.models is not None:
@@ -93,14 +92,18 @@ class Router:
         """Tell whether this model is meant by a name that the caller may use: a model's, an engine's or a route's."""
         if caller.models is None:
             return True
-        hosted, card = target
+        hosted, card = target.hosted, target.card
         return any(
             hosted.answers_to(hosted.name if hosted.name in self._engines(name) else name) is card
             for name in caller.models
         )
 
     def _engines(self, model: str | None) -> tuple[str, ...]:
-        return () if model is None else self._current.config.routes.get(model, ())
+        settings = self._route(model)
+        return () if settings is None else settings.engines
+
+    def _route(self, model: str | None) -> RouteSettings | None:
+        return None if model is None else self._current.config.route(model)
 
     def _unknown(self, model: str | None, caller: Caller) -> UnknownModel:
         whose = "" if caller.models is None else " for this key"
@@ -110,5 +113,5 @@ class Router:
         """List what a caller can ask for by name."""
         targets = self.targets(caller)
         engines = list(dict.fromkeys(target.hosted.name for target in targets))
-        routes = [alias for alias, names in self._current.config.routes.items() if not set(names).isdisjoint(engines)]
+        routes = [alias for alias in self._current.config.routes if not set(self._engines(alias)).isdisjoint(engines)]
         return ", ".join(map(repr, [*(target.card.name for target in targets), *routes])) or "none"

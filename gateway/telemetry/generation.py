@@ -92,6 +92,16 @@ class GenerationTelemetry:
         self._record.is_waiting = False
         afterwards(lambda: self._metrics.queue_wait.record(seconds, self._model))
 
+    def move(self, card: ModelCard, engine: str, reason: str) -> None:
+        """Take note that another engine of the route takes over; `reason` is the code of the error of the last one."""
+        self._metrics.fallbacks.add(1, self._model, reason)
+        self._metrics.active_requests.add(-1, self._model)
+        self._span.add_event(
+            "fallback", {semconv.REQUEST_MODEL: self._model, semconv.RESPONSE_MODEL: card.name, "reason": reason}
+        )
+        self._model, self._engine, self._record.model = card.name, engine, card.name
+        self._metrics.active_requests.add(1, self._model)
+
     def see(self, event: GenerateEvent) -> None:
         """Take note of the next event."""
         if isinstance(event, _WRITTEN):
@@ -185,7 +195,7 @@ class GenerationTelemetry:
             metrics.output_token.record((self._ended_at - self._first_at) / (self._tokens - 1), *labels)
 
     def _describe(self, span: Span, code: str) -> None:
-        span.set_attributes(self._asked() | self._answered())
+        span.set_attributes(_asked(self._request) | self._answered())
         if failure := code or self._left:
             span.set_attribute(semconv.ERROR_TYPE, failure)
         if code and not isinstance(self._error, InvalidRequest | UnknownModel):
@@ -194,18 +204,9 @@ class GenerationTelemetry:
                 Status(StatusCode.ERROR, self._error.message if isinstance(self._error, EngineError) else None)
             )
 
-    def _asked(self) -> Attributes:
-        sampling = self._request.sampling
-        values = [(name, getattr(sampling, field)) for field, name in semconv.REQUEST_PARAMETERS]
-        return {
-            semconv.OPERATION: self._operation,
-            semconv.PROVIDER: self._engine,
-            semconv.REQUEST_MODEL: self._request.model,
-            **{name: value for name, value in values if value is not None},
-        }
-
     def _answered(self) -> Attributes:
-        attributes: Attributes = {semconv.RESPONSE_ID: self._request.id, semconv.RESPONSE_MODEL: self._model}
+        attributes: Attributes = {semconv.OPERATION: self._operation, semconv.PROVIDER: self._engine}
+        attributes |= {semconv.RESPONSE_ID: self._request.id, semconv.RESPONSE_MODEL: self._model}
         attributes[semconv.OUTPUT_TOKENS] = self.usage.completion_tokens
         if self.cache:
             attributes[semconv.CACHE] = self.cache
@@ -229,3 +230,9 @@ class GenerationTelemetry:
     def _at(self, moment: float) -> int:
         """Turn a moment into wall time, in nanoseconds, as the clock stood when the generation began."""
         return self._begun_ns + int((moment - self._begun_at) * 1e9)
+
+
+def _asked(request: GenerateRequest) -> Attributes:
+    """Describe what was asked for, as far as it was."""
+    values = [(name, getattr(request.sampling, field)) for field, name in semconv.REQUEST_PARAMETERS]
+    return {semconv.REQUEST_MODEL: request.model} | {name: value for name, value in values if value is not None}

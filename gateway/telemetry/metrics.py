@@ -96,6 +96,9 @@ class Metrics:
         self.requests = self._counter("requests", "HTTP requests answered.", "status", "endpoint", "model")
         self.rejected = self._counter("rejected", "Requests refused, by error code.", "code")
         self.shed = self._counter("shed", "Generations turned away for want of room, by error code.", "reason")
+        self.fallbacks = self._counter(
+            "fallbacks", "Requests that another engine of their route took over, by why.", "model", "reason"
+        )
         self.auth_failures = self._counter("auth_failures", "Credentials that were refused, by why.", "reason")
         self.client_disconnects = self._counter("client_disconnects", "Clients that left too early.", "phase")
         self.stream_aborts = self._counter("stream_aborts", "Streams that ended in an error, by its code.", "cause")

@@ -41,6 +41,8 @@ STRUCTS = (*_MODELS, *_TOKENS, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
+    "x-engine": "The engine that answered, where `model` was the name of a route; left out else.",
+    "x-fallback": "Why another engine of the route was passed over, as an error's code; left out where none was.",
     "x-failed-choices": "The choices of a whole answer that failed, each with its error's code: `1=engine_error`.",
     "x-finish-detail": "`deadline` on a whole answer that ran out of time; left out else.",
     "x-ignored-params": "The body's fields that are unknown here, joined by commas; left out where there were none.",

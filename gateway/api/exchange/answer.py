@@ -44,6 +44,7 @@ async def answer(
             asking = structs.replace(asking, past=await keeper.recall(config.server.max_body_bytes))
             body = keeper.body
         prompts = endpoint.to_prompts(body, asking)
+        target = inference.choose(target, prompts.requests)
         head = read_head(request.scope)
         timeouts = read_timeouts(head, endpoint.to_timeouts(body))
         options = Options(timeouts, cache_policy(head.get("cache-control", "")), wants_updates(head))

@@ -29,7 +29,7 @@ from gateway.flow.deadline import Timeouts
 from gateway.flow.fanout import ChoiceEvent, add_up, fan_out, total
 from gateway.flow.offload import offload
 from gateway.flow.tasks import end_all
-from gateway.hosting.routing import Target
+from gateway.hosting.route import Target
 from gateway.inflight import InFlightRequest, Options
 from gateway.limits import Allowance, PromptAllowance
 from gateway.service import Inference

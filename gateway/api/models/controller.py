@@ -17,7 +17,7 @@ from gateway.api.reference.paths import ModelPath, OwnerPath, full_name, name_op
 from gateway.engine import ModelCard
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.hosting import Hosting
-from gateway.hosting.routing import Target
+from gateway.hosting.route import Target
 from gateway.service import Inference
 from gateway.telemetry import current_record
 
@@ -134,7 +134,7 @@ def _find(request: HttpRequest, inference: Inference, owner: str, name: str) -> 
 
 
 def _to_object(inference: Inference, target: Target) -> ModelObject:
-    hosted, card = target
+    hosted, card = target.hosted, target.card
     return ModelObject(
         id=card.name,
         created=_STARTED,

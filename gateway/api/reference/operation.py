@@ -13,7 +13,16 @@ from gateway.api.http.sse import DONE
 # The headers that the answer of a generation may have.
 HEADERS = {
     name: Reference(f"#/components/headers/{name}")
-    for name in ("x-cache", "x-failed-choices", "x-finish-detail", "x-ignored-params", "x-stored", "x-structured")
+    for name in (
+        "x-cache",
+        "x-engine",
+        "x-failed-choices",
+        "x-fallback",
+        "x-finish-detail",
+        "x-ignored-params",
+        "x-stored",
+        "x-structured",
+    )
 }
 
 

@@ -214,6 +214,8 @@ def test_every_answer_names_its_headers(document, operations):
         *(
             "www-authenticate",
             "x-cache",
+            "x-engine",
+            "x-fallback",
             "x-failed-choices",
             "x-finish-detail",
             "x-structured",
