@@ -84,6 +84,12 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         return Health.FAILED if self.is_silent else Health.READY
 
     @property
+    def is_up(self) -> bool:
+        """Whether it serves now: a process that is being replaced would have a request wait for the next one."""
+        is_replaced = isinstance(self.engine, IsolatedEngine) and not self.engine.is_up
+        return self.effective_health is Health.READY and not is_replaced
+
+    @property
     def restarts(self) -> Counter[str]:
         """The number of times that its process was replaced, by reason."""
         return self.past_restarts + (self.engine.restarts if isinstance(self.engine, IsolatedEngine) else Counter())

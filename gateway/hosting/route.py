@@ -56,12 +56,18 @@ class Route(NamedTuple):
     skipped: str = ""
 
     def choose(self, request: GenerateRequest, load: Callable[[ModelCard], Load]) -> Target:
-        """Choose the target of a request, and leave out those that cannot do what it asks, unless none can."""
+        """Choose the target of a request, and leave out those that cannot do what it asks, unless none can.
+
+        Those that would have it wait, for their process is being replaced, come last.
+        """
         able = tuple(target for target in self.targets if _can(request, target.card)) or self.targets
-        ranked = able if len(able) == 1 else _STRATEGIES[self.settings.strategy](self.settings, able, request, load)
+        up = tuple(target for target in able if target.hosted.is_up)
+        ranked = _STRATEGIES[self.settings.strategy](self.settings, up, request, load) if len(up) > 1 else up
+        ranked = [*ranked, *(target for target in able if target not in up)]
         if not self.settings.fallback:
             ranked = ranked[:1]
-        return ranked[0]._replace(route=self._replace(targets=tuple(ranked)))
+        skipped = self.skipped or (Unavailable.code if 0 < len(up) < len(able) else "")
+        return ranked[0]._replace(route=self._replace(targets=tuple(ranked), skipped=skipped))
 
 
 class RetryBudget:

@@ -49,6 +49,11 @@ class IsolatedEngine(ForwardingEngine):
         """Why no process serves now; empty where one does."""
         return self._keeper.detail
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its process serves, and a call would not wait for the next one."""
+        return self._keeper.health is Health.READY
+
     async def __aenter__(self) -> Self:
         """Start the process and wait until its engine is entered; raise `LoadFailed` when it never will be."""
         self._keeper.begin()

@@ -6,7 +6,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.deaths import engine_deaths, engine_stop, main_death, worker_death
+from tests.chaos.deaths import engine_deaths, engine_stop, fallback, main_death, worker_death
 from tests.chaos.drain import drain, reloads
 from tests.chaos.guesses import guesses
 from tests.chaos.neighbours import noisy_neighbour, slow_clients
@@ -18,6 +18,7 @@ _TRIALS = {
     for trial in (
         overload,
         engine_deaths,
+        fallback,
         engine_stop,
         worker_death,
         main_death,

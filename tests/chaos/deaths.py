@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from tests.chaos.client import Client, Result, client
-from tests.chaos.row import Row, at_most, none_of
+from tests.chaos.row import Row, at_least, at_most, none_of, percentile
 from tests.support.processes import descendants, engines, is_alive, worker
 from tests.support.service import Service
 
@@ -17,6 +17,15 @@ _ISOLATED = {
     "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY": "0.02",
     "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__PLACES": "8",
     "LOG_LEVEL": "WARNING",
+}
+_PLACES = 8
+_STORY = "Once upon a time."
+_LOAD_SECONDS = 1.0
+_BEHIND_A_ROUTE = {
+    "ISOLATED": "true",
+    "SETTINGS__SCRIPT__DELAY": "0.02",
+    "SETTINGS__LOAD": str(_LOAD_SECONDS),
+    "SETTINGS__PLACES": str(_PLACES),
 }
 _CLIENTS = 16
 _DEATHS = 10
@@ -49,6 +58,42 @@ async def engine_deaths() -> list[Row]:
         at_most("victims a death", len(victims) / _DEATHS, 8),
         none_of("probes that failed meanwhile", sum(status != 200 for status in probes), len(probes)),
         none_of("right text afterwards: missed", int(last.text.strip() != _PROMPT), 1),
+    ]
+
+
+async def fallback() -> list[Row]:
+    """Kill one of a route's two engines ten times while they answer 16 clients, half of them streaming."""
+    engines_of = {
+        f"LLM_GATEWAY__ENGINES__{name}__": {"PLUGIN": "scripted"} | _BEHIND_A_ROUTE for name in ("EAST", "WEST")
+    }
+    environment = {start + key: value for start, settings in engines_of.items() for key, value in settings.items()}
+    environment |= {f"LLM_GATEWAY__ENGINES__{name.upper()}__SETTINGS__MODEL": name for name in ("east", "west")}
+    environment["LLM_GATEWAY__ROUTES__BOTH__ENGINES"] = '["east", "west"]'
+    environment["LLM_GATEWAY__ROUTES__BOTH__STRATEGY"] = "least_loaded"
+    with Service(ENGINE="echo", LOG_LEVEL="WARNING", **environment) as service:
+        async with client(service.url) as asker:
+            for name in ("east", "west"):
+                while (await asker.ask(_PROMPT, model=name)).end != "whole":
+                    await asyncio.sleep(0.05)
+            over = asyncio.Event()
+            results: list[Result] = []
+            asking = [
+                asyncio.create_task(_keep_asking(asker, results, over, n % 2 == 0, "both")) for n in range(_CLIENTS)
+            ]
+            for _ in range(_DEATHS):
+                await asyncio.sleep(_LOAD_SECONDS + 1.0)
+                await _kill_engine(service.process.pid)
+            await asyncio.sleep(1.0)
+            over.set()
+            await asyncio.gather(*asking)
+    begun = [result for result in results if result.code == "engine_restarted"]
+    others = sum(result.end != "whole" for result in results) - len(begun)
+    wrong = sum(result.end == "whole" and result.text != _STORY for result in results)
+    return [
+        at_least("answered, of what had not begun when its engine died", 1 - others / len(results), 0.999),
+        at_most("answers that had begun, a death", len(begun) / _DEATHS, _PLACES),
+        none_of("answers with a wrong text", wrong, len(results)),
+        at_most("seconds of an answer, 99 of 100", percentile([result.seconds for result in results], 0.99), 1.0, " s"),
     ]
 
 
@@ -103,9 +148,15 @@ async def main_death() -> list[Row]:
     return [none_of("killed main process: processes left after 1 s", left, len(pids))]
 
 
-async def _keep_asking(asker: Client, results: list[Result], over: asyncio.Event, is_streamed: bool) -> None:  # noqa: FBT001 - half of them each
+async def _keep_asking(
+    asker: Client,
+    results: list[Result],
+    over: asyncio.Event,
+    is_streamed: bool,  # noqa: FBT001 - half of them each
+    model: str | None = None,
+) -> None:
     while not over.is_set():
-        results.append(await asker.ask(_PROMPT, stream=is_streamed))
+        results.append(await asker.ask(_PROMPT, stream=is_streamed, model=model))
 
 
 async def _keep_probing(asker: Client, statuses: list[int], over: asyncio.Event) -> None:

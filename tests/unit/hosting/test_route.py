@@ -16,6 +16,7 @@ from gateway.engine import (
     EngineRestarted,
     GenerateRequest,
     Grammar,
+    Health,
     InvalidRequest,
     LoadFailed,
     Message,
@@ -42,7 +43,8 @@ def card_of(name, context_window=100, capabilities=frozenset(), **fields):
 
 def target(name, **fields):
     card = card_of(f"model-{name}", **fields)
-    return Target(HostedEngine(name=name, config=EngineSettings(plugin="echo"), build=lambda: None), card)
+    hosted = HostedEngine(name=name, config=EngineSettings(plugin="echo"), build=lambda: None, health=Health.READY)
+    return Target(hosted, card)
 
 
 def a_route(strategy="ordered", targets=None, **settings):
@@ -118,6 +120,17 @@ def test_a_favourite_that_is_twice_as_full_comes_last():
 
 def test_without_fallback_there_is_one():
     assert chosen(a_route(fallback=False)) == ["a"]
+
+
+def test_an_engine_that_is_being_replaced_comes_last():
+    found = a_route()
+    found.targets[0].hosted.is_replaced = True
+    assert chosen(found) == ["b", "c", "d", "a"]
+    assert found.choose(ask(), lambda _: IDLE).route.skipped == "engine_unavailable"
+    for each in found.targets:
+        each.hosted.is_replaced = True
+    assert chosen(found) == list(NAMES)
+    assert found.choose(ask(), lambda _: IDLE).route.skipped == ""
 
 
 def test_an_engine_that_cannot_do_what_is_asked_is_left_out(monkeypatch):
