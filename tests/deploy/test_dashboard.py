@@ -17,6 +17,7 @@ from gateway.auth import Keyring
 from gateway.background import Background
 from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
+from gateway.flow.budget import ByteBudget
 from gateway.store import Store, StoreSettings
 from gateway.telemetry.instruments import Distribution, Tally
 from gateway.telemetry.metrics import Metrics
@@ -65,7 +66,8 @@ def exposition() -> bytes:
     )
     queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0), places=SimpleNamespace(tokens=1))
     admission = SimpleNamespace(queues={"some": queue}, questions={"some": SimpleNamespace(waiting=1)})
-    gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), SimpleNamespace(in_flight=1))
+    edge = SimpleNamespace(in_flight=1, bodies=ByteBudget(1), outgoing=SimpleNamespace(budget=ByteBudget(1)))
+    gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), edge)
     gauges.register_cache(metrics, to_cache(CacheSettings()))
     gauges.register_store(metrics, Store(StoreSettings()), Background(lambda: 1))
     gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))

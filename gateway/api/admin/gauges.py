@@ -17,6 +17,9 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
     queues = admission.queues
     metrics.watch(directory.loaded, directory.up)
     metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): edge.in_flight})
+    bodies, answers = edge.bodies, edge.outgoing.budget
+    metrics.observe("held_body_bytes", "Bodies above 64 KiB that are held.", (), lambda: {(): bodies.held})
+    metrics.observe("unsent_bytes", "Answers above 16 KiB that are being sent.", (), lambda: {(): answers.held})
     metrics.observe_count(
         "engine_restarts",
         "Times that an engine's process was replaced.",

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import math
+import shutil
 
 import msgspec
 import pytest
+from safetensors.torch import load_file, save_file
 
 from gateway.engine import (
     EngineError,
@@ -22,7 +24,7 @@ from gateway_hf.sampling.sampler import Draws
 from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
 from gateway_hf.text.codec import TextCodec
-from tests.support.hf_engine import LONG, Gate, ask, until
+from tests.support.hf_engine import LONG, Gate, ask, numbers, until
 
 
 @pytest.fixture
@@ -226,3 +228,31 @@ async def test_higher_priority_is_served_first(folder, gate, monkeypatch):
             await gate.reached()  # by the first one, before there is another to prefer
         gate.open.set()
     assert order == ["first", "high", "low"]
+
+
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+async def test_a_token_whose_weights_are_no_numbers_fails_its_request_alone(folder, tmp_path, kernels):
+    """Also those fail not that later have the blocks in which its keys and values were."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    tensors = load_file(copy / "model.safetensors")
+    tensors["model.embed_tokens.weight"][350, 3] = math.nan
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    asked = [ask(Tokens(tuple(numbers(21, seed)))) for seed in range(16)]
+
+    def small(model):
+        return HfEngine(
+            Settings(model=str(model), dtype="float32", kernels=kernels, places=4, cache_tokens=256, context_window=120)
+        )
+
+    async with small(folder) as engine:
+        wanted = [(await collect(engine.generate(each))).text for each in asked]
+    said = []
+    async with small(copy) as engine:
+        for at in range(0, len(asked), 2):
+            bad = ask(Tokens((*numbers(5, 100 + at), 350, *numbers(60, 200 + at))))
+            tasks = [asyncio.create_task(collect(engine.generate(each))) for each in (bad, *asked[at : at + 2])]
+            failed, *right = await asyncio.gather(*tasks, return_exceptions=True)
+            assert type(failed) is EngineError
+            assert failed.message == "the model computed no valid probabilities for the next token"
+            said += [each.text for each in right]
+    assert said == wanted

@@ -130,6 +130,8 @@ def _serial(model: PreTrainedModel, means: Means, why: str) -> Fitted:
     except Exception as error:
         _log.exception("generate() of transformers fails with the model")
         raise LoadFailed(f"the model cannot be run: {_reason(error)}; the log says more") from error
+    if not trial.has_numbers:
+        raise LoadFailed(f"the model computes no numbers: {_cause(model)}")
     failed = ""
     for reading in filter(lambda each: each.suits(model), Reading):
         try:
@@ -142,6 +144,15 @@ def _serial(model: PreTrainedModel, means: Means, why: str) -> Fitted:
             forward = SerialForward(model, reading, count_layers(model))
             return Fitted(forward, None, f"one answer at a time, and {reading.value}: {why}")
     raise LoadFailed(f"the model cannot be run: {failed}")
+
+
+def _cause(model: PreTrainedModel) -> str:
+    """Say why a model computes no numbers: which of its weights are none, as far as that is it."""
+    names = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+    if not names:
+        return f"they are too large for {str(model.dtype).removeprefix('torch.')}; try another dtype"
+    more = f" and in {len(names) - 1} more" if len(names) > 1 else ""
+    return f"there is NaN or infinity in {names[0]}{more}; download or convert it again"
 
 
 def _check_serial(model: PreTrainedModel, trial: Trial, means: Means, reading: Reading) -> None:

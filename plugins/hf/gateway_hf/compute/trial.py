@@ -45,6 +45,11 @@ class Trial:
         self._tokens = [tokens for sequences, _ in answers for tokens in sequences]
         self._said = torch.cat([said for _, said in answers], dim=1)
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the model computes numbers at all."""
+        return not bool(self._said.isnan().any())
+
     @torch.inference_mode()
     def check(self, forward: Forward, tolerance: float, how: str) -> None:
         """Raise `Misfit` unless a forward says the same after both prompts and after each token that follows them.

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 
 import psutil
 import pytest
@@ -8,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, LoadFailed
+from gateway_hf.compute import fitting
 from gateway_hf.compute.kernels import BLOCK
-from gateway_hf.compute.trial import TRIAL_BLOCKS
+from gateway_hf.compute.trial import TRIAL_BLOCKS, Trial
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import BUILTIN_DTYPE, builtin_folder, read
@@ -154,6 +156,25 @@ def test_the_splitter_that_its_file_names_splits_digits(folder, tmp_path):
     text = load(file, cache_folder=str(tmp_path / "cache"), kernels="off").text
     known = AutoTokenizer.from_pretrained(folder)
     assert text.encode(Completion("42")) == known.convert_tokens_to_ids(["4", "2"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+def test_weights_that_are_no_numbers_are_refused_by_name(folder, value, kernels):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(LoadFailed) as caught:
+        load(folder, kernels=kernels)
+    told = "there is NaN or infinity in model.layers.1.mlp.down_proj.weight; download or convert it again"
+    assert caught.value.message == f"the model computes no numbers: {told}"
+
+
+def test_a_number_format_that_a_model_overflows_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Trial, "has_numbers", False)
+    monkeypatch.setattr(fitting, "_batched", lambda *_: 1 / 0)
+    assert refusal(folder) == "the model computes no numbers: they are too large for float32; try another dtype"
 
 
 def test_the_builtin_model_says_what_it_is():
