@@ -6,6 +6,7 @@ import anthropic
 from checks import (
     KEY,
     MODEL,
+    PATIENCE,
     POOR_KEY,
     QUESTION,
     SCHEMA,
@@ -25,7 +26,7 @@ from checks import (
 )
 from pydantic import BaseModel
 
-PLACE = {"base_url": URL, "api_key": KEY, "timeout": 60}
+PLACE = {"base_url": URL, "api_key": KEY, "timeout": PATIENCE}
 ALONE = {"disable_parallel_tool_use": True}
 client = anthropic.Anthropic(**PLACE, max_retries=0)
 
@@ -135,7 +136,7 @@ def errors_have_classes():
 
 @check
 def both_ways_of_sending_the_key():
-    bearer = anthropic.Anthropic(base_url=URL, auth_token=KEY, timeout=60, max_retries=0)
+    bearer = anthropic.Anthropic(base_url=URL, auth_token=KEY, timeout=PATIENCE, max_retries=0)
     assert "Paris" in say(bearer).content[0].text
 
 

@@ -1,12 +1,13 @@
 """LangChain's package for OpenAI's dialect."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import openai
 from checks import (
     KEY,
     MANY,
     MODEL,
+    PATIENCE,
     POOR_KEY,
     PROMPT,
     QUESTION,
@@ -24,10 +25,10 @@ from checks import (
 )
 from langchain_core.exceptions import ContextOverflowError
 from langchain_openai import ChatOpenAI, OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 ITALY = "What is the capital of Italy?"
-PLACE = {"base_url": f"{URL}/v1", "api_key": KEY, "timeout": 60, "max_retries": 0}
+PLACE = {"base_url": f"{URL}/v1", "api_key": KEY, "timeout": PATIENCE, "max_retries": 0}
 
 
 def connect(**fields):
@@ -47,7 +48,7 @@ class Weather(BaseModel):
     """Tell the weather of a city."""
 
     city: Literal["Paris", "Rome"]
-    days: int
+    days: Annotated[int, Field(ge=1, le=7)]
 
 
 @check
@@ -103,9 +104,35 @@ def an_answer_has_the_shape_that_was_asked_for():
         "type": "object",
         "properties": {"name": {"enum": ["Paris", "Rome"]}},
         "required": ["name"],
+        # Else a hot model goes on with properties of its own.
+        "additionalProperties": False,
     }
     structured = connect(temperature=1).with_structured_output(city, method="json_schema")
-    assert all(structured.invoke(QUESTION)["name"] in {"Paris", "Rome"} for _ in range(20))
+    assert all(structured.invoke(QUESTION)["name"] in {"Paris", "Rome"} for _ in range(TRIES))
+
+
+@check
+def an_answer_is_the_class_that_was_asked_for_by_every_method_whole_and_streamed():
+    for method in ("json_schema", "function_calling"):
+        structured = connect(temperature=1).with_structured_output(Weather, method=method)
+        for _ in range(TRIES):
+            assert structured.invoke(WEATHER).city in {"Paris", "Rome"}
+            *_, last = structured.stream(WEATHER)
+            assert last.city in {"Paris", "Rome"}
+
+
+@check
+def responses_are_called_and_shaped_too():
+    model = connect(temperature=1, use_responses_api=True, max_tokens=300)
+    bound = model.bind_tools([Weather], tool_choice="required", parallel_tool_calls=False)
+    shaped = model.with_structured_output(Weather, method="json_schema")
+    for _ in range(TRIES):
+        (call,) = bound.invoke(WEATHER).tool_calls
+        assert Weather(**call["args"]), call
+        first, *rest = bound.stream(WEATHER)
+        (call,) = sum(rest, first).tool_calls
+        assert Weather(**call["args"]), call
+        assert shaped.invoke(WEATHER).city in {"Paris", "Rome"}
 
 
 @check

@@ -10,6 +10,7 @@ from checks import (
     KEY,
     MANY,
     MODEL,
+    PATIENCE,
     POOR_KEY,
     PROMPT,
     QUESTION,
@@ -26,7 +27,7 @@ from checks import (
 
 litellm.suppress_debug_info = True
 
-PLACE = {"api_base": f"{URL}/v1", "api_key": KEY, "timeout": 60, "max_retries": 0}
+PLACE = {"api_base": f"{URL}/v1", "api_key": KEY, "timeout": PATIENCE, "max_retries": 0}
 
 
 def fields_of(fields):

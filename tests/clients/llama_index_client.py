@@ -8,6 +8,7 @@ from checks import (
     KEY,
     MANY,
     MODEL,
+    PATIENCE,
     POOR_KEY,
     PROMPT,
     QUESTION,
@@ -25,10 +26,13 @@ from checks import (
     running,
 )
 from llama_index.core.llms import ChatMessage
+from llama_index.core.program import FunctionCallingProgram
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
+from pydantic import BaseModel
 
-PLACE = {"api_base": f"{URL}/v1", "api_key": KEY, "timeout": 60, "max_retries": 0, "context_window": 8_192}
+PLACE = {"api_base": f"{URL}/v1", "api_key": KEY, "timeout": PATIENCE, "max_retries": 0, "context_window": 8_192}
 
 
 def connect(**fields):
@@ -46,19 +50,74 @@ def a_whole_chat():
     assert answer.raw.usage.completion_tokens > 0
 
 
-def get_weather(city: Literal["Paris", "Rome"], days: int) -> str:
+def get_weather(city: Literal["Paris", "Rome"], days: Literal[1, 2, 3]) -> str:
     """Tell the weather of a city."""
     return f"It is sunny in {city} for {days} days."
 
 
+CALLING = {"temperature": 1, "is_function_calling_model": True, "max_tokens": 300}
+TOOL = FunctionTool.from_defaults(get_weather)
+ASKING = {"tools": [TOOL], "user_msg": WEATHER, "tool_required": True, "allow_parallel_tool_calls": False}
+
+
+def assert_called(model, answer):
+    (call,) = model.get_tool_calls_from_response(answer)
+    assert is_call(call.tool_name, call.tool_kwargs), call
+
+
 @check
-def tools_are_called():
-    model = connect(temperature=1, is_function_calling_model=True, max_tokens=300)
-    tool = FunctionTool.from_defaults(get_weather)
+def tools_are_called_whole_and_streamed():
+    model = connect(**CALLING)
     for _ in range(TRIES):
-        answer = model.chat_with_tools([tool], user_msg=WEATHER, tool_required=True, allow_parallel_tool_calls=False)
-        (call,) = model.get_tool_calls_from_response(answer)
-        assert is_call(call.tool_name, call.tool_kwargs), call
+        assert_called(model, model.chat_with_tools(**ASKING))
+        *_, last = model.stream_chat_with_tools(**ASKING)
+        assert_called(model, last)
+
+
+@check
+async def also_asynchronously():
+    model = connect(**CALLING)
+    assert_called(model, await model.achat_with_tools(**ASKING))
+    async for piece in await model.astream_chat_with_tools(**ASKING):
+        last = piece
+    assert_called(model, last)
+
+
+@check
+def a_called_tool_is_run():
+    done = connect(**CALLING).predict_and_call([TOOL], user_msg=WEATHER, tool_required=True)
+    assert "sunny" in done.response
+
+
+class Capital(BaseModel):
+    """The capital of a country."""
+
+    city: Literal["Paris", "Rome"]
+    coastal: bool
+
+
+PROMPT_OF = PromptTemplate("What is the capital of {country}?")
+
+
+@check
+def an_answer_is_the_class_that_was_asked_for_whole_and_streamed():
+    model = connect(**CALLING | {"is_function_calling_model": False, "should_use_structured_outputs": True})
+    for _ in range(TRIES):
+        assert model.structured_predict(Capital, PROMPT_OF, country="France").city in {"Paris", "Rome"}
+        *_, last = model.stream_structured_predict(Capital, PROMPT_OF, country="France")
+        assert isinstance(last, Capital)
+
+
+@check
+def so_it_is_by_a_function():
+    model = connect(**CALLING)
+    # Where it streams, it leaves the choice to the model unless it is told.
+    named = {"type": "function", "function": {"name": "Capital"}}
+    told = FunctionCallingProgram.from_defaults(Capital, prompt=PROMPT_OF, llm=model, tool_choice=named)
+    for _ in range(TRIES):
+        assert model.structured_predict(Capital, PROMPT_OF, country="France").city in {"Paris", "Rome"}
+        *_, last = told.stream_call(country="France")
+        assert Capital.model_validate(last.model_dump())
 
 
 @check

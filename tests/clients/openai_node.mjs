@@ -1,13 +1,11 @@
 // OpenAI's SDK for Node.
 
 import assert from "node:assert/strict";
-import { env, exit } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
+import { KEY, MODEL, PATIENCE, POOR_KEY, QUESTION, URL, eventually, refused, run, running, tell } from "./checks.mjs";
 
-const MODEL = "smollm2-135m-instruct";
-const QUESTION = [{ role: "user", content: "What is the capital of France?" }];
-const client = new OpenAI({ baseURL: `${env.GATEWAY_URL}/v1`, apiKey: env.GATEWAY_KEY, maxRetries: 0, timeout: 60_000 });
+const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: KEY, maxRetries: 0, timeout: PATIENCE });
 
 const say = (fields, options) =>
   client.chat.completions.create({ model: MODEL, messages: QUESTION, temperature: 0, ...fields }, options);
@@ -17,18 +15,6 @@ const follow = (script, asked = client) =>
     model: "scripted",
     messages: [{ role: "user", content: JSON.stringify({ script }) }],
   });
-
-const tell = async (path) =>
-  (await fetch(env.GATEWAY_URL + path, { headers: { authorization: `Bearer ${env.GATEWAY_KEY}` } })).text();
-
-const running = async () => JSON.parse(await tell("/v1/requests")).data.length;
-
-async function eventually(look) {
-  for (let left = 200; !(await look()); left--) {
-    assert(left, "not within 10 s");
-    await sleep(50);
-  }
-}
 
 async function answered() {
   await sleep(1_100); // scrapes within a second share one rendering
@@ -42,13 +28,7 @@ async function requestsOf(ask) {
   return (await answered()) - before;
 }
 
-async function refused(kind, ask) {
-  const error = await ask().then((answer) => assert.fail(`no ${kind.name}: ${JSON.stringify(answer)}`), (error) => error);
-  assert.equal(error.constructor, kind, `${error.constructor.name}: ${error.message}`);
-  return error;
-}
-
-const CLAIMS = {
+await run({
   async "a whole chat"() {
     const answer = await say({ max_completion_tokens: 30 });
     assert.match(answer.choices[0].message.content, /Paris/);
@@ -94,14 +74,18 @@ const CLAIMS = {
   },
 
   async "a limit is waited for as the headers say"() {
-    const poor = client.withOptions({ apiKey: env.GATEWAY_POOR_KEY });
+    const poor = client.withOptions({ apiKey: POOR_KEY });
     const spend = async () => {
-      for (let left = 21; left; left--) await follow({}, poor);
+      for (let left = 200; left; left--) await follow({}, poor);
     };
-    await refused(OpenAI.RateLimitError, spend);
-    const began = performance.now();
-    await follow({}, poor.withOptions({ maxRetries: 1 }));
-    assert(performance.now() - began > 1_000, "it did not wait");
+    // On a busy machine the key may have a request again before it is asked for: that shows nothing, and is done again.
+    for (let left = 10; left; left--) {
+      await refused(OpenAI.RateLimitError, spend);
+      const began = performance.now();
+      await follow({}, poor.withOptions({ maxRetries: 1 }));
+      if (performance.now() - began > 1_000) return;
+    }
+    assert.fail("it never waited");
   },
 
   async "retries are as many as asked for and none where they are in vain"() {
@@ -123,17 +107,4 @@ const CLAIMS = {
     await left;
     await eventually(async () => (await running()) === 0);
   },
-};
-
-let failed = 0;
-for (const [name, claim] of Object.entries(CLAIMS)) {
-  try {
-    await claim();
-    console.log(`ok ${name}`);
-  } catch (error) {
-    failed = 1;
-    console.error(error);
-    console.log(`FAILED ${name}: ${error.name}: ${error.message.split("\n")[0]}`);
-  }
-}
-exit(failed);
+});

