@@ -7,7 +7,7 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from rich.console import Console
@@ -32,6 +32,8 @@ class Run:
         self._seed = seed
         self._ends = time.monotonic() + seconds
         self.rows: list[tuple[str, Row]] = []
+        # Of all moments without an attack so far: those of one second may be twice as long as those of another.
+        self._alone: list[float] = []
         self._stack = ExitStack()
         self._shared: Target | None = None
 
@@ -41,7 +43,10 @@ class Run:
             self.rows.append((name, Row("not run: no time is left", "", "", holds=True)))
             return
         try:
-            self._note(name, _run(self._target(attack), attack, self._ends))
+            found = self._target(attack)
+            before = found.holdings()
+            self._alone += calm(found, _ALONE_SECONDS)[1]
+            self._note(name, [*_run(found, attack, self._ends, self._alone), *leftovers(found, before)])
         except Exception as error:
             self._note(name, [Row(f"{type(error).__name__}: {error}"[:300], "", "", holds=False)])
             self.close()
@@ -60,7 +65,9 @@ class Run:
         if attack.settings or self._shared is None:
             self.close()
             self._shared = self._stack.enter_context(target(random.Random(self._seed), **attack.settings))  # noqa: S311 - no secret
-            self._note("-", calm(self._shared)[0])
+            rows, alone = calm(self._shared)
+            self._note("-", rows)
+            self._alone += alone
         self._shared.chance.seed(self._seed)
         return self._shared
 
@@ -71,9 +78,7 @@ class Run:
             print(f"{verdict:6} {name}: {row.what}: {row.seen} ({row.wanted})", file=sys.stderr, flush=True)
 
 
-def _run(found: Target, attack: Attack, ends: float) -> list[Row]:
-    before = found.holdings()
-    alone = calm(found, _ALONE_SECONDS)[1]
+def _run(found: Target, attack: Attack, ends: float, alone: Sequence[float]) -> list[Row]:
     found.until = min(time.monotonic() + attack.seconds, ends)
     found.begin()
     began = time.monotonic()
@@ -81,7 +86,7 @@ def _run(found: Target, attack: Attack, ends: float) -> list[Row]:
     calm_since = time.monotonic() if attack.away else began
     time.sleep(max(0.0, calm_since + _ALONE_SECONDS - time.monotonic()))
     seen = found.end()
-    return [*own, *verdicts(found, seen, alone, attack.away), *leftovers(found, before)]
+    return [*own, *verdicts(found, seen, alone, attack.away)]
 
 
 def main() -> int:

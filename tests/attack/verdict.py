@@ -20,17 +20,17 @@ _NEVER = float("inf")
 Answers = Sequence[tuple[float, float]]
 
 
-def calm(target: Target, seconds: float = 2.0) -> tuple[list[Row], float]:
-    """Watch the idle service; return its row, and the seconds that the neighbour's answer takes alone."""
+def calm(target: Target, seconds: float = 2.0) -> tuple[list[Row], list[float]]:
+    """Watch the idle service; return its row, and the seconds that each of the neighbour's answers took alone."""
     target.begin()
     time.sleep(seconds)
     seen = target.end()
     row = at_most("idle: /livez p99", _at(seen.alive, 0.99) * 1e3, _IDLE_MS, " ms")
-    return [row], _at(seen.answers, 0.5)
+    return [row], [took for _, took in seen.answers]
 
 
-def verdicts(target: Target, seen: Seen, alone: float, away: float) -> list[Row]:
-    """Hold what the neighbour saw against the promises.
+def verdicts(target: Target, seen: Seen, alone: Sequence[float], away: float) -> list[Row]:
+    """Hold what the neighbour saw against the promises; `alone` are the seconds of its answers without an attack.
 
     Where an attack interrupts the only worker, connections break and nothing answers for a while: for `away` seconds
     at most, and no request lasts longer. The other promises hold before and after.
@@ -45,7 +45,7 @@ def verdicts(target: Target, seen: Seen, alone: float, away: float) -> list[Row]
         ]
     else:
         rows = [none_of("neighbour: connections lost", len(seen.lost), asked)]
-    slower = _at(_outside(seen.answers, gaps), 0.5) / alone
+    slower = _at(_outside(seen.answers, gaps), 0.5) / percentile(alone, 0.5)
     return [
         at_most("/livez p99", _at(_outside(seen.alive, gaps), 0.99) * 1e3, _ALIVE_MS, " ms"),
         none_of("neighbour: wrong answers", len(seen.wrong), asked),

@@ -12,7 +12,7 @@ from litestar.datastructures import State
 from msgspec import Raw, Struct, structs
 
 from gateway.api.http.directions import wrong_content_type
-from gateway.api.http.large_bodies import LARGE, turns
+from gateway.api.http.large_bodies import LARGE, PASSES, turns
 from gateway.api.http.problems import Problem
 from gateway.api.http.unknown_fields import UnknownField, bounded, refuse_wrong
 from gateway.api.http.validation import invalid_value
@@ -96,7 +96,7 @@ async def read_body(request: Request[None, None, State]) -> RequestBody:
     raw = b"".join(pieces)
     pieces.clear()  # while this waits for its turn
     if len(raw) > LARGE:
-        await turns.wait(len(raw))
+        await turns.wait(PASSES * len(raw))
     return RequestBody(raw)
 
 

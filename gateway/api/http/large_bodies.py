@@ -6,3 +6,5 @@ from gateway.flow.turns import Turns
 LARGE = 256 * 1024
 # Bytes a second: each takes the loop some 5 to 10 ns, so it is free for others most of the time.
 turns = Turns(rate=32 * 2**20)
+# A body counts twice: it is read, and handed on to an engine.
+PASSES = 2
