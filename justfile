@@ -94,6 +94,11 @@ attack *arguments:
 bench *arguments:
     uv run python tests/load/engine.py {{ arguments }}
 
+# Measure what it costs that answers are held to a schema, against free ones of the same length
+[group('measure')]
+shapes *arguments:
+    uv run python -m tests.load.shapes {{ arguments }}
+
 # Measure what the HTTP path adds to the engine
 [group('measure')]
 overhead *arguments:
