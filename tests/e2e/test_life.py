@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.support.processes import worker
 from tests.support.service import Service, total
 from tests.support.sse import frames
 
@@ -206,7 +207,8 @@ def test_defaults_of_generate_are_defaults_and_no_caps(spare):
 
 
 def test_the_worker_never_imports_an_engine_that_is_not_configured(service):
-    maps = psutil.Process(service.process.pid).children()[0].memory_maps()
+    maps = psutil.Process(worker(service.process.pid)).memory_maps()
+    assert any("granian" in entry.path for entry in maps)
     assert not any("torch" in entry.path for entry in maps)
 
 

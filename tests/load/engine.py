@@ -40,6 +40,7 @@ from gateway.engine import (
     load,
 )
 from tests.load.machine import Machine, measure_machine
+from tests.support.processes import worker
 from tests.support.service import Service
 
 WORDS, TOKENS, PREFIX = 100, 64, 1_000
@@ -131,15 +132,15 @@ def measure_service(options: Options) -> ServiceFound:
     with Service(ENGINE="hf", ready=False, LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=settings) as service:
         service.wait_for("/readyz", seconds=300)
         start = time.monotonic() - begun
-        worker = psutil.Process(service.process.pid).children()[0]
-        resident = worker.memory_info().rss
+        process = psutil.Process(worker(service.process.pid))
+        resident = process.memory_info().rss
         plan = options.plan(service.url)
         levels = asyncio.run(sweep_http(plan))
         most = max(options.clients)
         at_once = (LoadLevel(clients=most, requests=most, seconds=options.seconds),)
         burst = asyncio.run(sweep_http(options.plan(service.url, levels=at_once, seed=options.seed + 2)))[0]
         first, second = asyncio.run(measure_prefix(options.plan(service.url), options.seed + 3))
-        peak = worker.memory_info().rss
+        peak = process.memory_info().rss
     return ServiceFound(levels, burst, start, first, second, resident, peak)
 
 
@@ -168,12 +169,12 @@ def measure_transport(options: Options) -> float:
     settings = json.dumps({"places": STREAMS, "delay": 0.02})
     with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=settings) as service:
         level = LoadLevel(clients=STREAMS, requests=4 * STREAMS)
-        worker = psutil.Process(service.process.pid).children()[0]
+        process = psutil.Process(worker(service.process.pid))
         plan = options.plan(service.url, levels=(level,), warmup=STREAMS)
         asyncio.run(sweep_http(plan))
-        before = worker.cpu_times()
+        before = process.cpu_times()
         report = asyncio.run(sweep_http(msgspec.structs.replace(plan, warmup=0)))[0]
-        after = worker.cpu_times()
+        after = process.cpu_times()
     return (after.user + after.system - before.user - before.system) / max(1, report.output_tokens)
 
 

@@ -20,6 +20,7 @@ import psutil
 from msgspec import Struct
 
 from gateway.cli.bench.prompts import PromptSource
+from tests.support.processes import worker
 from tests.support.service import Service
 
 WORDS, TOKENS = 100, 64
@@ -158,10 +159,9 @@ async def measure(clients: list[int], seed: int) -> tuple[list[ShapeRow], tuple[
     settings = json.dumps({"places": max(clients)})
     with Service(ENGINE="hf", ready=False, LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=settings) as service:
         service.wait_for("/readyz", seconds=300)
-        worker = psutil.Process(service.process.pid).children()[0].pid
         timeout = aiohttp.ClientTimeout(total=300)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-            asker = Asker(session, service.url, worker, seed)
+            asker = Asker(session, service.url, worker(service.process.pid), seed)
             rows = [await measure_level(asker, number) for number in clients]
             return rows, await measure_fresh(asker, random.Random(seed))  # noqa: S311 - no secret
 
