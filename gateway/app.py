@@ -10,6 +10,8 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
+from litestar.router import Router
+from litestar.types.internal_types import RouteHandlerMapItem, RouteHandlerType
 from loguru import logger
 
 from gateway.admission import Admission
@@ -42,6 +44,25 @@ class _Application(Litestar):
         if {"attr", "pydantic"} & sys.modules.keys():
             return Litestar._get_default_plugins(plugins)  # noqa: SLF001 - no public way leads there
         return [*plugins, MsgspecDIPlugin()]
+
+    @property
+    def route_handler_method_map(self) -> dict[str, RouteHandlerMapItem]:
+        """Leave out OPTIONS: Litestar's own for a path's first handler knows no methods of its later ones.
+
+        It then makes another one with each handler that a path gets.
+        """
+        return _without_options(super().route_handler_method_map)
+
+    @classmethod
+    def get_route_handler_map(cls, value: "RouteHandlerType | Router") -> dict[str, RouteHandlerMapItem]:
+        """Leave out OPTIONS, likewise."""
+        return _without_options(super().get_route_handler_map(value))
+
+
+def _without_options(found: dict[str, RouteHandlerMapItem]) -> dict[str, RouteHandlerMapItem]:
+    for handlers in found.values():
+        handlers.pop("OPTIONS", None)
+    return found
 
 
 def serve() -> Litestar:

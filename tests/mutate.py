@@ -190,6 +190,12 @@ MUTANTS = (
     Mutant("a_thought_is_counted", ECHO, "reasoning_tokens=thought", "reasoning_tokens=told + 1"),
     Mutant("a_model_that_is_not_to_think_does_not", SPEECH, "if thinks and chat.reasoning is not False:", "if chat:"),
     Mutant("a_thought_keeps_to_its_budget", SPEECH, "words[: chat.reasoning_budget]", "words"),
+    Mutant(
+        "an_answer_follows_the_thought_that_had_its_budget",
+        SPEECH,
+        "map(Delta, said))",
+        "map(Delta, () if chat.reasoning_budget else said))",
+    ),
     Mutant("an_image_is_read", TOY, '"[image]"', '""'),
     Mutant("a_constraint_is_kept", TOY, "CONSTRAINED.get(type(constraint), ", "CONSTRAINED.get(None, "),
     Mutant("a_constraint_is_kept", SPEECH, "if request.constraint is not None:", "if request is None:"),

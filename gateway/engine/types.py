@@ -96,7 +96,7 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
-ReasoningEffort = Literal["minimal", "low", "medium", "high", "xhigh"]
+ReasoningEffort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Chat(Struct, frozen=True, tag="chat", forbid_unknown_fields=True):

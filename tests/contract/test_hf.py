@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, load
 from gateway.testing.contract import AnswerRules, EngineContract, Subject
-from tests.support.tiny_models import make_tiny
+from gateway.testing.contract.thoughts import ThoughtRules
+from tests.support.tiny_models import CHAT_TEMPLATE, make_tiny
 
 CONTEXT = 32_768
 CUE = "A"
@@ -44,6 +45,18 @@ def taught(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory):
+    """A random model whose template opens a thought, which it would never close."""
+    folder = make_tiny("llama", tmp_path_factory.mktemp("thinker"))
+    (folder / "chat_template.jinja").write_text(
+        CHAT_TEMPLATE.replace("assistant\n'", "assistant\n<think>\n'") + "{# </think> #}"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2048}))
+    return folder
+
+
 def make(folder):
     plugin = load("hf")
     return plugin.build(plugin.settings(model=str(folder), dtype="float32", threads=1))
@@ -55,6 +68,12 @@ class TestHf(EngineContract):
     @pytest.fixture
     def make_engine(self, tiny):
         return lambda: make(tiny)
+
+
+class TestHfThatThinks(ThoughtRules):
+    @pytest.fixture
+    def make_engine(self, thinker):
+        return lambda: make(thinker)
 
 
 class TestHfThatWrites(Subject):

@@ -198,6 +198,21 @@ def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(edge,
 
 
 @pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/v1/chat/completions", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/chat/completions/chatcmpl-1", "DELETE, GET, HEAD, OPTIONS, POST"),
+        ("/v1/completions", "OPTIONS, POST"),
+        ("/v1/responses", "OPTIONS, POST"),
+        ("/v1/models", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_names_all_methods_of_a_path(edge, path, allow):
+    answer = edge.client.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (204, allow)
+
+
+@pytest.mark.parametrize(
     ("path", "step"),
     [("/v1/v1/models", "/v1 is there twice"), ("/v1", "GET /v1/models"), ("/v1/message", "/v1/messages?")],
 )

@@ -9,7 +9,6 @@ from gateway.engine import Capability, InvalidRequest, ReasoningEffort
 
 T = TypeVar("T")
 EffortWord = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-_HARDEST: ReasoningEffort = "xhigh"
 
 
 class ThinkingWish(Struct, frozen=True):
@@ -24,7 +23,7 @@ class ThinkingWish(Struct, frozen=True):
         """Tell whether it is this that asks for a capability."""
         match capability:
             case Capability.REASONING:
-                return bool(self.reasoning)
+                return self.reasoning is not None
             case Capability.REASONING_EFFORT:
                 return self.effort is not None
             case Capability.REASONING_BUDGET:
@@ -34,10 +33,10 @@ class ThinkingWish(Struct, frozen=True):
 
 
 def wish_effort(param: str, word: EffortWord | None) -> ThinkingWish:
-    """Read an effort: `none` is not to think, and `max` the hardest that there is."""
+    """Read an effort: `none` is not to think."""
     if word == "none":
         return ThinkingWish(param, reasoning=False)
-    return ThinkingWish(param, effort=_HARDEST if word == "max" else word)
+    return ThinkingWish(param, effort=word)
 
 
 def wish_budget(param: str, tokens: int | None) -> ThinkingWish:

@@ -9,6 +9,7 @@ from gateway.api.exchange.constraint import SHAPE_NEEDS, SHAPE_REFUSED, SHAPE_TA
 from gateway.api.exchange.dialect import Parameters
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody
 from gateway.api.openai.shared import CommonBody
+from gateway.api.openai.thinking import BUDGETS
 from gateway.engine import Capability, ModelCard, Unsupported
 
 # Parameter -> what a model must be capable of. A part of a parameter has its path.
@@ -59,8 +60,7 @@ NEEDS = {
     "reasoning.enabled": Capability.REASONING,
     "reasoning.max_tokens": Capability.REASONING_BUDGET,
     "enable_thinking": Capability.REASONING,
-    "thinking_budget": Capability.REASONING_BUDGET,
-    "thinking_token_budget": Capability.REASONING_BUDGET,
+    **dict.fromkeys(BUDGETS, Capability.REASONING_BUDGET),
     **SHAPE_NEEDS,
 }
 

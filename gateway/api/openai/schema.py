@@ -87,6 +87,8 @@ class ChatCompletionBody(CommonBody, frozen=True, kw_only=True):
     enable_thinking: EnableThinking = None
     thinking_budget: ThinkingTokens = None
     thinking_token_budget: ThinkingTokens = None
+    thinking_budget_tokens: ThinkingTokens = None
+    reasoning_budget: ThinkingTokens = None
     include_reasoning: IncludeReasoning = None
     metadata: Annotated[
         ChatMetadata | None,

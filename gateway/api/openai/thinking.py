@@ -1,6 +1,7 @@
-"""How OpenAI's dialect asks a model to think: OpenAI's word, and those of vLLM, SGLang, Qwen and OpenRouter; pure."""
+"""How OpenAI's dialect asks a model to think: its own word, and those of vLLM, Qwen, llama.cpp and OpenRouter; pure."""
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -12,6 +13,9 @@ from gateway.engine import InvalidRequest
 
 # What templates call the switch.
 _SWITCHES = ("enable_thinking", "thinking")
+# The words of Qwen, vLLM and llama.cpp for the tokens to think in.
+BUDGETS = ("thinking_budget", "thinking_token_budget", "thinking_budget_tokens", "reasoning_budget")
+_budgets = attrgetter(*BUDGETS)
 _Tokens = Annotated[int, Meta(ge=-1, le=2**31)]
 ThinkingTokens = Annotated[
     _Tokens | None,
@@ -90,6 +94,16 @@ class ThinkingFields(Protocol):
         ...
 
     @property
+    def thinking_budget_tokens(self) -> int | None:
+        """The word of llama.cpp."""
+        ...
+
+    @property
+    def reasoning_budget(self) -> int | None:
+        """Another one of llama.cpp."""
+        ...
+
+    @property
     def include_reasoning(self) -> bool | None:
         """Whether the thoughts are told."""
         ...
@@ -131,8 +145,8 @@ def shows_thoughts(body: ThinkingFields) -> bool:
 def _wishes(body: ThinkingFields) -> Iterator[ThinkingWish]:
     yield wish_effort("reasoning_effort", body.reasoning_effort)
     yield ThinkingWish("enable_thinking", reasoning=body.enable_thinking)
-    yield wish_budget("thinking_budget", body.thinking_budget)
-    yield wish_budget("thinking_token_budget", body.thinking_token_budget)
+    for name, tokens in zip(BUDGETS, _budgets(body), strict=True):
+        yield wish_budget(name, tokens)
     if body.thinking is not None:
         switch = {"enabled": True, "disabled": False}.get(body.thinking.type)
         yield ThinkingWish("thinking", reasoning=switch)

@@ -1,6 +1,20 @@
 """The rules of an engine whose model thinks before it answers."""
 
-from gateway.engine import Answer, Capability, Chat, Delta, Engine, Message, Text, Usage
+from msgspec import structs
+
+from gateway.engine import (
+    Answer,
+    Capability,
+    Chat,
+    Choice,
+    Constraint,
+    Delta,
+    Engine,
+    FinishReason,
+    Message,
+    Text,
+    Usage,
+)
 from gateway.testing.contract.subject import Subject
 from gateway.testing.contract.verdict import expect
 
@@ -8,6 +22,7 @@ _MOST = 200
 _BUDGET = 4
 # What a budget may be exceeded by: the markers around the thought, and words that end it.
 _AROUND = 24
+_COLOURS = ("red", "green")
 
 
 class ThoughtRules(Subject):
@@ -35,7 +50,7 @@ class ThoughtRules(Subject):
         answer = await self._think(engine, reasoning=False)
         counted = answer.finished.usage.reasoning_tokens
         expect(
-            not answer.reasoning and not counted,
+            not answer.reasoning and counted <= _AROUND,
             f"The model was not to think: it thought {answer.reasoning!r:.60}, {counted} tokens are counted.",
             Chat,
         )
@@ -47,7 +62,21 @@ class ThoughtRules(Subject):
         used = answer.finished.usage.reasoning_tokens
         expect(used <= _BUDGET + _AROUND, f"{_BUDGET} tokens were there to think in; the thought has {used}.", Chat)
 
-    async def _think(self, engine: Engine, *, reasoning: bool, budget: int | None = None) -> Answer:
+    async def test_an_answer_follows_the_thought_that_had_its_budget(self, engine: Engine) -> None:
+        """Kills: a budget that ends the answer with the thought, and a constraint that does not wait for its end."""
+        self.require(engine, Capability.CHAT, Capability.REASONING, Capability.REASONING_BUDGET, Capability.CHOICE)
+        answer = await self._think(engine, reasoning=True, budget=_BUDGET, constraint=Choice(_COLOURS))
+        expect(answer.reasoning, f"There were {_BUDGET} tokens to think in; the model used none.", Chat)
+        expect(
+            answer.text in _COLOURS and answer.finished.reason is FinishReason.STOP,
+            f"Behind the thought comes {answer.text!r:.60}, ended by {answer.finished.reason}: not one of {_COLOURS}.",
+            Choice,
+        )
+
+    async def _think(
+        self, engine: Engine, *, reasoning: bool, budget: int | None = None, constraint: Constraint | None = None
+    ) -> Answer:
         asked = (Message("user", (Text(f"{self.text} " * 8),)),)
         chat = Chat(asked, reasoning=reasoning, reasoning_budget=budget)
-        return await self.answer(engine, chat, max_tokens=_MOST, ignore_eos=False)
+        request = self.request(engine, chat, max_tokens=_MOST, ignore_eos=False)
+        return await self.answer_to(engine, structs.replace(request, constraint=constraint))

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from gateway.engine import EngineError, Finished, GenerateEvent, InvalidRequest, Mailbox, Started, Unavailable
-from gateway_hf.constrain.guide import Guide
+from gateway_hf.constrain.thought_guide import AnswerGuide
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.drafter import Drafter, Guessing
 from gateway_hf.scheduling.scheduler import Chunk, Scheduler
@@ -26,7 +26,7 @@ _NO_GUESSING = Guessing(answers=0, most=0)
 class Runs(Protocol):
     """What a batch asks of its runner."""
 
-    def join(self, sequence: Sequence, terms: Terms, guide: Guide | None, /) -> None:
+    def join(self, sequence: Sequence, terms: Terms, guide: AnswerGuide | None, /) -> None:
         """Learn how a sequence is to be drawn, before its first step."""
         ...
 
@@ -47,7 +47,7 @@ class Runs(Protocol):
 class Generation:
     """One answer on its way; the times are of the monotonic clock, in seconds.
 
-    Its `prompt` is there where the prompt's scores are wanted, its `guide` where the answer is constrained.
+    Its `prompt` is there where the prompt's scores are wanted, its `guide` where the answer or its thoughts are bound.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Generation:
     mailbox: Mailbox
     arrived: float
     prompt: ScoredPrompt | None = None
-    guide: Guide | None = None
+    guide: AnswerGuide | None = None
     admitted: float = 0.0
     started: bool = False
     drafter: Drafter = dataclasses.field(default_factory=Drafter)

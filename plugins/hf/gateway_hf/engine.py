@@ -29,7 +29,7 @@ from gateway.engine import (
 )
 from gateway_hf.batch import Batch, Generation
 from gateway_hf.capabilities import card_of
-from gateway_hf.constrain.constraints import Constraints, Held
+from gateway_hf.constrain.constraints import Constraints, Held, bind
 from gateway_hf.constrain.jobs import CompileBudget, Nursing
 from gateway_hf.constrain.vocabulary import UnconstrainableError
 from gateway_hf.constrain.workers import Workers
@@ -265,8 +265,11 @@ async def _hold(served: ServedModel, plan: AnswerPlan) -> Held | None:
         return None
     if served.constraints is None:
         raise Unsupported("the model's answers cannot be constrained; the log says why", param=plan.param)
+    if plan.content is not None:  # what is wrong with it alone is not the tools' fault
+        with naming(AnswerPlan(constraint=plan.content)):
+            await served.constraints.hold(plan.content)
     with naming(plan):
-        return await served.constraints.hold(plan.constraint)
+        return await served.constraints.hold(plan.constraint, plan.content)
 
 
 def _prepare(
@@ -290,5 +293,5 @@ def _prepare(
         mailbox=Mailbox(),
         arrived=arrived,
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),
-        guide=guide,
+        guide=guide if plan.thoughts is None else bind(served.constraints, plan.thoughts, guide, terms),
     )

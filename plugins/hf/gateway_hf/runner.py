@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gateway.engine import EngineError, InvalidRequest
 from gateway_hf.compute.forward import Forward
-from gateway_hf.constrain.guide import Guide
+from gateway_hf.constrain.thought_guide import AnswerGuide
 from gateway_hf.sampling.sampler import Draws, sample
 from gateway_hf.sampling.score import score
 from gateway_hf.sampling.terms import Terms
@@ -27,10 +27,10 @@ class Runner:
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self._terms: dict[Sequence, Terms] = {}
-        self._guides: dict[Sequence, Guide] = {}
+        self._guides: dict[Sequence, AnswerGuide] = {}
         self._draws: dict[Sequence, Draws] = {}
 
-    def join(self, sequence: Sequence, terms: Terms, guide: Guide | None = None) -> None:
+    def join(self, sequence: Sequence, terms: Terms, guide: AnswerGuide | None = None) -> None:
         """Say how a sequence is drawn, before its first step."""
         self._terms[sequence] = terms
         if guide is not None:

@@ -129,7 +129,7 @@ def test_a_strict_tool_is_strict():
         ({"thinking": {"type": "enabled"}}, (True, None, None)),
         ({"thinking": {"type": "enabled", "budget_tokens": 4}}, (True, None, 4)),
         ({"output_config": {"effort": "low"}}, (None, "low", None)),
-        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, (None, "xhigh", None)),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, (None, "max", None)),
     ],
 )
 def test_both_words_for_thinking_have_their_meaning(fields, meant):

@@ -133,6 +133,55 @@ def test_any_way_of_reading_says_the_same(told, data):
     assert join(asyncio.run(exchange())) == join(told)
 
 
+def said(events):
+    """What a stream says, event by event as it were written out: texts, thoughts, calls, tokens, ids."""
+    told = []
+    for event in events:
+        pieces = (
+            [(("call", event.index), event.arguments)]
+            if isinstance(event, ToolDelta)
+            else [(("thought",), event.reasoning), (("text",), event.text)]
+        )
+        for kind, text in pieces:
+            if text and told and told[-1][0] == kind:
+                told[-1] = (kind, told[-1][1] + text)
+            elif text:
+                told.append((kind, text))
+    names = [(event.index, event.id, event.name) for event in events if isinstance(event, ToolDelta) and event.id]
+    ids = [token for event in events if isinstance(event, TokenDelta) for token in event.ids]
+    return told, names, ids, sum(event.tokens for event in events)
+
+
+words = st.text("ab", max_size=2)
+pieces = st.one_of(
+    st.builds(Delta, words, st.integers(0, 2)),
+    st.builds(Delta, st.just(""), st.integers(0, 2), words),
+    st.builds(TokenDelta, words, st.just(1), ids=st.tuples(st.integers(0, 9))),
+)
+calls = st.lists(st.lists(words, max_size=4), max_size=3)
+
+
+@given(st.lists(pieces), calls, st.lists(pieces), st.data())
+def test_a_reader_that_lags_loses_nothing_of_calls_and_learns_all_in_order(before, made, behind, data):
+    written = [
+        ToolDelta(index, text, f"c{index}" if first else "", "f" if first else "", tokens=1)
+        for index, call in enumerate(made)
+        for first, text in [(True, ""), *((False, text) for text in call)]
+    ]
+
+    async def exchange():
+        mailbox, heard = Mailbox(), []
+        for letter in (*before, *written, *behind):
+            mailbox.put(letter)
+            if data.draw(st.booleans()):
+                heard.append(await mailbox.get())
+        mailbox.put(FINISHED)
+        return heard + (await read(mailbox))[:-1]
+
+    heard = asyncio.run(exchange())
+    assert said(heard) == said([*before, *written, *behind])
+
+
 class CountedLoop:
     def __init__(self, loop):
         self._loop = loop

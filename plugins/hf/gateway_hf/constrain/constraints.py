@@ -18,12 +18,16 @@ from gateway.engine import (
     FinishReason,
     GenerateEvent,
     Grammar,
+    JsonObject,
+    JsonSchema,
     Overloaded,
+    Unsupported,
 )
 from gateway_hf.batch import Generation
 from gateway_hf.constrain.compiler import Compiled, Compiler
 from gateway_hf.constrain.guide import Guide
 from gateway_hf.constrain.jobs import Job
+from gateway_hf.constrain.thought_guide import AnswerGuide, ThoughtBounds, ThoughtGuide
 from gateway_hf.constrain.workers import OverBudgetError, Workers
 from gateway_hf.sampling.terms import Terms
 
@@ -41,16 +45,22 @@ _WARM_AFTER = 2.0
 
 
 class Held:
-    """What one answer is held to: a way through its grammar, and the proof that it went all of it."""
+    """What one answer is held to: a way through its grammar, and the proof that it went all of it.
 
-    def __init__(self, constraints: "Constraints", compiled: Compiled) -> None:
+    Where the grammar is one of calls, `content` is what the text has to be of an answer that makes none.
+    """
+
+    def __init__(self, constraints: "Constraints", compiled: Compiled, content: Constraint | None = None) -> None:
         self._constraints = constraints
         self._compiled = compiled
+        self._content = content
         self._said: list[str] = []
+        self._guide: Guide | None = None
 
     def guide(self, terms: Terms, after: str | None = None) -> Guide:
         """Begin the answer; the constraint begins once it has said `after`."""
-        return self._constraints.compiler.guide(self._compiled, terms, after)
+        self._guide = self._constraints.compiler.guide(self._compiled, terms, after)
+        return self._guide
 
     async def hear(self, event: GenerateEvent, generation: Generation) -> None:
         """Take the next event; raise `EngineError` for the end of an answer that breaks its constraint.
@@ -62,7 +72,11 @@ class Held:
         elif isinstance(event, Finished) and event.reason in _BY_ITSELF and event.stop is None:
             begin = generation.sequence.prompt_tokens
             tokens = generation.sequence.tokens[begin : begin + event.usage.completion_tokens - 1]
-            await self._constraints.prove(self._compiled, generation.guide, tokens, "".join(self._said))
+            said = "".join(self._said)
+            await self._constraints.prove(self._compiled, self._guide, tokens, said)
+            # Of other kinds white space at the ends counts, which stands for nothing beside calls and thoughts.
+            if isinstance(self._content, JsonSchema | JsonObject) and event.reason is FinishReason.STOP:
+                await self._constraints.prove_text(self._content, said)
 
 
 class Constraints:
@@ -77,28 +91,34 @@ class Constraints:
         self.compiler = Compiler(tokenizer, eos_ids, workers.run, forcing=forcing)
         self._tokenizer = tokenizer
         self._workers = workers
+        self._forcing = forcing
         self._warm = threading.Timer(_WARM_AFTER, _start_if_kept, [weakref.ref(self)])
         self._warm.daemon = True
         self._warm.start()
         self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain")
         self._jobs = 0
 
-    async def hold(self, constraint: Constraint) -> Held:
-        """Compile a constraint.
+    async def hold(self, constraint: Constraint, content: Constraint | None = None) -> Held:
+        """Compile a constraint; `content` is the part of it for an answer that makes no calls.
 
         Raises `InvalidRequest` where it cannot be compiled, and `Overloaded` where too many wait for that.
         """
-        return Held(self, await self._run(lambda: self.compiler.compile(constraint)))
+        return Held(self, await self._run(lambda: self.compiler.compile(constraint)), content)
+
+    def bound_thoughts(self, bounds: ThoughtBounds, guide: Guide | None, terms: Terms) -> ThoughtGuide:
+        """Begin an answer whose thoughts have a budget; behind them it goes on as `guide` says, if there is one."""
+        return ThoughtGuide(bounds, self._tokenizer, guide, forcing=self._forcing and not terms.has_bans)
 
     async def prove(self, compiled: Compiled, guide: Guide | None, tokens: list[int], text: str) -> None:
         """Raise `EngineError` unless an answer that ended by itself is what it is held to.
 
         `tokens` are the answer's, without the one that ended it; `text` is what was said of them.
         """
-        fault = await self._run(lambda: self._find_fault(compiled, guide, tokens, text))
-        if fault is not None:
-            _log.error("a constrained answer is none that its constraint allows: %s", fault)
-            raise EngineError("the answer does not keep to its constraint, so it is not finished")
+        _refuse(await self._run(lambda: self._find_fault(compiled, guide, tokens, text)))
+
+    async def prove_text(self, constraint: Constraint, text: str) -> None:
+        """Raise `EngineError` unless a text keeps to a constraint that is no grammar."""
+        _refuse(await self._run(lambda: self._find_fault_in(constraint, text)))
 
     def close(self) -> None:
         """End what is being compiled, and the threads."""
@@ -123,8 +143,11 @@ class Constraints:
         if guide.began:
             said = guide.lead + self._tokenizer.decode_bytes(tokens[guide.began :])
             text = said.decode(errors="replace")
+        return self._find_fault_in(compiled.constraint, text)
+
+    def _find_fault_in(self, constraint: Constraint, text: str) -> str | None:
         try:
-            return self._workers.run(Job(compiled.constraint, text)).fault
+            return self._workers.run(Job(constraint, text)).fault
         except OverBudgetError as error:
             return f"to check it takes {error}"
 
@@ -140,6 +163,24 @@ class Constraints:
         if matcher.consume_tokens(self._tokenizer.tokenize_bytes(lead) + tokens) and matcher.is_accepting():
             return None
         return "it is no sentence of the grammar"
+
+
+def _refuse(fault: str | None) -> None:
+    """Raise `EngineError` where there is a fault."""
+    if fault is not None:
+        _log.error("a constrained answer is none that its constraint allows: %s", fault)
+        raise EngineError("the answer does not keep to its constraint, so it is not finished")
+
+
+def bind(
+    constraints: Constraints | None, bounds: ThoughtBounds, guide: Guide | None, terms: Terms
+) -> AnswerGuide | None:
+    """Bind the thoughts of an answer; raise `Unsupported` where it begins with one that cannot be closed."""
+    if constraints is not None:
+        return constraints.bound_thoughts(bounds, guide, terms)
+    if bounds.is_thinking:
+        raise Unsupported("the model's thoughts cannot be closed; the log says why", param="reasoning")
+    return guide
 
 
 def _start_if_kept(constraints: "weakref.ref[Constraints]") -> None:

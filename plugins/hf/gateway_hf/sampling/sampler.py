@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gateway.engine import EngineError
-from gateway_hf.constrain.guide import Guide
+from gateway_hf.constrain.thought_guide import AnswerGuide
 from gateway_hf.sampling.bans import Bans
 from gateway_hf.sampling.terms import Terms
 
@@ -33,7 +33,12 @@ class Draws:
     """
 
     def __init__(
-        self, terms: Terms, prompt: Sequence[int], vocabulary: int, device: torch.device, guide: Guide | None = None
+        self,
+        terms: Terms,
+        prompt: Sequence[int],
+        vocabulary: int,
+        device: torch.device,
+        guide: AnswerGuide | None = None,
     ) -> None:
         self.terms = terms
         self.fault: EngineError | None = None
@@ -78,7 +83,9 @@ class Draws:
         if self._bans is not None:
             self._bans.adjust(logits)
         if self._guide is not None and not self._guide.forced:
-            logits += torch.from_numpy(self._guide.bias(logits.shape[-1], may_end=may_end)).to(logits.device)
+            bias = self._guide.bias(logits.shape[-1], may_end=may_end)
+            if bias is not None:
+                logits += torch.from_numpy(bias).to(logits.device)
 
     def note(self, token: int) -> None:
         """Remember the token that was drawn."""
@@ -88,20 +95,24 @@ class Draws:
 
     def take_forced(self) -> list[int]:
         """Take all tokens that must follow, up to the limit of the answer."""
-        taken = [] if self._guide is None else self._guide.take_forced(self.terms.limit - self._drawn)
+        try:
+            taken = [] if self._guide is None else self._guide.take_forced(self.terms.limit - self._drawn)
+        except EngineError as error:
+            self.fault, taken = error, []
         for token in taken:
             self._count(token)
         return taken
 
-    def _go_on(self, guide: Guide, token: int) -> None:
+    def _go_on(self, guide: AnswerGuide, token: int) -> None:
         try:
             guide.take(token)
         except EngineError as error:
             self.fault = error
             return
+        if not guide.is_done or token in self.terms.end_ids:
+            return
         end = min(self.terms.eos_ids)
-        ends = guide.is_done and token not in self.terms.end_ids and end not in guide.forced
-        if ends and self._drawn + len(guide.forced) >= self.terms.min_tokens:
+        if end not in guide.forced and self._drawn + len(guide.forced) >= self.terms.min_tokens:
             guide.forced.append(end)
 
     def _count(self, token: int) -> None:

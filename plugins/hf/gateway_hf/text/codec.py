@@ -143,6 +143,10 @@ class TextCodec:
         """Return the tokens to constrain answers with; raise `UnconstrainableError` where that cannot be."""
         return read_vocabulary(self._backend, self._vocabulary, eos_ids)
 
+    def spell_mark(self, mark: str) -> tuple[int, ...]:
+        """Return the tokens that write a mark of the template."""
+        return tuple(ids_of(self._backend, mark, add_special=False))
+
     def token_bytes(self, token: int) -> bytes | None:
         """Return the bytes that a token stands for, or None where its vocabulary does not spell bytes."""
         spelled = self._backend.id_to_token(token)

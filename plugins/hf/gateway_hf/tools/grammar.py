@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.engine import Choice, Constraint, InvalidRequest, JsonObject, JsonSchema, Regex, Tool, Unsupported
+from gateway_hf.constrain.grammars import param_of
 from gateway_hf.tools.forms import NAME, CallForm
 
 # As `json.dumps` writes it: a model that may put blanks anywhere may write them for ever.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ANYTHING = "/(?s:.*)/"
-_PARAM = "response_format"
 _DEFINITIONS = ("$defs", "definitions")
 
 Specials = Mapping[str, int]
@@ -153,7 +153,8 @@ class _GrammarWriter:
         """Write what the answer has to be where it calls nothing."""
         if self._form.bare and isinstance(constraint, JsonSchema | JsonObject):
             raise Unsupported(
-                "an answer that is JSON cannot be told from a call in this model's form of calls", param=_PARAM
+                "an answer that is JSON cannot be told from a call in this model's form of calls",
+                param=param_of(constraint),
             )
         match constraint:
             case JsonSchema(schema):
@@ -165,7 +166,9 @@ class _GrammarWriter:
             case Choice(options):
                 return " | ".join(map(_quoted, options))
             case _:
-                raise Unsupported("a grammar cannot be combined with tools that may be called", param=_PARAM)
+                raise Unsupported(
+                    "a grammar cannot be combined with tools that may be called", param=param_of(constraint)
+                )
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:

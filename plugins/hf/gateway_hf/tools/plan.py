@@ -4,8 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from gateway.engine import Capability, Chat, Constraint, GenerateRequest, Grammar, InvalidRequest, Prompt, Tool
+from gateway.engine import (
+    Capability,
+    Chat,
+    Constraint,
+    GenerateRequest,
+    Grammar,
+    InvalidRequest,
+    Prompt,
+    Tool,
+    Unsupported,
+)
 from gateway_hf.constrain.grammars import param_of
+from gateway_hf.constrain.thought_guide import ThoughtBounds
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.tools.forms import NO_CALLS
 from gateway_hf.tools.grammar import CallRules, write_grammar
@@ -21,13 +32,16 @@ _MARK_TOKENS = 16
 class AnswerPlan(NamedTuple):
     """How an answer is held and read: `reading` is None where it is text as it is written.
 
-    The `constraint` begins behind the text `after`, where there is one. `is_of_tools` says that tools ask for it.
+    The `constraint` begins behind the text `after`, where there is one. `is_of_tools` says that tools ask for it, and
+    `content` is then what the answer has to be where it calls nothing. Its thoughts are bound as `thoughts` says.
     """
 
     reading: AnswerReading | None = None
     constraint: Constraint | None = None
     after: str | None = None
     is_of_tools: bool = False
+    content: Constraint | None = None
+    thoughts: ThoughtBounds | None = None
 
     @property
     def param(self) -> str | None:
@@ -51,14 +65,16 @@ def plan_answer(text: TextCodec, request: GenerateRequest) -> AnswerPlan:
     tools = callable_tools(chat) if isinstance(chat, Chat) else []
     if not isinstance(chat, Chat) or (not tools and text.thoughts is None):
         return AnswerPlan(constraint=request.constraint)
+    if text.thoughts is not None and text.thoughts.always and _budget(chat) == 0:
+        raise Unsupported("the model thinks before each answer, and cannot be told not to", param=Capability.REASONING)
     form = text.tools.form if tools else NO_CALLS
     reading = AnswerReading(form, text.thoughts, {tool.name: tool for tool in tools})
-    if not tools or not (text.tools.is_generic or _is_held(chat)):
+    if not tools or not (text.tools.is_generic or _is_held(chat) or request.constraint is not None):
         return AnswerPlan(reading, request.constraint)
     is_single = not chat.parallel_tool_calls or chat.tool_choice not in _CHOICES
     rules = CallRules(tools, chat.tool_choice != "auto", is_single, request.constraint)
     grammar = Grammar(write_grammar(form, rules, text.special_ids))
-    return AnswerPlan(reading._replace(is_held=True), grammar, is_of_tools=True)
+    return AnswerPlan(reading._replace(is_held=True), grammar, is_of_tools=True, content=request.constraint)
 
 
 def begin_answer(text: TextCodec, plan: AnswerPlan, prompt: Prompt, ids: Sequence[int]) -> AnswerPlan:
@@ -68,7 +84,10 @@ def begin_answer(text: TextCodec, plan: AnswerPlan, prompt: Prompt, ids: Sequenc
         return plan
     is_thinking = _ends_thinking(text, prompt, ids, thoughts)
     after = thoughts.close if is_thinking or _will_think(text, prompt, thoughts) else None
-    return plan._replace(reading=plan.reading._replace(is_thinking=is_thinking), after=after)
+    bounds = None
+    if (budget := _budget(prompt)) is not None:
+        bounds = ThoughtBounds(thoughts.opens, thoughts.close, text.spell_mark(thoughts.close), budget, is_thinking)
+    return plan._replace(reading=plan.reading._replace(is_thinking=is_thinking), after=after, thoughts=bounds)
 
 
 def capabilities_of(text: TextCodec, *, constrains: bool) -> set[Capability]:
@@ -81,6 +100,7 @@ def capabilities_of(text: TextCodec, *, constrains: bool) -> set[Capability]:
     if text.thoughts is not None:
         found.add(Capability.REASONING)
         found |= {Capability.REASONING_EFFORT} if text.has_effort else set()
+        found |= {Capability.REASONING_BUDGET} if constrains else set()
     return found
 
 
@@ -104,6 +124,11 @@ def _is_held(chat: Chat) -> bool:
     """Tell whether something is asked of the calls that a model may not do by itself."""
     asks = chat.tool_choice != "auto" or chat.allowed_tools or not chat.parallel_tool_calls
     return bool(asks) or any(tool.strict for tool in chat.tools)
+
+
+def _budget(chat: Chat) -> int | None:
+    """Return how many tokens there are to think in: none where the model is not to think."""
+    return 0 if chat.reasoning is False else chat.reasoning_budget
 
 
 def _ends_thinking(text: TextCodec, chat: Chat, ids: Sequence[int], thoughts: ThoughtForm) -> bool:

@@ -87,7 +87,7 @@ ELSEWHERE = {
         *("messages", "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice"),
         *("parallel_tool_calls", "functions", "function_call", "metadata", "store"),
         *("reasoning_effort", "thinking", "reasoning", "enable_thinking", "thinking_budget", "thinking_token_budget"),
-        "include_reasoning",
+        *("thinking_budget_tokens", "reasoning_budget", "include_reasoning"),
         *("continue_final_message", "add_generation_prompt", "chat_template_kwargs", "echo"),
     },
     CompletionBody: {"prompt", "echo", "logprobs", "best_of", "add_special_tokens"},

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.api.openai.thinking import thinking_path
 from gateway.engine import Capability, InvalidRequest, needs
 from tests.support.openai_dialect import asked, chat
 from tests.unit.api.openai.test_parameters import missing
@@ -26,13 +27,17 @@ def test_a_number_that_no_process_is_told_is_refused_by_name(value):
         ({"reasoning_effort": "none"}, (False, None, None)),
         ({"reasoning_effort": "minimal"}, (None, "minimal", None)),
         ({"reasoning_effort": "high"}, (None, "high", None)),
-        ({"reasoning_effort": "max"}, (None, "xhigh", None)),
+        ({"reasoning_effort": "xhigh"}, (None, "xhigh", None)),
+        ({"reasoning_effort": "max"}, (None, "max", None)),
         ({"enable_thinking": True}, (True, None, None)),
         ({"enable_thinking": False}, (False, None, None)),
         ({"thinking_budget": 9}, (None, None, 9)),
         ({"thinking_budget": -1}, (None, None, None)),
         ({"thinking_budget": 0}, (False, None, None)),
         ({"thinking_token_budget": 9}, (None, None, 9)),
+        ({"thinking_budget_tokens": 9}, (None, None, 9)),
+        ({"reasoning_budget": 9}, (None, None, 9)),
+        ({"reasoning_budget": 0}, (False, None, None)),
         ({"thinking": {"type": "enabled", "budget_tokens": 9}}, (True, None, 9)),
         ({"thinking": {"type": "disabled"}}, (False, None, None)),
         ({"thinking": {"type": "adaptive"}}, (None, None, None)),
@@ -51,6 +56,7 @@ def test_every_word_has_its_meaning(fields, meant):
         ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, "reasoning.effort"),
         ({"enable_thinking": True, "thinking": {"type": "disabled"}}, "thinking"),
         ({"thinking_budget": 1, "thinking_token_budget": 2}, "thinking_token_budget"),
+        ({"thinking_token_budget": 1, "reasoning_budget": 2}, "reasoning_budget"),
         ({"reasoning_effort": "high", "enable_thinking": False}, "enable_thinking"),
         ({"thinking_budget": 5, "thinking": {"type": "disabled"}}, "thinking"),
     ],
@@ -71,6 +77,7 @@ def test_two_words_that_contradict_each_other_are_refused_by_name(fields, param)
         ({"thinking_budget": 0, "reasoning": {"max_tokens": 0}}, None, None),
         ({"thinking": {"type": "enabled", "budget_tokens": 5}}, Capability.REASONING_BUDGET, "thinking.budget_tokens"),
         ({"thinking_token_budget": 5}, Capability.REASONING_BUDGET, "thinking_token_budget"),
+        ({"thinking_budget_tokens": 5}, Capability.REASONING_BUDGET, "thinking_budget_tokens"),
     ],
 )
 def test_a_model_that_cannot_refuses_the_word_by_name_and_takes_what_asks_for_nothing(fields, need, param):
@@ -79,6 +86,14 @@ def test_a_model_that_cannot_refuses_the_word_by_name_and_takes_what_asks_for_no
         assert needs(asked(body)) <= needs(asked(chat()))
     else:
         assert missing(body, need) == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"reasoning_effort": "none"}, "reasoning_effort"), ({"thinking": {"type": "disabled"}}, "thinking")],
+)
+def test_a_model_that_cannot_but_think_refuses_the_word_by_name(fields, param):
+    assert thinking_path(Capability.REASONING, chat(**fields)) == param
 
 
 @pytest.mark.parametrize("word", ["enable_thinking", "thinking"])
