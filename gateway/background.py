@@ -57,10 +57,15 @@ class BackgroundAnswer:
 
 
 class Background:
-    """The answers that are made in the background, by owner and id; `most` tells how many there may be at once."""
+    """The answers that are made in the background, by owner and id.
 
-    def __init__(self, most: Callable[[], int]) -> None:
+    `most` tells how many there may be at once, and `most_each` how many of one owner; callers without a key are one
+    owner without a name, which has no bound of its own.
+    """
+
+    def __init__(self, most: Callable[[], int], most_each: Callable[[], int]) -> None:
         self._most = most
+        self._most_each = most_each
         self._answers: dict[tuple[str, str], BackgroundAnswer] = {}
         self._tasks = Tasks()
 
@@ -73,6 +78,9 @@ class Background:
         """Take the room for one more answer, for `start` or `release`; raise `Overloaded`."""
         if self.count >= self._most():
             raise Overloaded(f"{self._most()} answers are made in the background already; that is the most at once")
+        own = sum(1 for each, _ in self._answers if each == owner)
+        if owner and own >= self._most_each():
+            raise Overloaded(f"{own} answers are made in the background for this key already; that is the most at once")
         answer = self._answers[owner, identity] = BackgroundAnswer(request_id)
         return answer
 

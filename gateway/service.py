@@ -55,7 +55,9 @@ class Inference:
         self.cache = to_cache(current.config.cache)
         self.store = Store(current.config.store)
         self.in_flight = InFlight()
-        self.background = Background(lambda: current.config.store.background)
+        self.background = Background(
+            lambda: current.config.store.background, lambda: current.config.store.background_per_key
+        )
         self.router = Router(hosting, current)
         self._hosting = hosting
         self._admission = admission

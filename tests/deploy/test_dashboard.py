@@ -69,7 +69,7 @@ def exposition() -> bytes:
     edge = SimpleNamespace(in_flight=1, bodies=ByteBudget(1), outgoing=SimpleNamespace(budget=ByteBudget(1)))
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), edge)
     gauges.register_cache(metrics, to_cache(CacheSettings()))
-    gauges.register_store(metrics, Store(StoreSettings()), Background(lambda: 1))
+    gauges.register_store(metrics, Store(StoreSettings()), Background(lambda: 1, lambda: 1))
     gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):

@@ -16,7 +16,7 @@ async def read(made):
 
 @pytest.fixture
 async def background():
-    made = Background(lambda: 2)
+    made = Background(lambda: 2, lambda: 2)
     yield made
     await made.aclose()
 
@@ -65,6 +65,25 @@ async def test_there_are_so_many_at_once_and_no_more(background):
     assert background.find("b", "r3") is None
 
 
+async def test_one_owner_does_not_take_all_the_room():
+    background = Background(lambda: 4, lambda: 2)
+    for name in ("r1", "r2"):
+        background.reserve("a", name, name)
+    with pytest.raises(Overloaded, match="2 answers are made in the background for this key"):
+        background.reserve("a", "r3", "3")
+    background.reserve("b", "r1", "1")
+    background.release("a", "r1")
+    background.reserve("a", "r3", "3")
+
+
+async def test_callers_without_keys_share_all_the_room():
+    background = Background(lambda: 3, lambda: 1)
+    for name in ("r1", "r2", "r3"):
+        background.reserve("", name, name)
+    with pytest.raises(Overloaded, match="3 answers are made in the background already"):
+        background.reserve("", "r4", "4")
+
+
 async def test_an_owner_finds_its_own_only(background):
     made = background.reserve("a", "r1", "1")
     assert background.find("a", "r1") is made
@@ -72,7 +91,7 @@ async def test_an_owner_finds_its_own_only(background):
 
 
 async def test_all_are_ended_together_and_waited_for():
-    background, ended = Background(lambda: 2), []
+    background, ended = Background(lambda: 2, lambda: 2), []
 
     async def work():
         try:
