@@ -39,6 +39,13 @@ def ended(responses, made):
     return responses.retrieve(made.id)
 
 
+def found(responses, identity):
+    try:
+        return responses.retrieve(identity)
+    except openai.NotFoundError:
+        return None
+
+
 def test_a_whole_response_is_stored(responses):
     answer = responses.create(model="echo", input="one two three", metadata={"a": "b"})
     assert answer.output_text == "one two three"
@@ -180,8 +187,26 @@ def test_a_stream_that_failed_ends_with_its_event(responses):
     broken = {"texts": ["a"], "fault": "raise", "after": 1, "message": "it broke"}
     *_, last = responses.create(model="scripted", input=play(**broken), stream=True)
     assert (last.type, last.response.error.message) == ("response.failed", "it broke")
-    with pytest.raises(openai.NotFoundError):
-        responses.retrieve(last.response.id)
+    assert responses.retrieve(last.response.id).model_dump() == last.response.model_dump()
+
+
+def test_a_stream_whose_client_leaves_is_stored_as_cancelled_with_what_was_made(responses):
+    with responses.create(model="scripted", input=play(**SLOW), stream=True) as stream:
+        made = next(stream).response
+        next(event for event in stream if event.type == "response.output_text.delta")
+    eventually(lambda: found(responses, made.id), PATIENCE)
+    left = responses.retrieve(made.id)
+    assert (left.status, left.error) == ("cancelled", None)
+    assert left.output_text.startswith("tick ")
+    with pytest.raises(openai.BadRequestError, match="is cancelled: nothing can go on from it"):
+        responses.create(model="echo", input="on", previous_response_id=made.id)
+
+
+def test_what_is_not_to_be_stored_is_not_where_it_fails(responses):
+    broken = {"texts": ["a"], "fault": "raise", "after": 1, "message": "it broke"}
+    *_, last = responses.create(model="scripted", input=play(**broken), stream=True, store=False)
+    assert last.type == "response.failed"
+    assert not found(responses, last.response.id)
 
 
 def test_the_background_is_bounded(house, responses):

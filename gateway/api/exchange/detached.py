@@ -11,6 +11,7 @@ from loguru import logger
 from gateway.api.exchange.dialect import Rendering
 from gateway.api.exchange.keeper import AnswerKeeper, B
 from gateway.api.exchange.run import Run
+from gateway.api.http.sse import CUT_OFF
 from gateway.auth import Caller
 from gateway.background import BackgroundAnswer
 from gateway.engine import Draining, EngineError, Finished, GenerateEvent
@@ -19,7 +20,6 @@ from gateway.service import Inference
 from gateway.store import StoreUnavailable
 from gateway.telemetry import current_record, open_record, request_id
 
-_CUT_OFF = "the stream ended before it was finished"
 _DOWN = "the service went down before the answer was finished"
 _UNSTORED = "an answer in the background has to be stored, and cannot be at the moment; try again"
 
@@ -112,4 +112,4 @@ async def _generate(
                     await keeper.finish(rendering.to_reply({}, event.usage), [*made.events, event])
                 made.add(event)
     if not isinstance(event, Finished):
-        raise EngineError(_CUT_OFF)
+        raise EngineError(CUT_OFF)

@@ -1,17 +1,26 @@
-"""Answers that are stored: the whole ones as they are sent, of streams what they would have been as a whole."""
+"""Answers that are stored: the whole ones as they are sent, of streams what they would have been as a whole.
 
+A stream that fails, or that its client leaves, is stored as far as it came where its answer can tell of that.
+"""
+
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from gateway.api.exchange.detached import ResumableRendering
 from gateway.api.exchange.dialect import Rendering
 from gateway.api.exchange.keeper import AnswerKeeper
 from gateway.api.exchange.run import Run
-from gateway.engine import Finished, Fold, GenerateEvent
+from gateway.api.http.sse import CUT_OFF
+from gateway.engine import EngineError, Finished, Fold, GenerateEvent
+from gateway.inflight import Cancelled
 
 # A whole answer that was to be stored and was not has this header, and its stream this comment before its end.
 NOT_STORED = {"x-stored": "false"}
 _COMMENT = b": not stored\n\n"
+_LEFT = "the client left before the answer was finished"
+_UNFORESEEN = "something went wrong here; the log says what"
 
 
 async def stored_whole(run: Run, rendering: Rendering, keeper: AnswerKeeper[Any]) -> tuple[bytes, dict[str, str]]:
@@ -30,16 +39,35 @@ class StoredStream:
         self._is_single = run.is_single
         self._folds: dict[int, Fold] = {}
         self._is_stored = True
+        self._is_over = False
 
     async def events(self) -> AsyncGenerator[object, None]:
-        """Yield the events of the stream, whose last one waits for the store."""
-        async with aclosing(self._events):
-            async for event in self._events:
-                self._fold(event)
-                if type(event) is Finished:
-                    answers = {index: fold.answer() for index, fold in self._folds.items()}
-                    self._is_stored = await self._keeper.keep(self._rendering.to_reply(answers, event.usage))
-                yield event
+        """Yield the events of the stream; its end, a failure too, waits for the store."""
+        try:
+            async with aclosing(self._events):
+                async for event in self._events:
+                    self._fold(event)
+                    if type(event) is Finished:
+                        self._is_over = True
+                        answers = {index: fold.answer() for index, fold in self._folds.items()}
+                        self._is_stored = await self._keeper.keep(self._rendering.to_reply(answers, event.usage))
+                    yield event
+            await self._break_off(EngineError(CUT_OFF))
+        except (GeneratorExit, asyncio.CancelledError):
+            await self._break_off(Cancelled(_LEFT))
+            raise
+        except EngineError as error:
+            await self._break_off(error)
+            raise
+        except Exception:
+            await self._break_off(EngineError(_UNFORESEEN))
+            raise
+
+    async def _break_off(self, error: EngineError) -> None:
+        """Store what there is of an answer that has begun, and has no end: the client may know its id."""
+        if self._folds and not self._is_over and isinstance(self._rendering, ResumableRendering):
+            self._is_over = True
+            await self._keeper.keep(self._rendering.to_broken(error))
 
     def encode(self, event: Any) -> bytes:  # noqa: ANN401 - as `Run.stream` returns it
         """Encode an event."""

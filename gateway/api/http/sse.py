@@ -21,7 +21,7 @@ T = TypeVar("T")
 _SOON = 0.005
 
 PING, DONE = b": ping\n\n", b"data: [DONE]\n\n"
-_CUT_OFF = "the stream ended before it was finished"
+CUT_OFF = "the stream ended before it was finished"
 
 
 class Framing(Struct, frozen=True):
@@ -77,7 +77,7 @@ async def first_event(receive: Receive, events: AsyncGenerator[T, None]) -> T:
 async def _first(events: AsyncGenerator[T, None]) -> T:
     event = await anext(events, None)
     if event is None:
-        raise EngineError(_CUT_OFF)
+        raise EngineError(CUT_OFF)
     return event
 
 
@@ -122,7 +122,7 @@ def _comment(place: QueuePosition) -> bytes:
 
 def _check_finished(last: object) -> None:
     if not isinstance(last, Finished):
-        raise EngineError(_CUT_OFF)
+        raise EngineError(CUT_OFF)
 
 
 class Pace(Struct, frozen=True):
