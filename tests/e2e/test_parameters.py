@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from tests.support.observe import is_error
+from tests.support.service import Service
+
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 STORY = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 16}
 
@@ -102,6 +105,20 @@ def test_the_ids_of_all_tokens_are_those_of_the_text(ask, said, plain):
     (choice,) = conversation["choices"]
     assert len(choice["token_ids"]) == conversation["usage"]["completion_tokens"]
     assert ask("/detokenize", tokens=choice["token_ids"])["content"].startswith(choice["message"]["content"])
+
+
+def test_the_ids_of_prompts_are_bounded_in_a_reply():
+    with Service(ENGINE="", LLM_GATEWAY__SERVER__MAX_LOGPROBS="2", ready=False) as few:
+        few.wait_for("/readyz", seconds=180)
+        ids = few.client.post("/tokenize", json={"prompt": "Once upon"}).json()["tokens"]
+        asked = {"prompt": ids * 4, "max_tokens": 1, "return_token_ids": True}
+        most = 16 // len(asked["prompt"])
+        answer = few.client.post("/v1/completions", json=asked | {"n": most})
+        assert [choice["prompt_token_ids"] for choice in answer.json()["choices"]] == [asked["prompt"]] * most
+        for more in ({"n": most + 1}, {"prompt": ids * 16, "stream": True}):
+            refused = few.client.post("/v1/completions", json=asked | more)
+            assert is_error(refused, 400, "invalid_value", "return_token_ids")
+            assert "more than 16 ids" in refused.json()["error"]["message"]
 
 
 def test_a_stream_tells_its_ids_its_usage_and_its_timings(builtin, plain):

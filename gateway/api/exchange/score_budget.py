@@ -1,7 +1,8 @@
 """The log-probabilities that one reply may hold: tokens times what is told of each, of all prompts and answers.
 
 A scored token has its own log-probability and those of its alternatives. An answer's length is bounded before
-it is made. A prompt's length in tokens is known from its ids, or when the engine has read it.
+it is made. A prompt's length in tokens is known from its ids, or when the engine has read it. The ids of prompts, which
+each of its answers tells, are bounded too: so many for each log-probability as take its bytes.
 """
 
 from msgspec import structs
@@ -10,6 +11,8 @@ from gateway.api.exchange.asked import Prompts
 from gateway.engine import Capability, GenerateRequest, InvalidRequest, ModelCard, Started, Tokens
 
 SETTING = "server.max_logprobs"
+# A log-probability takes some 60 bytes of a reply, an id up to 7.
+_IDS_EACH = 8
 
 
 class ScoreBudget:
@@ -19,15 +22,16 @@ class ScoreBudget:
         self._prompts = prompts
         self._card = card
         self._most = most
-        self._used = 0
+        self._used = self._told_ids = 0
         sampling = prompts.requests[0].sampling
         self._of_prompts = _told(sampling.prompt_logprobs)
         self._of_answers = _told(sampling.logprobs)
+        self._has_ids = bool(sampling.token_ids)
 
     @property
     def has_prompts(self) -> bool:
-        """Whether the prompts' tokens are scored."""
-        return self._of_prompts > 0
+        """Whether the prompts' tokens are scored, or told by their ids."""
+        return self._of_prompts > 0 or self._has_ids
 
     @property
     def used(self) -> int:
@@ -59,10 +63,25 @@ class ScoreBudget:
         return structs.replace(self._prompts, requests=requests)
 
     def see(self, started: Started) -> int:
-        """Count the scores of a prompt that was read, and return their number; raise `InvalidRequest` for too many."""
+        """Count the scores and ids of a prompt that was read, and return their number.
+
+        Raises `InvalidRequest` for too many.
+        """
         count = len(started.prompt_logprobs or ()) * self._of_prompts
         self._take(count, Capability.PROMPT_LOGPROBS, "the prompts' tokens")
-        return count
+        ids = len(started.prompt_ids or ())
+        self._take_ids(ids)
+        return count + ids
+
+    def _take_ids(self, count: int) -> None:
+        most = self._most * _IDS_EACH
+        self._told_ids += count
+        if self._told_ids > most:
+            raise InvalidRequest(
+                f"the prompts have more than {most} ids of tokens, told with each answer; that is the most in one reply"
+                f" ({_IDS_EACH} times {SETTING}); ask for fewer answers or shorter prompts, or for no ids",
+                param=Capability.TOKEN_IDS,
+            )
 
     def _ids(self) -> int:
         found = (request for request in self._prompts.requests if isinstance(request.prompt, Tokens))
@@ -90,9 +109,9 @@ class ScoreBudget:
 
 
 def budget_of(prompts: Prompts, card: ModelCard, most: int) -> ScoreBudget | None:
-    """Make the budget of a body; `None` where no token is scored."""
+    """Make the budget of a body; `None` where no token is scored or told by its id."""
     sampling = prompts.requests[0].sampling
-    if sampling.logprobs is None and sampling.prompt_logprobs is None:
+    if sampling.logprobs is None and sampling.prompt_logprobs is None and not sampling.token_ids:
         return None
     return ScoreBudget(prompts, card, most)
 

@@ -30,7 +30,7 @@ from gateway.engine import (
 _USUAL_TOKENS = 16
 _CUT, _WHATEVER_FITS = "truncate_prompt_tokens", -1
 _ALL = -1
-_SCORES = {Capability.LOGPROBS, Capability.PROMPT_LOGPROBS}
+_SCORES = {Capability.LOGPROBS, Capability.PROMPT_LOGPROBS, Capability.TOKEN_IDS}
 _PROMPTS = {"prompt", "chat", "completion", "tokens"}
 # LiteLLM and LangChain know this error by these words of the message, not by its code.
 _TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"

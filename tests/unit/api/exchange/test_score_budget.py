@@ -69,6 +69,18 @@ def test_texts_are_counted_when_they_are_read():
         scored.see(read(1))
 
 
+def test_ids_of_prompts_are_counted_with_each_answer():
+    told = budget("a", best_of=2, token_ids=True, most=10)
+    told.check_prompts()
+    assert told.bound_answers() is told._prompts
+    assert told.see(Started(40, prompt_ids=(7,) * 40)) == 40
+    assert told.see(Started(40, prompt_ids=(7,) * 40)) == 40
+    assert told.used == 0
+    with pytest.raises(InvalidRequest, match=r"more than 80 ids.*server.max_logprobs") as refusal:
+        told.see(Started(1, prompt_ids=(7,)))
+    assert refusal.value.param == "token_ids"
+
+
 def test_stated_lengths_are_refused_where_they_are_too_much():
     assert budget("x", logprobs=1, max_tokens=50).bound_answers().requests[0].sampling.max_tokens == 50
     with pytest.raises(InvalidRequest, match="2 answers of 26 tokens") as refusal:
