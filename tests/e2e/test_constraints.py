@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
+from tests.support.hostile import NAMES, bomb, is_bounded
 from tests.support.service import Service
 from tests.support.sse import frames
 
@@ -236,37 +237,14 @@ def test_a_cut_answer_of_the_built_in_model_is_a_beginning(builtin):
     assert answer.json()["generated_text"].startswith('{"country')
 
 
-BOMBS = {
-    "[ab]*a[ab]{13}": {"regex": "[ab]*a[ab]{13}"},
-    "[ab]*a[ab]{30}": {"regex": "[ab]*a[ab]{30}"},
-    "(a+)+$": {"regex": "(a+)+"},
-    "a{1,100000}": {"regex": "a{1,100000}"},
-    "foo**": {"regex": "foo**"},
-    "a property bomb": {"guided_json": {"properties": {f"p{n}": {"pattern": "[ab]*a[ab]{20}"} for n in range(200)}}},
-    "alternatives": {"guided_json": {"oneOf": [{"properties": {f"p{n}": {"type": "string"}}} for n in range(400)]}},
-    "its own reference": {"guided_json": {"$ref": "#"}},
-    "a recursive list": {"guided_json": {"type": "array", "items": {"$ref": "#"}, "minItems": 2}},
-    "a billion": {"guided_json": {"type": "string", "minLength": 10**9}},
-    "1,000 values": {"guided_json": {"enum": ["x" * 40 + str(number) for number in range(1_000)]}},
-    "left recursion": {"grammar": 'root ::= root "a" | "a"'},
-    "ambiguous": {"grammar": 'root ::= root root | "a"'},
-    "nothing": {"grammar": "root ::= root"},
-    "unknown": {"grammar": "root ::= nowhere"},
-    "no grammar": {"guided_grammar": "\0"},
-}
-
-
-@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_a_bomb_costs_the_built_in_model_no_more_than_its_budget(builtin, bomb):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bomb_costs_the_built_in_model_no_more_than_its_budget(builtin, name):
     """It is 400 by its word, or an answer that keeps to it or is cut; and the next question is answered as ever."""
     began = time.monotonic()
-    answer = builtin.generate(prompt=ASKED, max_new_tokens=12, return_full_text=False, **bomb)
+    answer = builtin.generate(prompt=ASKED, max_new_tokens=12, return_full_text=False, **bomb(name))
     assert time.monotonic() - began < 10
     if answer.status_code == 200:
         assert answer.headers["x-structured"] in {"valid", "truncated"}
-    else:
-        (word,) = bomb
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, word), answer.text
-        assert len(answer.json()["error"]["message"]) < 1_000
+    assert is_bounded(answer.status_code, answer.json(), next(iter(bomb(name)))), answer.text
     after = builtin.generate(prompt="The capital of France is", max_new_tokens=2, temperature=0)
     assert after.json()["generated_text"].startswith("The capital of France is Paris")

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from llguidance import LLTokenizer
 
-from gateway.engine import InvalidRequest
+from gateway.engine import InvalidRequest, JsonSchema
 from gateway_hf.constrain.check import find_fault
 from gateway_hf.constrain.grammars import grammar_of, matcher_of
 from gateway_hf.constrain.jobs import CompileBudget, Job, JobResult, Nursing, receive, send
@@ -22,6 +22,8 @@ from gateway_hf.constrain.vocabulary import load_vocabulary
 
 # A worker is replaced after so many jobs, with what they left in its memory.
 _MOST_JOBS = 200
+# It is done before there are workers: what the libraries make once and keep, each worker has then.
+_FIRST = Job(JsonSchema({"type": "object", "properties": {"a": {"type": "string", "pattern": "a+"}}}))
 # Workers give way to the model.
 _NICE = 5
 
@@ -33,6 +35,7 @@ def main(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as control:
         nursing = msgspec.msgpack.decode(receive(control), type=Nursing)
         tokenizer = load_vocabulary(nursing.tokenizer, nursing.vocabulary, nursing.ends)
+        do(_FIRST, tokenizer)
         while descriptors := socket.recv_fds(control, 1, 1)[1]:
             if os.fork() == 0:
                 control.close()

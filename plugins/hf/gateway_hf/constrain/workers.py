@@ -46,10 +46,10 @@ class Workers:
         except (EOFError, OSError) as error:
             channel.close()
             raise OverBudgetError(f"more than {self._nursing.budget}") from error
-        if result.last:
-            channel.close()
-        else:
-            with self._lock:
+        with self._lock:
+            if result.last or self._closed:
+                channel.close()
+            else:
                 self._idle.append(channel)
         return result
 

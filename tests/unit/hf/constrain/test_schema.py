@@ -1,8 +1,10 @@
 """Which schemas an answer can be held to, and what is said of the others."""
 
 import pytest
+from jsonschema.exceptions import best_match
 
 from gateway.engine import InvalidRequest
+from gateway_hf.constrain import schema as schema_module
 from gateway_hf.constrain.schema import REFUSED, blame, check_schema
 
 
@@ -77,3 +79,29 @@ def test_a_message_of_the_library_gets_a_path(message, path):
         "items": {"minItems": 3},
     }
     assert blame(schema, message) == path
+
+
+_DRAFTS = ("2020-12/schema", "2019-09/schema", "draft-07/schema#", "draft-04/schema#")
+_BROKEN = (
+    {"type": "nonsense"},
+    {"minLength": -1},
+    {"properties": {"a": {"required": "b"}}},
+    {"$defs": {"a": {"enum": 1}}},
+    {"anyOf": []},
+    {"$ref": 5},
+    {"pattern": 5},
+    {"additionalProperties": 3},
+    {"properties": {"a": {"items": {"allOf": [{"maximum": "1"}]}}}},
+    {"dependencies": {"a": [1]}},
+)
+
+
+@pytest.mark.parametrize("draft", _DRAFTS)
+def test_a_metaschema_that_is_made_one_document_finds_the_faults_of_its_own(draft):
+    at = "http://json-schema.org/" if draft.startswith("draft") else "https://json-schema.org/draft/"
+    for part in ({"properties": {"a": {"type": "string"}}}, *_BROKEN):
+        schema = {"$schema": at + draft, **part}
+        own = schema_module.validator_of(schema)
+        wanted = best_match(own(own.META_SCHEMA).iter_errors(schema))
+        found = best_match(schema_module._validator_of_schemas(own).iter_errors(schema))
+        assert (found and (found.message, found.absolute_path)) == (wanted and (wanted.message, wanted.absolute_path))

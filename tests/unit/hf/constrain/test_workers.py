@@ -11,6 +11,8 @@ import pytest
 from gateway.engine import Choice, EngineError, Grammar, JsonSchema, Regex
 from gateway_hf.constrain.jobs import CompileBudget, Job, Nursing
 from gateway_hf.constrain.workers import OverBudgetError, Workers
+from tests.support.observe import eventually
+from tests.support.processes import is_alive
 
 _SLOW = Grammar("start: " + " | ".join(f'"a{at}"' for at in range(50_000)))
 
@@ -112,6 +114,18 @@ def test_nothing_is_left_after_the_end(make):
     assert not Path("/proc", str(children[0])).exists()
     with pytest.raises(EngineError, match="unloaded"):
         ended.run(Job(Regex("a+")))
+
+
+def test_a_process_whose_job_outlasts_the_end_ends_with_its_job(make, monkeypatch):
+    ended = make(seconds=0.5)
+    ended.run(Job(Regex("a+")))
+    (child,) = _children(ended._process.pid)
+    channel = ended._take()
+    monkeypatch.setattr(ended, "_take", lambda: channel)
+    ended.close()
+    assert is_alive(child)
+    assert ended.run(Job(Regex("b+"))).fault is None
+    eventually(lambda: not is_alive(child), 60)
 
 
 def test_a_process_that_cannot_be_started_is_an_error(make, monkeypatch):
