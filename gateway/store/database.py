@@ -4,6 +4,7 @@ Beyond the bound, the owner that has most loses its
 oldest: a caller that stores much pushes out its own, not others'.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ class Database:
         self._ttl = ttl_seconds
         self._clock = clock
         self._connection = connect(path)
+        self._path = path
         self.evicted = 0
         try:
             for pragma in _PRAGMAS:
@@ -51,6 +53,14 @@ class Database:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def has_lost_its_file(self) -> bool:
+        """Tell whether the file was removed, so that new entries would go with the process.
+
+        One that another file has replaced is left as it is: SQLite's log, which is found by the name, would be written
+        into that one when it is opened.
+        """
+        return self._path is not None and not os.path.lexists(self._path)
 
     def totals(self) -> tuple[int, int]:
         """Return the bytes and the number of all entries."""

@@ -86,6 +86,9 @@ class Store:
 
     def _do(self, work: Callable[[Database], T]) -> T:
         try:
+            if self._database is not None and self._database.has_lost_its_file():
+                logger.bind(event="store_file_lost").warning("the file of the store was removed: a new one is made")
+                self._close()
             if self._database is None:
                 settings = self._settings
                 path = None if settings.file is None else Path(settings.file)

@@ -77,6 +77,21 @@ async def test_a_failure_is_told_once_and_so_is_its_end(tmp_path, events):
     assert events == ["store_failed", "store_restored"]
 
 
+@pytest.mark.parametrize("names", [("store.db",), ("store.db", "store.db-wal", "store.db-shm")])
+async def test_a_file_that_is_removed_under_way_is_made_anew(tmp_path, events, names):
+    settings = StoreSettings(file=str(tmp_path / "store.db"))
+    async with Store(settings) as store:
+        assert await store.of("a").put(entry("r1"))
+        for name in names:
+            (tmp_path / name).unlink()
+        assert await store.of("a").get("response", "r1") is None
+        assert await store.of("a").put(entry("r2"))
+        assert (store.entries, store.is_degraded) == (1, False)
+    assert events == ["store_file_lost"]
+    async with Store(settings) as again:
+        assert await again.of("a").get("response", "r2") == entry("r2")
+
+
 async def test_a_file_that_cannot_be_opened_stores_nothing_until_it_can(tmp_path):
     blocked = tmp_path / "store.db"
     blocked.mkdir()
