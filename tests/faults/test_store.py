@@ -73,6 +73,10 @@ def test_no_key_reaches_what_another_has_stored(tmp_path):
                 )
                 # Nor does an answer tell a response of another key from one that never was.
                 assert len({answer.text.replace(name, "") for answer in answers[:5]}) == 1
+        item = service.client.get(f"/v1/responses/{made}", headers={"authorization": f"Bearer {alice}"})
+        reference = {"type": "item_reference", "id": item.json()["output"][0]["id"]}
+        assert is_error(create(service, bob, input=[reference]), 404, "not_found", "input[0].id")
+        assert create(service, alice, input=[{"role": "user", "content": "a"}, reference]).status_code == 200
         own = {"headers": {"authorization": f"Bearer {alice}"}}
         assert service.client.get(f"/v1/responses/{made}", **own).status_code == 200
         assert service.client.post(f"/v1/responses/{slow}/cancel", **own).json()["status"] == "cancelled"

@@ -243,6 +243,22 @@ def test_a_stream_that_is_resumed_is_the_rest_of_the_first_one(events):
         assert decoded(b"".join(again.to_frame(event) for event in sentence)) == first[after + 1 :]
 
 
+@pytest.mark.parametrize("code", ["engine_error", "cancelled"])
+@pytest.mark.parametrize("events", [(), (Delta("a"),), ALL], ids=["nothing", "text", "all"])
+def test_a_stream_that_broke_off_is_resumed_at_every_cut(events, code):
+    begun = rendering(background=True)._begun
+    sentence = (DETACHED, STARTED, *events)
+
+    def told(made):
+        frames = b"".join(made.to_frame(event) for event in sentence)
+        return decoded(frames + made.to_failure(Problem(code, "it broke")))
+
+    first = told(ResponseRendering(begun))
+    ended = msgspec.json.decode(json.dumps(first[-1]["response"]), type=type(begun))
+    for after in range(-1, len(first)):
+        assert told(ResponseRendering(begun, after=after, ended=ended)) == first[after + 1 :]
+
+
 def test_an_answer_under_way_can_be_looked_at():
     made = rendering(background=True)
     assert json.loads(made.to_state())["status"] == "queued"
