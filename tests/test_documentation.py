@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -18,12 +19,14 @@ from tests.test_house import LAYERS, PARTS
 PAGES = pages()
 SNIPPETS = [snippet for page, text in PAGES.items() for snippet in snippets(page, text)]
 CONFIG, HF, ENGINES = "gateway/config/README.md", "plugins/hf/README.md", "plugins/README.md"
+OPENAI = "plugins/openai/README.md"
 NONE = "none"
 # Defaults that differ from plugin to plugin, or are a long list.
 IN_WORDS = {
     "isolated": "the plugin's own",
     "network": "the plugin's own",
     "routes.NAME.engines": "",
+    "base_url": "",
     "cors.headers": "those of the service and of both SDKs",
 }
 
@@ -53,7 +56,7 @@ def where(snippet: object) -> str:
     return f"{snippet.page}:{snippet.line}" if isinstance(snippet, Snippet) else str(snippet)
 
 
-def defaults(kind: type[msgspec.Struct], prefix: str = "") -> dict[str, object]:
+def defaults(kind: Callable[[], msgspec.Struct], prefix: str = "") -> dict[str, object]:
     """Find the defaults of a struct by the names of its fields."""
     made = kind()
     return {prefix + field.name: getattr(made, field.name) for field in msgspec.structs.fields(made)}
@@ -66,7 +69,11 @@ def settings() -> dict[str, dict[str, object]]:
     found |= defaults(partial(config.RouteSettings, engines=()), "routes.NAME.")
     for section in own.keys() - {"routes"}:
         found |= defaults(own[section], f"{section}.")
-    plugins = {HF: engine.load("hf").settings, ENGINES: engine.load("echo").settings}
+    plugins: dict[str, Callable[[], msgspec.Struct]] = {
+        HF: engine.load("hf").settings,
+        ENGINES: engine.load("echo").settings,
+        OPENAI: partial(engine.load("openai").settings, base_url=""),
+    }
     return {CONFIG: found} | {page: defaults(kind) for page, kind in plugins.items()}
 
 
@@ -132,7 +139,7 @@ def test_every_metric_that_the_page_names_is_on_the_dashboard():
 
 def test_the_folders_are_documented_in_the_order_of_their_layers():
     rows = tables(PAGES["gateway/README.md"], "folder", "subject")
-    listed = ["gateway." + re.search(r"`(\w+)(?:/|[.]py)`", row["folder"])[1] for row in rows]
+    listed = ["gateway." + re.findall(r"`(\w+)(?:/|[.]py)`", row["folder"])[0] for row in rows]
     assert sorted(listed) == sorted(LAYERS)
     for at, name in enumerate(listed):
         assert LAYERS[name] <= set(listed[:at]), name

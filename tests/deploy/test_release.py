@@ -140,7 +140,12 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
     assert git(released, "rev-parse", f"v{NEXT}^{{commit}}") == git(released, "rev-parse", "HEAD")
     assert git(released, "status", "--porcelain") == ""
     changed = set(git(released, "show", "--name-only", "--format=", "HEAD").splitlines())
-    projects = {"pyproject.toml", "plugins/echo/pyproject.toml", "plugins/hf/pyproject.toml"}
+    projects = {
+        "pyproject.toml",
+        "plugins/echo/pyproject.toml",
+        "plugins/hf/pyproject.toml",
+        "plugins/openai/pyproject.toml",
+    }
     assert changed == {*projects, "uv.lock", CHANGELOG}
     assert set(release.versions(released).values()) == {NEXT}
     locked = {
@@ -152,7 +157,7 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
         (released / CHANGELOG).read_text(),
         re.MULTILINE,
     )
-    for module in ("gateway", "plugins/echo/gateway_echo", "plugins/hf/gateway_hf"):
+    for module in ("gateway", "plugins/echo/gateway_echo", "plugins/hf/gateway_hf", "plugins/openai/gateway_openai"):
         tracked = git(released, "ls-files", module).splitlines()
         expected = {name.removeprefix(f"{module}/") for name in tracked if not name.endswith(".md")}
         assert packed(released / "dist", module.rpartition("/")[2]) == expected
