@@ -38,6 +38,11 @@ class Compiled:
         self._seconds = 0.0
 
     @property
+    def param(self) -> str:
+        """The name of the constraint's capability, by which errors name it."""
+        return param_of(self.constraint)
+
+    @property
     def weight(self) -> int:
         """About how many bytes it has."""
         return self.size + int(self._seconds * _BYTES_A_SECOND)

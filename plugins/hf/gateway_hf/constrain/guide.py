@@ -20,7 +20,12 @@ _BIAS = np.where(_BITS, np.float32(0), np.float32(-np.inf))
 
 
 class SpentSeconds(Protocol):
-    """Hears what a grammar costs."""
+    """Hears what a grammar costs; `param` is what errors about it name."""
+
+    @property
+    def param(self) -> str:
+        """The name of the constraint's capability."""
+        ...
 
     def spend(self, seconds: float, /) -> None:
         """Count seconds of computing."""
@@ -164,12 +169,12 @@ class Guide:
         self._spent += seconds
         self._cost.spend(seconds)
         if self._spent > _SECONDS + _SECONDS_A_TOKEN * self._taken:
-            raise InvalidRequest("the constraint takes too long to compute; make it simpler")
+            raise InvalidRequest("the constraint takes too long to compute; make it simpler", param=self._cost.param)
 
     def _check(self) -> None:
         if self._matcher.is_error():
             why = " ".join(self._matcher.get_error().replace("<non-verbose/>", "").split())[:200]
-            raise InvalidRequest(f"the constraint cannot be followed: {why}")
+            raise InvalidRequest(f"the constraint cannot be followed: {why}", param=self._cost.param)
 
 
 def _set(bits: NDArray[np.uint8], tokens: list[int]) -> None:

@@ -81,8 +81,9 @@ def test_an_end_that_is_ignored_comes_when_nothing_else_can(guide):
 
 def test_a_token_that_cannot_follow_is_an_error(guide):
     one = guide(Choice(("a", "b")))
-    with pytest.raises(EngineError, match="cannot be followed"):
+    with pytest.raises(EngineError, match="cannot be followed") as refused:
         _take(one, "c")
+    assert refused.value.param == "choice"
     with pytest.raises(EngineError, match="cannot be followed"):
         one.bias(WIDTH, may_end=True)
 
