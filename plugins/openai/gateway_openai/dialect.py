@@ -53,7 +53,7 @@ class AnswerFrame(Struct, frozen=True):
 
     choices: tuple[FrameChoice, ...] = ()
     usage: FrameUsage | None = None
-    error: msgspec.Raw | None = None
+    error: object = None
 
 
 class ListedModel(Struct, frozen=True):
@@ -109,7 +109,7 @@ def read_frame(data: bytes) -> AnswerFrame:
         frame = _FRAME.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UpstreamFailed("the server behind this model sent an event that is no part of an answer") from error
-    if frame.error is not None and bytes(frame.error) != b"null":
+    if frame.error is not None:
         raise UpstreamFailed("the server behind this model failed while it answered")
     return frame
 

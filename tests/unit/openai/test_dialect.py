@@ -114,7 +114,6 @@ def test_retry_after_is_handed_on_within_reason(header, seconds):
         b"",
         b"[1]",
         b"{",
-        b'{"error": {"message": "no"}}',
         b'{"choices": [{"delta": {"content": 3}}]}',
         b'{"choices": [{"text": "\xff"}]}',
         b'{"usage": {"prompt_tokens": -1}}',
@@ -132,3 +131,9 @@ def test_a_frame_with_more_than_is_known_is_read():
     delta = frame.choices[0].delta
     assert delta is not None
     assert delta.content == "hi"
+
+
+@pytest.mark.parametrize("error", ['{"message": "no"}', '"no"', "[]", "0"])
+def test_an_error_in_the_stream_is_told_from_nonsense(error):
+    with pytest.raises(UpstreamFailed, match="failed while it answered"):
+        read_frame(f'{{"error": {error}, "choices": []}}'.encode())

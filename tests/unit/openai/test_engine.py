@@ -217,3 +217,13 @@ async def test_an_engine_that_was_left_and_a_model_that_is_not_there_are_refused
             await collect(engine.generate(GenerateRequest(id="1", model="other", prompt=Completion("x"))))
     with pytest.raises(Unavailable):
         await collect(engine.generate(REQUEST))
+
+
+async def test_a_page_that_looks_like_a_stream_is_none():
+    with pytest.raises(UpstreamFailed, match="something else than a stream"):
+        await ask(GOOD.replace(b"text/event-stream", b"text/html"))
+
+
+async def test_a_redirect_is_not_followed():
+    with pytest.raises(UpstreamFailed, match="status 302"):
+        await ask(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")
