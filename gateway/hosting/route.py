@@ -131,7 +131,7 @@ def _by_prefix(_: RouteSettings, targets: Targets, request: GenerateRequest, loa
 
     A favourite that is twice as full as the emptiest comes last: then a cache would cost more time than it saves.
     """
-    prefix = _prefix(request)
+    prefix = blake2b(_prefix(request)).digest()  # once, whatever its length and however many engines
     ranked = sorted(targets, key=lambda target: _score(target.hosted.name, prefix))
     least = min(load(target.card).share for target in targets)
     full = [target for target in ranked if load(target.card).share > max(_FULLER * least, 1.0)]

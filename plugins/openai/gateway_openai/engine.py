@@ -13,6 +13,7 @@ import msgspec
 from gateway.engine import (
     Delta,
     Engine,
+    EngineError,
     Finished,
     FinishReason,
     GenerateEvent,
@@ -59,7 +60,7 @@ class OpenAiEngine(Engine):
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections, and ask for the list of models where none is configured."""
-        trusted = ssl.create_default_context(cafile=self._settings.ca_file)
+        trusted = _trusted(self._settings.ca_file)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._settings.places, ssl=trusted),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_seconds),
@@ -71,6 +72,9 @@ class OpenAiEngine(Engine):
         )
         try:
             listed = [ListedModel(name) for name in self._settings.models.values()] or await self._list()
+        except EngineError as error:
+            await self.__aexit__()
+            raise LoadFailed(error.message) from error
         except BaseException:
             await self.__aexit__()
             raise
@@ -232,6 +236,13 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     while len(body) <= MOST_BYTES and (piece := await content.readany()):
         body += piece
     return bytes(body[:MOST_BYTES])
+
+
+def _trusted(file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:  # `SSLError` is one
+        raise LoadFailed(f"the certificates in {file} cannot be read") from error
 
 
 def _key_header(file: str | None) -> dict[str, str]:

@@ -197,9 +197,9 @@ async def test_the_models_are_those_that_the_server_lists():
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"data": [{}]}', b"\xff"])
-async def test_a_list_that_is_none_is_a_typed_error(body):
+async def test_a_list_that_is_none_fails_the_load_in_a_line(body):
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-    with pytest.raises(UpstreamFailed):
+    with pytest.raises(LoadFailed):
         async with behind(Script(head + body), models={}):
             pass
 
@@ -227,3 +227,17 @@ async def test_a_page_that_looks_like_a_stream_is_none():
 async def test_a_redirect_is_not_followed():
     with pytest.raises(UpstreamFailed, match="status 302"):
         await ask(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+async def test_certificates_that_cannot_be_read_fail_the_load_in_a_line(tmp_path, text):
+    file = tmp_path / "ca.pem"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(LoadFailed, match="certificates"):
+        await build(Settings(base_url="https://127.0.0.1:1", models={"m": "m"}, ca_file=str(file))).__aenter__()
+
+
+async def test_a_server_that_is_away_while_it_is_asked_for_its_models_fails_the_load_in_a_line():
+    with pytest.raises(LoadFailed, match="cannot be reached"):
+        await build(Settings(base_url="http://127.0.0.1:1/v1")).__aenter__()
