@@ -23,8 +23,9 @@ from gateway.api.exchange.dialect import Dialect, ParameterTables
 from gateway.api.http.access import Access
 from gateway.api.http.cors import to_cors
 from gateway.api.routes import DIALECTS, routes
-from gateway.config import Config, Handover, handed_over, read
+from gateway.config import Config, Handover, handed_over, read, variable
 from gateway.config.snapshot import CurrentConfig, Snapshot
+from gateway.engine import lend_secrets
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.shutdown import supervised
 from gateway.isolation import EngineProcess
@@ -70,6 +71,7 @@ def serve() -> Litestar:
     # All of this lives as long as the process: nothing of it is garbage, and to look through it again and again took
     # pauses of 45 ms.
     gc.disable()
+    lend_secrets(variable)
     handover = handed_over()
     app = create_app(handover.config if handover else read(), handover=handover)
     gc.freeze()

@@ -20,7 +20,7 @@ from gateway.config.schema import (
     ServerSettings,
     TelemetrySettings,
 )
-from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment
+from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment, variable
 from gateway.config.standard import SPAN_QUEUE
 from gateway.limits.settings import LimitsSettings
 from gateway.store import StoreSettings
@@ -55,4 +55,5 @@ __all__ = [
     "read",
     "relay",
     "service_url",
+    "variable",
 ]

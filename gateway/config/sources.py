@@ -72,7 +72,7 @@ def collect(file: str | None, flags: Mapping[str, str | None], settings: Collect
     """Read all layers. `flags` maps paths to texts; `settings` lists all paths, for suggestions."""
     layers = Layers()
     written = _dotenv()
-    if file := file or _variable(FILE):
+    if file := file or variable(FILE):
         layers.lay(file, _parse(Path(file)))
     for source, variables in ((f"{_DOTENV}: ", written), ("", os.environ)):
         for name, layer in _variables(source, variables, settings):
@@ -87,7 +87,7 @@ def collect(file: str | None, flags: Mapping[str, str | None], settings: Collect
 
 def api_key() -> str | None:
     """Return the API key that the client commands send; it is not a setting of the service."""
-    return _variable(API_KEY)
+    return variable(API_KEY)
 
 
 def environment() -> dict[str, str]:
@@ -102,14 +102,14 @@ def environment() -> dict[str, str]:
     return copied
 
 
+def variable(name: str) -> str | None:
+    """Return a variable that is not a setting, from the environment or `.env`."""
+    return os.environ.get(name) or _dotenv().get(name)
+
+
 def command() -> str:
     """Return the command that started this program, for messages that tell the user what to run."""
     return "uv run llm-gateway" if "UV_RUN_RECURSION_DEPTH" in os.environ else "llm-gateway"
-
-
-def _variable(name: str) -> str | None:
-    """Return a variable that is not a setting, from the environment or `.env`."""
-    return os.environ.get(name) or _dotenv().get(name)
 
 
 def unread() -> list[str]:

@@ -41,6 +41,7 @@ from gateway.engine.own_files import ForeignFile, not_private, open_own, read_ow
 from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.sampling import Sampling
+from gateway.engine.secrets import lend_secrets, secret
 from gateway.engine.stop import StopStrings, overlap
 from gateway.engine.tools import Tool, ToolCall, ToolResult
 from gateway.engine.types import (
@@ -145,6 +146,7 @@ __all__ = [
     "installed",
     "join",
     "join_run",
+    "lend_secrets",
     "load",
     "loading_step",
     "needs",
@@ -156,6 +158,7 @@ __all__ = [
     "prompt_needs",
     "read_own",
     "require",
+    "secret",
     "step_of",
     "sync_folder",
     "write_own",

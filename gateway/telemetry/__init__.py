@@ -44,7 +44,9 @@ class Telemetry:
     @classmethod
     def start(cls, settings: TelemetrySettings, fd: int = STDOUT) -> Self:
         """Set up logs, which go to `fd`, metrics and, where an endpoint is configured, the sending of traces."""
-        return cls(settings, logs.configure(settings, fd), otlp_exporter(settings))
+        telemetry = cls(settings, logs.configure(settings, fd), otlp_exporter(settings))
+        telemetry.tracing.lend()
+        return telemetry
 
     async def stop(self) -> None:
         """Send and write what waits, within two seconds."""

@@ -12,7 +12,18 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer, format_span_id, format_trace_id, set_span_in_context
+from opentelemetry.trace import (
+    NoOpTracer,
+    ProxyTracerProvider,
+    Span,
+    SpanKind,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    get_tracer_provider,
+    set_span_in_context,
+    set_tracer_provider,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
@@ -41,6 +52,11 @@ class Tracing:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             self._provider.add_span_processor(self._spans)
             self._tracer = self._provider.get_tracer("gateway", __version__, SCHEMA_URL)
+
+    def lend(self) -> None:
+        """Have libraries of this process, as an engine's client, record their spans here; a later one is not heard."""
+        if self._spans is not None and isinstance(get_tracer_provider(), ProxyTracerProvider):
+            set_tracer_provider(self._provider)
 
     @property
     def dropped(self) -> int:

@@ -1,100 +1,95 @@
 """The engine: one request of ours is one streamed request to the server, which closing the generator closes."""
 
 import asyncio
-import io
-import ssl
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from pathlib import Path
-from typing import Self, TypeVar
+import math
+from collections.abc import AsyncGenerator, Sequence
+from http import HTTPStatus
+from typing import Any, Self
 
 import aiohttp
-import msgspec
+from msgspec import structs
+from opentelemetry.trace import TracerProvider
 
 from gateway.engine import (
-    Delta,
+    Chat,
+    Completion,
     Engine,
-    EngineError,
-    Finished,
-    FinishReason,
     GenerateEvent,
     GenerateRequest,
     Health,
     LoadFailed,
     ModelCard,
-    Started,
+    Prompt,
     Status,
+    Tokens,
     Unavailable,
     UnknownModel,
     UpstreamFailed,
-    Usage,
+    secret,
 )
-from gateway_openai.dialect import CAPABILITIES, FrameUsage, ListedModel, ListedModels, read_frame, to_body, to_error
-from gateway_openai.frames import DONE, MOST_BYTES, FrameReader
+from gateway_openai.answer import AnswerReader
+from gateway_openai.client import Connecting, UpstreamClient, Watch, bearer, read_key, read_refusal
+from gateway_openai.discovery import discover
+from gateway_openai.questions import RemoteTokenizer
+from gateway_openai.refusals import to_error
 from gateway_openai.settings import Settings
+from gateway_openai.span import ClientSpan, ClientTracing
+from gateway_openai.words import Asked, RemoteModel, to_asked
 
-_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-_STREAM = "text/event-stream"
-
-T = TypeVar("T")
+_STREAM, _WHOLE = "text/event-stream", "application/json"
 
 
 class OpenAiEngine(Engine):
-    """Asks a server that speaks OpenAI's dialect."""
+    """Asks a server that speaks OpenAI's dialect; spans of its requests go to `tracing`, or to the global provider."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: TracerProvider | None = None) -> None:
         self._settings = settings
-        self._url = settings.base_url.rstrip("/")
-        self._cards: dict[str, tuple[ModelCard, str]] = {}
+        self._models: dict[str, RemoteModel] = {}
         self._places = asyncio.Semaphore(settings.places)
-        self._session: aiohttp.ClientSession | None = None
+        self._client: UpstreamClient | None = None
+        self._tracing = ClientTracing(settings.base_url, tracing)
         self._running = self._waiting = 0
 
     def models(self) -> Sequence[ModelCard]:
         """Say the models that are configured, or that the server listed."""
-        return [card for card, _ in self._cards.values()]
+        return [model.card for model in self._models.values()]
 
     async def status(self) -> Status:
         """Count the requests; whether the server is well is known by asking it."""
-        health = Health.UNLOADED if self._session is None else Health.READY
+        health = Health.UNLOADED if self._client is None else Health.READY
         return Status(health=health, running=self._running, waiting=self._waiting)
 
     async def __aenter__(self) -> Self:
-        """Open the pool of connections, and ask for the list of models where none is configured."""
-        trusted = _trusted(self._settings.ca_file)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._settings.places, ssl=trusted),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_seconds),
-            # Nothing is unpacked: a small body may unpack to one without end.
-            headers={"accept-encoding": "identity"} | _key_header(self._settings.api_key_file),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
+        """Open the pool of connections, and ask which models there are and what they take."""
+        settings = self._settings
+        connecting = Connecting(
+            places=settings.places,
+            connect_seconds=settings.connect_seconds,
+            headers=_key_header(settings),
+            ca_file=settings.ca_file,
         )
+        self._client = UpstreamClient(settings.base_url, connecting)
         try:
-            listed = [ListedModel(name) for name in self._settings.models.values()] or await self._list()
-        except EngineError as error:
-            await self.__aexit__()
-            raise LoadFailed(error.message) from error
+            await self._client.__aenter__()
+            found = await discover(self._client, settings)
         except BaseException:
             await self.__aexit__()
             raise
-        names = {theirs: ours for ours, theirs in self._settings.models.items()}
-        for model in listed:
-            card = self._card(model, names.get(model.id, model.id.rpartition("/")[2]))
-            self._cards[card.name] = (card, model.id)
+        self._models = {model.card.name: model for model in found}
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.__aexit__()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Pass the server's stream on as events; closing the generator closes the server's request."""
-        if request.model not in self._cards:
-            raise UnknownModel(f"there is no model {request.model!r} behind this engine")
-        path, body = to_body(request, self._cards[request.model][1])
+        model = self._model(request.model)
+        loop = asyncio.get_running_loop()
+        watch = Watch(loop.time() + request.timeout if request.timeout else math.inf)
+        asked = to_asked(await self._prepared(request, model), model)
         self._waiting += 1
         try:
             await self._places.acquire()
@@ -102,156 +97,111 @@ class OpenAiEngine(Engine):
             self._waiting -= 1
         self._running += 1
         response: aiohttp.ClientResponse | None = None
-        answer = AnswerReader()
+        answer = AnswerReader(request, asked.most)
+        span = self._tracing.begin(request)
         try:
-            response = await self._ask(request, path, body)
+            watch.expect(self._settings.first_byte_seconds)
+            response = await self._ask(asked, watch, span)
+            watch.watch(response)
             while not answer.ended:
-                if self._session is None:
-                    raise Unavailable("this engine was left while it answered")
-                wait = self._settings.idle_seconds if answer.begun else self._settings.first_byte_seconds
-                piece = await _within(wait, response.content.readany())
-                for event in answer.feed(piece):
+                for event in await self._read(asked, answer, response, watch):
                     yield event
+        except BaseException as error:
+            span.fail(error)
+            raise
         finally:
             self._running -= 1
             self._places.release()
+            watch.stop()
+            span.end(*answer.finish)
             if response is not None and answer.ended:
                 response.release()  # to the pool, where nothing more is to come
             elif response is not None:
                 response.close()
 
-    async def _ask(self, request: GenerateRequest, path: str, body: dict[str, object]) -> aiohttp.ClientResponse:
-        """Send a request and return its response once that is a stream; raise our error otherwise."""
-        if self._session is None:
+    async def count_tokens(self, model: str, prompt: Prompt) -> int:
+        """Count the tokens that the server would read."""
+        return len(await self.tokenize(model, prompt))
+
+    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
+        """Return the tokens that the server would read."""
+        return await RemoteTokenizer(self._open()).ids(self._model(model), prompt)
+
+    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return one piece of text a token."""
+        return await RemoteTokenizer(self._open()).pieces(self._model(model), ids)
+
+    async def render(self, model: str, chat: Chat) -> str:
+        """Return a conversation as the server's template writes it."""
+        return await RemoteTokenizer(self._open()).template(self._model(model), chat)
+
+    async def tokenizer_info(self, model: str) -> dict[str, Any]:
+        """Return the configuration of the server's tokenizer."""
+        return await RemoteTokenizer(self._open()).info(self._model(model))
+
+    def _model(self, name: str) -> RemoteModel:
+        if name not in self._models:
+            raise UnknownModel(f"there is no model {name!r} behind this engine")
+        return self._models[name]
+
+    def _open(self) -> UpstreamClient:
+        if self._client is None:
             raise Unavailable("this engine is not up")
-        headers = {"content-type": "application/json", "accept": _STREAM}
-        if request.trace is not None:
-            headers["traceparent"] = request.trace
-        wait = self._settings.first_byte_seconds
-        asked = self._session.post(
-            self._url + path, data=io.BytesIO(msgspec.json.encode(body)), headers=headers, allow_redirects=False
-        )
-        response = await _within(wait, asked)
+        return self._client
+
+    async def _prepared(self, request: GenerateRequest, model: RemoteModel) -> GenerateRequest:
+        """Tokenize and cut a text here for a server that shows its tokens, but has no words for that."""
+        prompt = request.prompt
+        if model.profile.tokens != "llama-server" or not isinstance(prompt, Completion):
+            return request
+        if request.truncate is None and prompt.add_special:
+            return request
+        ids = await self.tokenize(model.card.name, prompt)
+        if request.truncate is not None:
+            ids = ids[-request.truncate :]
+        return structs.replace(request, prompt=Tokens(ids), truncate=None)
+
+    async def _ask(self, asked: Asked, watch: Watch, span: ClientSpan) -> aiohttp.ClientResponse:
+        """Send a request and return its response once that is an answer; raise our error otherwise."""
+        client = self._open()
+        headers = {"content-type": "application/json", "accept": _WHOLE if asked.is_whole else _STREAM} | span.headers
+        response, repeats = await watch.answer(client.send("POST", client.url + asked.path, asked.body, headers))
+        span.answered(response.status, repeats)
         try:
-            await self._check(response)
+            await self._check(asked, response, watch)
         except BaseException:
             response.close()
             raise
         return response
 
-    async def _check(self, response: aiohttp.ClientResponse) -> None:
-        """Raise our error unless the response is a stream."""
-        if response.status != 200:  # noqa: PLR2004 - as HTTP numbers it
-            refusal = await _within(self._settings.first_byte_seconds, _read(response.content))
-            raise to_error(response.status, refusal, response.headers.get("retry-after"))
-        if response.content_type != _STREAM:
+    async def _check(self, asked: Asked, response: aiohttp.ClientResponse, watch: Watch) -> None:
+        """Raise our error unless the response is what was asked for."""
+        if response.status != HTTPStatus.OK:
+            refusal = await watch.answer(read_refusal(response.content))
+            raise to_error(response.status, refusal, response.headers.get("retry-after"), asked.sent)
+        if response.content_type != (_WHOLE if asked.is_whole else _STREAM):
             raise UpstreamFailed("the server behind this model answered with something else than a stream")
 
-    async def _list(self) -> tuple[ListedModel, ...]:
-        if self._session is None:
-            raise Unavailable("this engine is not up")
-        wait = self._settings.first_byte_seconds
-        response = await _within(wait, self._session.get(f"{self._url}/models", allow_redirects=False))
-        try:
-            if response.status != 200:  # noqa: PLR2004 - as above
-                raise to_error(response.status, b"", None)
-            listed = msgspec.json.decode(await _within(wait, _read(response.content)), type=ListedModels).data
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamFailed("the server behind this engine lists no models: configure `models`") from error
-        finally:
-            response.close()
-        return listed
-
-    def _card(self, model: ListedModel, name: str) -> ModelCard:
-        context = model.context_window or model.max_model_len or self._settings.context_window
-        return ModelCard(
-            name=name,
-            aliases=() if model.id == name else (model.id,),
-            context_window=context,
-            capabilities=CAPABILITIES,
-            places=self._settings.places,
-            cache_tokens=self._settings.places * context,
-            device="remote",
-        )
+    async def _read(
+        self, asked: Asked, answer: AnswerReader, response: aiohttp.ClientResponse, watch: Watch
+    ) -> list[GenerateEvent]:
+        """Read what there is, and let the server be still for a while again where that was part of the answer."""
+        if self._client is None:
+            raise Unavailable("this engine was left while it answered")
+        if asked.is_whole:
+            return answer.whole(await watch.read_all(response.content))
+        found = answer.feed(await watch.read(response.content))
+        if found and answer.begun:
+            watch.expect(self._settings.idle_seconds)
+        return found
 
 
-class AnswerReader:
-    """Turns the bytes of a stream into events.
-
-    A frame is not a token: each counts as one when the next comes, and the last as what the server's usage leaves.
-    """
-
-    def __init__(self) -> None:
-        self._reader = FrameReader()
-        self._reason: FinishReason | None = None
-        self._usage: FrameUsage | None = None
-        self._frames = 0
-        self.begun = self.ended = False
-
-    def feed(self, piece: bytes) -> list[GenerateEvent]:
-        """Return the events of the next bytes; none at all are the end of the stream."""
-        found: list[GenerateEvent] = []
-        for data in self._reader.feed(piece):
-            if data == DONE:
-                return [*found, *self._end()]
-            frame = read_frame(data)
-            self._usage = frame.usage or self._usage
-            for choice in frame.choices[:1]:
-                text = choice.text or (choice.delta.content if choice.delta else None)
-                if not self.begun and (text or choice.finish_reason):
-                    self.begun = True
-                    found.append(Started(None))
-                if text:
-                    found.append(Delta(text, tokens=min(self._frames, 1)))
-                    self._frames += 1
-                if choice.finish_reason:
-                    self._reason = _REASONS.get(choice.finish_reason)
-        return found if piece else [*found, *self._end()]
-
-    def _end(self) -> list[GenerateEvent]:
-        if self._reason is None:
-            raise UpstreamFailed("the server behind this model ended its answer before it was finished")
-        if self._usage is None:
-            raise UpstreamFailed("the server behind this model did not say how many tokens the answer has")
-        self.ended = True
-        told = max(self._frames - 1, 0)
-        made = max(self._usage.completion_tokens, told)
-        return [Delta("", tokens=made - told), Finished(self._reason, Usage(self._usage.prompt_tokens, made))]
-
-
-async def _within(seconds: float, awaited: Awaitable[T]) -> T:
-    """Await within so many seconds; the request's own deadline is the gateway's, which closes the generator."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await awaited
-    except TimeoutError as error:
-        raise UpstreamFailed("the server behind this model did not answer in time") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamFailed("the server behind this model cannot be reached, or hung up") from error
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """Read a body that is no stream, up to the same bound as an event."""
-    body = bytearray()
-    while len(body) <= MOST_BYTES and (piece := await content.readany()):
-        body += piece
-    return bytes(body[:MOST_BYTES])
-
-
-def _trusted(file: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=file)
-    except OSError as error:  # `SSLError` is one
-        raise LoadFailed(f"the certificates in {file} cannot be read") from error
-
-
-def _key_header(file: str | None) -> dict[str, str]:
-    if file is None:
-        return {}
-    try:
-        key = Path(file).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadFailed(f"the key file {file} cannot be read") from error
-    if not key.isascii() or not key.isprintable() or not key:
-        raise LoadFailed(f"the key file {file} holds no key: one line of printable ASCII is one")
-    return {"authorization": f"Bearer {key}"}
+def _key_header(settings: Settings) -> dict[str, str]:
+    """Return the header with the key; raise `LoadFailed` where it cannot be had."""
+    if settings.api_key_file is not None and settings.api_key_env is not None:
+        raise LoadFailed("there are two keys, api_key_file and api_key_env: name one of them")
+    if settings.api_key_file is not None:
+        return bearer(read_key(settings.api_key_file), f"the key file {settings.api_key_file}")
+    if settings.api_key_env is not None:
+        return bearer(secret(settings.api_key_env).strip(), f"the variable {settings.api_key_env}")
+    return {}

@@ -22,6 +22,9 @@ class FrameReader:
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next piece and return the data of the events that it completes."""
         found: list[bytes] = []
+        if not self._rest and not self._data and piece.endswith(b"\n\n") and b"\r" not in piece:
+            self._take_whole(piece, found)
+            return found
         self._rest += piece
         begin = 0
         while (end := self._rest.find(b"\n", max(begin, self._searched))) >= 0:
@@ -34,6 +37,17 @@ class FrameReader:
         if len(self._rest) > MOST_BYTES:
             raise UpstreamFailed(_TOO_LONG)
         return found
+
+    def _take_whole(self, piece: bytes, found: list[bytes]) -> None:
+        """Take a piece that is whole events, as nearly all are."""
+        for event in piece[:-2].split(b"\n\n"):
+            if len(event) > MOST_BYTES:
+                raise UpstreamFailed(_TOO_LONG)
+            if event.startswith(b"data: ") and b"\n" not in event:
+                found.append(event[6:])
+            else:
+                for line in (*event.split(b"\n"), b""):
+                    self._take(line, found)
 
     def _take(self, line: bytes, found: list[bytes]) -> None:
         if not line:

@@ -70,7 +70,9 @@ async def behind(script, **settings):
     server = await asyncio.start_server(script.answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
-        async with build(msgspec.convert({"base_url": url, "models": {"m": "their/m"}} | settings, Settings)) as engine:
+        async with build(
+            msgspec.convert({"base_url": url, "server": "openai", "models": {"m": "their/m"}} | settings, Settings)
+        ) as engine:
             yield engine
     finally:
         server.close()
