@@ -109,7 +109,7 @@ overhead *arguments:
 dialects *arguments:
     uv run python -m tests.load.dialects {{ arguments }}
 
-# Build the four packages into dist/
+# Build the five packages into dist/
 [group('deliver')]
 build:
     uv build --all-packages --clear

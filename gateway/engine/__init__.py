@@ -3,6 +3,20 @@
 from gateway.engine.answer import Answer, Fold, collect
 from gateway.engine.artifact import Artifact, obtain
 from gateway.engine.base import Engine
+from gateway.engine.beginning import beginning
+from gateway.engine.border import (
+    Ended,
+    Failure,
+    MalformedFrame,
+    Result,
+    Unsendable,
+    decode,
+    encode,
+    failure_of,
+    to_error,
+    to_failure,
+    to_raw,
+)
 from gateway.engine.compute_mark import ComputeMark, begin_call, compute_mark
 from gateway.engine.digests import FileDigest, digests
 from gateway.engine.disk_cache import CacheEntry, DiskCache, Hold
@@ -36,6 +50,7 @@ from gateway.engine.events import (
 )
 from gateway.engine.limit import answer_limit
 from gateway.engine.mailbox import Mailbox, Post, continued, join, join_run
+from gateway.engine.methods import EngineMethod, ForwardingEngine, find_method, forward
 from gateway.engine.negotiate import needs, negotiate, prompt_needs, require
 from gateway.engine.own_files import ForeignFile, not_private, open_own, read_own, sync_folder, write_own
 from gateway.engine.plugin import Plugin, PluginError, installed, load
@@ -43,6 +58,7 @@ from gateway.engine.progress import loading_step, step_of
 from gateway.engine.sampling import Sampling
 from gateway.engine.secrets import lend_secrets, secret
 from gateway.engine.stop import StopStrings, overlap
+from gateway.engine.time_left import TimeLeft
 from gateway.engine.tools import Tool, ToolCall, ToolResult
 from gateway.engine.types import (
     Capability,
@@ -87,14 +103,18 @@ __all__ = [
     "Draining",
     "EmbedRequest",
     "Embeddings",
+    "Ended",
     "Engine",
     "EngineError",
+    "EngineMethod",
     "EngineRestarted",
+    "Failure",
     "FileDigest",
     "FinishReason",
     "Finished",
     "Fold",
     "ForeignFile",
+    "ForwardingEngine",
     "GenerateEvent",
     "GenerateRequest",
     "Grammar",
@@ -106,6 +126,7 @@ __all__ = [
     "JsonSchema",
     "LoadFailed",
     "Mailbox",
+    "MalformedFrame",
     "Message",
     "ModelCard",
     "Overloaded",
@@ -117,6 +138,7 @@ __all__ = [
     "Quarantined",
     "ReasoningEffort",
     "Regex",
+    "Result",
     "Role",
     "Sampling",
     "Started",
@@ -124,6 +146,7 @@ __all__ = [
     "StopStrings",
     "Text",
     "Thought",
+    "TimeLeft",
     "TokenDelta",
     "TokenLogprob",
     "TokenSpelling",
@@ -134,15 +157,22 @@ __all__ = [
     "ToolResult",
     "Unavailable",
     "UnknownModel",
+    "Unsendable",
     "Unsupported",
     "UpstreamFailed",
     "Usage",
     "answer_limit",
     "begin_call",
+    "beginning",
     "collect",
     "compute_mark",
     "continued",
+    "decode",
     "digests",
+    "encode",
+    "failure_of",
+    "find_method",
+    "forward",
     "installed",
     "join",
     "join_run",
@@ -161,5 +191,8 @@ __all__ = [
     "secret",
     "step_of",
     "sync_folder",
+    "to_error",
+    "to_failure",
+    "to_raw",
     "write_own",
 ]

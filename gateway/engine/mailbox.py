@@ -44,6 +44,13 @@ class Mailbox:
                 del letter  # its traceback holds this frame, and the frames above hold the request
         return self._join(letter) if self._letters and isinstance(letter, _PIECES) else letter
 
+    async def get_run(self) -> list[GenerateEvent]:
+        """Return all events that are there, one at least, joined as by `get`; an error is raised by the next call."""
+        run = [await self.get()]
+        while self._letters and not isinstance(self._letters[0], BaseException):
+            run.append(await self.get())
+        return run
+
     def _join(self, first: Delta | ToolDelta) -> Delta | ToolDelta:
         run = [first]
         while self._letters and (following := continued(run, self._letters[0])) is not None:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from gateway.config import RouteSettings
 from gateway.engine import (
-    Completion,
     ContextTooLong,
     Draining,
     EngineError,
@@ -16,16 +15,14 @@ from gateway.engine import (
     GenerateRequest,
     ModelCard,
     Overloaded,
-    Tokens,
     Unavailable,
     Unsupported,
     UpstreamFailed,
+    beginning,
     negotiate,
 )
 from gateway.hosting.hosted import HostedEngine
 
-# The characters, or tokens, by which the beginning of a prompt is told from others.
-_PREFIX = 4_096
 # How much fuller than the emptiest the favourite of a prompt may be.
 _FULLER = 2.0
 # Retries for each request, and how many may come at once.
@@ -131,26 +128,11 @@ def _by_prefix(_: RouteSettings, targets: Targets, request: GenerateRequest, loa
 
     A favourite that is twice as full as the emptiest comes last: then a cache would cost more time than it saves.
     """
-    prefix = blake2b(_prefix(request)).digest()  # once, whatever its length and however many engines
+    prefix = blake2b(beginning(request.prompt)).digest()  # once, whatever its length and however many engines
     ranked = sorted(targets, key=lambda target: _score(target.hosted.name, prefix))
     least = min(load(target.card).share for target in targets)
     full = [target for target in ranked if load(target.card).share > max(_FULLER * least, 1.0)]
     return [target for target in ranked if target not in full] + sorted(full, key=lambda target: load(target.card))
-
-
-def _prefix(request: GenerateRequest) -> bytes:
-    """Write down the beginning of a prompt; of a conversation, all up to what its user said first."""
-    prompt = request.prompt
-    if isinstance(prompt, Tokens):
-        return repr(prompt.ids[:_PREFIX]).encode()
-    if isinstance(prompt, Completion):
-        return prompt.text[:_PREFIX].encode(errors="surrogatepass")
-    begun = ""
-    for message in prompt.messages:
-        begun += f"{message.role}\0{message.text[:_PREFIX]}\0"
-        if message.role == "user":
-            break
-    return begun.encode(errors="surrogatepass")
 
 
 def _score(name: str, prefix: bytes) -> bytes:

@@ -8,44 +8,45 @@ from typing import Self, cast
 from msgspec import Raw
 
 from gateway.engine import (
+    Ended,
     EngineError,
+    EngineMethod,
     EngineRestarted,
+    Failure,
     Finished,
+    ForwardingEngine,
     GenerateEvent,
     GenerateRequest,
     Health,
     InvalidRequest,
     Mailbox,
+    MalformedFrame,
     ModelCard,
+    Result,
     Status,
     Unavailable,
+    Unsendable,
     UpstreamFailed,
+    to_error,
+    to_raw,
 )
-from gateway.isolation.methods import EngineMethod, ForwardingEngine
 from gateway.isolation.pulse import Pulse
 from gateway.isolation.scores import join_start
 from gateway.isolation.wire import (
     Arrived,
     Call,
     Cancel,
-    Ended,
     EngineLoaded,
-    Failure,
     Frames,
     Generate,
     Heartbeat,
     LoadError,
-    MalformedFrame,
     Question,
     Reply,
     ReplyBatch,
-    Result,
     ServerMessage,
-    Unsendable,
     pack,
     read_message,
-    to_error,
-    to_raw,
 )
 
 _BUFFER_BYTES = 2**16
@@ -178,8 +179,7 @@ class RemoteEngine(ForwardingEngine):
         try:
             return method.read_result(await answer)
         except (MalformedFrame, _StreamEnd) as error:
-            what = f"the engine's process answered {method.name!r} with what is no answer to it"
-            raise UpstreamFailed(what) from error
+            raise UpstreamFailed(f"the engine's process gave no answer to {method.name!r}") from error
         finally:
             del answer  # it keeps its error, whose traceback holds this frame
             self._connection.end(number)

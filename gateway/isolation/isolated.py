@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Self
 
 from msgspec import structs
 
 from gateway.engine import (
-    DeadlineExceeded,
     EngineError,
+    EngineMethod,
+    ForwardingEngine,
     GenerateEvent,
     GenerateRequest,
     Health,
@@ -18,12 +19,14 @@ from gateway.engine import (
     ModelCard,
     Started,
     Status,
+    TimeLeft,
 )
 from gateway.isolation.client import ConnectionLost, RemoteEngine
 from gateway.isolation.keeper import Keeper
-from gateway.isolation.methods import EngineMethod, ForwardingEngine
 from gateway.isolation.process import EngineProcess, ProcessSpec, Starter
 from gateway.isolation.quarantine import AskedQuestion, Death, Quarantine, RunningCall
+
+_LATE = "the engine's process was not up again in time"
 
 
 class IsolatedEngine(ForwardingEngine):
@@ -76,12 +79,12 @@ class IsolatedEngine(ForwardingEngine):
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Ask the process; when it dies before `Started`, ask the next one, unless it hung, or died twice, of this."""
-        ends = _after(request.timeout)
+        time = TimeLeft(request.timeout)
         while True:
             run = RunningCall(request, on_trial=self._quarantine.check(request))
             try:
-                async with self._place(run, ends) as remote:
-                    asked = structs.replace(request, timeout=_left(ends))
+                async with self._place(run, time) as remote:
+                    asked = structs.replace(request, timeout=time.seconds)
                     async with aclosing(remote.generate(asked, run.number)) as events:
                         async for event in events:
                             if type(event) is Started:
@@ -96,11 +99,11 @@ class IsolatedEngine(ForwardingEngine):
 
     async def ask(self, method: EngineMethod, arguments: tuple[object, ...]) -> object:
         """Ask the process as `generate` does; wait for one as long as the arguments say."""
-        ends, question = _after(_timeout(arguments)), AskedQuestion(method.name, arguments)
+        time, question = TimeLeft.of(arguments), AskedQuestion(method.name, arguments)
         while True:
             run = RunningCall(question, on_trial=self._quarantine.check(question))
             try:
-                async with self._place(run, ends) as remote:
+                async with self._place(run, time) as remote:
                     answer = await remote.ask(method, arguments, run.number)
             except ConnectionLost:
                 if run.verdict is not None:
@@ -119,12 +122,13 @@ class IsolatedEngine(ForwardingEngine):
         return status
 
     @asynccontextmanager
-    async def _place(self, run: RunningCall, ends: float | None) -> AsyncGenerator[RemoteEngine, None]:
+    async def _place(self, run: RunningCall, time: TimeLeft) -> AsyncGenerator[RemoteEngine, None]:
         """Count a call as running. Suspects begin one after another, so that the next death tells which it was."""
         if run.on_trial:
-            await _by(ends, self._trial.acquire())
+            async with time.limit(_LATE):
+                await self._trial.acquire()
         try:
-            remote = await self._ready(ends)
+            remote = await self._ready(time)
             run.number = remote.number()
             self._quarantine.runs.append(run)
             is_given_up = True
@@ -148,34 +152,9 @@ class IsolatedEngine(ForwardingEngine):
     def _blame(self, death: Death) -> None:
         self._quarantine.blame(sum(card.places for card in self._keeper.cards), death)
 
-    async def _ready(self, ends: float | None) -> RemoteEngine:
+    async def _ready(self, time: TimeLeft) -> RemoteEngine:
         """Wait until a process serves; raise `DeadlineExceeded`, or `Unavailable` when there will be none."""
         while self._keeper.health is Health.STARTING:  # again, where the next one died before this task could run
-            await _by(ends, self._keeper.settled.wait())
+            async with time.limit(_LATE):
+                await self._keeper.settled.wait()
         return self._keeper.remote
-
-
-def _timeout(arguments: Iterable[object]) -> float | None:
-    """Find the seconds that a request among the arguments leaves for its answer."""
-    found = (getattr(argument, "timeout", None) for argument in arguments)
-    return next((seconds for seconds in found if seconds is not None), None)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _after(seconds: float | None) -> float | None:
-    return None if seconds is None else _now() + seconds
-
-
-def _left(ends: float | None) -> float | None:
-    return None if ends is None else max(0.0, ends - _now())
-
-
-async def _by(ends: float | None, waiting: Awaitable[object]) -> None:
-    try:
-        async with asyncio.timeout_at(ends):
-            await waiting
-    except TimeoutError as error:
-        raise DeadlineExceeded("the engine's process was not up again in time") from error

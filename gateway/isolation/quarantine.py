@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from gateway.engine import EmbedRequest, EngineError, EngineRestarted, GenerateRequest, Quarantined
-from gateway.isolation.wire import Unsendable, to_raw
+from gateway.engine import EmbedRequest, EngineError, EngineRestarted, GenerateRequest, Quarantined, Unsendable, to_raw
 
 _STRIKES = 2
 _LEFT = 64

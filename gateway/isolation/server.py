@@ -10,45 +10,46 @@ from typing import cast
 
 from gateway.engine import (
     ComputeMark,
+    Ended,
     Engine,
     EngineError,
+    EngineMethod,
     GenerateRequest,
     Health,
+    MalformedFrame,
+    Result,
     Started,
     Status,
     Unavailable,
+    Unsendable,
     begin_call,
+    failure_of,
+    find_method,
+    to_failure,
+    to_raw,
 )
+from gateway.engine.border import BUG
 from gateway.flow.tasks import is_cancelled
-from gateway.isolation.methods import EngineMethod, find_method
 from gateway.isolation.scores import ScoreSender
 from gateway.isolation.wire import (
     Arrived,
     Call,
     Cancel,
-    Ended,
     EngineLoaded,
-    Failure,
     Frames,
     Generate,
     Heartbeat,
     LoadError,
-    MalformedFrame,
     Question,
     Reply,
     ReplyBatch,
-    Result,
     ServerMessage,
-    Unsendable,
     pack,
     read_call,
-    to_failure,
-    to_raw,
 )
 from gateway.linux import peer_is_this_user
 
 _log = logging.getLogger(__name__)
-_BUG = Failure(EngineError.code, "the engine failed; the log says why")
 
 
 class EngineServer:
@@ -200,13 +201,10 @@ class _ServerConnection(asyncio.Protocol):
         mark = self._marks[call.number] = begin_call()
         try:
             last = await work()
-        except EngineError as error:
-            last = to_failure(error)
         except BaseException as error:  # a panic of a library is no `Exception`, nor is an exit
             if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
-            _log.error("the engine raised what no engine may raise", exc_info=error)
-            last = _BUG
+            last = failure_of(error)
         finally:
             if not mark.is_computed:  # else its thread goes on
                 del self._marks[call.number]
@@ -257,7 +255,7 @@ class _ServerConnection(asyncio.Protocol):
             _log.error("the engine said what cannot be sent: %s", error)
             if task := self._calls.get(number):
                 task.cancel()
-            return pack(ReplyBatch([(number, _BUG)]))
+            return pack(ReplyBatch([(number, BUG)]))
 
     async def _beat(self) -> None:
         """Tell over and over that the process lives, and whether it gets on."""

@@ -7,35 +7,27 @@ whatever calls, travel in one frame.
 """
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from gateway.engine import (
-    EngineError,
+    Ended,
+    Failure,
     GenerateEvent,
     GenerateRequest,
+    MalformedFrame,
     ModelCard,
-    Overloaded,
+    Result,
     Status,
     TokenLogprob,
-    Unavailable,
-    errors,
+    Unsendable,
+    decode,
+    encode,
 )
-
-T = TypeVar("T")
 
 MOST_BYTES = 64 * 2**20
 _PREFIX = 4
-
-
-class MalformedFrame(Exception):
-    """The peer sent a frame that cannot be read; the connection has to be closed."""
-
-
-class Unsendable(Exception):
-    """This cannot be put into a frame; the message gives the reason."""
 
 
 class Generate(Struct, frozen=True, array_like=True, tag="generate", forbid_unknown_fields=True):
@@ -57,25 +49,6 @@ class Cancel(Struct, frozen=True, array_like=True, tag="cancel", forbid_unknown_
     """End a call; one that has ended already is no error."""
 
     number: int
-
-
-class Ended(Struct, frozen=True, array_like=True, gc=False, tag="ended", forbid_unknown_fields=True):
-    """The answer's generator has ended, and with it all that the call held."""
-
-
-class Failure(Struct, frozen=True, array_like=True, gc=False, tag="failure", forbid_unknown_fields=True):
-    """The call failed: an `EngineError` with all its fields."""
-
-    code: str
-    message: str
-    param: str | None = None
-    retry_after: float | None = None
-
-
-class Result(Struct, frozen=True, array_like=True, gc=False, tag="result", forbid_unknown_fields=True):
-    """The answer to a `Question`: what the method returned."""
-
-    value: msgspec.Raw
 
 
 class Scores(Struct, frozen=True, array_like=True, gc=False, tag="scores", forbid_unknown_fields=True):
@@ -126,31 +99,16 @@ class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown
 Call = Generate | Question | Cancel
 ServerMessage = ReplyBatch | Arrived | EngineLoaded | LoadError | Heartbeat
 
-_ENCODER = msgspec.msgpack.Encoder()
 _CALLS: msgspec.msgpack.Decoder[Call] = msgspec.msgpack.Decoder(Call)
 _MESSAGES: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
-_BAD = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 def pack(frame: Struct, most: int = MOST_BYTES) -> bytes:
     """Make a frame; raise `Unsendable` if MessagePack cannot encode it, or if it is longer than `most` bytes."""
-    body = _encode(frame)
+    body = encode(frame)
     if len(body) > most:
         raise Unsendable(f"it takes {len(body)} bytes; {most} are the most")
     return len(body).to_bytes(_PREFIX, "big") + body
-
-
-def to_raw(value: object) -> msgspec.Raw:
-    """Encode the arguments or the result of a question; raise `Unsendable`."""
-    return msgspec.Raw(_encode(value))
-
-
-def decode(body: bytes | msgspec.Raw, decoder: msgspec.msgpack.Decoder[T]) -> T:
-    """Decode what the other process encoded; raise `MalformedFrame`."""
-    try:
-        return decoder.decode(body)
-    except _BAD as error:
-        raise MalformedFrame(str(error)) from error
 
 
 def read_call(body: bytes) -> Call:
@@ -186,38 +144,3 @@ class Frames:
                 at = end
         finally:
             del rest[:at]
-
-
-def _encode(value: object) -> bytes:
-    try:
-        return _ENCODER.encode(value)
-    except _BAD as error:
-        raise Unsendable(str(error)) from error
-
-
-def _kinds(kind: type[EngineError]) -> Iterator[type[EngineError]]:
-    yield kind
-    for narrower in kind.__subclasses__():
-        yield from _kinds(narrower)
-
-
-# Only the tree that both sides know: a plugin's own error crosses as the nearest of its ancestors.
-_KINDS: dict[str, type[EngineError]] = {
-    kind.code: kind for kind in _kinds(EngineError) if kind.__module__ == errors.__name__
-}
-
-
-def to_failure(error: EngineError) -> Failure:
-    """Turn an error into what crosses the border."""
-    code = next(code for kind in type(error).__mro__ for code, known in _KINDS.items() if known is kind)
-    after = error.retry_after if isinstance(error, Overloaded | Unavailable) else None
-    return Failure(code, error.message, error.param, after)
-
-
-def to_error(failure: Failure) -> EngineError:
-    """Turn what crossed the border into the error that it was."""
-    error = _KINDS.get(failure.code, EngineError)(failure.message)
-    error.param = failure.param
-    if failure.retry_after is not None and isinstance(error, Overloaded | Unavailable):
-        error.retry_after = failure.retry_after
-    return error

@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config import Config
+from gateway.engine import MalformedFrame
 from gateway.flow.tasks import Tasks
 from gateway.isolation import EngineProcess, PrivateFolder, ProcessSpec
-from gateway.isolation.wire import Frames, MalformedFrame, pack
+from gateway.isolation.wire import Frames, pack
 from gateway.linux import peer_is_this_user, peer_pid
 from gateway.supervisor.console import console
 from gateway.supervisor.protocol import (

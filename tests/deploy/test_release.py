@@ -145,6 +145,7 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
         "plugins/echo/pyproject.toml",
         "plugins/hf/pyproject.toml",
         "plugins/openai/pyproject.toml",
+        "plugins/ray/pyproject.toml",
     }
     assert changed == {*projects, "uv.lock", CHANGELOG}
     assert set(release.versions(released).values()) == {NEXT}
@@ -157,7 +158,13 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
         (released / CHANGELOG).read_text(),
         re.MULTILINE,
     )
-    for module in ("gateway", "plugins/echo/gateway_echo", "plugins/hf/gateway_hf", "plugins/openai/gateway_openai"):
+    for module in (
+        "gateway",
+        "plugins/echo/gateway_echo",
+        "plugins/hf/gateway_hf",
+        "plugins/openai/gateway_openai",
+        "plugins/ray/gateway_ray",
+    ):
         tracked = git(released, "ls-files", module).splitlines()
         expected = {name.removeprefix(f"{module}/") for name in tracked if not name.endswith(".md")}
         assert packed(released / "dist", module.rpartition("/")[2]) == expected

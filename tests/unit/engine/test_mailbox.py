@@ -46,6 +46,15 @@ async def test_a_reader_that_keeps_up_gets_each_delta_as_it_was_put():
         assert await mailbox.get() is letter
 
 
+async def test_a_run_is_all_that_is_there_and_an_error_is_raised_by_the_next():
+    mailbox = Mailbox()
+    for letter in (Started(1), Delta("a"), Delta("b"), FINISHED, EngineError("no")):
+        mailbox.put(letter)
+    assert await mailbox.get_run() == [Started(1), Delta("ab", tokens=2), FINISHED]
+    with pytest.raises(EngineError, match="no"):
+        await mailbox.get_run()
+
+
 async def test_deltas_are_not_joined_over_another_event():
     mailbox = Mailbox()
     letters = [Delta("a"), ToolDelta(0, "{}"), Delta("b"), ToolDelta(0, ""), FINISHED]

@@ -10,12 +10,13 @@ from polyfactory.factories.msgspec_factory import MsgspecFactory
 import gateway.engine
 from gateway.engine import Answer, Capability, Chat, Completion, Image, Message, Sampling, Text, ToolResult
 
-# An answer is folded on this side of the border; it is never sent.
+# An answer is folded on this side of the border; it is never sent. A result is bytes that are encoded already.
+ELSEWHERE = (Answer, gateway.engine.CacheEntry, gateway.engine.Result)
 STRUCTS = sorted(
     (
         value
         for value in map(vars(gateway.engine).get, gateway.engine.__all__)
-        if isinstance(value, type) and issubclass(value, Struct) and value not in (Answer, gateway.engine.CacheEntry)
+        if isinstance(value, type) and issubclass(value, Struct) and value not in ELSEWHERE
     ),
     key=lambda struct: struct.__name__,
 )

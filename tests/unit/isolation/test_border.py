@@ -28,9 +28,10 @@ from gateway.engine import (
     Unsupported,
     Usage,
     collect,
+    to_raw,
 )
 from gateway.isolation import ConnectionLost, RemoteEngine
-from gateway.isolation.wire import Cancel, Frames, Generate, Heartbeat, Question, pack, read_message, to_raw
+from gateway.isolation.wire import Cancel, Frames, Generate, Heartbeat, Question, pack, read_message
 from gateway.testing.script import Fault, Panic
 from gateway.testing.scripted import ScriptedEngine, Settings
 from tests.support.border import across, scripted, served

@@ -13,8 +13,8 @@ from typing import get_type_hints
 from msgspec import Raw
 from msgspec.msgpack import Decoder
 
-from gateway.engine import Engine
-from gateway.isolation.wire import MalformedFrame, decode
+from gateway.engine.base import Engine
+from gateway.engine.border import MalformedFrame, decode
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

@@ -12,6 +12,7 @@ from gateway.engine import (
     EmbedRequest,
     Engine,
     EngineError,
+    EngineMethod,
     Health,
     Message,
     ModelCard,
@@ -21,9 +22,10 @@ from gateway.engine import (
     TokenSpelling,
     Unsupported,
     UpstreamFailed,
+    forward,
 )
+from gateway.engine.methods import METHODS
 from gateway.isolation import IsolatedEngine, RemoteEngine
-from gateway.isolation.methods import METHODS, EngineMethod, forward
 from tests.support.border import across, served
 
 CHAT = Chat((Message("user", (Text("hi"),)),))

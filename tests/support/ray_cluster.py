@@ -1,0 +1,44 @@
+"""A Ray cluster of this machine, and engines on it."""
+
+import logging
+from contextlib import contextmanager
+
+import msgspec
+
+from gateway.engine import Engine, load
+
+ADDRESS, APP = "auto", "tests"
+STORE = 100 * 2**20
+
+
+@contextmanager
+def cluster(nodes: int = 0, cpus: int = 2):
+    """Start a cluster of a head and so many other nodes, join it, and end both."""
+    import ray  # noqa: PLC0415 - an extra, which the caller found
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    started = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": cpus, "object_store_memory": STORE, "include_dashboard": False},
+    )
+    try:
+        for _ in range(nodes):
+            started.add_node(num_cpus=cpus, object_store_memory=STORE)
+        ray.init(address=started.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield started
+    finally:
+        ray.shutdown()
+        started.shutdown()
+
+
+def hosted(plugin: str, *, replicas: object = 2, app: str = APP, **settings: object) -> Engine:
+    """Make an engine that hosts another on the cluster that this process has joined; it stays there when left."""
+    ray = load("ray")
+    told = {
+        "engine": {"plugin": plugin, "settings": settings},
+        "replicas": replicas,
+        "resources": {"cpus": 0.5},
+        "address": ADDRESS,
+        "app": app,
+    }
+    return ray.build(msgspec.convert(told, ray.settings))
