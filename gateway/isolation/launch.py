@@ -16,7 +16,12 @@ _KNOWN = (
     "MALLOC_ARENA_MAX ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA TORCH_NUM_THREADS SSL_CERT_FILE SSL_CERT_DIR"
 )
 _KNOWN_STARTS = ("LC_", "OMP_", "MKL_", "KMP_", "OPENBLAS_")
-_ONLINE = "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy HF_ENDPOINT"
+_ONLINE = (
+    "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy HF_ENDPOINT "
+    "RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH RAY_USE_TLS RAY_TLS_SERVER_CERT RAY_TLS_SERVER_KEY RAY_TLS_CA_CERT"
+)
+# Libraries that would report home, or run what they start with `uv run` and the working folder, as Ray does.
+_QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
 class RestartPolicy(Struct, frozen=True, kw_only=True):
@@ -69,4 +74,4 @@ def scrubbed_environment(environment: Mapping[str, str], *, is_offline: bool) ->
     known = set((_KNOWN if is_offline else f"{_KNOWN} {_ONLINE}").split())
     kept = {name: value for name, value in environment.items() if name in known or name.startswith(_KNOWN_STARTS)}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"} if is_offline else {}
-    return kept | offline | {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return kept | offline | {"PYTHONUNBUFFERED": "1"} | _QUIET

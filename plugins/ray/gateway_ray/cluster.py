@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
 
@@ -55,6 +56,7 @@ class RayCluster:
             with loading_step(_log, f"joining {where}" if settings.address else f"starting {where}"):
                 _try_until(ends, lambda: ray.init(**options), f"{where} cannot be joined")
             self._is_ours = True
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location="Disabled")  # where it runs already, it stays as it is
 
     def leave(self) -> None:
@@ -74,7 +76,8 @@ class RayCluster:
     def replicas(self, state: ApplicationStatusOverview | None) -> int:
         """Count the replicas that serve."""
         deployment = state.deployments.get(_DEPLOYMENT) if state is not None else None
-        return deployment.replica_states.get("RUNNING", 0) if deployment is not None else 0
+        states = deployment.replica_states if deployment is not None else {}
+        return sum(count for kind, count in states.items() if kind == "RUNNING")
 
     def handle(self) -> DeploymentHandle:
         """Return the handle to the replicas."""
@@ -115,7 +118,7 @@ class RayCluster:
         if settings.per_node:
             options["max_replicas_per_node"] = settings.per_node
         launch = ReplicaLaunch(engine=settings.engine, digest=self.digest, hang_seconds=settings.hang_seconds)
-        return serve.deployment(
+        deployed: Any = serve.deployment(
             EngineReplica,
             name=_DEPLOYMENT,
             ray_actor_options=actor,
@@ -126,7 +129,8 @@ class RayCluster:
             max_constructor_retry_count=_TRIES,
             request_router_config={"request_router_class": "gateway_ray.router.AffinityRouter"},
             **options,
-        ).bind(encode(launch))
+        )
+        return deployed.bind(encode(launch))
 
 
 def _scale(replicas: int | Autoscale) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def _try_until(ends: float, attempt: Callable[[], object], failure: str) -> None
     while True:
         try:
             attempt()
-        except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:  # as Ray has it
+        except (OSError, RuntimeError, ValueError, AssertionError, RayError) as error:  # as Ray has it
             if time.monotonic() >= ends:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 raise LoadFailed(f"{failure}: {reason[0]}") from error

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from msgspec import structs
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
@@ -145,12 +145,13 @@ class RayEngine(ForwardingEngine):
             raise _unsendable(error) from error
         call = ReplicaCall(affinity(request.prompt, request.salt), self._places, body)
         replicas = self._serving().options(stream=True, method_name="generate")
-        response: DeploymentResponseGenerator = replicas.remote(call)
+        response: Any = replicas.remote(call)
         has_ended = has_started = False
         with self._watch.counted() as counted:
             try:
                 while not has_ended:
-                    run = await _next(response, TimeLeft(None) if has_started else time)
+                    async with contextlib.nullcontext() if has_started else time.limit(_LATE):
+                        run = await _next(response)
                     self._watch.hear(run.replica, run.status)
                     for event in run.said:
                         if isinstance(event, Ended | Failure):
@@ -210,11 +211,10 @@ class RayEngine(ForwardingEngine):
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-async def _next(response: DeploymentResponseGenerator, time: TimeLeft) -> EventRun:
+async def _next(response: DeploymentResponseGenerator) -> EventRun:
     """Return the next run of an answer; raise `ReplicaLost` where its replica is gone, or ends it without a word."""
     try:
-        async with time.limit(_LATE):
-            return decode(await anext(response), RUN)
+        return decode(await anext(response), RUN)
     except StopAsyncIteration as error:
         raise ReplicaLost("the replica ended the answer before it was finished") from error
     except MalformedFrame as error:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from ray.serve.request_router import PendingRequest, ReplicaID, ReplicaResult, RequestRouter, RunningReplica
+from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from gateway_ray.affinity import pick
 
@@ -38,7 +38,7 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
         self._given[request, picked.replica_id] = time.monotonic()
         return [[picked]]
 
-    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: ReplicaResult) -> None:
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: object) -> None:
         """Count a request that a replica took, unless it is complete already."""
         super().on_request_routed(pending_request, replica_id, result)
         request = pending_request.metadata.internal_request_id, replica_id

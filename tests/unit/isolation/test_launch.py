@@ -27,7 +27,16 @@ def test_an_engine_knows_where_things_are(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["HF_TOKEN", "LLM_GATEWAY_HANDOVER", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "PASSWORD", "REDIS_URL"]
+    "name",
+    [
+        "HF_TOKEN",
+        "RAY_AUTH_TOKEN",
+        "LLM_GATEWAY_HANDOVER",
+        "AWS_SECRET_ACCESS_KEY",
+        "DATABASE_URL",
+        "PASSWORD",
+        "REDIS_URL",
+    ],
 )
 @pytest.mark.parametrize("is_offline", [True, False])
 def test_an_engine_knows_no_secret(name, is_offline):
@@ -41,3 +50,14 @@ def test_an_engine_is_offline_unless_it_must_download():
     online = scrubbed_environment(proxy, is_offline=False)
     assert online["HF_HUB_OFFLINE"] == "0"
     assert online["HTTPS_PROXY"] == "http://proxy"
+
+
+@pytest.mark.parametrize("is_offline", [True, False])
+def test_no_library_reports_home_whatever_the_environment_says(is_offline):
+    told = {"RAY_USAGE_STATS_ENABLED": "1", "HF_HUB_DISABLE_TELEMETRY": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "1"}
+    kept = scrubbed_environment(told, is_offline=is_offline)
+    assert {name: kept[name] for name in told} == {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    }
