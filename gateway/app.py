@@ -27,6 +27,7 @@ from gateway.config import Config, Handover, handed_over, read, variable
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import lend_secrets
 from gateway.hosting.hosting import Hosting
+from gateway.hosting.prober import Prober
 from gateway.hosting.shutdown import supervised
 from gateway.isolation import EngineProcess
 from gateway.limits.settings import to_limiter
@@ -108,8 +109,8 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
             logger.warning("{}", warning)
         try:
             listening = supervised(supervisor, hosting, reload, inference.drain)
-            kept, made = inference.store, aclosing(inference.background)
-            async with aclosing(limiter), aclosing(inference.cache), kept, made, listening, hosting:
+            kept, made, probing = inference.store, aclosing(inference.background), Prober(hosting.directory, admission)
+            async with aclosing(limiter), aclosing(inference.cache), kept, made, listening, hosting, probing:
                 yield
         finally:
             await telemetry.stop()

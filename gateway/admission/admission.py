@@ -10,6 +10,7 @@ from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
 from gateway.admission.waiter import WaitLimits
 from gateway.engine import GenerateRequest, ModelCard
+from gateway.flow.breaker import State
 from gateway.linux import used_share
 
 
@@ -69,6 +70,12 @@ class Admission:
         """Count the requests that wait for a place in any of the models."""
         queues = (self.queues.get(card.name) for card in cards)
         return sum(queue.waiting for queue in queues if queue is not None)
+
+    def breaker(self, cards: Iterable[ModelCard]) -> State:
+        """Tell the state of the breakers of several models: the worst of all."""
+        queues = (self.queues.get(card.name) for card in cards)
+        found = {queue.breaker.state for queue in queues if queue is not None}
+        return next((state for state in (State.OPEN, State.HALF_OPEN) if state in found), State.CLOSED)
 
     def configure(self, settings: AdmissionSettings) -> None:
         """Go by other settings from now on; requests that wait or run stay."""

@@ -39,8 +39,11 @@ class Permit:
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         # What a caller, a single request or a restart is to blame for says nothing of the server behind the engine.
-        if isinstance(error, UpstreamFailed) and self._waiter.attempt is not None:
-            self._waiter.attempt.fail()
+        if self._waiter.attempt is not None:
+            if isinstance(error, UpstreamFailed):
+                self._waiter.attempt.fail()
+            elif self.is_settled:
+                self._waiter.attempt.succeed()
         self._queue.leave(self._waiter)
 
     @property
@@ -91,7 +94,7 @@ class Permit:
         """Yield the position now and whenever it changes, until the permit has its place or is left."""
         last: int | None = None
         while self._waiter.state in (WaiterState.OUTSIDE, WaiterState.WAITING):
-            moved = self._queue.moved
+            moved = self._queue.moves.next
             position = self.position
             if position is not None and position.position != last:
                 last = position.position

@@ -18,6 +18,26 @@ from gateway.flow.breaker import Attempt, Breaker
 _LONGEST_RETRY = 60.0
 
 
+class Moves:
+    """Tells the clients that watch a queue that it moved; their event is made on demand, for mostly no client does."""
+
+    def __init__(self) -> None:
+        self._next: asyncio.Event | None = None
+
+    @property
+    def next(self) -> asyncio.Event:
+        """The event of the next move."""
+        if self._next is None:
+            self._next = asyncio.Event()
+        return self._next
+
+    def tell(self) -> None:
+        """Wake those that watch."""
+        if self._next is not None:
+            self._next.set()
+            self._next = None
+
+
 class ModelQueue:
     """Admits as many requests at once as the model has places and cache for, in the order of the fair queue.
 
@@ -26,14 +46,14 @@ class ModelQueue:
     """
 
     def __init__(self, card: ModelCard, clock: Callable[[], float], settings: AdmissionSettings) -> None:
-        self.breaker = Breaker(clock)
+        self.breaker = Breaker(clock, longest=_LONGEST_RETRY)
         self.estimator = WaitEstimator()
         self.places = Places()
         self._clock = clock
         self._recent = RecentCallers()
         self._waiters: FairQueue[Waiter] = FairQueue(0)
         self._positions: dict[Waiter, tuple[int, int]] | None = None
-        self._moved: asyncio.Event | None = None
+        self.moves = Moves()
         self._retry: asyncio.TimerHandle | None = None
         self.configure(card, settings)
 
@@ -58,13 +78,6 @@ class ModelQueue:
         self.places.resize(card.places, card.cache_tokens, settings.spare_places)
         self._waiters.capacity = self.places.total * settings.waiters_per_place
 
-    @property
-    def moved(self) -> asyncio.Event:
-        """The event of the next move in the queue; made on demand, for most of the time no client watches."""
-        if self._moved is None:
-            self._moved = asyncio.Event()
-        return self._moved
-
     def bound(self, request: GenerateRequest, answers: int = 1) -> int:
         """Bound the tokens that so many answers to `request` may take, which share its prompt."""
         first = self._cost(request, cost.prompt_bound(request.prompt))
@@ -85,8 +98,9 @@ class ModelQueue:
         self._serve()
         if waiter.held:
             return None
-        if not waiter.is_waiting:  # its time was over when the queue was served
-            raise _too_late(waiter, self._clock())
+        if not waiter.is_waiting:  # its time was over when the queue was served, or it has another engine
+            now = self._clock()
+            raise _too_late(waiter, now) if waiter.limits.place <= now else _left_alone(self.breaker)
         loop = asyncio.get_running_loop()
         waiter.turn = loop.create_future()
         if waiter.limits.place < math.inf:
@@ -127,9 +141,8 @@ class ModelQueue:
     def _push(self, waiter: Waiter, now: float) -> Waiter | None:
         """Let `waiter` wait, or refuse it; return the waiter that it displaces from a full queue."""
         try:
-            if wait := self.breaker.wait:
-                what = "the engine failed again and again; it is left alone for a while"
-                raise Unavailable(what, retry_after=wait)
+            if self.breaker.wait or not (waiter.limits.is_patient or self.breaker.is_free):
+                raise _left_alone(self.breaker)
             self._recent.note(waiter.caller, now)
             self._check_limits(waiter, now)
             displaced = self._waiters.push(waiter)
@@ -184,11 +197,20 @@ class ModelQueue:
         return self.places.is_at_spare(waiter.caller) and self._recent.has_other(waiter.caller, now)
 
     def _attempt(self) -> Attempt | None:
-        """Ask the breaker; where it is open, serve again when it may be tried."""
+        """Ask the breaker; where it is open, serve again when it may be tried, but those that may go elsewhere."""
         attempt = self.breaker.attempt()
+        if attempt is None:
+            self._dismiss()
         if attempt is None and (wait := self.breaker.wait) and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(wait, self._serve_again)
         return attempt
+
+    def _dismiss(self) -> None:
+        """Let those that have another engine go there: this one is left alone, or tried by one request."""
+        for waiter in [waiter for waiter in self._waiters.order() if not waiter.limits.is_patient]:
+            self._waiters.remove(waiter)
+            waiter.leave(_left_alone(self.breaker))
+            self._announce()
 
     def _serve_again(self) -> None:
         self._retry = None
@@ -204,9 +226,7 @@ class ModelQueue:
     def _announce(self) -> None:
         """Wake the clients that watch the queue: it has moved."""
         self._positions = None
-        if self._moved is not None:
-            self._moved.set()
-            self._moved = None
+        self.moves.tell()
 
     def _cost(self, request: GenerateRequest, prompt_tokens: int) -> int:
         return cost.cost(request, self.card, prompt_tokens, self._settings.unstated_tokens)
@@ -218,6 +238,11 @@ class ModelQueue:
         """Estimate when the queue as it stands would have admitted `waiter`."""
         wait = self.estimator.wait(self._waiters.ahead(waiter), self.places.running)
         return 1.0 if wait is None else min(max(wait, 1.0), _LONGEST_RETRY)
+
+
+def _left_alone(breaker: Breaker) -> Unavailable:
+    what = "the engine failed again and again; it is left alone for a while"
+    return Unavailable(what, retry_after=breaker.wait or 1.0)
 
 
 def _too_late(waiter: Waiter, now: float) -> EngineError:

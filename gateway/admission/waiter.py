@@ -31,10 +31,14 @@ class QueueTimeout(Overloaded):
 
 
 class WaitLimits(Struct, frozen=True, kw_only=True):
-    """The moments until which a caller waits for a place and for the first token, on the clock of the admission."""
+    """The moments until which a caller waits for a place and for the first token, on the clock of the admission.
+
+    A caller that is not patient has another engine to go to: it waits for none that is left alone or away.
+    """
 
     place: float = math.inf
     first_token: float = math.inf
+    is_patient: bool = True
 
 
 @final
@@ -86,7 +90,7 @@ class Waiter(Struct, eq=False, kw_only=True):
         """Hold `exact` tokens from now on; the engine has begun to answer."""
         self.state, self.held = WaiterState.SETTLED, exact
         if self.attempt is not None:
-            self.attempt.succeed()
+            self.attempt.begin()
 
     def leave(self, error: EngineError | None = None) -> None:
         """Hold nothing from now on; a wait ends with `error`."""

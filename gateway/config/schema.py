@@ -128,12 +128,14 @@ class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`[routes.NAME]`: one more name of models, the engines that it means, and how one of them is chosen.
 
     `weights` are by engine, 1 where none is named. Without `fallback`, an engine that refuses or fails is the last one.
+    An engine that has not begun its answer after `try_seconds` at work is given up for the next.
     """
 
     engines: Annotated[tuple[str, ...], Meta(min_length=1)]
     strategy: Literal["ordered", "least_loaded", "weighted", "prefix"] = "ordered"
     weights: dict[str, Annotated[float, Meta(gt=0, le=1_000_000)]] = {}
     fallback: bool = True
+    try_seconds: Seconds | None = None
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

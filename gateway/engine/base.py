@@ -70,6 +70,13 @@ class Engine(ABC):
         """Say how the engine is. Never raises: a broken engine says so."""
         return Status(health=Health.READY)
 
+    async def probe(self) -> bool | None:
+        """Say whether what is behind the engine, as a server, can be asked; `None` where only a request can tell.
+
+        It is asked while a model is left alone because it failed again and again: cheap, and within two seconds.
+        """
+        return None
+
     async def __aenter__(self) -> Self:
         """Load: be ready to serve on return, or raise with one line that says why not."""
         return self

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
+_DOUBLINGS = 16
+
 
 class State(StrEnum):
     """Whether attempts are let through: all of them, none, or one to find out."""
@@ -20,7 +22,8 @@ class State(StrEnum):
 class Breaker:
     """Opens after `failures` in a row, or when half of the last `window` attempts failed.
 
-    It stays open for 5 to 10 seconds, so that several gateways do not come back at the same moment.
+    It stays open for 5 to 10 seconds, so that several gateways do not come back at the same moment, and after each
+    attempt that fails then twice as long, up to `longest` seconds.
     """
 
     def __init__(
@@ -30,10 +33,13 @@ class Breaker:
         failures: int = 5,
         window: int = 20,
         seconds: tuple[float, float] = (5.0, 10.0),
+        longest: float = 10.0,
     ) -> None:
         self._clock = clock
         self._failures = failures
         self._seconds = seconds
+        self._longest = longest
+        self._times = 0
         self._in_a_row = 0
         self._recent: deque[bool] = deque(maxlen=window)
         self._is_open = False
@@ -53,12 +59,27 @@ class Breaker:
         """Seconds until an attempt may be made; 0 unless it is open."""
         return max(self._until - self._clock(), 0.0) if self._is_open else 0.0
 
+    @property
+    def is_free(self) -> bool:
+        """Whether an attempt would be let through."""
+        state = self.state
+        return state is State.CLOSED or (state is State.HALF_OPEN and not self._is_probing)
+
+    def try_now(self) -> None:
+        """End the wait of an open breaker: the other side is back, and one attempt may try it."""
+        if self.state is State.OPEN:
+            self._until = self._clock()
+
+    def leave_alone(self, seconds: float) -> None:
+        """Keep an open breaker open for so long, at least: the other side is still away."""
+        if self._is_open and not self._is_probing:
+            self._until = max(self._until, self._clock() + seconds)
+
     def attempt(self) -> "Attempt | None":
         """Let an attempt through, or `None`: it is open, or its one probe is still under way."""
-        state = self.state
-        if state is State.OPEN or (state is State.HALF_OPEN and self._is_probing):
+        if not self.is_free:
             return None
-        self._is_probing = state is State.HALF_OPEN
+        self._is_probing = self._is_open
         return Attempt(self, self._era)
 
     def tell(self, era: int, *, went_well: bool | None) -> None:
@@ -84,7 +105,16 @@ class Breaker:
         self._in_a_row = 0
         self._recent.clear()
         if is_open:
-            self._until = self._clock() + random.uniform(*self._seconds)  # noqa: S311 - no secret
+            self._until = self._clock() + self._draw()
+            self._times += 1
+        else:
+            self._times = 0
+
+    def _draw(self) -> float:
+        """Draw the seconds that it stays open."""
+        least, most = self._seconds
+        factor = min(2.0 ** min(self._times, _DOUBLINGS), max(self._longest / most, 1.0))
+        return random.uniform(least, most) * factor  # noqa: S311 - no secret
 
 
 class Attempt:
@@ -96,6 +126,11 @@ class Attempt:
         self._breaker = breaker
         self._era = era
         self._told = False
+
+    def begin(self) -> None:
+        """Count a success if it is the one try of an open breaker: a beginning is enough; others count at their end."""
+        if self._breaker.state is not State.CLOSED:
+            self.succeed()
 
     def succeed(self) -> None:
         """Count a success."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Self
 
@@ -11,11 +11,18 @@ from loguru import logger
 from msgspec import Struct
 
 from gateway.config import EngineSettings
-from gateway.engine import Engine, Health, LoadFailed, ModelCard, Status, load
+from gateway.engine import Engine, GenerateEvent, GenerateRequest, Health, LoadFailed, ModelCard, Status, load
 from gateway.flow.deadline import Deadline
 from gateway.isolation import IsolatedEngine, Starter
 from gateway.linux import resident_bytes
 from gateway.supervisor.specs import spec_of
+
+
+def begin(engine: Engine, request: GenerateRequest, *, is_patient: bool) -> AsyncGenerator[GenerateEvent, None]:
+    """Ask an engine; a request that is not patient has another one, and does not wait for a process that is away."""
+    if isinstance(engine, IsolatedEngine):
+        return engine.generate(request, is_patient=is_patient)
+    return engine.generate(request)
 
 
 def _set_event() -> asyncio.Event:

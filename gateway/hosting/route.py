@@ -52,19 +52,32 @@ class Route(NamedTuple):
     targets: tuple[Target, ...]
     skipped: str = ""
 
-    def choose(self, request: GenerateRequest, load: Callable[[ModelCard], Load]) -> Target:
+    def choose(
+        self,
+        request: GenerateRequest,
+        load: Callable[[ModelCard], Load],
+        is_free: Callable[[ModelCard], bool] = lambda _: True,
+    ) -> Target:
         """Choose the target of a request, and leave out those that cannot do what it asks, unless none can.
 
-        Those that would have it wait, for their process is being replaced, come last.
+        Those that would have it wait come last: their process is being replaced, or they are left alone (`is_free`).
         """
         able = tuple(target for target in self.targets if _can(request, target.card)) or self.targets
-        up = tuple(target for target in able if target.hosted.is_up)
-        ranked = _STRATEGIES[self.settings.strategy](self.settings, up, request, load) if len(up) > 1 else up
-        ranked = [*ranked, *(target for target in able if target not in up)]
+        up = tuple(target for target in able if target.hosted.is_up and is_free(target.card))
+        rank, skipped = _STRATEGIES[self.settings.strategy], self.skipped
+        ranked = rank(self.settings, up, request, load) if len(up) > 1 else up
+        if 0 < len(up) < len(able):
+            ranked = [*ranked, *(target for target in able if target not in up)]
+            if not skipped and rank(self.settings, able, request, load)[0] not in up:
+                skipped = Unavailable.code
+        ranked = ranked or able
         if not self.settings.fallback:
             ranked = ranked[:1]
-        skipped = self.skipped or (Unavailable.code if 0 < len(up) < len(able) else "")
         return ranked[0]._replace(route=self._replace(targets=tuple(ranked), skipped=skipped))
+
+
+class TooSlow(UpstreamFailed):
+    """The engine did not begin its answer in the time that the route gives it; a retry is paid for already."""
 
 
 class RetryBudget:
@@ -91,9 +104,16 @@ def falls_back(error: EngineError, failed: ModelCard, other: ModelCard, budget: 
     """
     if isinstance(error, ContextTooLong):
         return other.context_window > failed.context_window
-    if isinstance(error, EngineRestarted | UpstreamFailed) or type(error) is EngineError:
+    if isinstance(error, TooSlow):
+        return True
+    if may_have_worked(error):
         return budget.spend()
     return isinstance(error, Overloaded | Unavailable) and not isinstance(error, Draining)
+
+
+def may_have_worked(error: EngineError) -> bool:
+    """Tell whether an engine may have worked for a request that it failed: then the next try is one more load."""
+    return isinstance(error, EngineRestarted | UpstreamFailed) or type(error) is EngineError
 
 
 def _can(request: GenerateRequest, card: ModelCard) -> bool:

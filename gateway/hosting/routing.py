@@ -67,7 +67,8 @@ class Router:
                 continue
         if not found:
             raise unavailable or self._unknown(model, caller)
-        skipped = unavailable.code if unavailable is not None else ""
+        is_passed = settings.strategy != "ordered" or found[0].hosted.name != settings.engines[0]
+        skipped = unavailable.code if unavailable is not None and is_passed else ""
         return found[0]._replace(route=Route(settings, tuple(found), skipped))
 
     def _find(self, model: str | None, caller: Caller) -> Target:

@@ -20,6 +20,7 @@ from gateway.engine import (
     Started,
     Status,
     TimeLeft,
+    Unavailable,
 )
 from gateway.isolation.client import ConnectionLost, RemoteEngine
 from gateway.isolation.keeper import Keeper
@@ -77,13 +78,18 @@ class IsolatedEngine(ForwardingEngine):
         """Return the cards of the last process that served; none before the engine is entered."""
         return self._keeper.cards
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
-        """Ask the process; when it dies before `Started`, ask the next one, unless it hung, or died twice, of this."""
+    async def generate(
+        self, request: GenerateRequest, *, is_patient: bool = True
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """Ask the process; when it dies before `Started`, ask the next one, unless it hung, or died twice, of this.
+
+        A request that is not patient has another engine to go to: it is `Unavailable` while no process serves.
+        """
         time = TimeLeft(request.timeout)
         while True:
             run = RunningCall(request, on_trial=self._quarantine.check(request))
             try:
-                async with self._place(run, time) as remote:
+                async with self._place(run, time, is_patient=is_patient) as remote:
                     asked = structs.replace(request, timeout=time.seconds)
                     async with aclosing(remote.generate(asked, run.number)) as events:
                         async for event in events:
@@ -122,12 +128,16 @@ class IsolatedEngine(ForwardingEngine):
         return status
 
     @asynccontextmanager
-    async def _place(self, run: RunningCall, time: TimeLeft) -> AsyncGenerator[RemoteEngine, None]:
+    async def _place(
+        self, run: RunningCall, time: TimeLeft, *, is_patient: bool = True
+    ) -> AsyncGenerator[RemoteEngine, None]:
         """Count a call as running. Suspects begin one after another, so that the next death tells which it was."""
         if run.on_trial:
             async with time.limit(_LATE):
                 await self._trial.acquire()
         try:
+            if not is_patient and not self.is_up:
+                raise Unavailable(self.detail)
             remote = await self._ready(time)
             run.number = remote.number()
             self._quarantine.runs.append(run)

@@ -2,7 +2,6 @@
 
 import asyncio
 from time import perf_counter, time_ns
-from types import TracebackType
 from typing import Self
 
 from opentelemetry.trace import Span, Status, StatusCode
@@ -96,11 +95,15 @@ class GenerationTelemetry:
         """Take note that another engine of the route takes over; `reason` is the code of the error of the last one."""
         self._metrics.fallbacks.add(1, self._model, reason)
         self._metrics.active_requests.add(-1, self._model)
-        self._span.add_event(
-            "fallback", {semconv.REQUEST_MODEL: self._model, semconv.RESPONSE_MODEL: card.name, "reason": reason}
-        )
+        models = {semconv.REQUEST_MODEL: self._model, semconv.RESPONSE_MODEL: card.name}
+        self._span.add_event("fallback", {**models, "reason": reason})
         self._model, self._engine, self._record.model = card.name, engine, card.name
         self._metrics.active_requests.add(1, self._model)
+
+    def note_try(self, engine: str, reason: str, seconds: float) -> None:
+        """Take note that an engine of a route began an answer after so long, or of the code of its error: `reason`."""
+        self._metrics.try_duration.record(seconds, engine, reason)
+        self._span.add_event("try", {semconv.ENGINE: engine, "reason": reason, "seconds": seconds})
 
     def see(self, event: GenerateEvent) -> None:
         """Take note of the next event."""
@@ -130,9 +133,7 @@ class GenerationTelemetry:
         """
         self._made, self._charged = made, charged
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._metrics.active_requests.add(-1, self._model)
         self._error = error
         self._ended_at = self._ended_at or perf_counter()
@@ -200,9 +201,8 @@ class GenerationTelemetry:
             span.set_attribute(semconv.ERROR_TYPE, failure)
         if code and not isinstance(self._error, InvalidRequest | UnknownModel):
             # The message of an error that is not ours may hold anything, a prompt too.
-            span.set_status(
-                Status(StatusCode.ERROR, self._error.message if isinstance(self._error, EngineError) else None)
-            )
+            message = self._error.message if isinstance(self._error, EngineError) else None
+            span.set_status(Status(StatusCode.ERROR, message))
 
     def _answered(self) -> Attributes:
         attributes: Attributes = {semconv.OPERATION: self._operation, semconv.PROVIDER: self._engine}

@@ -99,6 +99,12 @@ class Metrics:
         self.fallbacks = self._counter(
             "fallbacks", "Requests that another engine of their route took over, by why.", "model", "reason"
         )
+        self.try_duration = self._distribution(
+            "llm_gateway.try.duration",
+            "Time until an engine of a route began an answer, or failed: then with the error's code as its reason.",
+            semconv.FIRST_TOKEN_BUCKETS,
+            ("engine", "reason"),
+        )
         self.auth_failures = self._counter("auth_failures", "Credentials that were refused, by why.", "reason")
         self.client_disconnects = self._counter("client_disconnects", "Clients that left too early.", "phase")
         self.stream_aborts = self._counter("stream_aborts", "Streams that ended in an error, by its code.", "cause")

@@ -30,6 +30,7 @@ CACHE = "llm_gateway.cache.result"
 REQUEST_ID = "llm_gateway.request.id"
 KEY_ID = "llm_gateway.key.id"
 OUTCOME = "llm_gateway.outcome"
+ENGINE = "llm_gateway.engine"
 
 # A field of `Sampling` and its attribute. Stop strings are left out: they are text of the caller's.
 REQUEST_PARAMETERS = (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from gateway.auth import Keyring
 from gateway.background import Background
 from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
+from gateway.flow.breaker import Breaker
 from gateway.flow.budget import ByteBudget
 from gateway.store import Store, StoreSettings
 from gateway.telemetry.instruments import Distribution, Tally
@@ -64,7 +66,7 @@ def exposition() -> bytes:
         cache_used=lambda: {("default",): 1},
         cache_sizes=lambda: {("some",): 1},
     )
-    queue = SimpleNamespace(waiting=1, breaker=SimpleNamespace(wait=0.0), places=SimpleNamespace(tokens=1))
+    queue = SimpleNamespace(waiting=1, breaker=Breaker(time.monotonic), places=SimpleNamespace(tokens=1))
     admission = SimpleNamespace(queues={"some": queue}, questions={"some": SimpleNamespace(waiting=1)})
     edge = SimpleNamespace(in_flight=1, bodies=ByteBudget(1), outgoing=SimpleNamespace(budget=ByteBudget(1)))
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), edge)

@@ -156,6 +156,23 @@ async def test_who_waited_is_answered_by_the_next_process_and_who_ran_is_told():
             assert {answer.text for answer in await asyncio.gather(*waiting)} == {WHOLE}
 
 
+async def test_those_that_have_another_engine_are_told_at_once_that_the_process_died():
+    async with isolated(policy=HASTY, places=1, load=0.2) as engine:
+        running = engine.generate(scripted(1, delay=0.05, texts=("x",) * 1000))
+        assert isinstance(await anext(running), Started)
+        asked = (engine.generate(scripted(number), is_patient=False) for number in range(2, 8))
+        waiting = [asyncio.create_task(collect(each)) for each in asked]
+        async with asyncio.timeout(PATIENCE):
+            while (await engine.status()).waiting < len(waiting):  # noqa: ASYNC110 - a status tells nobody
+                await asyncio.sleep(0.01)
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(EngineRestarted):
+            await collect(running)
+        async with asyncio.timeout(PATIENCE):
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(error) for error in told} == {Unavailable}  # none waited for the next process, and its answer
+
+
 async def test_a_stopped_process_is_replaced(lines):
     async with isolated(policy=HASTY) as engine:
         pid = engine.pid

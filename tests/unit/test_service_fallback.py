@@ -1,5 +1,7 @@
 """A request that comes by a route is answered by the first of its engines that can."""
 
+import asyncio
+
 import pytest
 
 from gateway.admission import Admission
@@ -29,6 +31,7 @@ ENGINES = {
     "down": failing("down", "upstream_unavailable"),
     "wrong": failing("wrong", "invalid_value"),
     "torn": failing("torn", "upstream_unavailable", 1),
+    "slow": engine("slow", fault="hang", after=-1),
     "small": failing("small", "context_length_exceeded"),
 }
 ROUTES = {
@@ -38,6 +41,7 @@ ROUTES = {
     "wrong-is-wrong": ("wrong", "good"),
     "begun-is-begun": ("torn", "good"),
     "as-small": ("small", "good"),
+    "slow-first": RouteSettings(engines=("slow", "good"), try_seconds=0.05),
     "alone": RouteSettings(engines=("down", "good"), fallback=False),
 }
 
@@ -63,6 +67,7 @@ def admitted(inference, route, **sampling):
     [
         ("one-is-full", "good", "overloaded"),
         ("two-are-down", "good", "upstream_unavailable"),
+        ("slow-first", "good", "upstream_unavailable"),
         ("good", None, None),
     ],
 )
@@ -95,6 +100,8 @@ async def test_what_was_taken_over_is_measured(inference):
         await collect(inference.generate(admitted(inference, "one-is-full")))
     scrape, _ = inference._telemetry.metrics.render()
     assert b'llm_gateway_fallbacks_total{model="full",reason="overloaded"} 3.0' in scrape
+    assert b'llm_gateway_try_duration_seconds_count{engine="full",reason="overloaded"} 3.0' in scrape
+    assert b'llm_gateway_try_duration_seconds_count{engine="good",reason=""} 3.0' in scrape
     assert b'llm_gateway_active_requests{model="full"} 0.0' in scrape
     assert b'llm_gateway_active_requests{model="good"} 0.0' in scrape
 
@@ -123,3 +130,26 @@ async def test_the_places_of_each_engine_are_free_again(inference):
             continue
     assert [queue.places.running for queue in inference._admission.queues.values()] == [0] * len(ENGINES)
     assert inference.in_flight.seen_by(ANONYMOUS) == []
+
+
+async def test_one_that_failed_again_and_again_is_passed_over_without_being_asked(inference):
+    for _ in range(5):
+        await collect(inference.generate(admitted(inference, "two-are-down")))
+    queue = inference._admission.queues["down"]
+    assert queue.breaker.state == "open"
+    entry = admitted(inference, "two-are-down")
+    assert entry.target.hosted.name == "full"
+    await collect(inference.generate(entry))
+    assert entry.headers["x-fallback"] == "engine_unavailable"
+
+
+async def test_a_slow_engine_is_waited_for_where_no_retry_is_left(inference):
+    while inference._maker._retries.spend():
+        pass
+    entry = admitted(inference, "slow-first")
+    task = asyncio.create_task(collect(inference.generate(entry)))
+    done, _ = await asyncio.wait({task}, timeout=0.3)
+    assert not done
+    assert entry.headers["x-engine"] == "slow"
+    task.cancel()
+    await asyncio.wait({task})

@@ -5,11 +5,14 @@ from gateway.api.edge import Edge
 from gateway.background import Background
 from gateway.cache import Cache
 from gateway.config.snapshot import CurrentConfig
+from gateway.flow.breaker import State
 from gateway.hosting.directory import Directory
 from gateway.limits import Limiter
 from gateway.service import Inference
 from gateway.store import Store
 from gateway.telemetry import Metrics
+
+_BREAKER = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
 
 
 def register(metrics: Metrics, directory: Directory, admission: Admission, limiter: Limiter, edge: Edge) -> None:
@@ -42,9 +45,9 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
     )
     metrics.observe(
         "breaker_state",
-        "Whether an upstream is left alone: 0 asked, 1 left alone.",
+        "Whether an upstream is left alone: 0 asked, 1 left alone, 0.5 tried with one request.",
         ("upstream",),
-        lambda: {(name,): int(queue.breaker.wait > 0) for name, queue in list(queues.items())},
+        lambda: {(name,): _BREAKER[queue.breaker.state] for name, queue in list(queues.items())},
     )
     metrics.observe(
         "ratelimit_degraded",

@@ -15,6 +15,7 @@ from gateway.admission import Admission
 from gateway.api.http.access import PUBLIC
 from gateway.api.reference.errors import error_responses
 from gateway.engine import Health, Status
+from gateway.flow.breaker import State
 from gateway.hosting.hosting import HostedEngine, Hosting
 from gateway.telemetry import ROUTINE
 
@@ -40,6 +41,14 @@ class EngineHealth(Struct, frozen=True, kw_only=True):
     device: Device
     running: Annotated[int, Meta(description="Generations under way.", examples=[1])]
     waiting: Annotated[int, Meta(description="Generations that wait for a place.", examples=[0])]
+    breaker: Annotated[
+        State,
+        Meta(
+            description="Whether its models are asked: `open` while one is left alone since its server fails again and "
+            "again, `half_open` while one request tries it.",
+            examples=["closed"],
+        ),
+    ]
 
 
 class ServiceHealth(Struct, frozen=True, kw_only=True):
@@ -92,8 +101,7 @@ class HealthController(Controller):
         """Say how the service and each engine is; 503 with the reason while it cannot serve."""
         statuses = await hosting.ask_all()
         engines = [
-            _engine_health(hosted, status, admission.waiting(hosted.cards))
-            for hosted, status in zip(hosting.engines, statuses, strict=True)
+            _engine_health(hosted, status, admission) for hosted, status in zip(hosting.engines, statuses, strict=True)
         ]
         default = engines[0]
         status = hosting.health
@@ -146,7 +154,7 @@ async def _readiness(hosting: Hosting) -> Response[Readiness]:
     return Response(Readiness(hosting.health), status_code=_to_status_code(hosting.health))
 
 
-def _engine_health(hosted: HostedEngine, status: Status, waiting: int) -> EngineHealth:
+def _engine_health(hosted: HostedEngine, status: Status, admission: Admission) -> EngineHealth:
     card = hosted.cards[0] if hosted.cards else None
     return EngineHealth(
         engine=hosted.name,
@@ -157,7 +165,8 @@ def _engine_health(hosted: HostedEngine, status: Status, waiting: int) -> Engine
         loaded=hosted.engine is not None,
         device=card.device if card else None,
         running=status.running,
-        waiting=status.waiting + waiting,
+        waiting=status.waiting + admission.waiting(hosted.cards),
+        breaker=admission.breaker(hosted.cards),
     )
 
 

@@ -565,3 +565,32 @@ def test_several_answers_share_the_bound_of_their_prompt():
     assert [house.admission.cost(asked, house.card, answers) for answers in (1, 2, 5)] == [120, 140, 200]
     huge = structs.replace(asked, prompt=Completion("x" * 9_999))
     assert [house.admission.cost(huge, house.card, answers) for answers in (1, 3)] == [1_000, 1_040]
+
+
+async def test_answers_that_break_off_open_the_breaker_too(house):
+    for _ in range(5):
+        permit = await house.permit().__aenter__()
+        permit.settle(Started(1))
+        await permit.__aexit__(None, UpstreamFailed("half a frame"), None)
+    with pytest.raises(Unavailable):
+        await house.permit().__aenter__()
+    house.assert_empty()
+
+
+async def test_those_that_have_another_engine_leave_the_queue_of_one_that_is_left_alone(make_house):
+    house = make_house(places=1)
+    for _ in range(4):
+        await fail(house, UpstreamFailed("down"))
+    last = house.permit()
+    await last.__aenter__()
+    waiting = asyncio.create_task(house.permit(is_patient=False).__aenter__())
+    await settle_down()
+    await last.__aexit__(None, UpstreamFailed("down"), None)
+    with pytest.raises(Unavailable) as dismissed:
+        await asyncio.wait_for(waiting, 60)
+    assert dismissed.value.retry_after >= 5
+    house.clock.advance(10)
+    async with house.permit():  # tries it
+        with pytest.raises(Unavailable):
+            await house.permit(is_patient=False).__aenter__()
+    house.assert_empty()

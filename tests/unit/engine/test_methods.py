@@ -38,6 +38,7 @@ EXAMPLES = {
     "spell": (("m", (1, 2)), (TokenSpelling("a", b"a"), TokenSpelling("Ġb", b" b"))),
     "render": (("m", CHAT), "<user>hi"),
     "tokenizer_info": (("m",), {"tokenizer_class": "T"}),
+    "probe": ((), True),
     "status": ((), Status(health=Health.READY, running=2, cache_used=64)),
 }
 

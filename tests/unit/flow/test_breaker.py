@@ -100,3 +100,48 @@ def test_only_the_first_word_about_an_attempt_counts(clock):
     attempt.give_up()
     breaker.attempt().fail()
     assert breaker.state == "closed"
+
+
+def test_it_stays_open_longer_each_time_that_its_one_attempt_fails(clock):
+    breaker = Breaker(clock, longest=60.0)
+    failed(breaker, 5)
+    for least, most in ((5, 10), (10, 20), (20, 40), (30, 60), (30, 60)):
+        assert least <= breaker.wait <= most
+        clock.advance(breaker.wait)
+        breaker.attempt().fail()
+    clock.advance(breaker.wait)
+    breaker.attempt().succeed()
+    failed(breaker, 5)
+    assert 5 <= breaker.wait <= 10
+
+
+def test_a_look_at_the_other_side_ends_the_wait_or_lengthens_it(clock):
+    breaker = Breaker(clock)
+    breaker.leave_alone(100)
+    assert breaker.state == "closed"  # it is asked, and that says more
+    failed(breaker, 5)
+    breaker.leave_alone(100)
+    assert breaker.wait == 100
+    breaker.leave_alone(1)
+    assert breaker.wait == 100
+    breaker.try_now()
+    assert breaker.state == "half_open"
+    assert breaker.is_free
+    probe = breaker.attempt()
+    assert not breaker.is_free
+    breaker.leave_alone(100)
+    assert breaker.state == "half_open"  # while one is under way
+    probe.succeed()
+    assert breaker.is_free
+
+
+def test_an_attempt_that_has_begun_counts_at_its_end_but_for_the_one_of_an_open_breaker(clock):
+    breaker = Breaker(clock)
+    for _ in range(5):
+        attempt = breaker.attempt()
+        attempt.begin()
+        attempt.fail()
+    assert breaker.state == "open"
+    clock.advance(breaker.wait)
+    breaker.attempt().begin()
+    assert breaker.state == "closed"

@@ -3,6 +3,8 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.admission import Admission
 from gateway.config import Config, EngineSettings, RouteSettings
@@ -31,7 +33,7 @@ from gateway.engine import (
     negotiate,
 )
 from gateway.hosting.hosted import HostedEngine
-from gateway.hosting.route import Load, RetryBudget, Route, Target, falls_back
+from gateway.hosting.route import Load, RetryBudget, Route, Target, TooSlow, falls_back
 
 NAMES = ("a", "b", "c", "d")
 IDLE = Load(0.0, 0.0)
@@ -133,6 +135,17 @@ def test_an_engine_that_is_being_replaced_comes_last():
     assert found.choose(ask(), lambda _: IDLE).route.skipped == ""
 
 
+def test_an_engine_that_is_left_alone_comes_last():
+    found, alone = a_route(), {"model-b"}
+    chosen_now = found.choose(ask(), lambda _: IDLE, lambda card: card.name not in alone)
+    assert [each.hosted.name for each in chosen_now.route.targets] == ["a", "c", "d", "b"]
+    assert chosen_now.route.skipped == ""  # the first choice is there
+    alone.add("model-a")
+    chosen_now = found.choose(ask(), lambda _: IDLE, lambda card: card.name not in alone)
+    assert [each.hosted.name for each in chosen_now.route.targets] == ["c", "d", "a", "b"]
+    assert chosen_now.route.skipped == "engine_unavailable"
+
+
 def test_an_engine_that_cannot_do_what_is_asked_is_left_out(monkeypatch):
     monkeypatch.setattr("gateway.hosting.route.negotiate", negotiate)
     able = frozenset({"text", "grammar"})
@@ -150,6 +163,7 @@ def test_an_engine_that_cannot_do_what_is_asked_is_left_out(monkeypatch):
         (Unavailable("away"), True),
         (EngineRestarted("died"), True),
         (UpstreamFailed("garbage"), True),
+        (TooSlow("slow"), True),
         (EngineError("failed"), True),
         (Draining("over"), False),
         (DeadlineExceeded("late"), False),
@@ -178,6 +192,24 @@ def test_retries_are_at_most_a_tenth_of_the_requests():
         tried += falls_back(UpstreamFailed("away"), failed, other, budget)
     assert 100 <= tried <= 111
     assert falls_back(Overloaded("full"), failed, other, budget)  # which costs the engines nothing
+
+
+@given(st.lists(st.booleans(), max_size=2_000))
+def test_retries_are_at_most_a_tenth_whatever_fails_when(failures):
+    """In any order of requests and failures; the first ten retries are free, so that a quiet service has some."""
+    budget, retries = RetryBudget(), 0
+    for requests, fails in enumerate(failures, 1):
+        budget.earn()
+        if fails:
+            retries += budget.spend()
+        assert retries <= 10 + requests / 10 + 1e-6
+
+
+def test_a_try_that_took_too_long_has_its_retry_paid_already():
+    budget = RetryBudget()
+    while budget.spend():
+        pass
+    assert falls_back(TooSlow("slow"), target("a").card, target("b").card, budget)
 
 
 def test_a_queue_tells_how_full_it_is():

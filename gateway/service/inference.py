@@ -7,25 +7,21 @@ generate   telemetry -> in flight -> deadline -> limits of the caller -> the ans
                the engine    lease (it is not unloaded meanwhile) -> permit (a place in its batch) -> its events
 """
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from itertools import zip_longest
 from typing import cast
 
 from msgspec import structs
 
-from gateway.admission import Admission, Permit, QueuePosition, WaitLimits
+from gateway.admission import Admission, QueuePosition, WaitLimits
 from gateway.auth import Caller
-from gateway.auth.salt import Salt
 from gateway.background import Background
 from gateway.cache import CachePolicy, Replay, key_of, to_cache
 from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
     DeadlineExceeded,
-    EngineError,
     Finished,
     FinishReason,
     GenerateEvent,
@@ -36,14 +32,13 @@ from gateway.engine import (
 from gateway.flow.deadline import Deadline, Timeouts, least, least_known
 from gateway.flow.work import Work
 from gateway.hosting.hosting import Hosting
-from gateway.hosting.route import Load, RetryBudget, Route, Target, falls_back
+from gateway.hosting.route import Load, Target
 from gateway.hosting.routing import Router
 from gateway.inflight import InFlight, InFlightRequest, Options, made_by
 from gateway.limits import Allowance, Limiter, PromptAllowance
+from gateway.service.maker import Maker, ServiceEvent, place_limit
 from gateway.store import Store
 from gateway.telemetry import Telemetry, current_record
-
-ServiceEvent = QueuePosition | GenerateEvent
 
 
 class Inference:
@@ -92,7 +87,10 @@ class Inference:
         """Choose the engine for requests that came by a route, by its strategy; all answers of a body are of one."""
         if target.route is None:
             return target
-        chosen = target.route.choose(requests[0], lambda card: Load(*self._admission.queue(card).load))
+        queue = self._admission.queue
+        chosen = target.route.choose(
+            requests[0], lambda card: Load(*queue(card).load), lambda card: queue(card).breaker.is_free
+        )
         current_record().model = chosen.card.name
         return chosen
 
@@ -197,102 +195,3 @@ class Inference:
         first_token = least_known(timeouts.first_token, config.admission.first_token_seconds)
         deadline = Deadline(least(timeouts.total, config.server.request_seconds), first_token)
         return deadline, WaitLimits(place=place_limit(config, timeouts, deadline), first_token=deadline.first)
-
-
-class Maker:
-    """Makes answers: waits for a place in an engine's batch, and where the engine fails, asks the next of the route."""
-
-    def __init__(self, hosting: Hosting, admission: Admission, current: CurrentConfig) -> None:
-        self._hosting = hosting
-        self._admission = admission
-        self._current = current
-        self._retries = RetryBudget()
-        self._salt = Salt()
-
-    def begin(
-        self, entry: InFlightRequest, deadline: Deadline, wait_limits: WaitLimits, work: Work
-    ) -> AsyncGenerator[ServiceEvent, None]:
-        """Make an answer at the one engine that it may come from, or at the first of a route that begins it."""
-        if entry.target.route is None:
-            return self._make(entry, entry.target, deadline, wait_limits, work)
-        return self._try_each(entry, entry.target.route, deadline, wait_limits, work)
-
-    async def _try_each(
-        self, entry: InFlightRequest, route: Route, deadline: Deadline, wait_limits: WaitLimits, work: Work
-    ) -> AsyncGenerator[ServiceEvent, None]:
-        """Make an answer at one engine after the other until one begins it: then there is no way back."""
-        self._retries.earn()
-        if route.skipped:
-            entry.headers["x-fallback"] = route.skipped
-        is_begun = False
-        for target, other in zip_longest(route.targets, route.targets[1:]):
-            entry.headers["x-engine"] = target.hosted.name
-            try:
-                async with aclosing(self._make(entry, target, deadline, wait_limits, work)) as events:
-                    async for event in events:
-                        is_begun = is_begun or type(event) is not QueuePosition
-                        yield event
-            except EngineError as error:
-                if is_begun or other is None or not falls_back(error, target.card, other.card, self._retries):
-                    raise
-                entry.headers.setdefault("x-fallback", error.code)
-                entry.telemetry.move(other.card, other.hosted.plugin, error.code)
-                work.is_another = True
-                wait_limits = structs.replace(
-                    wait_limits, place=place_limit(self._current.config, entry.options.timeouts, deadline)
-                )
-            else:
-                return
-
-    async def _make(
-        self, entry: InFlightRequest, target: Target, deadline: Deadline, wait_limits: WaitLimits, work: Work
-    ) -> AsyncGenerator[ServiceEvent, None]:
-        """Wait for a place in the engine's batch, and generate there."""
-        async with self._hosting.lease(target.hosted, deadline) as engine:
-            permit = self._permit(entry, target, wait_limits)
-            if entry.options.wants_queue_updates:
-                async with aclosing(permit.positions()) as positions:
-                    async for position in positions:
-                        yield position
-            async with permit:
-                entry.telemetry.place(permit.waited)
-                deadline.arm()
-                work.is_begun = True
-                try:
-                    async with aclosing(engine.generate(self._to_engine(entry, target, deadline))) as events:
-                        async for event in events:
-                            if type(event) is Started:
-                                permit.settle(event)
-                                yield structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
-                            else:
-                                yield event
-                except Exception:
-                    work.is_begun = permit.is_settled  # what an engine refuses or loses unread is not charged
-                    raise
-                else:
-                    work.is_begun = permit.is_settled
-
-    def _permit(self, entry: InFlightRequest, target: Target, wait_limits: WaitLimits) -> Permit:
-        """Make the permit under which an answer is made; its request waits from now on."""
-        cost = entry.cost if target.card is entry.target.card else None
-        entry.progress.permit = permit = self._admission.permit(
-            entry.request, target.card, entry.caller.id, wait_limits, cost
-        )
-        entry.telemetry.wait()
-        return permit
-
-    def _to_engine(self, entry: InFlightRequest, target: Target, deadline: Deadline) -> GenerateRequest:
-        """Write the request as the engine gets it."""
-        return structs.replace(
-            entry.request,
-            model=target.card.name,
-            timeout=deadline.left,
-            trace=entry.telemetry.traceparent,
-            salt=self._salt.of(entry.caller.id, entry.request.salt),
-        )
-
-
-def place_limit(config: Config, timeouts: Timeouts, deadline: Deadline) -> float:
-    """Return the moment until which a request may wait for a place, if it begins to now."""
-    queue = time.monotonic() + least(timeouts.queue, config.admission.queue_seconds)
-    return min(queue, deadline.first)
