@@ -49,7 +49,8 @@ class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", for
     """The commit point: prefill is done and the first delta follows at once. Seconds are this request's own.
 
     `prompt_tokens` is None where the engine learns it at the end only: then `Finished.usage` says it. `prompt_ids` are
-    its tokens, told with `Sampling.token_ids`.
+    its tokens, told with `Sampling.token_ids`. `model` is the gateway's to fill in, where an answer comes from another
+    model than the one that was chosen for it.
     """
 
     prompt_tokens: int | None
@@ -58,6 +59,7 @@ class Started(Struct, frozen=True, array_like=True, gc=False, tag="started", for
     prefill_seconds: float = 0.0
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_ids: tuple[int, ...] | None = None
+    model: str | None = None
 
 
 class Delta(Struct, frozen=True, array_like=True, gc=False, tag="delta", forbid_unknown_fields=True):

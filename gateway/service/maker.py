@@ -139,10 +139,10 @@ class Maker:
             if self._retries.spend():
                 limit.reschedule(loop.time())
 
-        loop = asyncio.get_running_loop()
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
         timer = loop.call_later(seconds, give_up)
         try:
-            async with asyncio.timeout(None) as limit:
+            async with limit:
                 return await anext(events)
         except TimeoutError as error:
             if not limit.expired():
@@ -153,11 +153,11 @@ class Maker:
 
     def _started(self, event: GenerateEvent, permit: Permit, entry: InFlightRequest, target: Target) -> GenerateEvent:
         """Settle what the request holds, and tell how long it waited, and which model answers if not the chosen one."""
-        del entry, target
         if not isinstance(event, Started):
             return event
         permit.settle(event)
-        return structs.replace(event, queue_seconds=event.queue_seconds + permit.waited)
+        model = None if target.card is entry.target.card else target.card.name
+        return structs.replace(event, queue_seconds=event.queue_seconds + permit.waited, model=model)
 
     def _permit(self, entry: InFlightRequest, target: Target, limits: WaitLimits) -> Permit:
         """Make the permit under which an answer is made; its request waits from now on."""

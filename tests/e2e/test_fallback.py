@@ -1,5 +1,7 @@
 """A name for several engines, over HTTP: who answers, and what the client is told of it."""
 
+import re
+
 import pytest
 
 from tests.support.service import Service
@@ -54,6 +56,21 @@ def test_every_dialect_says_which_engine_answered(routed, path, stream):
     assert answer.headers["x-engine"] == "good"
     assert answer.headers["x-fallback"] == "overloaded"
     assert "hi" in answer.text
+    assert set(re.findall(r'"model": ?"(\w+)"', answer.text)) == {"good"}
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [("/v1/chat/completions", "/v1/chat/completions/{}"), ("/v1/responses", "/v1/responses/{}")],
+)
+def test_a_stored_answer_says_which_model_made_it(routed, path, kept):
+    made = routed.client.post(path, json=BODIES[path] | {"model": "plain", "store": True}).json()
+    assert made["model"] == routed.client.get(kept.format(made["id"])).json()["model"] == "good"
+
+
+def test_of_several_answers_each_chunk_says_which_model_it_is_of(routed):
+    body = BODIES["/v1/completions"] | {"model": "plain", "stream": True, "n": 2, "temperature": 1}
+    assert set(re.findall(r'"model":"(\w+)"', routed.client.post("/v1/completions", json=body).text)) == {"good"}
 
 
 def test_two_engines_that_do_not_answer_are_passed_over(routed):

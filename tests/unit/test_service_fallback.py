@@ -73,7 +73,9 @@ def admitted(inference, route, **sampling):
 )
 async def test_the_next_engine_answers_where_the_first_does_not(inference, route, name, why):
     entry = admitted(inference, route)
-    assert (await collect(inference.generate(entry))).text == "by good"
+    answer = await collect(inference.generate(entry))
+    assert answer.text == "by good"
+    assert answer.started.model == name
     assert entry.headers.get("x-engine") == name
     assert entry.headers.get("x-fallback") == why
 

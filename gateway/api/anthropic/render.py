@@ -77,6 +77,7 @@ class MessagesRendering(Rendering):
             case ToolDelta():
                 return self._call(event)
             case Started():
+                self._model = event.model or self._model
                 usage = Usage(event.prompt_tokens or 0, 0, event.cached_tokens)  # else the message's last event says it
                 return to_sse(MessageStart(self._message((), None, usage))) + PING
             case Finished():
@@ -87,6 +88,7 @@ class MessagesRendering(Rendering):
         """Encode the whole answer."""
         del usage
         answer = answers[0]
+        self._model = answer.started.model or self._model
         content: list[Content] = []
         if answer.reasoning:
             told = answer.reasoning if self._tells_thoughts else ""

@@ -51,6 +51,7 @@ class GenerateRendering(Rendering):
         """Note when the decoding begins."""
         if type(event) is Started:
             self._started = event
+            self._model = event.model or self._model
             self._clock = time.perf_counter()
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:

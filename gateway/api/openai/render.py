@@ -25,7 +25,7 @@ from gateway.api.openai.reply import (
 )
 from gateway.api.openai.shared import CommonBody
 from gateway.api.openai.timings import TokenTimings
-from gateway.engine import Answer, Finished, ModelCard, Usage
+from gateway.engine import Answer, Finished, ModelCard, Started, Usage
 
 encode = msgspec.json.Encoder().encode
 
@@ -50,6 +50,12 @@ class ChoiceRendering(Rendering):
     def _head(self) -> bytes:
         """The beginning of every chunk; a whole answer has none."""
         return b"data: " + encode(self._chunk())[: -len(b"]}")]
+
+    def _note_model(self, started: Started) -> None:
+        """Name the model that answers, where that is not the one that was chosen."""
+        if started.model is not None:
+            self._model, self._fingerprint = started.model, None
+            vars(self).pop("_head", None)  # encoded anew, with the name
 
     def to_last(self, usage: Usage) -> bytes:
         """Encode the chunk with the usage, where it was asked for."""

@@ -59,6 +59,7 @@ class ChatRendering(ChoiceRendering):
             case ToolDelta():
                 return self._frame(ChunkChoice(index, self._call(event)))
             case Started():
+                self._note_model(event)
                 self._heads[index] = self._head + b'{"index":%d,"delta":{"content":' % index
                 return self._begin(index)
             case Finished():
@@ -71,7 +72,9 @@ class ChatRendering(ChoiceRendering):
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
         """Encode whole answers."""
-        prompt = next(iter(answers.values())).started.prompt_logprobs
+        started = next(iter(answers.values())).started
+        self._note_model(started)
+        prompt = started.prompt_logprobs
         return encode(
             ChatReply(
                 id=self._id,

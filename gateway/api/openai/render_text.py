@@ -51,6 +51,7 @@ class TextRendering(ChoiceRendering):
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
         """Encode whole answers."""
+        self._note_model(next(iter(answers.values())).started)
         return encode(
             CompletionReply(
                 id=self._id,
@@ -64,6 +65,7 @@ class TextRendering(ChoiceRendering):
         )
 
     def _begin(self, index: int, started: Started) -> bytes:
+        self._note_model(started)
         self._heads[index] = self._head + b'{"index":%d,"text":' % index
         self._lengths[index] = TextLength()
         if not self._has_echo:

@@ -76,7 +76,7 @@ class ResponseRendering(ResumableRendering):
             case Delta() | ToolDelta():
                 return b"".join(self._piece(piece) for piece in self._output.add(event))
             case Started():
-                return self._start()
+                return self._start(event)
             case Finished():
                 self._last = event
                 status: ItemStatus = "incomplete" if event.reason in _CUT else "completed"
@@ -114,11 +114,12 @@ class ResponseRendering(ResumableRendering):
             self._last = event
         else:
             self._is_running = True
+            self._begun = structs.replace(self._begun, model=event.model or self._begun.model)
 
-    def _start(self) -> bytes:
+    def _start(self, started: Started) -> bytes:
+        self.note(started)
         running = structs.replace(self._begun, status="in_progress")
         created = b"" if self._next else self._tell(told.ResponseCreated, response=running)
-        self._is_running = True
         return created + self._tell(told.ResponseInProgress, response=running)
 
     def _text(self, text: str) -> bytes:
