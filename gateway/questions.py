@@ -25,6 +25,7 @@ from gateway.engine import (
     require,
 )
 from gateway.flow.deadline import Deadline
+from gateway.flow.turns import pause
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Target
 from gateway.limits import Limiter
@@ -40,11 +41,15 @@ _DESCRIBE = frozenset({Capability.TOKENIZER_INFO})
 
 
 class Inquiry(NamedTuple):
-    """The circumstances of a question: the model, the caller, and the seconds that it may take, `None` for the most."""
+    """The circumstances of a question: the model, the caller, and the seconds that it may take, `None` for the most.
+
+    `weight` is that of its body, as bytes of plain text.
+    """
 
     target: Target
     caller: Caller
     seconds: float | None = None
+    weight: int = 0
 
 
 class Questions:
@@ -110,6 +115,7 @@ class Questions:
         config = self._current.config
         most = config.server.request_seconds
         deadline = Deadline(most if inquiry.seconds is None else min(inquiry.seconds, most))
+        await pause(inquiry.weight)
         cost = reading_cost(prompt)
         quota = caller.quota_or(config.limits.default)
 

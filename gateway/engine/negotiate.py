@@ -70,16 +70,16 @@ def prompt_needs(prompt: Prompt) -> frozenset[Capability]:
     if isinstance(prompt, Completion) and not prompt.add_special:
         found.add(Capability.TOKENIZE)
     if isinstance(prompt, Chat):
-        parts = [part for message in prompt.messages for part in message.parts]
+        kinds = {type(part) for message in prompt.messages for part in message.parts}
         asked = {
             Capability.TOOLS: (prompt.tools and prompt.tool_choice != "none")
-            or any(isinstance(part, ToolCall | ToolResult) for part in parts),
+            or not kinds.isdisjoint((ToolCall, ToolResult)),
             Capability.PARALLEL_TOOL_CALLS: prompt.tools and not prompt.parallel_tool_calls,
             # Not to think, or hardly, is what a model does that cannot.
             Capability.REASONING: prompt.reasoning,
             Capability.REASONING_EFFORT: prompt.reasoning_effort not in (None, "minimal"),
             Capability.REASONING_BUDGET: prompt.reasoning_budget,
-            Capability.VISION: any(isinstance(part, Image) for part in parts),
+            Capability.VISION: Image in kinds,
             Capability.CONTINUE_FINAL: prompt.continue_final or not prompt.generation_prompt,
             Capability.TEMPLATE_ARGUMENTS: prompt.template_arguments,
         }

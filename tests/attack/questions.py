@@ -54,6 +54,22 @@ def largest_conversations(target: Target) -> Iterator[Row]:
     yield from _keep_asking(target, lambda number: target.post(paths[number % len(paths)], content))
 
 
+@attack(seconds=6.0)
+def many_small_things(target: Target) -> Iterator[Row]:
+    """Send bodies of some hundred kilobytes that are nothing but objects and numbers, many at once, in all dialects."""
+    part, text = {"type": "text", "text": "x"}, {"type": "input_text", "text": "x"}
+    schema = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(110)}}
+    tools = [{"type": "function", "function": {"name": f"f{number}", "parameters": schema}} for number in range(100)]
+    parts: dict[str, object] = {"messages": [{"role": "user", "content": [part] * 5}] * 2_000}
+    called: dict[str, object] = {"messages": [{"role": "user", "content": "x"}], "tools": tools}
+    asked = [("/v1/chat/completions", parts), ("/v1/chat/completions", called), ("/apply-template", called)]
+    asked += [("/v1/messages", parts), ("/v1/messages/count_tokens", parts)]
+    asked += [("/v1/responses", {"input": [{"role": "user", "content": [text] * 5}] * 2_000, "max_output_tokens": 16})]
+    asked += [(path, {"prompt": [1] * 120_000}) for path in ("/v1/completions", "/tokenize")]
+    sent = [(path, json.dumps({"model": "tiny"} | body).encode()) for path, body in asked]
+    yield from _keep_asking(target, lambda number: target.post(*sent[number % len(sent)]), 2 * len(sent))
+
+
 @attack(seconds=8.0)
 def scored_prompts(target: Target) -> Iterator[Row]:
     """Score 128 prompts with twenty alternatives for each token."""

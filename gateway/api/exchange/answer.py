@@ -16,11 +16,12 @@ from gateway.api.exchange.keeper import AnswerKeeper
 from gateway.api.exchange.run import Run
 from gateway.api.exchange.stored import StoredStream, stored_whole
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.sse import PLAIN, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.cache import cache_policy
 from gateway.engine import EngineError
+from gateway.flow.turns import pause
 from gateway.inflight import Options
 from gateway.service import Inference
 from gateway.telemetry import request_id
@@ -33,7 +34,7 @@ async def answer(
 ) -> ASGIApp:
     """Answer one request, whole or as Server-Sent Events; raise `Problem` or `EngineError` before its first byte."""
     caller, config = caller_of(request.scope), inference.config
-    body, unknown = (await read_body(request)).decode(endpoint.decoder)
+    body, unknown, weight = await decode_body(request, endpoint.decoder)
     headers = name_ignored(unknown, config.server)
     target = inference.find(body.model, caller)
     own_id = request_id.get()
@@ -44,6 +45,7 @@ async def answer(
             asking = structs.replace(asking, past=await keeper.recall(config.server.max_body_bytes))
             body = keeper.body
         prompts = endpoint.to_prompts(body, asking)
+        await pause(weight)
         target = inference.choose(target, prompts.requests)
         head = read_head(request.scope)
         timeouts = read_timeouts(head, endpoint.to_timeouts(body))

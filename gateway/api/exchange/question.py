@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.api.exchange.answer import HttpRequest
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts
 from gateway.api.http.sse import while_connected
 from gateway.engine import EngineError
@@ -46,12 +46,12 @@ async def ask(
     Raises `Problem` or `EngineError`.
     """
     caller = caller_of(request.scope)
-    body, unknown = (await read_body(request)).decode(endpoint.decoder)
+    body, unknown, weight = await decode_body(request, endpoint.decoder)
     headers = name_ignored(unknown, inference.config.server)
     target = inference.find(body.model, caller)
     try:
         seconds = read_timeouts(read_head(request.scope), Timeouts()).total
-        question = endpoint.ask(questions, Inquiry(target, caller, seconds), body)
+        question = endpoint.ask(questions, Inquiry(target, caller, seconds, weight), body)
         return await while_connected(request.receive, question), headers
     except EngineError as error:
         endpoint.reword(error, body)

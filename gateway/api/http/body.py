@@ -9,14 +9,15 @@ from urllib.parse import quote
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 
 from gateway.api.http.directions import wrong_content_type
-from gateway.api.http.large_bodies import LARGE, PASSES, turns
+from gateway.api.http.large_bodies import PASSES, count, turns, weigh
 from gateway.api.http.problems import Problem
 from gateway.api.http.unknown_fields import UnknownField, bounded, refuse_wrong
 from gateway.api.http.validation import invalid_value
 from gateway.config import ServerSettings
+from gateway.flow.turns import LARGE, pause
 
 T = TypeVar("T")
 
@@ -31,9 +32,6 @@ MAX_CONTAINERS = 32_768
 MAX_STRINGS = 50_000
 MAX_VALUES = 262_144
 
-# Bytes to look for a mark in, before its marks are counted.
-_WINDOW = 64 * 1024
-
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
 _ITEMS = msgspec.json.Decoder(list[dict[str, Raw]])
 _OTHER = bytes(set(range(256)) - set(b'[]{}"'))
@@ -41,28 +39,35 @@ _SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 class RequestBody(Struct, frozen=True, eq=False):
-    """The bytes of a body that says it is JSON."""
+    """The bytes of a body that says it is JSON, and their weight."""
 
     raw: bytes
+    weight: int = 0
 
-    def decode(self, decoder: msgspec.json.Decoder[T]) -> tuple[T, list[str]]:
-        """Return the struct, and the paths of the keys that it does not know; raise `Problem`."""
+    def decode(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """Return the struct; raise `Problem`. What it does not know is checked by `unknown`, which may be later."""
         try:
             if not self.raw.isascii():
                 self.raw.decode()
             _check_size(self.raw)
-            value = decoder.decode(self.raw)
-            unknown = list(bounded(_unknown(cast("Struct", value), _KEYS.decode(self.raw))))
+            return decoder.decode(self.raw)
         except msgspec.ValidationError as error:
             kind = cast("type[Struct]", decoder.type)
             self._look_for_another_name(error, kind)
             raise invalid_value(error, self.raw, kind) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Problem("invalid_json", self._reason(error)) from error
+            raise self._invalid(error) from error
+
+    def unknown(self, value: object) -> list[str]:
+        """Return the paths of the keys that the struct does not know; raise `Problem` for nonsense among them."""
+        try:
+            found = list(bounded(_unknown(cast("Struct", value), _KEYS.decode(self.raw))))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._invalid(error) from error
         _check_nesting(self.raw)
-        if unknown:
-            refuse_wrong(unknown)
-        return value, [field.path for field in unknown]
+        if found:
+            refuse_wrong(found)
+        return [field.path for field in found]
 
     def _look_for_another_name(self, error: msgspec.ValidationError, kind: type[Struct]) -> None:
         """Raise `Problem` where a field is missing because it was called otherwise."""
@@ -73,13 +78,15 @@ class RequestBody(Struct, frozen=True, eq=False):
                 unknown = (UnknownField(key, key, kind, part) for key, part in parts.items() if key not in fields)
                 refuse_wrong(bounded(unknown))
 
-    def _reason(self, error: Exception) -> str:
+    def _invalid(self, error: Exception) -> Problem:
         if not self.raw.strip():
-            return "the body is empty"
+            return Problem("invalid_json", "the body is empty")
+        reason = str(error)
         if isinstance(error, RecursionError):
-            return "the body is not valid JSON: it is nested too deeply"
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        return f"the body is not valid JSON: {reason}"
+            reason = "it is nested too deeply"
+        elif isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8"
+        return Problem("invalid_json", f"the body is not valid JSON: {reason}")
 
 
 async def read_body(request: Request[None, None, State]) -> RequestBody:
@@ -95,9 +102,27 @@ async def read_body(request: Request[None, None, State]) -> RequestBody:
         has_more = message["more_body"]
     raw = b"".join(pieces)
     pieces.clear()  # while this waits for its turn
-    if len(raw) > LARGE:
-        await turns.wait(PASSES * len(raw))
-    return RequestBody(raw)
+    weight = weigh(raw)
+    if weight > LARGE:
+        await turns.wait(PASSES * weight)
+    return RequestBody(raw, weight)
+
+
+async def decode_body(
+    request: Request[None, None, State], decoder: msgspec.json.Decoder[T]
+) -> tuple[T, list[str], int]:
+    """Read a body; return its struct, the paths of the keys that it does not know, and its weight.
+
+    The bytes themselves are not kept. Raises `Problem`.
+    """
+    body = await read_body(request)
+    weight = body.weight
+    value = body.decode(decoder)
+    await pause(weight)
+    unknown = body.unknown(value)
+    del body
+    await pause(weight)
+    return value, unknown, weight
 
 
 def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:
@@ -115,26 +140,20 @@ def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:
 
 def _check_size(raw: bytes) -> None:
     """Refuse more strings or values than can be read in a moment, before they are; some passes at C speed."""
-    if _count(raw, b'"') > 2 * MAX_STRINGS and _unescaped(raw).count(b'"') > 2 * MAX_STRINGS:
+    if count(raw, b'"') > 2 * MAX_STRINGS and _unescaped(raw).count(b'"') > 2 * MAX_STRINGS:
         raise Problem("invalid_json", f"the body holds more than {MAX_STRINGS} names and texts")
-    if _count(raw, b",") >= MAX_VALUES and b"".join(_unescaped(raw).split(b'"')[::2]).count(b",") >= MAX_VALUES:
+    if count(raw, b",") >= MAX_VALUES and b"".join(_unescaped(raw).split(b'"')[::2]).count(b",") >= MAX_VALUES:
         raise Problem("invalid_json", f"the body holds more than {MAX_VALUES} values")
-
-
-def _count(raw: bytes, mark: bytes) -> int:
-    """Count a letter; `bytes.count` looks at each byte by itself, `find` at many at once, so it passes over windows."""
-    windows = range(0, len(raw), _WINDOW)
-    return sum(raw.count(mark, at, at + _WINDOW) for at in windows if raw.find(mark, at, at + _WINDOW) >= 0)
 
 
 def _unescaped(raw: bytes) -> bytes:
     """Leave out escaped quotes: each quote that is left begins or ends a string."""
-    return raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return raw.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in raw else raw
 
 
 def _check_nesting(raw: bytes) -> None:
     """Refuse valid JSON with too many levels or containers, in unknown fields too; a few passes at C speed."""
-    if _count(raw, b"[") + _count(raw, b"{") <= MAX_DEPTH:
+    if count(raw, b"[") + count(raw, b"{") <= MAX_DEPTH:
         return
     marks = _unescaped(raw).translate(_SQUARE, _OTHER).replace(b'""', b"")
     brackets = b"".join(marks.split(b'"')[::2])
@@ -171,6 +190,17 @@ def _fields(kind: type[Struct]) -> Mapping[str, str]:
 def _unknown_in_items(items: tuple[Struct, ...], raw: Raw, at: str) -> Iterator[UnknownField]:
     """Find them in a list; a conversation has many objects with nothing inside, so those cost a microsecond."""
     for number, (item, parts) in enumerate(zip(items, _ITEMS.decode(raw), strict=True)):
-        is_known = parts.keys() <= _fields(type(item)).keys()
-        if not is_known or any(isinstance(inner, Struct | tuple) for inner in structs.astuple(item)):
+        if not _is_plain(item, parts):
             yield from _unknown(item, parts, f"{at}[{number}].")
+
+
+def _is_plain(item: Struct, parts: dict[str, Raw]) -> bool:
+    """Tell whether all keys of an object are known, and nothing inside it has keys of its own."""
+    fields, tag = _fields(type(item)), item.__struct_config__.tag_field
+    for key in parts:
+        if key in fields:
+            if isinstance(getattr(item, fields[key]), (Struct, tuple)):
+                return False
+        elif key != tag:
+            return False
+    return True

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 
 from litestar.types import Send
 
-from gateway.api.http.large_bodies import LARGE, turns
+from gateway.api.http.large_bodies import turns
 from gateway.flow.budget import ByteBudget
+from gateway.flow.turns import LARGE
 
 # Bytes; of each connection granian holds two pieces, and hyper's own buffer as much again.
 PIECE = 16 * 1024

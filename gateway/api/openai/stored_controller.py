@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 from gateway.api.exchange.answer import HttpRequest
 from gateway.api.exchange.paging import After, Limit, ListOrder, StoredList, refuse_unknown, to_page
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.openai.operation import CHANGE_OPERATION, STORED_OPERATION
 from gateway.api.openai.schema import completion_change_decoder
 from gateway.api.openai.stored import DeletedCompletion, StoredCompletions, is_metadata, labels_of
@@ -62,7 +62,7 @@ class StoredCompletionController(Controller):
         self, request: HttpRequest, inference: NamedDependency[Inference], completion_id: CompletionPath
     ) -> ASGIApp:
         """Give a stored chat completion other metadata."""
-        body, unknown = (await read_body(request)).decode(completion_change_decoder)
+        body, unknown, _ = await decode_body(request, completion_change_decoder)
         headers = name_ignored(unknown, inference.config.server)
         return _json(await _of(request, inference).describe(completion_id, body.metadata), headers)
 

@@ -5,6 +5,8 @@ no cut-off, no penalty. An answer's length is, where it is left out, of a chat w
 completion 16 tokens.
 """
 
+from typing import cast
+
 from msgspec import structs
 
 from gateway.api.exchange.asked import Asking, Prompts, check_bad_words, greedy_at_zero
@@ -157,10 +159,12 @@ def _split(prompt: str | tuple[str | int | tuple[int, ...], ...]) -> tuple[str |
     """Tell one prompt from many; numbers are the tokens of one."""
     if isinstance(prompt, str):
         return (prompt,)
-    numbers = tuple(part for part in prompt if isinstance(part, int))
-    if numbers and len(numbers) < len(prompt):
+    kinds = set(map(type, prompt))
+    if int in kinds and len(kinds) > 1:
         raise InvalidRequest("prompt: expected texts, or tokens, or lists of tokens, not a mix", param="prompt")
-    return (numbers,) if numbers else tuple(part for part in prompt if not isinstance(part, int))
+    if int in kinds:
+        return (cast("tuple[int, ...]", prompt),)
+    return cast("tuple[str | tuple[int, ...], ...]", prompt)
 
 
 def _to_prompt(prompt: str | tuple[int, ...], body: CompletionBody) -> Prompt:

@@ -11,7 +11,7 @@ from msgspec import Raw
 from gateway.api.exchange.answer import HttpRequest
 from gateway.api.exchange.paging import After, Limit, ListOrder, StoredList, refuse_unknown, to_list, to_page
 from gateway.api.http.access import caller_of
-from gateway.api.http.body import name_ignored, read_body
+from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.reference.errors import BODY, KEY, error_responses
 from gateway.api.responses.conversations import Conversations, check_items
 from gateway.api.responses.items import InputItem
@@ -43,7 +43,7 @@ class ConversationController(Controller):
     )
     async def create(self, request: HttpRequest, inference: NamedDependency[Inference]) -> ASGIApp:
         """Make a conversation, which responses may go on with."""
-        body, unknown = (await read_body(request)).decode(conversation_decoder)
+        body, unknown, _ = await decode_body(request, conversation_decoder)
         headers = name_ignored(unknown, inference.config.server)
         identity = f"conv_{request_id.get()}"
         items = _checked(body.items or ())
@@ -74,7 +74,7 @@ class ConversationController(Controller):
         self, request: HttpRequest, inference: NamedDependency[Inference], conversation_id: ConversationPath
     ) -> ASGIApp:
         """Give a conversation other metadata."""
-        body, unknown = (await read_body(request)).decode(conversation_change_decoder)
+        body, unknown, _ = await decode_body(request, conversation_change_decoder)
         headers = name_ignored(unknown, inference.config.server)
         return _json(await _of(request, inference).describe(conversation_id, body.metadata), headers)
 
@@ -105,7 +105,7 @@ class ConversationController(Controller):
         self, request: HttpRequest, inference: NamedDependency[Inference], conversation_id: ConversationPath
     ) -> ASGIApp:
         """Put items at the end of a conversation; they are the answer, with their ids."""
-        body, unknown = (await read_body(request)).decode(items_decoder)
+        body, unknown, _ = await decode_body(request, items_decoder)
         headers = name_ignored(unknown, inference.config.server)
         items = _checked(body.items)
         await _of(request, inference).add(conversation_id, items)

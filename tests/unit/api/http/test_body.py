@@ -1,3 +1,4 @@
+import asyncio
 import json
 from typing import ClassVar, Literal
 
@@ -12,12 +13,13 @@ from gateway.api.http.body import (
     MAX_STRINGS,
     MAX_VALUES,
     RequestBody,
+    decode_body,
     name_ignored,
     read_body,
 )
-from gateway.api.http.large_bodies import LARGE
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
+from gateway.flow.turns import LARGE
 
 
 class Inner(msgspec.Struct):
@@ -37,7 +39,9 @@ DECODER = msgspec.json.Decoder(Body)
 
 
 def decode(body: str | bytes) -> tuple[Body, list[str]]:
-    return RequestBody(body if isinstance(body, bytes) else body.encode()).decode(DECODER)
+    sent = RequestBody(body if isinstance(body, bytes) else body.encode())
+    value = sent.decode(DECODER)
+    return value, sent.unknown(value)
 
 
 def refusal(body: str | bytes) -> Problem:
@@ -69,8 +73,8 @@ def test_the_tag_of_an_object_is_no_unknown_key():
     class Holder(msgspec.Struct):
         items: tuple[Tagged, ...]
 
-    body = b'{"items":[{"type":"tagged","text":"a"},{"type":"tagged","text":"b","type2":1}]}'
-    assert RequestBody(body).decode(msgspec.json.Decoder(Holder))[1] == ["items[1].type2"]
+    body = RequestBody(b'{"items":[{"type":"tagged","text":"a"},{"type":"tagged","text":"b","type2":1}]}')
+    assert body.unknown(body.decode(msgspec.json.Decoder(Holder))) == ["items[1].type2"]
 
 
 def test_of_a_list_that_comes_twice_the_last_counts():
@@ -219,6 +223,18 @@ def test_marks_count_wherever_they_are_in_a_large_body(filler):
     assert "UTF-8" in refusal(bad).message
 
 
+class Asked:
+    """A request that is nothing but its body."""
+
+    scope: ClassVar = {"headers": [(b"content-type", b"application/json")]}
+
+    def __init__(self, body):
+        self._body = body
+
+    async def receive(self):
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+
 @pytest.mark.parametrize("size", [LARGE, LARGE + 1])
 async def test_a_large_body_waits_for_its_turn(monkeypatch, size):
     waited = []
@@ -226,12 +242,45 @@ async def test_a_large_body_waits_for_its_turn(monkeypatch, size):
     async def wait(units):
         waited.append(units)
 
-    class Asked:
-        scope: ClassVar = {"headers": [(b"content-type", b"application/json")]}
+    monkeypatch.setattr("gateway.api.http.body.turns.wait", wait)
+    assert len((await read_body(Asked(bytes(size)))).raw) == size
+    assert waited == ([2 * size] if size > LARGE else [])  # it is read, and handed on
 
-        async def receive(self):
-            return {"type": "http.request", "body": bytes(size), "more_body": False}
+
+@pytest.mark.parametrize(("length", "pauses"), [(10, 0), (LARGE, 2)])
+async def test_others_go_on_between_the_steps_of_a_large_body_and_a_small_one_is_read_at_once(
+    monkeypatch, length, pauses
+):
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def wait(_):
+        pass
 
     monkeypatch.setattr("gateway.api.http.body.turns.wait", wait)
-    assert len((await read_body(Asked())).raw) == size
-    assert waited == ([2 * size] if size > LARGE else [])  # it is read, and handed on
+    task = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    before = turns
+    value, unknown, weight = await decode_body(Asked(json.dumps({"text": "x" * length, "more": 1}).encode()), DECODER)
+    task.cancel()
+    assert (len(value.text), unknown, weight >= length) == (length, ["more"], True)
+    assert turns - before == pauses
+
+
+@pytest.mark.parametrize("filler", ['{"a":1},', "1,", "[[1],{}],"])
+async def test_a_body_of_many_small_things_waits_as_long_as_a_text_that_takes_the_same_time(monkeypatch, filler):
+    waited = []
+
+    async def wait(units):
+        waited.append(units)
+
+    monkeypatch.setattr("gateway.api.http.body.turns.wait", wait)
+    await read_body(Asked(b'{"text":"' + b"x" * 100_000 + b'"}'))
+    assert waited == []
+    await read_body(Asked(filler.encode() * (100_000 // len(filler))))
+    assert waited[0] > 2 * LARGE

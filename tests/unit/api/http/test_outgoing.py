@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from gateway.api.http.large_bodies import LARGE
 from gateway.api.http.outgoing import PIECE, Outgoing
+from gateway.flow.turns import LARGE
 
 BODY = bytes(range(256)) * 1_000
 
