@@ -134,7 +134,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
         openapi_config=docs.Description(dialects) if config.server.docs else None,
         request_max_body_size=None,
     )
-    edge = Edge(app.asgi_handler, current, errors, is_draining=lambda: hosting.is_draining)
+    edge = Edge(app.asgi_handler, current, errors, is_leaving=lambda: hosting.is_leaving)
     app.asgi_handler = telemetry.middleware(edge)
     gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
     gauges.register_keys(telemetry.metrics, current)

@@ -35,17 +35,17 @@ _HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.~%-]+)(:\d*)?", re.ASCII | re.IGNORECAS
 
 
 class Edge:
-    """Wraps the application; what it refuses never reaches a route. While `is_draining`, connections are not kept."""
+    """Wraps the application; what it refuses never reaches a route. While it `is_leaving`, connections are not kept."""
 
     def __init__(
-        self, app: ASGIApp, current: CurrentConfig, errors: Errors, *, is_draining: Callable[[], bool] = lambda: False
+        self, app: ASGIApp, current: CurrentConfig, errors: Errors, *, is_leaving: Callable[[], bool] = lambda: False
     ) -> None:
         self.in_flight = 0
         # Both as they were at the start: what is held is counted against one limit.
         self.bodies = ByteBudget(current.config.server.held_body_bytes)
         self.outgoing = Outgoing(current.config.server.unsent_bytes)
         self.errors = errors
-        self.is_draining = is_draining
+        self.is_leaving = is_leaving
         self._app = app
         self._current = current
 
@@ -102,7 +102,7 @@ class _Answer:
             self._begun = True
             headers = [_with_head(name, value) for name, value in message.get("headers", ())]
             ids = [(name, self.id.encode()) for name in self._edge.errors.words(self._path).id_headers]
-            if self._edge.is_draining() and not any(name == b"connection" for name, _ in headers):
+            if self._edge.is_leaving() and not any(name == b"connection" for name, _ in headers):
                 ids.append((b"connection", b"close"))  # the next request is for another replica
             message["headers"] = [*headers, *ids]
             if not self._body.is_whole and not await self._body.drain():

@@ -43,6 +43,7 @@ class Hosting:
         self._loads = Tasks()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._entered: dict[str, HostedEngine] = {}
+        self.is_leaving = False
         self.is_draining = False
         self.directory = Directory(HostedEngine.of(name, settings, start) for name, settings in engines.items())
         self.settled = asyncio.Event()
@@ -61,7 +62,7 @@ class Hosting:
     @property
     def health(self) -> Health:
         """The service's health: ready when every engine has settled and at least one serves."""
-        if self.is_draining:
+        if self.is_leaving:
             return Health.DRAINING
         return self.directory.health
 
@@ -156,10 +157,15 @@ class Hosting:
             hosted.update(status)
         return status
 
+    def announce(self) -> None:
+        """Say to probes that the service goes down, so that balancers turn away; requests are taken as before."""
+        self.is_leaving = True
+        logger.bind(event="announced").info("the service goes down; until balancers have seen it, requests are taken")
+
     def drain(self) -> None:
         """Take nothing new from now on, and cut off what still runs when the time for it is over."""
         if not self.is_draining:
-            self.is_draining = True
+            self.is_leaving = self.is_draining = True
             if self.directory.loaded():
                 logger.bind(event="draining").info("draining: what runs has {:g} s", self.drain_seconds)
             # A generation that several clients share has a lease and no request; `InFlight.finish` ends the rest.

@@ -22,7 +22,7 @@ async def supervised(
     """
     if supervisor is not None:
         _drain_on_signal(hosting)
-    async with supervisor.listen(reload, drain) if supervisor else nullcontext():
+    async with supervisor.listen(reload, hosting.announce, drain) if supervisor else nullcontext():
         settling = asyncio.create_task(_settle(hosting, supervisor))
         try:
             yield

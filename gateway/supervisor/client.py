@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from loguru import logger
 
@@ -13,6 +13,7 @@ from gateway.flow.tasks import Tasks
 from gateway.isolation import ProcessSpec
 from gateway.isolation.wire import Frames, pack
 from gateway.supervisor.protocol import (
+    Announce,
     Command,
     Drain,
     Drained,
@@ -31,10 +32,19 @@ from gateway.supervisor.protocol import (
 )
 
 ReloadWork = Callable[[Config], Awaitable[None]]
+AnnounceWork = Callable[[], None]
 DrainWork = Callable[[], Awaitable[None]]
 
 _PIECE = 2**16
 _BEAT_SECONDS = 0.5
+
+
+class _Orders(NamedTuple):
+    """What the worker does when the supervisor says so."""
+
+    reload: ReloadWork
+    announce: AnnounceWork
+    drain: DrainWork
 
 
 class SupervisorClient:
@@ -49,15 +59,15 @@ class SupervisorClient:
         self._is_told = asyncio.Event()
 
     @asynccontextmanager
-    async def listen(self, reload: ReloadWork, drain: DrainWork) -> AsyncGenerator[None, None]:
+    async def listen(self, reload: ReloadWork, announce: AnnounceWork, drain: DrainWork) -> AsyncGenerator[None, None]:
         """Listen to the supervisor while the block runs, which begins when its earlier orders are carried out.
 
         Clients may be waiting at the port already: a worker that comes during a drain must not serve the first of them.
-        `reload` puts another configuration into force; `drain` refuses new requests, and returns when the last one has
-        ended.
+        `reload` puts another configuration into force; `announce` has probes say that the service goes down; `drain`
+        refuses new requests, and returns when the last one has ended.
         """
         reader, self._writer = await asyncio.open_unix_connection(self._path)
-        self._tasks.start(self._listen(reader, reload, drain))
+        self._tasks.start(self._listen(reader, _Orders(reload, announce, drain)))
         self._tasks.start(self._beat())
         await self._is_told.wait()
         try:
@@ -102,21 +112,23 @@ class SupervisorClient:
             self._send(WorkerBeat())
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _listen(self, reader: asyncio.StreamReader, reload: ReloadWork, drain: DrainWork) -> None:
+    async def _listen(self, reader: asyncio.StreamReader, orders: "_Orders") -> None:
         frames = Frames()
         try:
             while piece := await reader.read(_PIECE):
                 for body in frames.feed(piece):
-                    self._hear(read_reply(body), reload, drain)
+                    self._hear(read_reply(body), orders)
         finally:
             self._is_told.set()
 
-    def _hear(self, reply: SupervisorReply, reload: ReloadWork, drain: DrainWork) -> None:
+    def _hear(self, reply: SupervisorReply, orders: "_Orders") -> None:
         match reply:
             case Reload(config):
-                self._tasks.start(_change(reload, config))
+                self._tasks.start(_change(orders.reload, config))
+            case Announce():
+                orders.announce()
             case Drain():
-                self._tasks.start(self._drain(drain))
+                self._tasks.start(self._drain(orders.drain))
             case UpToDate():
                 self._is_told.set()
             case _:

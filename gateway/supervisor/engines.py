@@ -20,6 +20,7 @@ from gateway.isolation.wire import Frames, pack
 from gateway.linux import peer_is_this_user, peer_pid
 from gateway.supervisor.console import console
 from gateway.supervisor.protocol import (
+    Announce,
     Command,
     Drain,
     Drained,
@@ -46,8 +47,9 @@ _DUMP_SECONDS = 0.25
 class EngineProcesses:
     """Runs engine processes for successive workers, and forwards their output to the log of the current one."""
 
-    def __init__(self, on_hopeless: Callable[[dict[str, str]], None]) -> None:
+    def __init__(self, on_hopeless: Callable[[dict[str, str]], None], on_worker: Callable[[], None]) -> None:
         self._on_hopeless = on_hopeless
+        self._on_worker = on_worker
         self._processes: dict[str, tuple[ProcessSpec, EngineProcess]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.beats = 0
@@ -55,6 +57,7 @@ class EngineProcesses:
         self._backlog: deque[LogLine] = deque(maxlen=_LINES)
         self._lost = 0
         self._reload: Reload | None = None
+        self._is_announced = False
         self._drained: asyncio.Event | None = None
         self._tasks = Tasks()
         self._folder = PrivateFolder()
@@ -98,6 +101,11 @@ class EngineProcesses:
             await asyncio.sleep(_DUMP_SECONDS)
             os.kill(pid, signal.SIGKILL)
 
+    def announce(self) -> None:
+        """Have this worker and its successors say that the service goes down, while they still take requests."""
+        self._is_announced = True
+        self._send(Announce())
+
     async def drain(self) -> None:
         """Have this worker and its successors refuse new requests; return when the last request has ended."""
         self._drained = asyncio.Event()
@@ -128,10 +136,13 @@ class EngineProcesses:
             writer.close()
             return
         self._worker = writer
+        self._on_worker()
         for line in self._take_backlog():
             self._send(line)
         if self._reload is not None:
             self._send(self._reload)
+        if self._is_announced:
+            self._send(Announce())
         if self._drained is not None:
             self._send(Drain())
         self._send(UpToDate())

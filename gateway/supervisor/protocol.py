@@ -80,6 +80,10 @@ class Reload(Struct, frozen=True, array_like=True, tag="reload"):
     config: Config
 
 
+class Announce(Struct, frozen=True, array_like=True, tag="announce"):
+    """Say to probes that the service goes down, and still take requests."""
+
+
 class Drain(Struct, frozen=True, array_like=True, tag="drain"):
     """Refuse new requests, and report when the last one has ended."""
 
@@ -89,7 +93,7 @@ class UpToDate(Struct, frozen=True, array_like=True, tag="told"):
 
 
 Command = StartProcess | StopProcess | NoEngineLoads | Drained | WorkerBeat
-SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Drain | UpToDate
+SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Announce | Drain | UpToDate
 
 _COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _REPLIES: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(SupervisorReply)

@@ -24,7 +24,7 @@ from gateway.isolation.output import Output
 from gateway.linux import Lifeline, is_shortage
 from gateway.supervisor.console import console
 from gateway.supervisor.engines import EngineProcesses
-from gateway.supervisor.listener import listen
+from gateway.supervisor.listener import finish, listen, pause, resume
 from gateway.supervisor.protocol import SHORTAGE
 from gateway.supervisor.specs import spec_of
 from gateway.supervisor.watch import WorkerWatch
@@ -37,6 +37,8 @@ _REPEAT_SECONDS = 1.0
 _KILL_SECONDS = 10.0
 # After the drain the worker aborts what still runs, and reports that a moment later.
 _LATE_SECONDS = 2.0
+# For the requests on connections that were taken last: to be read, and answered that the service goes down.
+_SETTLE_SECONDS = 0.02
 _OUTPUT_SECONDS = 0.25
 _STDOUT, _STDERR = 1, 2
 _PIECE = 2**16
@@ -49,6 +51,7 @@ _LONGEST_DELAY = 8.0
 def serve(config: Config, reread: Callable[[], Config]) -> int:
     """Serve until a signal; return the exit code. `reread` reads the configuration again."""
     with listen(config.server) as listener:
+        pause(listener)
         sweep()
         _greet(config)
         return asyncio.run(Supervisor(config, listener, reread).run())
@@ -62,11 +65,12 @@ class Supervisor:
         self._listener = listener
         self._handover = HandoverFile()
         self._reread = reread
-        self._engines = EngineProcesses(self._fail)
+        self._engines = EngineProcesses(self._fail, self._open_port)
         self._server: asyncio.subprocess.Process | None = None
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._shortages = 0
         self._stopped: float | None = None
+        self._is_open = False
         self._tasks = Tasks()
         self._reasons: dict[str, str] = {}
         self._code = 0
@@ -175,19 +179,33 @@ class Supervisor:
         self._stopped = time.monotonic()
         self._tasks.start(self._end_server(notice))
 
+    def _open_port(self) -> None:
+        """Take connections from the first worker on; while later ones are replaced, connections wait."""
+        if not self._is_open and self._stopped is None:
+            self._is_open = True
+            resume(self._listener)
+
     async def _end_server(self, notice: float) -> None:
         """Stop the server after the notice and the last request; kill it when its time is over.
 
-        It closes its port at the first signal, so that is sent last: until then probes, cancels and scrapes are
-        answered, and new requests are refused with a reason.
+        In the notice requests are answered, and only `/readyz` says that it goes down. Then new ones are refused with a
+        reason. The server closes its port at the first signal, so that is sent last: until then probes, cancels and
+        scrapes are answered.
         """
-        longest = max(notice, self._config.server.drain_seconds)
+        drain_seconds = self._config.server.drain_seconds
+        if notice:
+            self._engines.announce()
+            await asyncio.sleep(notice)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(longest + _LATE_SECONDS):
-                await asyncio.gather(self._engines.drain(), asyncio.sleep(notice))
+            async with asyncio.timeout(drain_seconds + _LATE_SECONDS):
+                await self._engines.drain()
+        if self._is_open:
+            await finish(self._listener)
+            await asyncio.sleep(_SETTLE_SECONDS)
         self._listener.close()
         self._signal(signal.SIGTERM)
-        await asyncio.sleep(longest + _KILL_SECONDS - (time.monotonic() - (self._stopped or 0.0)))
+        ended = (self._stopped or 0.0) + notice + drain_seconds + _KILL_SECONDS
+        await asyncio.sleep(ended - time.monotonic())
         logger.error("the HTTP server has not ended in time, and is killed")
         self._signal(signal.SIGKILL)
 

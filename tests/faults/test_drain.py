@@ -134,22 +134,26 @@ def test_the_port_is_closed_when_the_last_request_has_ended():
         assert refuses(service.port)
 
 
-def test_an_idle_service_listens_on_for_the_notice():
+def test_in_the_notice_probes_say_that_it_goes_down_and_requests_are_answered():
     with Service(**{NOTICE: "3"}) as service:
-        stop(service)
         began = time.monotonic()
-        assert is_error(service.generate(prompt="hi"), 503, "draining")
+        stop(service)
+        with RawHTTP(service.port) as connection:
+            answer = connection.send(post({"prompt": "hi"})).answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")  # the next is for another replica
+        assert service.client.get("/v1/health").json()["status"] == "draining"
         assert service.client.get("/livez").status_code == 200
         assert service.process.wait(PATIENCE) == 0
-        assert time.monotonic() - began > 1
+        assert time.monotonic() - began > 2.5
         assert refuses(service.port)
 
 
-def test_a_drain_that_is_shorter_than_the_notice_ends_the_streams_and_listens_on():
-    with Service(**{DELAY: "0.02", DRAIN: "0.5", NOTICE: "4"}) as service, begin(service) as stream:
+def test_after_the_notice_new_requests_are_refused_and_what_runs_has_its_time():
+    with Service(**{DELAY: "0.02", DRAIN: "2", NOTICE: "1"}) as service, begin(service) as stream:
         stop(service)
+        eventually(lambda: service.generate(prompt="hi").status_code == 503, PATIENCE)
+        assert is_error(service.generate(prompt="hi"), 503, "draining")
         assert b'"code":"draining"' in stream.read_until(b"error")
-        assert service.client.get("/livez").status_code == 200
         assert service.process.wait(PATIENCE) == 0
 
 

@@ -53,7 +53,7 @@ class Service:
         before: tuple[str, ...] = (),
         **environment: str,
     ) -> None:
-        self.port = free_port()
+        self.port = int(environment.get("PORT") or free_port())
         self._arguments = arguments
         self._environment = {"ENGINE": "echo", "PORT": str(self.port)} | environment
         self._ready = ready

@@ -27,12 +27,20 @@ class House:
         self.hopeless = {}
         self.refusing = 0
         self.last_request_ends = asyncio.Event()
-        self.hosts = EngineProcesses(self.lose_hope)
+        self.workers = 0
+        self.announced = 0
+        self.hosts = EngineProcesses(self.lose_hope, self.greet)
         self.spec = spec("scripted", scrubbed_environment(os.environ, is_offline=True))
         self.reloaded = []
 
     def lose_hope(self, reasons) -> None:
         self.hopeless = reasons
+
+    def greet(self) -> None:
+        self.workers += 1
+
+    def announce(self) -> None:
+        self.announced += 1
 
     async def drain(self) -> None:
         self.refusing += 1
@@ -44,7 +52,7 @@ class House:
     @asynccontextmanager
     async def worker(self):
         helm = SupervisorClient(self.hosts.path)
-        async with helm.listen(self.reload, self.drain):
+        async with helm.listen(self.reload, self.announce, self.drain):
             yield helm
 
 
@@ -165,6 +173,14 @@ async def test_hopelessness_is_heard(house):
     async with house.worker() as helm:
         helm.give_up({"default": "there is no folder"})
         await eventually(lambda: house.hopeless == {"default": "there is no folder"})
+
+
+async def test_what_is_announced_is_told_to_this_worker_and_to_the_next(house):
+    async with house.worker():
+        house.hosts.announce()
+        await eventually(lambda: house.announced == 1)
+    async with house.worker():
+        assert (house.announced, house.refusing, house.workers) == (2, 0, 2)
 
 
 async def test_a_drain_is_over_when_the_workers_last_request_has_ended(house):
