@@ -27,6 +27,7 @@ IN_WORDS = {
     "isolated": "the plugin's own",
     "network": "the plugin's own",
     "routes.NAME.engines": "",
+    "routes.NAME.shadow.engine": "",
     "base_url": "",
     "engine": "",
     "address": NONE,
@@ -71,6 +72,7 @@ def settings() -> dict[str, dict[str, object]]:
     own = {f.name: f.type for f in msgspec.structs.fields(config.Config) if f.name not in ("engines", "warnings")}
     found = defaults(config.EngineSettings) | {"routes": {}}
     found |= defaults(partial(config.RouteSettings, engines=()), "routes.NAME.")
+    found |= defaults(partial(config.ShadowSettings, engine=""), "routes.NAME.shadow.")
     for section in own.keys() - {"routes"}:
         found |= defaults(own[section], f"{section}.")
     plugins: dict[str, Callable[[], msgspec.Struct]] = {

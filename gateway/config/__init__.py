@@ -18,6 +18,7 @@ from gateway.config.schema import (
     RouteSettings,
     GenerateSettings,
     ServerSettings,
+    ShadowSettings,
     TelemetrySettings,
 )
 from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment, variable
@@ -44,6 +45,7 @@ __all__ = [
     "LimitsSettings",
     "RouteSettings",
     "ServerSettings",
+    "ShadowSettings",
     "StoreSettings",
     "TelemetrySettings",
     "api_key",

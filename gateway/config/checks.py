@@ -52,7 +52,8 @@ def _no_engines(config: Config) -> Iterator[Violation]:
         route = config.route(alias)
         if route is None:
             continue
-        for name in set(route.engines) - config.engines.keys():
+        shadow = (route.shadow.engine,) if route.shadow else ()
+        for name in {*route.engines, *shadow} - config.engines.keys():
             yield f"routes.{alias}", f"there is no engine {name!r}; there is {', '.join(config.engines)}"
         if len(set(route.engines)) < len(route.engines):
             yield f"routes.{alias}", "an engine is named twice"

@@ -124,6 +124,14 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hang_seconds: Seconds = 30.0
 
 
+class ShadowSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[routes.NAME.shadow]`: an engine that is asked a `share` of the route's requests too, `at_once` at most."""
+
+    engine: str
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    at_once: Annotated[int, Meta(ge=1, le=1_000)] = 1
+
+
 class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[routes.NAME]`: one more name of models, the engines that it means, and how one of them is chosen.
 
@@ -136,6 +144,7 @@ class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     weights: dict[str, Annotated[float, Meta(gt=0, le=1_000_000)]] = {}
     fallback: bool = True
     try_seconds: Seconds | None = None
+    shadow: ShadowSettings | None = None
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -59,7 +59,7 @@ class Inference:
         self._limiter = limiter
         self._telemetry = telemetry
         self._current = current
-        self._maker = Maker(hosting, admission, current)
+        self._maker = Maker(hosting, admission, current, telemetry.metrics)
 
     @property
     def config(self) -> Config:
@@ -69,6 +69,7 @@ class Inference:
     async def drain(self) -> None:
         """Refuse new requests; return when the last one has ended, or was ended because its time was over."""
         self._hosting.drain()
+        await self._maker.shadows.end()
         await self.in_flight.finish(self._hosting.drain_seconds)
         await self.background.wait()
 

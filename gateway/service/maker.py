@@ -20,6 +20,8 @@ from gateway.hosting.hosted import begin
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import RetryBudget, Route, Target, TooSlow, falls_back, may_have_worked
 from gateway.inflight import InFlightRequest
+from gateway.service.shadow import Shadows
+from gateway.telemetry import Metrics
 
 ServiceEvent = QueuePosition | GenerateEvent
 
@@ -39,7 +41,8 @@ class TryTerms(Struct, frozen=True):
 class Maker:
     """Makes each answer at the engine that was chosen for it, or where that fails before it begins, at the next."""
 
-    def __init__(self, hosting: Hosting, admission: Admission, current: CurrentConfig) -> None:
+    def __init__(self, hosting: Hosting, admission: Admission, current: CurrentConfig, metrics: Metrics) -> None:
+        self.shadows = Shadows(hosting, admission, metrics)
         self._hosting = hosting
         self._admission = admission
         self._current = current
@@ -51,9 +54,14 @@ class Maker:
     ) -> AsyncGenerator[ServiceEvent, None]:
         """Make an answer at the one engine that it may come from, or at the first of a route that begins it."""
         terms = TryTerms(deadline, wait_limits, work)
-        if entry.target.route is None:
+        route = entry.target.route
+        if route is None:
             return self._make(entry, entry.target, terms)
-        return self._try_each(entry, entry.target.route, terms)
+        answer, shadow = self._try_each(entry, route, terms), route.settings.shadow
+        if shadow is None or not self.shadows.draw(shadow):
+            return answer
+        copied = structs.replace(entry.request, salt=self._salt.of(entry.caller.id, entry.request.salt), trace=None)
+        return self.shadows.follow(answer, copied, shadow, self._current.config.server.request_seconds)
 
     async def _try_each(
         self, entry: InFlightRequest, route: Route, terms: TryTerms

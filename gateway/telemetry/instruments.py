@@ -29,16 +29,20 @@ class Tally:
 
 
 class Distribution:
-    """Measurements in seconds, counted by buckets and label values; written on the event loop's thread, read on any.
+    """Measurements, counted by buckets and label values; written on the event loop's thread, read on any.
 
-    `bounds` are the upper ends of the buckets; one more is above the last.
+    They are in seconds, unless the `unit` is another. `bounds` are the upper ends of the buckets; one more is above
+    the last.
     """
 
-    def __init__(self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...], unit: str = "s"
+    ) -> None:
         self.name = name
         self._description = description
         self._bounds = tuple(bounds)
         self._labels = labels
+        self._unit = unit
         # For each series the counts of its buckets, and behind them the sum.
         self._series: dict[tuple[str, ...], list[float]] = {}
 
@@ -47,19 +51,19 @@ class Distribution:
         """Whether anything was measured."""
         return bool(self._series)
 
-    def record(self, seconds: float, *values: str) -> None:
+    def record(self, amount: float, *values: str) -> None:
         """Add a measurement; the label values come in the order of the labels."""
         series = self._series.get(values)
         if series is None:
             series = self._series[values] = [0] * (len(self._bounds) + 1) + [0.0]
-        series[bisect_left(self._bounds, seconds)] += 1
-        series[-1] += seconds
+        series[bisect_left(self._bounds, amount)] += 1
+        series[-1] += amount
 
     def read(self, begun_ns: int, now_ns: int) -> Metric:
         """Return all series as OpenTelemetry's data model has them; the times are those of the first and this look."""
         series = {values: numbers.copy() for values, numbers in self._series.copy().items()}
         points = [self._point(values, numbers, begun_ns, now_ns) for values, numbers in series.items()]
-        return Metric(self.name, self._description, "s", Histogram(points, AggregationTemporality.CUMULATIVE))
+        return Metric(self.name, self._description, self._unit, Histogram(points, AggregationTemporality.CUMULATIVE))
 
     def _point(self, values: tuple[str, ...], numbers: list[float], begun_ns: int, now_ns: int) -> HistogramDataPoint:
         *counts, total = numbers

@@ -105,6 +105,25 @@ class Metrics:
             semconv.FIRST_TOKEN_BUCKETS,
             ("engine", "reason"),
         )
+        self.shadows = self._counter(
+            "shadows",
+            "Copies of a route's requests: how their answers compare, or why there is none.",
+            "engine",
+            "result",
+        )
+        self.shadow_duration = self._distribution(
+            "llm_gateway.shadow.duration",
+            "Time at work of answers that were copied, and of their copies.",
+            semconv.REQUEST_BUCKETS,
+            ("engine", "answer"),
+        )
+        self.shadow_divergence = self._distribution(
+            "llm_gateway.shadow.divergence",
+            "Tokens of an answer before the first in which its copy differs.",
+            semconv.TOKEN_BUCKETS,
+            ("engine",),
+            unit="{token}",
+        )
         self.auth_failures = self._counter("auth_failures", "Credentials that were refused, by why.", "reason")
         self.client_disconnects = self._counter("client_disconnects", "Clients that left too early.", "phase")
         self.stream_aborts = self._counter("stream_aborts", "Streams that ended in an error, by its code.", "cause")
@@ -163,9 +182,9 @@ class Metrics:
         return tally
 
     def _distribution(
-        self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...]
+        self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...], unit: str = "s"
     ) -> Distribution:
-        self._distributions.append(Distribution(name, description, bounds, labels))
+        self._distributions.append(Distribution(name, description, bounds, labels, unit))
         return self._distributions[-1]
 
     def _gauge(self, name: str, description: str, observe: Callable[[CallbackOptions], Iterable[Observation]]) -> None:
