@@ -67,12 +67,12 @@ class TextCodec:
         self._variables = variables(template or "", tokenizer.special_tokens_map)
         facts = None if template is None else try_out(tokenizer, self._variables)
         self._facts = facts or TemplateFacts()
-        self._markers = None if template is None or facts is None else Markers(self._backend, template)
+        with_tools = _template(tokenizer, tools=True) if facts else None
+        self._markers = None if with_tools is None else Markers(self._backend, f"{template}{with_tools}")
         self.switches = tuple(name for name in SWITCHES if name in self._variables)
         self.has_effort = EFFORT in self._variables
-        known = template if template is not None and self._markers is not None else ""
-        self.tools = try_tools(tokenizer, known)
-        self.thoughts = recognise_thoughts(known)
+        self.tools = try_tools(tokenizer, with_tools or "")
+        self.thoughts = recognise_thoughts(template if template and facts else "")
         marks = " ".join(marks_of(self.tools.form, self.thoughts))
         self._marks = frozenset(number for number, token in added.items() if token.content in marks)
 
@@ -255,12 +255,12 @@ def backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     return found
 
 
-def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the source of the chat template; of several, the default one."""
+def _template(tokenizer: PreTrainedTokenizerBase, *, tools: bool = False) -> str | None:
+    """Return the source of the chat template; of several named ones, the default or the one for tools."""
     if not tokenizer.chat_template:
         return None
     try:
-        return tokenizer.get_chat_template()
+        return tokenizer.get_chat_template(tools=[] if tools else None)
     except ValueError:
         return None
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.engine import Chat, Image, InvalidRequest, Message, Text, Thought, Tool, ToolCall, ToolResult, Unsupported
-from tests.support.tiny_models import make_tokenizer
+from tests.support.tiny_models import CHAT_TEMPLATE, make_tokenizer
 from tests.support.tool_templates import TEMPLATES
 from tests.unit.hf.conftest import codec
 
@@ -180,3 +180,15 @@ def test_a_conversation_without_tools_is_what_it_was():
     assert written(None, [ASKED, plain], tools=()) == (
         "<|im_start|>user\nIs it sunny?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+def test_of_several_templates_the_one_for_tools_serves_where_there_are_tools():
+    tokenizer = make_tokenizer(begins=False, chats=True)
+    tokenizer.chat_template = {"default": CHAT_TEMPLATE, "tool_use": TEMPLATES["hermes"]}
+    text = codec(tokenizer)
+    assert text.tools.form.name == "hermes"
+    with_tools, without = Chat((ASKED,), tools=(WEATHER,)), Chat((ASKED,))
+    assert text.render(with_tools) == text_of(TEMPLATES["hermes"]).render(with_tools)
+    assert text.render(without) == codec(make_tokenizer(begins=False, chats=True)).render(without)
+    tokenizer.chat_template = {"tool_use": TEMPLATES["hermes"]}
+    assert not codec(tokenizer).has_chat  # transformers too wants a default
