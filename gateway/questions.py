@@ -6,15 +6,19 @@ answers at once, and by the queue for them, which is fair by caller. It costs to
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from gateway.admission import Admission, WaitLimits, reading_cost
+from msgspec import structs
+
+from gateway.admission import Admission, WaitLimits, prompt_bound, reading_cost
 from gateway.auth import Caller
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
     Capability,
     Chat,
     ContextTooLong,
+    Embeddings,
+    EmbedRequest,
     Engine,
     GenerateRequest,
     Prompt,
@@ -38,6 +42,7 @@ MOST_IDS = 65_536
 _TOKENIZE = frozenset({Capability.TOKENIZE})
 _COUNT = frozenset({Capability.TOKEN_COUNT})
 _DESCRIBE = frozenset({Capability.TOKENIZER_INFO})
+_EMBED = frozenset({Capability.EMBEDDING})
 
 
 class Inquiry(NamedTuple):
@@ -50,6 +55,14 @@ class Inquiry(NamedTuple):
     caller: Caller
     seconds: float | None = None
     weight: int = 0
+
+
+class EngineQuestion(NamedTuple, Generic[T]):
+    """A question to an engine, with a bound of its cost in tokens, and the cost by its answer."""
+
+    ask: Callable[[Engine], Awaitable[T]]
+    bound: int
+    cost: Callable[[T], int]
 
 
 class Questions:
@@ -102,6 +115,18 @@ class Questions:
         model = inquiry.target.card.name
         return await self._ask(inquiry, chat, _TOKENIZE, lambda engine: engine.render(model, chat))
 
+    async def embed(self, inquiry: Inquiry, request: EmbedRequest) -> Embeddings:
+        """Return the vectors of texts; they cost their tokens, for all of these are computed."""
+        require(_EMBED, inquiry.target.card)
+        await pause(inquiry.weight)
+        seconds = self._seconds(inquiry)
+
+        def ask(engine: Engine) -> Awaitable[Embeddings]:
+            return engine.embed(structs.replace(request, timeout=seconds))
+
+        bound = 1 + sum(map(prompt_bound, request.inputs))
+        return await self._take_turn(inquiry, Tokens(()), EngineQuestion(ask, bound, lambda made: made.prompt_tokens))
+
     async def _ask(
         self,
         inquiry: Inquiry,
@@ -109,29 +134,38 @@ class Questions:
         needed: frozenset[Capability],
         question: Callable[[Engine], Awaitable[T]],
     ) -> T:
-        card, caller = inquiry.target.card, inquiry.caller
-        # Ids are no prompt here: a model that takes none as a prompt may still say their text.
-        require(needed if isinstance(prompt, Tokens) else prompt_needs(prompt) | needed, card)
-        config = self._current.config
-        most = config.server.request_seconds
-        deadline = Deadline(most if inquiry.seconds is None else min(inquiry.seconds, most))
+        # No answer is asked for: a model that takes no text or ids as a prompt may still say their tokens, or text.
+        require(prompt_needs(prompt) | needed if isinstance(prompt, Chat) else needed, inquiry.target.card)
         await pause(inquiry.weight)
         cost = reading_cost(prompt)
+        return await self._take_turn(inquiry, prompt, EngineQuestion(question, cost, lambda _: cost))
+
+    async def _take_turn(self, inquiry: Inquiry, prompt: Prompt, asked: EngineQuestion[T]) -> T:
+        card, caller = inquiry.target.card, inquiry.caller
+        config = self._current.config
+        deadline = Deadline(self._seconds(inquiry))
         quota = caller.quota_or(config.limits.default)
+        request = _to_request(inquiry, prompt)
 
         async def take_turn() -> T:
             async with (
                 self._hosting.lease(inquiry.target.hosted, deadline) as engine,
-                self._admission.ask(_to_request(inquiry, prompt), card, caller.id, self._wait(deadline), cost) as turn,
+                self._admission.ask(request, card, caller.id, self._wait(deadline), asked.bound) as turn,
             ):
                 deadline.arm()
-                allowance.used = cost
-                answer = await question(engine)
+                allowance.used = asked.bound
+                answer = await asked.ask(engine)
+                allowance.used = asked.cost(answer)
                 turn.settle(Started(None))
                 return answer
 
-        async with deadline, self._limiter.hold(caller.id, quota, cost) as allowance:
+        async with deadline, self._limiter.hold(caller.id, quota, asked.bound) as allowance:
             return await deadline.wait(take_turn())
+
+    def _seconds(self, inquiry: Inquiry) -> float:
+        """Return how long a question may take."""
+        most = self._current.config.server.request_seconds
+        return most if inquiry.seconds is None else min(inquiry.seconds, most)
 
     def _wait(self, deadline: Deadline) -> WaitLimits:
         place = time.monotonic() + self._current.config.admission.queue_seconds

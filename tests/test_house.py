@@ -104,7 +104,8 @@ def test_every_file_of_the_gateway_belongs_to_a_part():
 
 
 def test_a_dialect_is_known_by_its_folder_and_its_word_in_the_routes():
-    """Tokens are shown in OpenAI's words for a conversation; nothing else knows a dialect by name."""
+    """Tokens and vectors are asked for in OpenAI's words; nothing else knows a dialect by name."""
+    worded = {"gateway.api.tokens", "gateway.api.embeddings"}
     dialects = {f"gateway.api.{name}" for name in ("native", "openai", "anthropic", "responses")}
     shared = {f"gateway.api.{name}" for name in ("http", "exchange", "reference")}
     for path in (ROOT / "gateway").rglob("*.py"):
@@ -113,7 +114,7 @@ def test_a_dialect_is_known_by_its_folder_and_its_word_in_the_routes():
         if own in dialects:
             assert used <= shared, path
         elif path.name != "routes.py":
-            assert used & dialects <= ({"gateway.api.openai"} if own == "gateway.api.tokens" else set()), path
+            assert used & dialects <= ({"gateway.api.openai"} if own in worded else set()), path
 
 
 def test_plugins_import_only_the_plugin_interface():

@@ -10,6 +10,7 @@ from gateway.api.admin.health import HealthController
 from gateway.api.admin.metrics import MetricsController
 from gateway.api.admin.requests import RequestsController
 from gateway.api.anthropic.dialect import DIALECT as ANTHROPIC
+from gateway.api.embeddings.controller import EmbeddingController
 from gateway.api.exchange.dialect import Dialect
 from gateway.api.exchange.route import generations
 from gateway.api.models.controller import ModelController
@@ -23,7 +24,14 @@ DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, RESPONSES, ANTHROPIC)
 # The entry points under which an installed package adds controllers.
 ROUTES = "llm_gateway.routes"
 
-_CONTROLLERS = (ModelController, TokenController, RequestsController, HealthController, MetricsController)
+_CONTROLLERS = (
+    ModelController,
+    TokenController,
+    EmbeddingController,
+    RequestsController,
+    HealthController,
+    MetricsController,
+)
 
 
 def routes(dialects: Sequence[Dialect], *, has_docs: bool) -> list[ControllerRouterHandler]:

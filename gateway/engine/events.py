@@ -109,7 +109,7 @@ class TokenSpelling(Struct, frozen=True, array_like=True, gc=False, forbid_unkno
 
 
 class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
-    """One vector a text, in order."""
+    """One vector an input, in order, each as the bytes of its numbers: float32, the lowest byte first."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[bytes, ...]
     prompt_tokens: int

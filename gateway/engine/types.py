@@ -196,12 +196,23 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     salt: str = ""
 
 
+EmbedRole = Literal["query", "document"]
+
+
 class EmbedRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Texts to turn into vectors."""
+    """Texts, or tokens, to turn into vectors.
+
+    A vector has `dimensions` numbers, the first of the model's own, normalized again where the model normalizes. The
+    `role` says what the texts are for: a model that was taught so reads a prompt of its own before each. Of a longer
+    input only the first `truncate` tokens are read, special ones counted; without it such a one is refused.
+    """
 
     id: str
     model: str
-    texts: tuple[str, ...]
+    inputs: tuple[Completion | Tokens, ...]
+    dimensions: int | None = None
+    role: EmbedRole | None = None
+    truncate: int | None = None
     timeout: float | None = None
     trace: str | None = None
 

@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import itertools
 import re
+from struct import pack
 
 import pytest
 
@@ -82,8 +83,13 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
         return tuple(api.TokenSpelling(f"<{token}>", bytes([token])) for token in ids)
 
     async def embed(self, request):
-        texts = [text.encode() for text in request.texts]
-        return api.Embeddings(tuple((float(len(text)), float(sum(text))) for text in texts), len(b"".join(texts)))
+        texts = [one.text.encode()[: request.truncate] for one in request.inputs]
+        if any(len(text) > CARD.context_window for text in texts):
+            raise api.ContextTooLong("too long")
+        if (size := request.dimensions or 2) > 2:
+            raise api.Unsupported("two numbers", param="dimensions")
+        vectors = (pack("<2f", len(text), sum(text)) for text in texts)
+        return api.Embeddings(tuple(vector[: 4 * size] for vector in vectors), len(b"".join(texts)))
 
 
 def _held(constraint, prompt):

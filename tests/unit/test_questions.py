@@ -16,6 +16,8 @@ from gateway.engine import (
     ContextTooLong,
     DeadlineExceeded,
     Draining,
+    Embeddings,
+    EmbedRequest,
     TokenSpelling,
     Unsupported,
 )
@@ -23,6 +25,7 @@ from gateway.hosting.hosting import Hosting
 from gateway.hosting.routing import Target
 from gateway.limits import Limiter, Quota, TokensExceeded
 from gateway.questions import MOST_IDS, Inquiry, Questions
+from gateway.testing.scripted import ScriptedEngine
 from tests.support.observe import play
 
 CAN = [str(capability) for capability in (Capability.COMPLETION, Capability.TOKENIZE, Capability.TOKEN_COUNT)]
@@ -67,6 +70,27 @@ async def test_a_question_costs_its_caller_what_it_reads(house):
     await questions.count_tokens(inquire(hosting, quota=poor), Completion("x" * 64 * 9))
     with pytest.raises(TokensExceeded):
         await questions.count_tokens(inquire(hosting, quota=poor), Completion("x"))
+
+
+async def test_vectors_cost_the_tokens_that_were_read_and_no_more_than_a_bound_is_taken_before(house, monkeypatch):
+    questions, hosting, admission = house
+
+    async def embed(_, request):
+        assert 0 < request.timeout <= 1_000
+        return Embeddings((b"",) * len(request.inputs), 3)
+
+    monkeypatch.setattr(ScriptedEngine, "embed", embed)
+    asked = EmbedRequest(id="", model="scripted", inputs=(Completion("one two"), Completion("x")))
+    with pytest.raises(Unsupported, match="embedding"):
+        await questions.embed(inquire(hosting), asked)
+    inquiry = inquire(hosting, quota=Quota(tokens_per_minute=17))
+    card = structs.replace(inquiry.target.card, capabilities=frozenset({Capability.EMBEDDING}))
+    inquiry = inquiry._replace(target=inquiry.target._replace(card=card))
+    for _ in range(3):  # 11 are taken, and 8 given back
+        assert len((await questions.embed(inquiry, asked)).vectors) == 2
+    with pytest.raises(TokensExceeded):
+        await questions.embed(inquiry, asked)
+    assert admission.questions["scripted"].places.running == 0
 
 
 async def test_a_question_has_its_time_and_ends_with_the_service(house):

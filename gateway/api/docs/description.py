@@ -18,6 +18,7 @@ from gateway import __version__
 from gateway.api.admin.health import Alive, Readiness, ServiceHealth
 from gateway.api.admin.requests import CancelledRequest, LiveRequest, RequestList
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
+from gateway.api.embeddings.schema import ContentBody, ContentVector, EmbeddingsBody, EmbeddingsReply
 from gateway.api.exchange.dialect import Dialect
 from gateway.api.http.problems import OWN_WORDS, ErrorBody
 from gateway.api.models.schema import ModelList, ModelParameters, ModelState, Version
@@ -36,8 +37,9 @@ Tree = dict[str, Any]
 # What the routes that belong to no dialect read and write.
 _MODELS = (ModelList, ModelState, ModelParameters, Version, ErrorBody)
 _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, TemplateBody, TemplateReply)
+_EMBEDDINGS = (EmbeddingsBody, EmbeddingsReply, ContentBody, ContentVector)
 _SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
-STRUCTS = (*_MODELS, *_TOKENS, *_SERVICE)
+STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
@@ -66,6 +68,7 @@ _TAGS = {
     "models": "What is served here; load and unload.",
     "tokens": "What a model reads: tokens, and conversations as their templates write them. In the words of vLLM's and"
     " llama.cpp's servers.",
+    "embeddings": "Texts as vectors, in OpenAI's words and in llama.cpp's.",
     "requests": "What waits and what runs; look, and end it.",
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",

@@ -11,6 +11,7 @@ from gateway.testing.contract.subject import Subject
 from gateway.testing.contract.thoughts import ThoughtRules
 from gateway.testing.contract.tokens import TokenRules
 from gateway.testing.contract.tools import ToolRules
+from gateway.testing.contract.vectors import VectorRules
 
 
 class EngineContract(
@@ -19,6 +20,7 @@ class EngineContract(
     DrawRules,
     ConstraintRules,
     FeatureRules,
+    VectorRules,
     ToolRules,
     ThoughtRules,
     ScoreRules,
@@ -48,4 +50,5 @@ __all__ = [
     "ThoughtRules",
     "TokenRules",
     "ToolRules",
+    "VectorRules",
 ]

@@ -1,12 +1,8 @@
-"""Rules about optional capabilities: images, embeddings."""
-
-import pytest
+"""Rules about optional capabilities: images."""
 
 from gateway.engine import (
     Capability,
     Chat,
-    Embeddings,
-    EmbedRequest,
     Engine,
     Image,
     Message,
@@ -34,21 +30,6 @@ class FeatureRules(Subject):
             for images in ((), (Image(_PIXEL, "image/png"),))
         ]
         expect(with_image > without, f"A chat has {without} tokens, and {with_image} with an image.", Image)
-
-    async def test_each_text_has_its_vector(self, engine: Engine) -> None:
-        """Kills: vectors of another number, order or length."""
-        cards = [card for card in self.cards(engine) if Capability.EMBEDDING in card.capabilities]
-        if not cards:
-            pytest.skip("no card lists embedding")
-        texts = (self.text, "another text", self.text)
-        made = await engine.embed(EmbedRequest(id="contract-embed", model=cards[0].name, texts=texts))
-        count = len(made.vectors)
-        expect(count == len(texts), f"{len(texts)} texts have {count} vectors.", Embeddings)
-        first, other, again = made.vectors
-        expect(first == again, "One text has two vectors.", Embeddings)
-        expect(first != other, "Two texts have one vector: are they in the order of the texts?", Embeddings)
-        expect(len(first) == len(other) > 0, f"The vectors have {len(first)} and {len(other)} numbers.", Embeddings)
-        expect(made.prompt_tokens > 0, f"The texts have {made.prompt_tokens} tokens.", Embeddings)
 
 
 def _chat(*parts: Part) -> Chat:

@@ -4,10 +4,15 @@ from pathlib import Path
 
 from gateway.engine import Engine, Plugin
 from gateway_hf.settings import Settings, cache_folder
+from gateway_hf.task import makes_vectors
 
 
 def build(settings: Settings) -> Engine:
     """Build the engine; only this imports torch."""
+    if makes_vectors(settings):
+        from gateway_hf.embedding.engine import EmbeddingEngine  # noqa: PLC0415 - as below
+
+        return EmbeddingEngine(settings)
     from gateway_hf.engine import HfEngine  # noqa: PLC0415 - torch belongs where the engine runs
 
     return HfEngine(settings)
@@ -15,7 +20,7 @@ def build(settings: Settings) -> Engine:
 
 def is_remote(settings: Settings) -> bool:
     """Tell whether the model may have to be downloaded from the Hub, as far as its name says."""
-    return settings.model != "builtin" and not Path(settings.model).exists()
+    return settings.model not in {"builtin", "builtin-embedding"} and not Path(settings.model).exists()
 
 
 plugin = Plugin(Settings, build, isolated=True, needs_network=is_remote, cache_folder=cache_folder)

@@ -31,7 +31,7 @@ from tests.support.border import across, served
 CHAT = Chat((Message("user", (Text("hi"),)),))
 # A call and its result, for each question.
 EXAMPLES = {
-    "embed": ((EmbedRequest(id="1", model="m", texts=("a",)),), Embeddings(((0.5, -1.0),), 1)),
+    "embed": ((EmbedRequest(id="1", model="m", inputs=(Completion("a"),)),), Embeddings((b"\0\0\0\x3f",), 1)),
     "count_tokens": (("m", Tokens((1, 2))), 2),
     "tokenize": (("m", Completion("a b", add_special=False)), (1, 2)),
     "detokenize": (("m", (1, 2)), ("a", " b")),

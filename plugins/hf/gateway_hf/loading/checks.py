@@ -67,17 +67,29 @@ def check_gguf_file(file: Path) -> None:
 
 def read_json(file: Path, name: str) -> dict[str, Any]:
     """Return the JSON object in a model's file; raise `LoadFailed` where there is none."""
+    found = _read(file, name)
+    if not isinstance(found, dict):
+        raise LoadFailed(f"the file '{file.name}' of the model '{name}' is not a JSON object")
+    return found
+
+
+def read_list(file: Path, name: str) -> list[dict[str, Any]]:
+    """Return the JSON objects in a list in a model's file; raise `LoadFailed` where there is none."""
+    found = _read(file, name)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise LoadFailed(f"the file '{file.name}' of the model '{name}' is not a list of JSON objects")
+    return found
+
+
+def _read(file: Path, name: str) -> object:
     try:
         if file.stat().st_size > _MAX_CONFIG:
             raise LoadFailed(f"the file '{file.name}' of the model '{name}' is far too large")
-        found = json.loads(file.read_bytes().decode())
+        return json.loads(file.read_bytes().decode())
     except OSError as error:
         raise LoadFailed(f"the file '{file.name}' of the model '{name}' cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise LoadFailed(f"the file '{file.name}' of the model '{name}' is not JSON") from error
-    if not isinstance(found, dict):
-        raise LoadFailed(f"the file '{file.name}' of the model '{name}' is not a JSON object")
-    return found
 
 
 def weight_files(folder: Path, name: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Load a checked folder with transformers. Errors are one line that names the fault; the cause is logged."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -15,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from gateway.engine import LoadFailed, loading_step
@@ -33,11 +35,25 @@ _ROPES = {"default", "mrope", *ROPE_INIT_FUNCTIONS}
 _LOCAL: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 
-def check_type(source: Source) -> None:
-    """Raise `LoadFailed` unless transformers itself has a language model of the folder's type."""
+class ModelKind(NamedTuple):
+    """What a folder is loaded as: the class of transformers, the types that it knows, and weights that may be missing.
+
+    The `spare` weights are those that begin like one of these.
+    """
+
+    auto: type[_BaseAutoModelClass]
+    types: Collection[str]
+    spare: tuple[str, ...] = ()
+
+
+CAUSAL = ModelKind(AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def check_type(source: Source, kind: ModelKind = CAUSAL) -> None:
+    """Raise `LoadFailed` unless transformers itself has a model of the folder's type."""
     config = gate.read_json(source.folder / "config.json", source.name)
-    kind = config.get("model_type")
-    if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    named = config.get("model_type")
+    if isinstance(named, str) and named in kind.types:
         return
     if config.get("auto_map"):
         raise LoadFailed(
@@ -118,13 +134,13 @@ def _class_of(source: Source) -> str:
     return f" (of the class {name[:60]})" if isinstance(name, str) else ""
 
 
-def read_model(source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def read_model(source: Source, dtype: torch.dtype, device: torch.device, kind: ModelKind = CAUSAL) -> PreTrainedModel:
     """Load the folder's model, with all of its weights; raise `LoadFailed` for one that cannot be loaded."""
     try:
         config = _read_config(source.folder)
-        check_numbers(config, gate.shapes(source.folder, source.name), source.name)
+        check_numbers(config, gate.shapes(source.folder, source.name), source.name, kind.auto)
         with loading_step(_log, f"reading the weights of {source.name}") as tell, told_by_transformers(tell):
-            read: Any = AutoModelForCausalLM.from_pretrained(
+            read: Any = kind.auto.from_pretrained(
                 source.folder,
                 config=config,
                 dtype=dtype,
@@ -138,7 +154,7 @@ def read_model(source: Source, dtype: torch.dtype, device: torch.device) -> PreT
     except Exception as error:  # as above
         _log.exception("the model %s cannot be loaded", source.name)
         raise LoadFailed(f"the model '{source.name}' cannot be loaded: {_reason(source, error)}") from error
-    if missing := read[1]["missing_keys"]:
+    if missing := {key for key in read[1]["missing_keys"] if not key.startswith(kind.spare)}:
         raise LoadFailed(f"the model '{source.name}' lacks {len(missing)} of its weights, such as '{min(missing)}'")
     return model
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.initialization import no_init_weights
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from gateway.engine import LoadFailed
 
@@ -41,12 +42,14 @@ def check_counts(config: Iterable[tuple[str, object]], shapes: list[Shape], name
             )
 
 
-def check_numbers(config: PreTrainedConfig, shapes: list[Shape], name: str) -> None:
+def check_numbers(
+    config: PreTrainedConfig, shapes: list[Shape], name: str, auto: type[_BaseAutoModelClass] = AutoModelForCausalLM
+) -> None:
     """Raise `LoadFailed` where a configuration's model has far more numbers than its weights; it takes no memory."""
     held = sum(math.prod(shape) for shape in shapes)
     try:
         with torch.device("meta"), no_init_weights():
-            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call] # so is the library
+            model = auto.from_config(config)  # type: ignore[no-untyped-call] # so is the library
     except Exception as error:  # noqa: BLE001 - not every model can be built without memory: the load tells of its faults
         _log.debug("the size of %s is not known before its load: %r", name, error)
         return

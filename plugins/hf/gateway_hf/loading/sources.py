@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from gateway.engine import Artifact, Hold, LoadFailed
-from gateway_hf.loading import builtin
+from gateway_hf.loading import builtin, builtin_embedding
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading.sums import check_sums, listed_sum
 from gateway_hf.settings import Settings, cache_folder
 
 _BUILTIN = "builtin"
+_BUILTIN_EMBEDDING = "builtin-embedding"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
         note = f"4-bit weights (Q4_1), de-quantized to {_spelled(dtype)}"
         made = _from_gguf(settings, builtin.locate(), dtype, builtin.expected_sum())
         return Source(made.hold.folder, builtin.NAME, builtin.ALIASES, note, made.hold)
+    if model == _BUILTIN_EMBEDDING:
+        return Source(builtin_embedding.locate(), builtin_embedding.NAME, builtin_embedding.ALIASES)
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"

@@ -15,6 +15,7 @@ from gateway.api.anthropic import schema as anthropic_schema
 from gateway.api.anthropic.errors import to_status
 from gateway.api.docs import Description
 from gateway.api.edge import PROBES
+from gateway.api.embeddings import schema as embeddings_schema
 from gateway.api.exchange import paging
 from gateway.api.http import problems
 from gateway.api.http.problems import TABLE, ErrorBody, Problem
@@ -39,7 +40,7 @@ ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
     for module in (
-        *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema),
+        *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema, embeddings_schema),
         *(anthropic_schema, blocks, events, items, responses_events, responses_reply, responses_schema, paging),
     )
     for name, kind in vars(module).items()

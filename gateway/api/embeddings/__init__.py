@@ -1,0 +1,1 @@
+"""The routes that turn texts into vectors: OpenAI's, and llama.cpp's."""

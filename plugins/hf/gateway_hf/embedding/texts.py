@@ -1,0 +1,70 @@
+"""From the texts of a request to the tokens that an encoder reads."""
+
+from tokenizers import Tokenizer
+
+from gateway.engine import ContextTooLong, EmbedRequest, InvalidRequest, Tokens
+from gateway_hf.embedding.encoder import TokenRow
+from gateway_hf.embedding.recipe import Recipe
+
+# Few texts have more characters than this to a token: of a longer one no more is read than shows that it is too long.
+_USUAL_CHARACTERS = 8
+
+
+class TextReader:
+    """Reads texts for one model; safe to use from any thread."""
+
+    def __init__(self, tokenizer: Tokenizer, recipe: Recipe, *, vocabulary: int, window: int) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._recipe = recipe
+        self._vocabulary = vocabulary
+        self._window = window
+        self._special = tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    def read(self, request: EmbedRequest) -> list[TokenRow]:
+        """Return the tokens of each input.
+
+        Raises `ContextTooLong` for one that does not fit, unless it may be cut, and `InvalidRequest` for no token.
+        """
+        most = self._window if request.truncate is None else min(request.truncate, self._window)
+        prompt = self._recipe.prompt_for(request.role)
+        skipped = 0 if self._recipe.pools_prompt or not prompt else len(self._read(prompt, self._window)[0]) - 1
+        rows: list[TokenRow] = []
+        for index, one in enumerate(request.inputs):
+            if isinstance(one, Tokens):
+                ids, whole = self._checked(one.ids, index)[:most], len(one.ids)
+            else:
+                ids, whole = self._read(f"{prompt}{one.text}", most)
+            if whole > most and request.truncate is None:
+                raise ContextTooLong(
+                    f"input {index} has more than the {most} tokens that the model reads; have it cut, or send less",
+                    param="input",
+                )
+            if not ids:
+                raise InvalidRequest(f"input {index} has no tokens", param="input")
+            rows.append(TokenRow(ids, skipped))
+        return rows
+
+    def _read(self, text: str, most: int) -> tuple[list[int], int]:
+        """Return the first `most` tokens, special ones at both ends, and how many there are, or that are too many."""
+        text = self._spelled(text)
+        head = most * _USUAL_CHARACTERS
+        while True:
+            (encoding,) = self._tokenizer.encode_batch_fast([text[:head]], add_special_tokens=False)
+            whole = len(encoding.ids) + self._special
+            if whole > most or head >= len(text):
+                break
+            head *= 2
+        if whole > most:
+            encoding.truncate(max(most - self._special, 0))
+        return self._tokenizer.post_process(encoding).ids, whole
+
+    def _spelled(self, text: str) -> str:
+        return text.lower() if self._recipe.lowers else text
+
+    def _checked(self, ids: tuple[int, ...], index: int) -> list[int]:
+        for token in ids:
+            if not 0 <= token < self._vocabulary:
+                raise InvalidRequest(f"input {index}: token id {token} is not below {self._vocabulary}", param="input")
+        return list(ids)

@@ -1,0 +1,74 @@
+"""Folders of models that make vectors, tiny and random, as sentence-transformers writes them."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import processors
+from transformers import (
+    AutoModel,
+    BertConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    NomicBertConfig,
+    PreTrainedConfig,
+    Qwen3Config,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from tests.support.tiny_models import VOCABULARY, make_tokenizer
+
+WINDOW = 64
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, **_SIZES}
+# Roberta and its kin count their places from behind the padding token's number.
+_CONFIGS: dict[str, PreTrainedConfig] = {
+    "bert": BertConfig(**_COMMON, max_position_embeddings=WINDOW),
+    "roberta": RobertaConfig(**_COMMON, max_position_embeddings=WINDOW + 1),
+    "xlm-roberta": XLMRobertaConfig(**_COMMON, max_position_embeddings=WINDOW + 1),
+    "mpnet": MPNetConfig(**_COMMON, max_position_embeddings=WINDOW + 2),
+    "modernbert": ModernBertConfig(**_COMMON, max_position_embeddings=WINDOW),
+    "nomic": NomicBertConfig(**_COMMON, max_position_embeddings=WINDOW),
+    "qwen3": Qwen3Config(**_COMMON, num_key_value_heads=2, head_dim=8, max_position_embeddings=WINDOW),
+}
+ENCODERS = tuple(_CONFIGS)
+
+
+def make_encoder(kind: str, folder: Path, pooling: str | None = "mean_tokens", **more: object) -> Path:
+    """Write a model's folder and return it; `more` goes into `config_sentence_transformers.json`.
+
+    Without a `pooling` there are no files of sentence-transformers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModel.from_config(_CONFIGS[kind])
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:
+                    weight.normal_(std=0.3)
+    model.save_pretrained(folder)
+    tokenizer = make_tokenizer(begins=False, chats=False)
+    tokenizer.model_max_length = 1 << 40
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin|> $A <|end|>", special_tokens=[("<|begin|>", 1), ("<|end|>", 2)]
+    )
+    tokenizer.save_pretrained(folder)
+    if pooling is not None:
+        _write_steps(folder, pooling, more)
+    return folder
+
+
+def _write_steps(folder: Path, pooling: str, more: dict[str, object]) -> None:
+    steps = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    listed = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (path, kind) in enumerate(steps)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir()
+    include = {"include_prompt": more.pop("include_prompt")} if "include_prompt" in more else {}
+    modes = {f"pooling_mode_{name}": True for name in pooling.split("+")}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | modes | include))
+    if more:
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(more))
