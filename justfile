@@ -99,7 +99,7 @@ bench *arguments:
 shapes *arguments:
     uv run python -m tests.load.shapes {{ arguments }}
 
-# Measure what the HTTP path adds to the engine
+# Measure what the HTTP path adds to the engine, and what a server behind it costs; `--with-litellm` for comparison
 [group('measure')]
 overhead *arguments:
     uv run python tests/load/overhead.py {{ arguments }}

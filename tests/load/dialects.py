@@ -25,8 +25,7 @@ import psutil
 import uvloop
 
 from gateway.engine import Completion, GenerateRequest, collect, load
-from tests.load.overhead import connected
-from tests.support.rawhttp import RawHTTP, post
+from tests.support.rawhttp import RawHTTP, connected, post
 from tests.support.service import Service, free_port
 
 TOKENS = 1_000

@@ -1,9 +1,9 @@
 """Measure what the HTTP path adds to an engine: the same echo, asked directly and over HTTP, by turns in one run.
 
-    just overhead [--rounds 2000]
+    just overhead [--rounds 2000] [--with-litellm]
 
 Prints medians in milliseconds; for scale, those of an application of five lines on the same server, and of `/livez`,
-the smallest answer behind the whole edge.
+the smallest answer behind the whole edge. Then come the figures of an engine with a server behind it (`upstream.py`).
 """
 
 import argparse
@@ -18,7 +18,8 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from gateway.engine import Completion, Engine, GenerateRequest, Sampling, collect, load
-from tests.support.rawhttp import RawHTTP, post, request
+from tests.load.upstream import measure_upstream
+from tests.support.rawhttp import RawHTTP, connected, post, request
 from tests.support.service import Service, free_port
 
 PROMPT = "the quick brown fox jumps over the lazy dog " * 2
@@ -98,18 +99,6 @@ def bare_granian() -> Iterator[int]:
                 server.terminate()
 
 
-def connected(port: int) -> RawHTTP:
-    """Connect as soon as somebody listens."""
-    until = time.monotonic() + 20
-    while True:
-        try:
-            return RawHTTP(port)
-        except ConnectionRefusedError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-
-
 async def measure(rounds: int) -> dict[str, float]:
     """Start both servers and the engine, and ask them."""
     plugin = load("echo")
@@ -129,12 +118,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2_000)
-    found = asyncio.run(measure(parser.parse_args().rounds))
+    parser.add_argument("--with-litellm", action="store_true", help="measure LiteLLM's proxy beside the engine openai")
+    arguments = parser.parse_args()
+    found = asyncio.run(measure(arguments.rounds))
     for name, milliseconds in found.items():
         print(f"{name:32} {milliseconds:7.3f} ms")
     whole = found["POST /v1/generate, whole"] - found["engine, whole"]
     first = found["POST /v1/generate, first frame"] - found["engine, first event"]
     print(f"over the engine: {whole:.3f} ms for a whole answer, {first:.3f} ms for the first frame")
+    measure_upstream(arguments.rounds, with_litellm=arguments.with_litellm)
 
 
 if __name__ == "__main__":

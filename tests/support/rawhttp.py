@@ -3,6 +3,7 @@
 import json
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -113,3 +114,15 @@ def exchange(port: int, *pieces: bytes) -> RawAnswer:
     """Send on a connection of its own, and read one answer."""
     with RawHTTP(port) as connection:
         return connection.send(*pieces).answer()
+
+
+def connected(port: int) -> RawHTTP:
+    """Connect as soon as somebody listens."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return RawHTTP(port)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)

@@ -1,6 +1,7 @@
 """The HTTP client of one server: a pool of connections, its key, and the bounds of time and size."""
 
 import asyncio
+import contextlib
 import io
 import math
 import ssl
@@ -22,6 +23,8 @@ MOST_WHOLE_BYTES = 64 << 20
 # The client warns of larger bodies that are sent in one piece.
 _ONE_PIECE = 1 << 20
 _TRIES = 2
+# For the last bytes behind an answer, which as a rule are on their way.
+_REST_SECONDS = 0.02
 # How the client says that a server is away, hung up, or speaks no HTTP; the last, that a connection was closed here.
 _BROKEN = (aiohttp.ClientError, OSError, ValueError, RuntimeError)
 
@@ -212,6 +215,16 @@ async def read_refusal(content: aiohttp.StreamReader) -> bytes:
     while len(body) <= MOST_BYTES and (piece := await content.readany()):
         body += piece
     return bytes(body[:MOST_BYTES])
+
+
+async def read_rest(content: aiohttp.StreamReader) -> None:
+    """Read to the end of a body whose answer is complete, for a moment at most: only then its connection is kept."""
+    if content.at_eof():
+        return
+    with contextlib.suppress(TimeoutError, *_BROKEN):
+        async with asyncio.timeout(_REST_SECONDS):
+            while await content.readany():
+                pass
 
 
 def bearer(key: str, where: str) -> dict[str, str]:

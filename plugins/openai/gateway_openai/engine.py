@@ -28,7 +28,7 @@ from gateway.engine import (
     secret,
 )
 from gateway_openai.answer import AnswerReader
-from gateway_openai.client import Connecting, UpstreamClient, Watch, bearer, read_key, read_refusal
+from gateway_openai.client import Connecting, UpstreamClient, Watch, bearer, read_key, read_refusal, read_rest
 from gateway_openai.discovery import discover
 from gateway_openai.questions import RemoteTokenizer
 from gateway_openai.refusals import to_error
@@ -106,6 +106,7 @@ class OpenAiEngine(Engine):
             while not answer.ended:
                 for event in await self._read(asked, answer, response, watch):
                     yield event
+            await read_rest(response.content)
         except BaseException as error:
             span.fail(error)
             raise

@@ -24,6 +24,7 @@ class ClientTracing:
 
     def __init__(self, url: str, provider: TracerProvider | None = None) -> None:
         parts = urlsplit(url)
+        self._is_on = provider is not None or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
         self._tracer = trace.get_tracer("gateway_openai", tracer_provider=provider)
         self._attributes: dict[str, AttributeValue] = {
             "gen_ai.provider.name": "openai",
@@ -36,6 +37,8 @@ class ClientTracing:
         """Begin the span of a request, under the trace that it says."""
         operation = "chat" if isinstance(request.prompt, Chat) else "text_completion"
         carrier = {} if request.trace is None else {"traceparent": request.trace}
+        if not self._is_on:
+            return ClientSpan(trace.INVALID_SPAN, carrier)
         context = _W3C.extract(carrier, Context())
         named = {"gen_ai.operation.name": operation, "gen_ai.request.model": request.model}
         span = self._tracer.start_span(

@@ -30,6 +30,7 @@ from gateway_openai.profiles import Profile
 # They are no words of their own, or have two forms.
 _APART = frozenset({"max_tokens", "max_length", "logprobs", "prompt_logprobs"})
 _PLAIN = tuple((name, Capability(name)) for name in Sampling.__struct_fields__ if name not in _APART)
+_NOTHING = Sampling()
 _THINKING = ("reasoning", "reasoning_effort", "reasoning_budget")
 _KINDS = {
     JsonSchema: Capability.JSON_SCHEMA,
@@ -75,11 +76,7 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
         body["prompt_logprobs"] = scores
     else:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    for name, capability in _PLAIN:
-        value = _value(request, name)
-        if value is not None and capability in able and not (capability in profile.chat_only and not is_chat):
-            word = profile.words.get(name, name)
-            body[word], sent[word] = _spelled(name, value), name
+    _add_sampling(body, sent, request, model)
     most = _value(request, "max_tokens")
     if most is not None:
         word = profile.limit if is_chat else "max_tokens"
@@ -96,6 +93,19 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
     if request.salt and profile.salted:
         body["cache_salt"] = request.salt
     return Asked("/chat/completions" if is_chat else "/completions", body, sent, most or model.card.context_window)
+
+
+def _add_sampling(body: dict[str, Any], sent: dict[str, str], request: GenerateRequest, model: RemoteModel) -> None:
+    """Add the words of the server for the fields that it takes in this kind of prompt."""
+    if request.sampling == _NOTHING == request.defaults:
+        return
+    profile = model.profile
+    lacking = frozenset[Capability]() if isinstance(request.prompt, Chat) else profile.chat_only
+    for name, capability in _PLAIN:
+        value = _value(request, name)
+        if value is not None and capability in model.card.capabilities and capability not in lacking:
+            word = profile.words.get(name, name)
+            body[word], sent[word] = _spelled(name, value), name
 
 
 def to_shape(constraint: Constraint, profile: Profile) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""The engine before a real llama-server, with the built-in model, keeps the contract."""
+
+import pytest
+
+from gateway.testing.contract import EngineContract
+from gateway_openai import Settings, build
+from tests.support.llama_server import PROGRAM, llama_server
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason="there is no llama-server: put one on the PATH, or into LLAMA_SERVER"),
+]
+PLACES, CONTEXT = 4, 4096
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory):
+    with llama_server(PROGRAM, tmp_path_factory.mktemp("llama"), PLACES, CONTEXT) as url:
+        yield url
+
+
+class TestOpenAiBeforeLlamaServer(EngineContract):
+    names_stops = False
+    patience = 60.0
+
+    @pytest.fixture
+    def make_engine(self, upstream):
+        return lambda: build(Settings(base_url=upstream, places=PLACES, context_window=CONTEXT))
