@@ -286,7 +286,7 @@ class _ClientConnection(asyncio.BufferedProtocol):
                 if isinstance(reader, asyncio.Future) and not reader.done():
                     reader.set_result(value)
             case _ if isinstance(reader, Mailbox):
-                reader.put(cast("GenerateEvent", reply))  # or scores, which `join_start` takes out
+                reader.put(reply)  # type: ignore[arg-type] # scores too, which `join_start` takes out
 
 
 def _unsendable(error: Unsendable) -> InvalidRequest:

@@ -88,14 +88,14 @@ class Runner:
                     outcome.append(each)
                 if guess == each.id:
                     following.append(at)
-                elif isinstance(outcome, list) and each.logprobs == ():
-                    outcome += self._force(sequence)
+                elif sequence in self._guides and isinstance(outcome, list) and each.logprobs == ():
+                    outcome += self._force(sequence, self._guides[sequence])
             turn, depth = following, depth + 1
         return outcomes
 
-    def _force(self, sequence: Sequence) -> list[Drawn]:
+    def _force(self, sequence: Sequence, guide: AnswerGuide) -> list[Drawn]:
         """Append what must follow; the model reads it in the next pass, with the last token that was drawn."""
-        forced = self._draws[sequence].take_forced()
+        forced = self._draws[sequence].take_forced(guide)
         sequence.tokens += forced
         return [Drawn(token) for token in forced]
 
@@ -118,7 +118,7 @@ class Runner:
         """Make ready to draw for a chunk, and score what it read of its prompt by the rows that end at `end`."""
         sequence = chunk.sequence
         try:
-            if chunk.draws and sequence not in self._draws:
+            if sequence not in self._draws and chunk.draws:
                 prompt = sequence.tokens[: sequence.prompt_tokens]
                 terms, guide = self._terms[sequence], self._guides.get(sequence)
                 self._draws[sequence] = Draws(terms, prompt, logits.shape[-1], logits.device, guide)

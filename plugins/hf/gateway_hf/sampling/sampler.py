@@ -42,7 +42,7 @@ class Draws:
     ) -> None:
         self.terms = terms
         self.fault: EngineError | None = None
-        self._guide = guide
+        self.guide = guide
         self.random = random.Random(terms.seed)  # noqa: S311 - a seed must give the same text again; nothing is secret
         self._drawn = 0
         self._biased = torch.tensor(list(terms.logit_bias), dtype=torch.long, device=device)
@@ -55,16 +55,6 @@ class Draws:
             self._seen[torch.tensor([token for token in prompt if token < vocabulary], device=device)] = True
         if terms.presence_penalty or terms.frequency_penalty:
             self._counts = torch.zeros(vocabulary, dtype=torch.float32, device=device)
-
-    @property
-    def forced(self) -> int | None:
-        """The token that must come next, where one must."""
-        return self._guide.forced[0] if self._guide is not None and self._guide.forced else None
-
-    @property
-    def draws(self) -> bool:
-        """Whether the next token is left to chance."""
-        return not self.terms.greedy and self.forced is None
 
     def adjust(self, logits: Tensor) -> None:
         """Change one row of logits `[vocabulary]` in place, as the tokens so far demand."""
@@ -82,28 +72,33 @@ class Draws:
             logits[self._ends] = _OFF
         if self._bans is not None:
             self._bans.adjust(logits)
-        if self._guide is not None and not self._guide.forced:
-            bias = self._guide.bias(logits.shape[-1], may_end=may_end)
+        if self.guide is not None and not self.guide.forced:
+            bias = self.guide.bias(logits.shape[-1], may_end=may_end)
             if bias is not None:
                 logits += torch.from_numpy(bias).to(logits.device)
 
     def note(self, token: int) -> None:
         """Remember the token that was drawn."""
-        self._count(token)
-        if self._guide is not None:
-            self._go_on(self._guide, token)
+        self._drawn += 1
+        if self._seen is not None:
+            self._seen[token] = True
+        if self._counts is not None:
+            self._counts[token] += 1
+        if self._bans is not None:
+            self._bans.note(token)
 
-    def take_forced(self) -> list[int]:
+    def take_forced(self, guide: AnswerGuide) -> list[int]:
         """Take all tokens that must follow, up to the limit of the answer."""
         try:
-            taken = [] if self._guide is None else self._guide.take_forced(self.terms.limit - self._drawn)
+            taken = guide.take_forced(self.terms.limit - self._drawn)
         except EngineError as error:
             self.fault, taken = error, []
         for token in taken:
-            self._count(token)
+            self.note(token)
         return taken
 
-    def _go_on(self, guide: AnswerGuide, token: int) -> None:
+    def go_on(self, guide: AnswerGuide, token: int) -> None:
+        """Have the guide hear of the token that was drawn, and force the end of what is complete."""
         try:
             guide.take(token)
         except EngineError as error:
@@ -114,15 +109,6 @@ class Draws:
         end = min(self.terms.eos_ids)
         if end not in guide.forced and self._drawn + len(guide.forced) >= self.terms.min_tokens:
             guide.forced.append(end)
-
-    def _count(self, token: int) -> None:
-        self._drawn += 1
-        if self._seen is not None:
-            self._seen[token] = True
-        if self._counts is not None:
-            self._counts[token] += 1
-        if self._bans is not None:
-            self._bans.note(token)
 
 
 def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
@@ -143,10 +129,18 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     chosen: list[int | None] = [
         token if sound else None for token, sound in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)
     ]
-    for at, drawing in enumerate(draws):
-        if drawing.forced is not None and chosen[at] is not None:
-            chosen[at] = drawing.forced
-    drawn = [at for at, drawing in enumerate(draws) if chosen[at] is not None and drawing.draws]
+    forced = {
+        at: drawing.guide.forced[0]
+        for at, drawing in enumerate(draws)
+        if drawing.guide is not None and drawing.guide.forced and chosen[at] is not None
+    }
+    for at, must in forced.items():
+        chosen[at] = must
+    drawn = [
+        at
+        for at, drawing in enumerate(draws)
+        if chosen[at] is not None and at not in forced and not drawing.terms.greedy
+    ]
     if drawn:
         rows = logits if len(drawn) == len(draws) else logits[drawn]
         terms = [draws[at].terms for at in drawn]
@@ -157,6 +151,8 @@ def sample(logits: Tensor, draws: Sequence[Draws]) -> list[int | None]:
     for drawing, noted in zip(draws, chosen, strict=True):
         if noted is not None:
             drawing.note(noted)
+            if drawing.guide is not None:
+                drawing.go_on(drawing.guide, noted)
     return chosen
 
 

@@ -176,10 +176,10 @@ class Scheduler:
         chunks: list[Chunk] = []
         scored = _SCORED
         # Tokens that a grammar forced are a few, and their answer waits for them: they go before prompts.
-        for sequence in sorted(self._running, key=_reads_prompt):
+        for sequence in sorted([each for each in self._running if each.prefilling], key=_reads_prompt):
             if not room:
                 break
-            if not sequence.prefilling or (sequence.scoring and not scored):
+            if sequence.scoring and not scored:
                 continue
             # Whoever came with the same prompt a moment earlier may have read it by now.
             self._reuse(sequence)

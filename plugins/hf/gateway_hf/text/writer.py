@@ -1,7 +1,7 @@
 """Turn the tokens drawn for one answer into its events: text as it becomes certain, then the reason of its end."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from msgspec import structs
 
@@ -9,6 +9,8 @@ from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, StopStr
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.sequence import Alternative, Drawn
 
+# What a token gives, before it is told apart what of it is a call or a thought.
+OneToken = tuple[Delta] | tuple[Delta, Finished]
 # What JSON has a number for; the log probability of the impossible is minus infinity.
 LEAST_LOGPROB = -9999.0
 
@@ -54,10 +56,7 @@ class Writer:
         self._written = 0
 
     def write(self, drawn: Drawn) -> Sequence[GenerateEvent]:
-        """Take the next token."""
-        return self._write(drawn)
-
-    def _write(self, drawn: Drawn) -> tuple[Delta] | tuple[Delta, Finished]:
+        """Take the next token; the first event is its `Delta`, and a second one the `Finished`."""
         self._written += 1
         if drawn.id in self._end_ids:
             return self._last(drawn), self._finished(drawn.id)
@@ -97,7 +96,7 @@ class TellingWriter(Writer):
 
     def write(self, drawn: Drawn) -> Sequence[GenerateEvent]:
         """Take the next token."""
-        written = self._write(drawn)
+        written = cast("OneToken", super().write(drawn))
         delta = written[0]
         told = TokenDelta(delta.text, delta.tokens, delta.reasoning, delta.logprobs, (drawn.id,))
         return (told,) if len(written) == 1 else (told, written[1])

@@ -1,6 +1,7 @@
 """Write an answer that holds calls or thoughts: each token's text goes through the parser, and its events come out."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from msgspec import structs
 
@@ -9,7 +10,7 @@ from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.sequence import Drawn
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.token_names import TokenNames
-from gateway_hf.text.writer import TellingWriter, TokenDecoder, TokenName, Writer
+from gateway_hf.text.writer import OneToken, TellingWriter, TokenDecoder, TokenName, Writer
 from gateway_hf.tools.answer_events import Written
 from gateway_hf.tools.parser import AnswerParser, AnswerReading
 
@@ -37,7 +38,7 @@ class ReadingWriter(Writer):
     def write(self, drawn: Drawn) -> Sequence[GenerateEvent]:
         """Take the next token."""
         was_thinking = self._parser.is_thinking
-        said, *ends = self._write(drawn)
+        said, *ends = cast("OneToken", super().write(drawn))
         pieces = self._parser.feed(said.text)
         self.reasoning_tokens += was_thinking or self._parser.is_thinking
         if ends:
