@@ -78,19 +78,17 @@ TEMPLATES = {
     ),
     "deepseek-v3.1": _template(
         tools=_LISTED,
-        call=f"{_CALL_BEGIN}{{{{ c.function.name }}}}{_SEP}{{{{ c.function.arguments | tojson }}}}{_CALL_END}",
+        call=f"{{{{ '{_CALL_BEGIN}' + c.function.name + '{_SEP}' + c.function.arguments + '{_CALL_END}' }}}}",
         block=(_CALLS_BEGIN, _CALLS_END),
     ),
-    "granite": _template(
-        tools=_LISTED + "When a tool is required, answer with <|tool_call|> and a list.",
-        call=_object("arguments"),
-        block=("<|tool_call|>[", "]"),
-        between=", ",
-    ),
-    "phi": "{% for m in messages %}{% if m.role == 'system' and m.tools %}"
-    "<|system|>{{ m.content }}<|tool|>{{ m.tools }}<|/tool|><|end|>"
-    "{% else %}<|{{ m.role }}|>{{ m.content }}{% for c in m.tool_calls or [] %}"
-    "<|tool_call|>[" + _object("arguments") + "]<|/tool_call|>{% endfor %}<|end|>{% endif %}{% endfor %}"
+    # These two show the calls of no message, as is the case with those that Granite 3 and Phi-4-mini come with.
+    "granite": "{% if tools %}<|start_of_role|>tools<|end_of_role|>{{ tools | tojson }} Where a tool is needed, answer "
+    "with <|tool_call|> and a JSON list of the tools used.<|end_of_text|>\n{% endif %}{% for m in messages %}"
+    "<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}",
+    "phi": "{% for m in messages %}{% if m.role == 'system' and 'tools' in m and m.tools is not none %}"
+    "{{ '<|system|>' + m.content + '<|tool|>' + m.tools + '<|/tool|><|end|>' }}"
+    "{% else %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}",
     "gemma": _template(
         tools=_LISTED,
@@ -100,9 +98,10 @@ TEMPLATES = {
         tools=_LISTED, call="<|tool_call>call:{{ c.function.name }}{{ '{' }}" + _FIELDS_4 + "}<tool_call|>"
     ),
     "harmony": _template(
-        tools="Tools go to the commentary channel: to=functions.name\n" + _LISTED,
-        call="<|start|>assistant<|channel|>commentary to=functions.{{ c.function.name }} <|constrain|>json<|message|>"
-        "{{ c.function.arguments | tojson }}<|call|>",
+        tools="Channels: analysis, commentary, final. Calls go to the commentary channel: 'functions'.\n" + _LISTED,
+        # Its text is in two pieces, of which neither says where a call goes.
+        call="{{- '<|start|>assistant to=' }}\n    {{- 'functions.' + c.function.name + '<|channel|>commentary ' }}\n"
+        "    {{- 'json<|message|>' }}\n    {{- c.function.arguments | tojson }}\n    {{- '<|call|>' }}",
         tail="{% if add_generation_prompt %}<|start|>assistant{% endif %}{# <|channel|>analysis<|message|> #}",
     ),
     "json": _template(

@@ -71,7 +71,10 @@ class ConversationWriter(NamedTuple):
             yield {"role": turn.role, "content": "\n".join(filter(None, (text, *map(self._hide_user, marked))))}
             return
         message: TemplateMessage = {"role": turn.role, "content": text}
-        if calls:
+        if calls and self.tools.in_content:
+            written = [(self._hide_user(call.name), self._hide_user(_sound(call))) for call in calls]
+            message["content"] = "\n".join(filter(None, (text, self.tools.form.written.write(written))))
+        elif calls:
             message["tool_calls"] = [self._called(call) for call in calls]
         if thought := "".join(part.text for part in _of(turn, Thought)):
             message["reasoning_content"] = self.hide("assistant", thought)

@@ -1,7 +1,7 @@
 """The forms in which models write calls, as a table; a model's form is known by its chat template."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gateway_hf.tools.values import (
@@ -36,6 +36,12 @@ class WrittenForm(NamedTuple):
     between: str | None = None
     arguments: str = "json"
     lead: str = ""
+
+    def write(self, calls: Iterable[tuple[str, str]]) -> str:
+        """Write calls that were made, each a name and its arguments as they are spelled here."""
+        first, middle, last = self.call
+        written = [f"{first}{name}{middle}{arguments}{last}" for name, arguments in calls]
+        return self.block[0] + (self.between or "\n").join(written) + self.block[1]
 
 
 class CallForm(NamedTuple):
@@ -73,7 +79,8 @@ GENERIC = CallForm("generic", r"(?!)", read_json, _HERMES, ("<tool_call>",), "</
 FORMS = (
     CallForm(
         "harmony",
-        r"<\|channel\|>[\s\S]*to=functions",
+        # The published template puts its words together of two texts, in two lines.
+        r"<\|channel\|>[\s\S]*to=[^<]*functions",
         read_json,
         WrittenForm(
             ("<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", ""), lead="<|start|>assistant"

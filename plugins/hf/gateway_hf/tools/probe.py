@@ -1,5 +1,6 @@
 """Find out at load how a chat template takes tools, by rendering a conversation with a call in it."""
 
+import itertools
 import json
 import logging
 from typing import Any, NamedTuple
@@ -21,12 +22,13 @@ class ToolFacts(NamedTuple):
     """How tools reach the model: in what form it calls, and what its template reads.
 
     The arguments of a call are read as an object, or as text; the tools as a variable, or `in_system`, as a part of the
-    system's message.
+    system's message. A template that shows no calls reads them `in_content`, as the text that the model wrote.
     """
 
     form: CallForm = GENERIC
     as_text: bool = False
     in_system: bool = False
+    in_content: bool = False
 
     @property
     def is_generic(self) -> bool:
@@ -49,13 +51,16 @@ def try_tools(tokenizer: PreTrainedTokenizerBase, template: str) -> ToolFacts:
     form = recognise(template)
     if form is None or "tools" not in template:
         return ToolFacts()
-    for in_system in (False, True):
-        for as_text in (False, True):
-            facts = ToolFacts(form, as_text, in_system)
-            written = _write(tokenizer, facts)
-            if written is not None and _is_read(written):
-                return facts
-    _log.warning("the chat template names the %s form of tools, but shows no call; an instruction serves", form.name)
+    for in_content, in_system, as_text in itertools.product((False, True), repeat=3):
+        if in_content and (as_text or form.written.arguments != "json"):
+            continue
+        facts = ToolFacts(form, as_text, in_system, in_content)
+        written = _write(tokenizer, facts)
+        if written is not None and _is_read(written):
+            return facts
+    _log.warning(
+        "the chat template names the %s form of tools, but shows not all of them; an instruction serves", form.name
+    )
     return ToolFacts()
 
 
@@ -64,9 +69,10 @@ def _write(tokenizer: PreTrainedTokenizerBase, facts: ToolFacts) -> str | None:
     tools = [described(_TOOL, "a tool", parameters)]
     arguments = {_KEY: _VALUE}
     call = called(_CALL_ID, _TOOL, json.dumps(arguments) if facts.as_text else arguments)
+    said = facts.form.written.write([(_TOOL, json.dumps(arguments))]) if facts.in_content else ""
     messages: list[TemplateMessage] = [
         {"role": "user", "content": "a question"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "assistant", "content": said} | ({} if said else {"tool_calls": [call]}),
         {"role": "tool", "content": _RESULT, "tool_call_id": _CALL_ID, "name": _TOOL},
     ]
     given: dict[str, Any] = {"tools": tools}

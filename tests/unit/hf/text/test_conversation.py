@@ -52,6 +52,12 @@ def test_arguments_are_written_as_the_form_has_them():
     assert '```json\n{"city": "Paris"}\n```' in written(TEMPLATES["deepseek"])
 
 
+def test_calls_are_the_text_that_the_model_wrote_where_the_template_shows_none():
+    call = '<|tool_call|>[{"name": "weather", "arguments": {"city": "Paris"}}]'
+    assert f"<|end_of_role|>I look.\n{call}<|end_of_text|>" in written(TEMPLATES["granite"])
+    assert f"<|assistant|>I look.\n{call}<|/tool_call|><|end|>" in written(TEMPLATES["phi"])
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_without_a_choice_the_tools_are_left_out_and_the_calls_stay(name):
     text = written(TEMPLATES[name], tool_choice="none")

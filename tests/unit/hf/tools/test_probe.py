@@ -15,14 +15,15 @@ def tried(template):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_how_a_template_takes_tools_is_found(name):
     facts = tried(TEMPLATES[name])
-    assert (facts.form.name, facts.as_text, facts.in_system) == (name, name == "deepseek", name == "phi")
+    assert (facts.form.name, facts.as_text, facts.in_system) == (name, name.startswith("deepseek"), name == "phi")
+    assert facts.in_content == (name in ("granite", "phi"))
 
 
 @pytest.mark.parametrize(
     "template",
     [
         CHAT_TEMPLATE,
-        TEMPLATES["hermes"].replace("m.tool_calls", "m.nothing"),
+        TEMPLATES["qwen-xml"].replace("m.tool_calls", "m.nothing"),
         TEMPLATES["hermes"].replace("{{ m.content }}", ""),
         TEMPLATES["hermes"].replace("if tools", "if nothing"),
         "{{ raise_exception('no') }}{{ tools }}<tool_call>",
@@ -33,6 +34,11 @@ def test_how_a_template_takes_tools_is_found(name):
 def test_a_template_that_leaves_out_a_part_gets_an_instruction(template):
     assert tried(template) == ToolFacts()
     assert tried(template).form is GENERIC
+
+
+def test_calls_that_a_template_does_not_show_are_the_text_that_the_model_wrote():
+    facts = tried(TEMPLATES["hermes"].replace("m.tool_calls", "m.nothing"))
+    assert (facts.form.name, facts.in_content) == ("hermes", True)
 
 
 def test_arguments_that_are_written_as_python_are_given_as_text():
