@@ -36,6 +36,8 @@ class Subject:
 ECHO = Subject("plugins/echo/gateway_echo/__init__.py", "tests/contract/test_echo.py")
 SPEECH = Subject("plugins/echo/gateway_echo/speech.py", "tests/contract/test_echo.py")
 FAKE = Subject("gateway/testing/scripted.py", "tests/contract/test_scripted.py")
+SCRIPT = Subject("gateway/testing/script.py", "tests/contract/test_scripted.py")
+KEEPING = Subject("gateway/testing/keeping.py", "tests/contract/test_scripted.py")
 TOY = Subject("tests/contract/test_toy.py", "tests/contract/test_toy.py")
 
 
@@ -112,7 +114,7 @@ MUTANTS = (
         "enumerate(words)]",
         "enumerate(map(str.strip, words))]",
     ),
-    Mutant("tokens_are_what_is_counted", FAKE, "for word in _read(prompt))", "for word in _read(prompt)[1:])"),
+    Mutant("tokens_are_what_is_counted", FAKE, "for word in words_of(prompt))", "for word in words_of(prompt)[1:])"),
     Mutant("the_pieces_of_a_text_are_the_text", FAKE, "tuple(words[number] for", "tuple(words[number].strip() for"),
     Mutant("no_tokens_are_no_text", FAKE, "return tuple(words[number] for number in ids)", "return ('',)"),
     Mutant("a_token_that_there_is_not_is_refused", FAKE, "if number >= len(words):", "if number == len(words):"),
@@ -195,6 +197,21 @@ MUTANTS = (
         SPEECH,
         "map(Delta, said))",
         "map(Delta, () if chat.reasoning_budget else said))",
+    ),
+    Mutant("a_model_that_is_not_to_think_does_not", SCRIPT, "() if prompt.reasoning is False else ", ""),
+    Mutant("a_thought_keeps_to_its_budget", SCRIPT, "[: prompt.reasoning_budget]", ""),
+    Mutant("a_thought_is_counted", FAKE, "reasoning_tokens=min(told, len(script.thoughts))", "reasoning_tokens=0"),
+    Mutant("a_tool_that_must_be_called_is_called", SCRIPT, "if not names or call.name in names", ""),
+    Mutant("no_tool_is_called_where_none_may_be", SCRIPT, 'in ("auto", "required")', 'in ("auto", "required", "none")'),
+    Mutant("only_tools_that_are_allowed_are_called", SCRIPT, "prompt.allowed_tools if", "() if"),
+    Mutant(
+        "calls_come_alone_where_that_is_asked", SCRIPT, "calls if prompt.parallel_tool_calls else calls[:1]", "calls"
+    ),
+    Mutant(
+        "a_constraint_that_cannot_be_kept_is_refused_before_started",
+        KEEPING,
+        "case Choice(options) if not options:",
+        "case Choice() if constraint is None:",
     ),
     Mutant("an_image_is_read", TOY, '"[image]"', '""'),
     Mutant("a_constraint_is_kept", TOY, "CONSTRAINED.get(type(constraint), ", "CONSTRAINED.get(None, "),

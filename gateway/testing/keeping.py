@@ -14,6 +14,8 @@ def check_constraint(constraint: Constraint | None) -> None:
                 re.compile(pattern)
             except re.error as error:
                 raise InvalidRequest(f"the pattern cannot be compiled: {error}", param="regex") from error
+        case Choice(options) if not options:
+            raise InvalidRequest("there is nothing to choose from", param="choice")
         case None | Choice() | JsonObject():
             pass
         case _:

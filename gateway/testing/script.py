@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
-from gateway.engine import Delta, EngineError, ToolDelta
+from gateway.engine import Chat, Delta, EngineError, Prompt, ToolDelta
 
 EXIT_STATUS = 70
 
@@ -45,7 +45,7 @@ class ScriptedCall(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One answer: each of `texts` is a token that takes `delay` seconds; an empty one completes no text.
 
-    Before them come `thoughts`, a token each, and behind them `calls`.
+    Before them come `thoughts`, a token each, and behind them `calls`, as far as the request lets it think and call.
 
     `fault` strikes after that many deltas (`after`), or before `Started` where `after` is -1. Without
     `knows_prompt` the length of the prompt is told at the end only, as by an engine with a server behind it.
@@ -67,6 +67,21 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.code not in _ERRORS:
             raise ValueError(f"no EngineError has the code {self.code!r}")
+
+    def asked(self, prompt: Prompt) -> "Script":
+        """Return what a request lets it play: its thoughts within their budget, and the calls that may be made.
+
+        Raises `EngineError` where a call has to be made, and the script has none such.
+        """
+        if not isinstance(prompt, Chat):
+            return self
+        thoughts = () if prompt.reasoning is False else self.thoughts[: prompt.reasoning_budget]
+        # No tool is called `none`, so of those calls none is left.
+        names = prompt.allowed_tools if prompt.tool_choice in ("auto", "required") else (prompt.tool_choice,)
+        calls = tuple(call for call in self.calls if not names or call.name in names)
+        if not calls and prompt.tool_choice not in ("auto", "none"):
+            raise EngineError("the script makes no such call, and one has to be made")
+        return structs.replace(self, thoughts=thoughts, calls=calls if prompt.parallel_tool_calls else calls[:1])
 
     def speech(self, *, without_end: bool) -> Iterator[str | Delta | ToolDelta]:
         """Yield a text or an event for each token; without its end the texts again and again."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -13,7 +12,6 @@ from msgspec import Meta, Struct
 from gateway.engine import (
     Capability,
     Chat,
-    Completion,
     Delta,
     Engine,
     Finished,
@@ -32,16 +30,15 @@ from gateway.engine import (
     TokenLogprob,
     Tokens,
     Unavailable,
-    Unsupported,
     Usage,
     answer_limit,
     compute_mark,
 )
 from gateway.testing.keeping import check_constraint, check_kept
 from gateway.testing.script import Cut, Script, ScriptSeconds, find_script, strike
+from gateway.testing.words import count_words, last_text, words_of
 
 _STEP_SECONDS = 0.05
-_WORD = re.compile(r"\S+\s*|\s+")
 _CAPABILITIES = frozenset(
     {
         Capability.CHAT,
@@ -115,8 +112,8 @@ class ScriptedEngine(Engine):
         self.requests.append(request)
         self._check_entered()
         check_constraint(request.constraint)
-        script = find_script(_text(request.prompt)) or self._settings.script
-        prompt_tokens = min(_count(request.prompt), request.truncate or self._card.context_window)
+        script = (find_script(last_text(request.prompt)) or self._settings.script).asked(request.prompt)
+        prompt_tokens = min(count_words(request.prompt), request.truncate or self._card.context_window)
         limit = answer_limit(request.sampling, prompt_tokens, self._card.under(request.defaults))
         asked = time.monotonic()
         async with self._reader:
@@ -165,13 +162,13 @@ class ScriptedEngine(Engine):
         """Count the words."""
         del model
         await self._follow(prompt)
-        return _count(prompt)
+        return count_words(prompt)
 
     async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
         """Give each word a number, in the order in which they first came."""
         del model
         await self._follow(prompt)
-        return tuple(self._words.setdefault(word, len(self._words)) for word in _read(prompt))
+        return tuple(self._words.setdefault(word, len(self._words)) for word in words_of(prompt))
 
     async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
         """Return the words."""
@@ -215,7 +212,7 @@ class ScriptedEngine(Engine):
 
     async def _follow(self, prompt: Prompt) -> None:
         """Take the seconds of a question whose prompt brings a script, and let its fault strike."""
-        if (script := find_script(_text(prompt))) is not None:
+        if (script := find_script(last_text(prompt))) is not None:
             async with self._reader:
                 with compute_mark():
                     await asyncio.sleep(script.prefill)
@@ -249,30 +246,6 @@ class ScriptedEngine(Engine):
             self._places.release()
 
 
-def _text(prompt: Prompt) -> str:
-    match prompt:
-        case Completion(text):
-            return text
-        case Chat(messages):
-            return messages[-1].text
-        case Tokens():
-            return ""
-
-
-def _count(prompt: Prompt) -> int:
-    return len(prompt.ids) if isinstance(prompt, Tokens) else len(_read(prompt))
-
-
-def _read(prompt: Prompt) -> list[str]:
-    match prompt:
-        case Completion(text):
-            return _WORD.findall(text)
-        case Chat(messages):
-            return [word for message in messages for word in _WORD.findall(message.text)]
-        case Tokens():
-            raise Unsupported("these words have no numbers before they came")
-
-
 def _logprobs(script: Script, request: GenerateRequest, told: int, text: str) -> tuple[TokenLogprob, ...]:
     if request.sampling.logprobs is None:
         return ()
@@ -284,7 +257,7 @@ def _scores(script: Script, request: GenerateRequest, count: int) -> tuple[Token
     ranks = request.sampling.prompt_logprobs
     if ranks is None:
         return None
-    words = [""] * count if isinstance(request.prompt, Tokens) else _read(request.prompt)[-count:]
+    words = [""] * count if isinstance(request.prompt, Tokens) else words_of(request.prompt)[-count:]
     scored = [_token(script, number, word, ranks) for number, word in enumerate(words)]
     return (TokenLogprob(0, words[0], 0.0), *scored[1:]) if words else ()
 
