@@ -136,7 +136,8 @@ class ScriptedEngine(Engine):
         yield Started(most.prompt_tokens if script.knows_prompt else None, 0, queued, script.prefill, scores)
         stops = StopStrings(request.sampling.stop or (), shown=bool(request.sampling.include_stop_str_in_output))
         told = 0
-        speech = script.speech(without_end=bool(request.sampling.ignore_eos))
+        # Behind the last of its texts nothing keeps to a constraint.
+        speech = script.speech(without_end=bool(request.sampling.ignore_eos) and request.constraint is None)
         for said in itertools.islice(speech, most.completion_tokens):
             await asyncio.sleep(script.delay)
             await strike(script, told)
