@@ -102,7 +102,8 @@ TEMPLATES = {
         # Its text is in two pieces, of which neither says where a call goes.
         call="{{- '<|start|>assistant to=' }}\n    {{- 'functions.' + c.function.name + '<|channel|>commentary ' }}\n"
         "    {{- 'json<|message|>' }}\n    {{- c.function.arguments | tojson }}\n    {{- '<|call|>' }}",
-        tail="{% if add_generation_prompt %}<|start|>assistant{% endif %}{# <|channel|>analysis<|message|> #}",
+        tail="{% if add_generation_prompt %}<|start|>assistant{% endif %}",
+        system="{# <|channel|>analysis<|message|> #}",
     ),
     "json": _template(
         tools=_LISTED + 'Answer with {"name": the name, "arguments": an object}.', call=_object("arguments")

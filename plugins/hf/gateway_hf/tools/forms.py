@@ -80,7 +80,7 @@ FORMS = (
     CallForm(
         "harmony",
         # The published template puts its words together of two texts, in two lines.
-        r"<\|channel\|>[\s\S]*to=[^<]*functions",
+        r"<\|channel\|>[\s\S]*to=[^<]{0,40}functions",
         read_json,
         WrittenForm(
             ("<|channel|>commentary to=functions.", " <|constrain|>json<|message|>", ""), lead="<|start|>assistant"
