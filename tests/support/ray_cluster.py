@@ -2,10 +2,15 @@
 
 import logging
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 
 from gateway.engine import Engine, load
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 ADDRESS, APP = "auto", "tests"
 STORE = 100 * 2**20
@@ -31,7 +36,16 @@ def cluster(nodes: int = 0, cpus: int = 2):
         started.shutdown()
 
 
-def hosted(plugin: str, *, replicas: object = 2, app: str = APP, **settings: object) -> Engine:
+def kill_a_replica(started: "Cluster", app: str = APP) -> None:
+    """Kill the process of one replica, as the kernel does where memory is short."""
+    nodes = [started.head_node, *started.worker_nodes]
+    raylets = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in nodes]
+    children = [child for raylet in raylets for child in raylet.children(recursive=True)]
+    name = f"ray::ServeReplica:{app}:"
+    next(child for child in children if " ".join(child.cmdline()).startswith(name)).kill()
+
+
+def hosted(plugin: str, *, replicas: object = 2, app: str = APP, per_node: int = 0, **settings: object) -> Engine:
     """Make an engine that hosts another on the cluster that this process has joined; it stays there when left."""
     ray = load("ray")
     told = {
@@ -40,5 +54,6 @@ def hosted(plugin: str, *, replicas: object = 2, app: str = APP, **settings: obj
         "resources": {"cpus": 0.5},
         "address": ADDRESS,
         "app": app,
+        "per_node": per_node,
     }
     return ray.build(msgspec.convert(told, ray.settings))
