@@ -83,6 +83,15 @@ class RayCluster:
         """Return the handle to the replicas."""
         return serve.get_app_handle(self.app)
 
+    def settle(self, given_up: Callable[[], bool]) -> None:
+        """Wait for a deployment that is under way, for a while: another gateway may begin the same one."""
+        ends = time.monotonic() + self._settings.connect_seconds
+        while not given_up() and time.monotonic() < ends:
+            state = self.state()
+            if state is None or state.status != "DEPLOYING":
+                return
+            time.sleep(_POLL)
+
     def deploy(self, given_up: Callable[[], bool]) -> None:
         """Have Ray Serve run the application, replica after replica where it runs with other settings; wait for it.
 

@@ -45,7 +45,8 @@ from gateway_ray.watch import ClusterWatch
 T = TypeVar("T")
 
 # A request that was lost so often before its first token is not tried again: it may be what ends the replicas.
-_LOSSES = 3
+_LOSSES = 4
+_PAUSE = 0.1
 _LATE = "no replica answered in time"
 
 
@@ -71,6 +72,7 @@ class RayEngine(ForwardingEngine):
         left = asyncio.Event()
         try:
             await self._run(self._cluster.join)
+            await self._run(lambda: self._cluster.settle(left.is_set))
             hosted = await self._hosted()
             if hosted is None or hosted.digest != self._cluster.digest:
                 await self._run(lambda: self._cluster.deploy(left.is_set))
@@ -112,8 +114,7 @@ class RayEngine(ForwardingEngine):
                 losses += 1
                 if has_started:
                     raise EngineRestarted("the replica was lost before the answer was finished") from error
-                if losses == _LOSSES:
-                    raise EngineRestarted(f"{losses} replicas were lost before they began to answer") from error
+                await _pause(losses, error)
             else:
                 return
 
@@ -134,8 +135,7 @@ class RayEngine(ForwardingEngine):
                 raise UpstreamFailed(f"the replica answered {method.name!r} with what is no answer to it") from error
             except ReplicaLost as error:
                 losses += 1
-                if losses == _LOSSES:
-                    raise EngineRestarted(f"{losses} replicas were lost before they answered") from error
+                await _pause(losses, error)
 
     async def _answer(self, request: GenerateRequest, time: TimeLeft) -> AsyncGenerator[GenerateEvent, None]:
         """Ask one replica; raise `ReplicaLost` where it is gone."""
@@ -169,14 +169,15 @@ class RayEngine(ForwardingEngine):
 
     async def _ask(self, method: str, body: bytes, time: TimeLeft) -> bytes:
         response = self._serving().options(method_name=method).remote(ReplicaCall(b"", self._places, body))
+        answer: bytes | None = None
         try:
             async with time.limit(_LATE):
-                answer: bytes = await response
+                answer = await response
         except FAULTS as error:
             raise to_engine_error(error) from error
-        except BaseException:
-            response.cancel()
-            raise
+        finally:
+            if answer is None:
+                response.cancel()
         return answer
 
     async def _hosted(self) -> HostedModels | None:
@@ -209,6 +210,13 @@ class RayEngine(ForwardingEngine):
         if self._thread is None:
             raise Unavailable("the engine was left")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+async def _pause(losses: int, error: ReplicaLost) -> None:
+    """Wait before another replica is asked, for Ray to learn what is lost; raise `EngineRestarted` after too many."""
+    if losses == _LOSSES:
+        raise EngineRestarted(f"{losses} replicas were lost before they began to answer") from error
+    await asyncio.sleep(_PAUSE * 2 ** (losses - 1))
 
 
 async def _next(response: DeploymentResponseGenerator) -> EventRun:
