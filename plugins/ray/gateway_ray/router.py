@@ -15,7 +15,7 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
     """Prefers the replica that read a prompt's beginning before, else the one with the fewest requests.
 
     A request counts from when it is given to a replica: of many that come at once, each sees those before it. Ray
-    Serve's own count, by which replicas tell of the requests of other gateways too, lags behind.
+    Serve's own count lags behind, in both directions; it shows only in that a replica with too much to do refuses.
     """
 
     def initialize_state(self, **kwargs: object) -> None:
@@ -52,11 +52,9 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
         self._taken.discard((internal_request_id, replica_id))
 
     def _loads(self, replicas: list[RunningReplica]) -> dict[str, int]:
-        """Return the requests of each replica, by its name."""
+        """Return the requests that each replica has of this gateway, by its name."""
         late = time.monotonic() - _LOST
         for request in [request for request, since in self._given.items() if since < late]:
             del self._given[request]
         own = Counter(replica for _, replica in [*self._given, *self._taken])
-        ids = [replica.replica_id for replica in replicas]
-        told = {replica: self.replica_queue_len_cache.get(replica) or 0 for replica in ids}
-        return {replica.to_full_id_str(): max(told[replica], own[replica]) for replica in ids}
+        return {replica.replica_id.to_full_id_str(): own[replica.replica_id] for replica in replicas}
