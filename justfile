@@ -84,6 +84,11 @@ architectures *types:
 chaos *trials:
     uv run python -m tests.chaos {{ trials }}
 
+# Lose a gateway, an engine and Redis under load, of three gateways behind nginx, and print what it cost; `--behind ray`
+[group('check')]
+scale *arguments:
+    uv run python -m tests.scale {{ arguments }}
+
 # Attack the running service with all that has hurt once, or those named, and look for more; `--seed`, `--seconds`
 [group('check')]
 attack *arguments:
