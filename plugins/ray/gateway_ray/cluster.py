@@ -57,7 +57,8 @@ class RayCluster:
                 _try_until(ends, lambda: ray.init(**options), f"{where} cannot be joined")
             self._is_ours = True
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(proxy_location="Disabled")  # where it runs already, it stays as it is
+        # Where it runs already, it stays as it is; of gateways that start it at the same moment all but one fail.
+        _try_until(ends, lambda: serve.start(proxy_location="Disabled"), "Ray Serve cannot be started")
 
     def leave(self) -> None:
         """Leave the cluster; one that was started here ends. Delete the application, unless it is to be kept."""
