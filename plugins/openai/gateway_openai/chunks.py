@@ -108,12 +108,19 @@ class AnswerFrame(Struct, frozen=True):
     prompt_logprobs: PromptRanks | None = None
 
 
+class ModelMeta(Struct, frozen=True):
+    """What llama-server says of a model beside its name."""
+
+    n_vocab: Annotated[int, Meta(ge=0)] | None = None
+
+
 class ListedModel(Struct, frozen=True):
     """A model of the server's list; the context by the names that servers have for it."""
 
     id: Annotated[str, Meta(min_length=1, max_length=255)]
     context_window: Annotated[int, Meta(ge=1)] | None = None
     max_model_len: Annotated[int, Meta(ge=1)] | None = None
+    meta: ModelMeta | None = None
 
 
 class ListedModels(Struct, frozen=True):

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from gateway.engine import Capability, EngineError, LoadFailed, ModelCard, UpstreamFailed
 from gateway_openai.chunks import ListedModel, ListedModels
 from gateway_openai.client import UpstreamClient
-from gateway_openai.profiles import DOCUMENTED, GATEWAY, OPENAI, PROFILES, Profile, vllm
+from gateway_openai.profiles import DOCUMENTED, GATEWAY, OPENAI, PROFILES, Profile, llama_server, vllm
 from gateway_openai.settings import Settings
 from gateway_openai.words import RemoteModel
 
@@ -115,6 +115,8 @@ async def _profile(client: UpstreamClient, settings: Settings) -> Profile:
     answers = await asyncio.gather(*(_probe(client, root + path) for _, path, _ in _PROBES))
     for (name, _, key), told in zip(_PROBES, answers, strict=True):
         if key in told:
+            if name == "llama-server":
+                return llama_server(told)
             return vllm(str(told[key])) if name == "vllm" else PROFILES[name]
     return DOCUMENTED
 
@@ -151,6 +153,7 @@ def _model(
         capabilities=takes if Capability.TOKENIZE in takes else takes - _ASKED_IDS,
         places=settings.places,
         cache_tokens=settings.places * context,
+        vocabulary=(model.meta and model.meta.n_vocab) or 0,
         device="remote",
         tools="server" if Capability.TOOLS in takes else "",
     )

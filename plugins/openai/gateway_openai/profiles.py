@@ -6,7 +6,8 @@ know. Sources: the OpenAI API reference; vLLM's protocol of its OpenAI-compatibl
 API.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from msgspec import Struct, structs
 
@@ -121,7 +122,6 @@ PROFILES = {
             name="llama-server",
             takes=_COMMON
             | _JSON
-            | _CALLS
             | {C.CHOICE, C.GRAMMAR, C.TOKENS, C.LOGIT_BIAS, C.LOGPROBS, C.TOP_K, C.MIN_P, C.REPETITION_PENALTY}
             | {C.IGNORE_EOS, C.TEMPLATE_ARGUMENTS, C.TOKENIZE, C.TOKEN_COUNT},
             words={"repetition_penalty": "repeat_penalty"},
@@ -160,3 +160,14 @@ def vllm(version: str) -> Profile:
     numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
     old = bool(numbers) and numbers < [0, 11]
     return structs.replace(_VLLM, shapes="guided") if old else _VLLM
+
+
+def llama_server(props: Mapping[str, Any]) -> Profile:
+    """Return the words of llama-server, with tools where it says that the model's template has a place for them.
+
+    Without one it takes a choice of tools, and drops it.
+    """
+    profile, abilities = PROFILES["llama-server"], props.get("chat_template_caps")
+    if isinstance(abilities, dict) and abilities.get("supports_tools") and abilities.get("supports_tool_calls"):
+        return structs.replace(profile, takes=profile.takes | _CALLS)
+    return profile

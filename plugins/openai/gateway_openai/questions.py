@@ -73,6 +73,8 @@ class RemoteTokenizer:
         """Return one piece of text a token, together the text of all."""
         if not ids:
             return ()
+        if model.card.vocabulary and max(ids) >= model.card.vocabulary:
+            raise InvalidRequest(f"there is no token {max(ids)}", param="tokens")
         text = await self._text(model, ids)
         if len(ids) == 1:
             return (text,)

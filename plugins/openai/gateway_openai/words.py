@@ -13,6 +13,7 @@ from gateway.engine import (
     Choice,
     Completion,
     Constraint,
+    ContextTooLong,
     GenerateRequest,
     Grammar,
     JsonObject,
@@ -79,6 +80,7 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
     _add_sampling(body, sent, request, model)
     most = _value(request, "max_tokens")
     if most is not None:
+        _check_limit(most, model)
         word = profile.limit if is_chat else "max_tokens"
         body[word], sent[word] = most, "max_tokens"
     if (ranks := request.sampling.logprobs) is not None:
@@ -93,6 +95,13 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
     if request.salt and profile.salted:
         body["cache_salt"] = request.salt
     return Asked("/chat/completions" if is_chat else "/completions", body, sent, most or model.card.context_window)
+
+
+def _check_limit(most: int, model: RemoteModel) -> None:
+    """Raise `ContextTooLong` for what llama-server would cut at its context, and say nothing of."""
+    context = model.card.context_window
+    if model.profile.name == "llama-server" and most > context:
+        raise ContextTooLong(f"{most} tokens are to follow, and the context has {context}", param="max_tokens")
 
 
 def _add_sampling(body: dict[str, Any], sent: dict[str, str], request: GenerateRequest, model: RemoteModel) -> None:

@@ -106,3 +106,18 @@ async def test_a_server_that_lists_nothing_serves_the_models_that_are_configured
     with pytest.raises(LoadFailed, match="404"):
         async with asking({}):
             pass
+
+
+async def test_the_size_of_a_vocabulary_is_read_where_the_server_says_it():
+    models = {"data": [{"id": "m", "meta": {"n_vocab": 7, "n_params": 1}}, {"id": "n", "meta": None}]}
+    async with asking({"/v1/models": models}) as (found, _):
+        assert [model.card.vocabulary for model in found] == [7, 0]
+
+
+@pytest.mark.parametrize(
+    ("able", "has_tools"), [({"supports_tools": True, "supports_tool_calls": True}, True), ({}, False), (None, False)]
+)
+async def test_a_llama_server_calls_tools_where_its_template_does(able, has_tools):
+    props = {"default_generation_settings": {}, "chat_template_caps": able}
+    async with asking({"/v1/models": MODELS, "/props": props}) as (found, _):
+        assert (Capability.TOOLS in found[0].card.capabilities) is has_tools

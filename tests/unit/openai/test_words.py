@@ -11,6 +11,7 @@ from gateway.engine import (
     Chat,
     Choice,
     Completion,
+    ContextTooLong,
     GenerateRequest,
     Grammar,
     Image,
@@ -304,3 +305,11 @@ def test_every_body_is_json():
     for profile in ALL:
         taken = {name: value for name, value in VALUES.items() if name in profile.takes - profile.chat_only}
         assert json.loads(json.dumps(body(Completion("x"), profile, **taken)))["prompt"] == "x"
+
+
+def test_more_tokens_than_the_context_has_are_refused_where_the_server_would_cut_them():
+    with pytest.raises(ContextTooLong) as caught:
+        body(Completion("x"), PROFILES["llama-server"], max_tokens=100)
+    assert caught.value.param == "max_tokens"
+    assert body(Completion("x"), PROFILES["llama-server"], max_tokens=99)["max_tokens"] == 99
+    assert body(Completion("x"), GATEWAY, max_tokens=100)["max_tokens"] == 100
