@@ -35,6 +35,12 @@ IN_WORDS = {
     "cors.headers": "those of the service and of both SDKs",
 }
 
+# Engines whose card is known without a model or a server, and their settings.
+ABLE = {
+    "echo": {},
+    "openai": {"base_url": "http://127.0.0.1:9/v1", "server": "openai", "models": {"m": "m"}},
+}
+
 # Commands that no test runs, by their beginnings, and why.
 NOT_RUN = {
     "pip install uv": "sets up the environment that the tests are in, as .ci/run does",
@@ -93,6 +99,21 @@ def written(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return f"`{json.dumps(value)}`"
+
+
+@pytest.mark.parametrize("name", ABLE)
+async def test_the_table_of_capabilities_is_what_the_cards_say(name):
+    """That of `hf` is compared where the built-in model runs, in e2e/test_builtin.py."""
+    plugin = engine.load(name)
+    async with plugin.build(msgspec.convert(ABLE[name], plugin.settings)) as running:
+        (card,) = running.models()
+    assert able(name) == card.capabilities
+
+
+def able(column: str) -> set[str]:
+    """Find the capabilities that a column of the table has."""
+    rows = tables(PAGES[ENGINES], "can", "`echo`", "`hf`", "`openai`")
+    return {row["can"].strip("`") for row in rows if row[f"`{column}`"] == "yes"}
 
 
 @pytest.mark.parametrize("page", settings())

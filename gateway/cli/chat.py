@@ -4,12 +4,14 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 from rich.console import Console
+
+from gateway.cli.abilities import to_table
 
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
 # What comes of a server that is away, or is no gateway.
@@ -139,13 +141,16 @@ class ChatError(Exception):
     """The gateway said no; the message is its own."""
 
 
-def show_models(url: str, key: str | None) -> int:
-    """Print the models of the gateway at `url`; return the exit code."""
+def show_models(url: str, key: str | None, *, as_table: bool = False) -> int:
+    """Print the models of the gateway at `url`, or as a table what each can do; return the exit code."""
     try:
         answer = httpx.get(f"{url}/v1/models", headers=_bearer(key), timeout=_TIMEOUT)
         if answer.is_error:
             return _complain(answer.json()["error"]["message"])
         models = answer.json()["data"]
+        if as_table:
+            print(to_table({_column(model, models): model["capabilities"] for model in models}), end="")
+            return 0
         rows = [list(_COLUMNS), *([_shown(model[key]) for key in _COLUMNS.values()] for model in models)]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
         return _complain(f"cannot list the models of {url}: {error}")
@@ -153,6 +158,12 @@ def show_models(url: str, key: str | None) -> int:
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def _column(model: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """Name a model's engine, and the model too where the engine has several."""
+    engine = str(model["engine"])
+    return engine if sum(other["engine"] == engine for other in models) == 1 else f"{engine}: {model['id']}"
 
 
 def _bearer(key: str | None) -> dict[str, str]:

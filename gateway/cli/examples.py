@@ -10,7 +10,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "serve": ("serve --model HuggingFaceTB/SmolLM2-135M-Instruct", "serve --config gateway.toml --log-level DEBUG"),
     "check": ("check", "check --config gateway.toml --host 0.0.0.0"),
     "engines": ("engines", "engines --config gateway.toml"),
-    "models": ("models", "models --url http://gpu-box:8000 --api-key llmg_..."),
+    "models": ("models", "models --url http://gpu-box:8000 --table"),
     "chat": ("chat", "chat --url http://gpu-box:8000 --temperature 0"),
     "bench": ("bench --concurrency 1,8,32", "bench --url http://gpu-box:8000/v1 --rate 2,4 --json results.json"),
     "conformance": ("conformance", "conformance --url http://gpu-box:8000 streams tools --json found.json"),

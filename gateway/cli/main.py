@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         client = _add_command(commands, name, what, run)
         client.add_argument("--url", help="where the gateway is (default: where the configuration has it listen)")
         client.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
+        if name == "models":
+            client.add_argument("--table", action="store_true", help="write as Markdown what each of them can do")
     _add_chat_flags(client)
     what = "measure a running gateway, or any server that speaks OpenAI's dialect"
     bench = _add_command(commands, "bench", what, _bench)
@@ -174,7 +176,7 @@ def _state(plugin: str, used: str) -> str:
 def _models(options: argparse.Namespace) -> int:
     from gateway.cli.chat import show_models  # noqa: PLC0415 - httpx and rich are for the clients only
 
-    return show_models(_url(options), _key(options))
+    return show_models(_url(options), _key(options), as_table=options.table)
 
 
 def _chat(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from tests.chaos.guesses import guesses
 from tests.chaos.neighbours import noisy_neighbour, slow_clients
 from tests.chaos.overload import overload
 from tests.chaos.rush import aborts
+from tests.chaos.upstreams import upstreams
 
 _TRIALS = {
     trial.__name__: trial
@@ -19,6 +20,7 @@ _TRIALS = {
         overload,
         engine_deaths,
         fallback,
+        upstreams,
         engine_stop,
         worker_death,
         main_death,

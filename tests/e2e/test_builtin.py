@@ -5,6 +5,7 @@ import pytest
 
 from tests.support.processes import descendants, engines
 from tests.support.sse import frames
+from tests.test_documentation import able
 
 pytestmark = pytest.mark.slow
 
@@ -115,3 +116,8 @@ def test_unloading_gives_the_memory_back_and_loading_brings_the_model_again(gate
     assert gateway.client.post("/v1/models/smollm2-135m-instruct/load").json()["loaded"] is True
     answer = gateway.generate(prompt="The capital of France is", **GREEDY).json()
     assert answer["generated_text"].startswith("The capital of France is Paris")
+
+
+def test_the_table_of_capabilities_is_what_its_card_says(gateway):
+    (model,) = gateway.client.get("/v1/models").json()["data"]
+    assert set(model["capabilities"]) == able("hf")
