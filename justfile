@@ -114,7 +114,7 @@ overhead *arguments:
 dialects *arguments:
     uv run python -m tests.load.dialects {{ arguments }}
 
-# Build the five packages into dist/
+# Build the six packages into dist/
 [group('deliver')]
 build:
     uv build --all-packages --clear

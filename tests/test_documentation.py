@@ -20,7 +20,7 @@ PAGES = pages()
 SNIPPETS = [snippet for page, text in PAGES.items() for snippet in snippets(page, text)]
 CONFIG, HF, ENGINES = "gateway/config/README.md", "plugins/hf/README.md", "plugins/README.md"
 OPENAI = "plugins/openai/README.md"
-RAY = "plugins/ray/README.md"
+RAY, LLAMACPP = "plugins/ray/README.md", "plugins/llamacpp/README.md"
 NONE = "none"
 # Defaults that differ from plugin to plugin, or are a long list.
 IN_WORDS = {
@@ -85,6 +85,7 @@ def settings() -> dict[str, dict[str, object]]:
         HF: engine.load("hf").settings,
         ENGINES: engine.load("echo").settings,
         OPENAI: partial(engine.load("openai").settings, base_url=""),
+        LLAMACPP: engine.load("llamacpp").settings,
         RAY: partial(engine.load("ray").settings, engine=None),
     }
     return {CONFIG: found} | {page: defaults(kind) for page, kind in plugins.items()}

@@ -144,6 +144,7 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
         "pyproject.toml",
         "plugins/echo/pyproject.toml",
         "plugins/hf/pyproject.toml",
+        "plugins/llamacpp/pyproject.toml",
         "plugins/openai/pyproject.toml",
         "plugins/ray/pyproject.toml",
     }
@@ -162,6 +163,7 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
         "gateway",
         "plugins/echo/gateway_echo",
         "plugins/hf/gateway_hf",
+        "plugins/llamacpp/gateway_llamacpp",
         "plugins/openai/gateway_openai",
         "plugins/ray/gateway_ray",
     ):
