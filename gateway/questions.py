@@ -29,7 +29,6 @@ from gateway.engine import (
     require,
 )
 from gateway.flow.deadline import Deadline
-from gateway.flow.turns import pause
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Target
 from gateway.limits import Limiter
@@ -118,7 +117,6 @@ class Questions:
     async def embed(self, inquiry: Inquiry, request: EmbedRequest) -> Embeddings:
         """Return the vectors of texts; they cost their tokens, for all of these are computed."""
         require(_EMBED, inquiry.target.card)
-        await pause(inquiry.weight)
         seconds = self._seconds(inquiry)
 
         def ask(engine: Engine) -> Awaitable[Embeddings]:
@@ -136,7 +134,6 @@ class Questions:
     ) -> T:
         # No answer is asked for: a model that takes no text or ids as a prompt may still say their tokens, or text.
         require(prompt_needs(prompt) | needed if isinstance(prompt, Chat) else needed, inquiry.target.card)
-        await pause(inquiry.weight)
         cost = reading_cost(prompt)
         return await self._take_turn(inquiry, prompt, EngineQuestion(question, cost, lambda _: cost))
 

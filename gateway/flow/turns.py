@@ -1,9 +1,6 @@
-"""Large pieces of work on the event loop: in turns, and in steps, so that most of its time is left for all else."""
+"""Turns of the event loop for large pieces of work, so far apart that most of its time is left for all else."""
 
 import asyncio
-
-# Bytes that take some milliseconds to read, and to answer.
-LARGE = 256 * 1024
 
 # Seconds that work of no turn puts off the next one at most, and how many times the length of that turn.
 _MOST_SPENT = 1.0
@@ -37,9 +34,3 @@ class Turns:
         now = asyncio.get_running_loop().time()
         spent = max(self._next, now) + units / self._rate
         self._next = max(self._next, min(spent, now + _MOST_SPENT))
-
-
-async def pause(weight: int) -> None:
-    """Let the event loop do what waits, between two steps of work on so many bytes; with few there is no pause."""
-    if weight > LARGE:
-        await asyncio.sleep(0)

@@ -1,5 +1,7 @@
 """`POST /v1/messages/count_tokens`."""
 
+from functools import partial
+
 from litestar import Controller, post
 from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
@@ -14,12 +16,14 @@ from gateway.api.anthropic.translate import reword, to_prompt
 from gateway.api.exchange.answer import HttpRequest
 from gateway.api.exchange.question import QuestionEndpoint, ask
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
+from gateway.flow.offload import offload_large
 from gateway.questions import Inquiry, Questions
 from gateway.service import Inference
 
 
 async def _count(questions: Questions, inquiry: Inquiry, body: CountBody) -> int:
-    return await questions.count_tokens(inquiry, to_prompt(body))
+    prompt = await offload_large(inquiry.weight, partial(to_prompt, body))
+    return await questions.count_tokens(inquiry, prompt)
 
 
 _COUNT = QuestionEndpoint(decoder=count_decoder, ask=_count, reword=reword)

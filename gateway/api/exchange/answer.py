@@ -1,6 +1,7 @@
 """The way of every generation over HTTP, in any dialect."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from litestar import Request
@@ -21,7 +22,7 @@ from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.sse import PLAIN, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.cache import cache_policy
 from gateway.engine import EngineError
-from gateway.flow.turns import pause
+from gateway.flow.offload import offload_large
 from gateway.inflight import Options
 from gateway.service import Inference
 from gateway.telemetry import request_id
@@ -44,8 +45,7 @@ async def answer(
         if keeper is not None:
             asking = structs.replace(asking, past=await keeper.recall(config.server.max_body_bytes))
             body = keeper.body
-        prompts = endpoint.to_prompts(body, asking)
-        await pause(weight)
+        prompts = await offload_large(weight, partial(endpoint.to_prompts, body, asking))
         target = inference.choose(target, prompts.requests)
         head = read_head(request.scope)
         timeouts = read_timeouts(head, endpoint.to_timeouts(body))

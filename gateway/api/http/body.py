@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar, cast
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from gateway.api.http.problems import Problem
 from gateway.api.http.unknown_fields import UnknownField, bounded, refuse_wrong
 from gateway.api.http.validation import invalid_value
 from gateway.config import ServerSettings
-from gateway.flow.turns import LARGE, pause
+from gateway.flow.offload import LARGE, offload_large
 
 T = TypeVar("T")
 
@@ -116,13 +116,13 @@ async def decode_body(
     The bytes themselves are not kept. Raises `Problem`.
     """
     body = await read_body(request)
-    weight = body.weight
+    value, unknown = await offload_large(body.weight, partial(_decode, body, decoder))
+    return value, unknown, body.weight
+
+
+def _decode(body: RequestBody, decoder: msgspec.json.Decoder[T]) -> tuple[T, list[str]]:
     value = body.decode(decoder)
-    await pause(weight)
-    unknown = body.unknown(value)
-    del body
-    await pause(weight)
-    return value, unknown, weight
+    return value, body.unknown(value)
 
 
 def name_ignored(keys: list[str], settings: ServerSettings) -> dict[str, str]:

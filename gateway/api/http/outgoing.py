@@ -13,7 +13,7 @@ from litestar.types import Send
 
 from gateway.api.http.large_bodies import turns
 from gateway.flow.budget import ByteBudget
-from gateway.flow.turns import LARGE
+from gateway.flow.offload import LARGE
 
 # Bytes; of each connection granian holds two pieces, and hyper's own buffer as much again.
 PIECE = 16 * 1024

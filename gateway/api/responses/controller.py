@@ -1,5 +1,7 @@
 """The routes of stored responses: read, resume, cancel, delete, list what they answer; and count tokens."""
 
+from functools import partial
+
 import msgspec
 from litestar import Controller, delete, get, post
 from litestar.di import NamedDependency
@@ -22,6 +24,7 @@ from gateway.api.responses.reply import DeletedResponse, InputTokenCount
 from gateway.api.responses.schema import PromptBody, input_tokens_decoder
 from gateway.api.responses.stored import StoredResponses
 from gateway.api.responses.translate import reword, to_prompt
+from gateway.flow.offload import offload_large
 from gateway.questions import Inquiry, Questions
 from gateway.service import Inference
 
@@ -129,7 +132,8 @@ class StoredResponseController(Controller):
             shelf = inference.store.of(inquiry.caller.id)
             most_bytes = inference.config.server.max_body_bytes
             past = await recall(body, shelf, most_bytes)
-            prompt = to_prompt(await resolve(body, shelf, most_bytes), past)
+            resolved = await resolve(body, shelf, most_bytes)
+            prompt = await offload_large(inquiry.weight, partial(to_prompt, resolved, past))
             tokens = await questions.count_tokens(inquiry, prompt)
             return msgspec.json.encode(InputTokenCount(tokens))
 

@@ -1,5 +1,7 @@
 """From the bodies of the token routes to questions, and from their answers to replies."""
 
+from functools import partial
+
 from msgspec import Struct
 
 from gateway.api.exchange.question import QuestionEndpoint
@@ -30,7 +32,7 @@ from gateway.engine import (
     TokenSpelling,
     Unsupported,
 )
-from gateway.flow.offload import offload
+from gateway.flow.offload import offload, offload_large
 from gateway.questions import Inquiry, Questions
 
 # A capability that is missing -> the field that asked for it.
@@ -43,7 +45,8 @@ _FIELDS: dict[str, str] = {
 
 async def _tokenize(questions: Questions, inquiry: Inquiry, body: TokenizeBody) -> TokenizeReply:
     """Say which tokens a model reads."""
-    prompt, most = _to_prompt(body), inquiry.target.card.context_window
+    most = inquiry.target.card.context_window
+    prompt = await offload_large(inquiry.weight, partial(_to_prompt, body))
     if not (body.return_token_strs or body.with_pieces):
         ids = await questions.tokenize(inquiry, prompt)
         return TokenizeReply(count=len(ids), max_model_len=most, tokens=ids)
@@ -59,7 +62,8 @@ async def _detokenize(questions: Questions, inquiry: Inquiry, body: DetokenizeBo
 
 async def _render(questions: Questions, inquiry: Inquiry, body: TemplateBody) -> TemplateReply:
     """Say what a model reads of a conversation, as text."""
-    return TemplateReply(prompt=await questions.render(inquiry, _to_conversation(body, body.messages)))
+    chat = await offload_large(inquiry.weight, partial(_to_conversation, body, body.messages))
+    return TemplateReply(prompt=await questions.render(inquiry, chat))
 
 
 def _to_reply(body: TokenizeBody, spelled: tuple[tuple[int, TokenSpelling], ...], most: int) -> TokenizeReply:

@@ -5,11 +5,16 @@ import threading
 
 import pytest
 
-from gateway.flow.offload import offload
+from gateway.flow.offload import LARGE, offload, offload_large
 
 
 async def test_small_work_is_done_at_once():
     assert await offload(1_024, threading.get_ident) == threading.get_ident()
+
+
+@pytest.mark.parametrize(("weight", "is_here"), [(LARGE, True), (LARGE + 1, False)])
+async def test_large_bodies_alone_are_read_in_the_thread(weight, is_here):
+    assert (await offload_large(weight, threading.get_ident) == threading.get_ident()) is is_here
 
 
 async def test_the_loop_goes_on_beside_large_work():

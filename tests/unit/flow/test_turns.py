@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.flow.turns import LARGE, Turns, pause
+from gateway.flow.turns import Turns
 
 
 class Clock:
@@ -94,11 +94,3 @@ async def test_a_turn_comes_after_four_of_its_lengths_however_much_others_spend(
     first, second = await begins(turns, clock, 0.1, 0.2)
     assert first == pytest.approx(0.4)
     assert second == pytest.approx(0.4 + 0.1 + 0.8)
-
-
-@pytest.mark.parametrize(("weight", "ran"), [(LARGE, []), (LARGE + 1, ["ready"])])
-async def test_what_is_ready_runs_in_a_pause_of_large_work_alone(weight, ran):
-    found = []
-    asyncio.get_running_loop().call_soon(found.append, "ready")
-    await pause(weight)
-    assert found == ran

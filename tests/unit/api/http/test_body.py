@@ -1,5 +1,5 @@
-import asyncio
 import json
+import threading
 from typing import ClassVar, Literal
 
 import msgspec
@@ -19,7 +19,7 @@ from gateway.api.http.body import (
 )
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
-from gateway.flow.turns import LARGE
+from gateway.flow.offload import LARGE
 
 
 class Inner(msgspec.Struct):
@@ -247,29 +247,24 @@ async def test_a_large_body_waits_for_its_turn(monkeypatch, size):
     assert waited == ([2 * size] if size > LARGE else [])  # it is read, and handed on
 
 
-@pytest.mark.parametrize(("length", "pauses"), [(10, 0), (LARGE, 2)])
-async def test_others_go_on_between_the_steps_of_a_large_body_and_a_small_one_is_read_at_once(
-    monkeypatch, length, pauses
-):
-    turns = 0
+@pytest.mark.parametrize(("length", "is_here"), [(10, True), (LARGE, False)])
+async def test_a_large_body_is_read_beside_the_loop_and_a_small_one_at_once(monkeypatch, length, is_here):
+    class Decoder:
+        type = Body
 
-    async def others():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+        def decode(self, raw):
+            threads.append(threading.get_ident())
+            return DECODER.decode(raw)
 
     async def wait(_):
         pass
 
+    threads = []
     monkeypatch.setattr("gateway.api.http.body.turns.wait", wait)
-    task = asyncio.create_task(others())
-    await asyncio.sleep(0)
-    before = turns
-    value, unknown, weight = await decode_body(Asked(json.dumps({"text": "x" * length, "more": 1}).encode()), DECODER)
-    task.cancel()
+    body = json.dumps({"text": "x" * length, "more": 1}).encode()
+    value, unknown, weight = await decode_body(Asked(body), Decoder())
     assert (len(value.text), unknown, weight >= length) == (length, ["more"], True)
-    assert turns - before == pauses
+    assert (threads == [threading.get_ident()]) is is_here
 
 
 @pytest.mark.parametrize("filler", ['{"a":1},', "1,", "[[1],{}],"])

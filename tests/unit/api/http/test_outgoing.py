@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from gateway.api.http.outgoing import PIECE, Outgoing
-from gateway.flow.turns import LARGE
+from gateway.flow.offload import LARGE
 
 BODY = bytes(range(256)) * 1_000
 
