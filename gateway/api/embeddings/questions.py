@@ -3,6 +3,7 @@
 from array import array
 from base64 import b64encode
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 
@@ -28,7 +29,7 @@ from gateway.engine import (
     InvalidRequest,
     Tokens,
 )
-from gateway.flow.offload import offload
+from gateway.flow.offload import offload, offload_large
 from gateway.questions import Inquiry, Questions
 
 _ROLES: dict[str | None, EmbedRole] = {
@@ -57,7 +58,7 @@ async def _embed(questions: Questions, inquiry: Inquiry, body: EmbeddingsBody) -
         EmbedRequest(
             id="",
             model=card.name,
-            inputs=_to_inputs(body.input, "input"),
+            inputs=await offload_large(inquiry.weight, partial(_to_inputs, body.input, "input")),
             dimensions=body.dimensions,
             role=_ROLES.get(body.input_type),
             truncate=card.context_window if truncate == -1 else truncate,
@@ -82,7 +83,7 @@ async def _embed(questions: Questions, inquiry: Inquiry, body: EmbeddingsBody) -
 
 async def _embed_content(questions: Questions, inquiry: Inquiry, body: ContentBody) -> tuple[ContentVector, ...]:
     """Make the vectors of the contents."""
-    inputs = _to_inputs(body.content, "content")
+    inputs = await offload_large(inquiry.weight, partial(_to_inputs, body.content, "content"))
     made = await questions.embed(inquiry, EmbedRequest(id="", model=inquiry.target.card.name, inputs=inputs))
     if (numbers := _count(made)) > _MOST_CONTENT:
         raise InvalidRequest(f"the vectors have {numbers:,} numbers; POST /v1/embeddings tells more", param="content")
