@@ -13,6 +13,7 @@ from gateway.auth import Caller, Scope
 from gateway.cache import CachePolicy, Replay
 from gateway.engine import Draining, EngineError, GenerateEvent, GenerateRequest, Usage
 from gateway.flow.deadline import Deadline, Timeouts
+from gateway.flow.fitting import Shorten
 from gateway.flow.work import Work
 from gateway.hosting.route import Target
 from gateway.limits import Allowance, PromptAllowance
@@ -28,11 +29,15 @@ class Cancelled(EngineError):
 
 
 class Options(Struct, frozen=True):
-    """What a client asks of the gateway, not of the engine: time, the cache, and to be told its queue position."""
+    """What a client asks of the gateway, not of the engine: time, the cache, and to be told its queue position.
+
+    A prompt that is too long for the model goes on with what `shorten` leaves of it.
+    """
 
     timeouts: Timeouts = Timeouts()
     cache_policy: CachePolicy = CachePolicy.ANY
     wants_queue_updates: bool = False
+    shorten: Shorten | None = None
 
 
 class Progress(Struct, eq=False):
@@ -83,6 +88,15 @@ class InFlightRequest(Struct, frozen=True, eq=False, kw_only=True):
     def seconds(self) -> float:
         """Its age in seconds."""
         return time.monotonic() - self.began
+
+    def shorten_at(self, target: Target) -> Shorten | None:
+        """Return what makes the prompt shorter where it is too long for a target, unless the next one has more room."""
+        route = self.target.route
+        if self.options.shorten is not None and route is not None:
+            following = route.targets[route.targets.index(target) + 1 :][:1]
+            if any(other.card.context_window > target.card.context_window for other in following):
+                return None
+        return self.options.shorten
 
 
 class InFlight:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from itertools import zip_longest
 
 from msgspec import Struct, structs
@@ -15,6 +16,7 @@ from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import EngineError, GenerateEvent, GenerateRequest, Started
 from gateway.flow.deadline import Deadline, Timeouts, least
+from gateway.flow.fitting import fitted
 from gateway.flow.work import Work
 from gateway.hosting.hosted import begin
 from gateway.hosting.hosting import Hosting
@@ -125,7 +127,8 @@ class Maker:
                 work.is_begun = True
                 asked = self._to_engine(entry, target, deadline)
                 try:
-                    async with aclosing(begin(engine, asked, is_patient=terms.limits.is_patient)) as events:
+                    ask = partial(begin, engine, is_patient=terms.limits.is_patient)
+                    async with aclosing(fitted(ask, asked, entry.shorten_at(target))) as events:
                         if terms.seconds is not None:
                             first = await self._first(events, terms.seconds)
                             yield self._started(first, permit, entry, target)

@@ -49,7 +49,8 @@ async def answer(
         target = inference.choose(target, prompts.requests)
         head = read_head(request.scope)
         timeouts = read_timeouts(head, endpoint.to_timeouts(body))
-        options = Options(timeouts, cache_policy(head.get("cache-control", "")), wants_updates(head))
+        policy = cache_policy(head.get("cache-control", ""))
+        options = Options(timeouts, policy, wants_updates(head), prompts.shorten)
         run = Run(inference, caller, target, prompts, options)
         rendering = endpoint.to_rendering(body, target.card, own_id)
         if isinstance(keeper, BackgroundKeeper) and keeper.is_background and isinstance(rendering, ResumableRendering):

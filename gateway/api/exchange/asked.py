@@ -4,6 +4,7 @@ from msgspec import Struct, structs
 
 from gateway.config import Config
 from gateway.engine import GenerateRequest, InvalidRequest, Message, ModelCard, Sampling
+from gateway.flow.fitting import Shorten
 
 # All are tokenized before the answer begins.
 _BAD_CHARACTERS = 16_384
@@ -40,11 +41,15 @@ def check_bad_words(words: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 class Prompts(Struct, frozen=True):
-    """One request for each prompt, with the `best_of` answers that are made and the `n` best that are given."""
+    """One request for each prompt, with the `best_of` answers that are made and the `n` best that are given.
+
+    `shorten` says what of a prompt may be left out where it is too long.
+    """
 
     requests: tuple[GenerateRequest, ...]
     n: int = 1
     best_of: int = 1
+    shorten: Shorten | None = None
 
     @property
     def is_single(self) -> bool:

@@ -42,10 +42,13 @@ B = TypeVar("B", bound=GenerationBody)
 class Rendering(ABC):
     """Renders the answers to one request, each by its index; one answer has the index 0.
 
-    Where they are held to a shape (`is_structured`), a stream says of each at its end whether it has all of it.
+    Where they are held to a shape (`is_structured`), a stream says of each at its end whether it has all of it. With
+    `holds_answers` a streamed answer is told or stored as a whole, too, and may be no larger than one that is not
+    streamed.
     """
 
     is_structured = False
+    holds_answers = False
 
     @abstractmethod
     def to_piece(self, index: int, event: GenerateEvent) -> bytes:

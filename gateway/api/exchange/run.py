@@ -86,8 +86,10 @@ class Run:
         """Return the events, and what encodes each; the events of a single answer are the service's own.
 
         Raises `InvalidRequest` for prompts with more log-probabilities than a reply may hold. Those of answers are not
-        kept, but sent as they come.
+        counted where they are only sent as they come.
         """
+        if self._budget is not None and rendering.holds_answers:
+            self._prompts = self._budget.bound_answers()
         rendering.is_structured = self._prompts.is_structured
         if self._prompts.is_single:
             entry = self._admit(self._prompts.requests[0], self._options)

@@ -33,6 +33,7 @@ class StoredStream:
     """A stream that is folded into the whole answer on its way, which is stored before its end is told."""
 
     def __init__(self, run: Run, rendering: Rendering, keeper: AnswerKeeper[Any]) -> None:
+        rendering.holds_answers = True
         self._events, self._encode = run.stream(rendering)
         self._rendering = rendering
         self._keeper = keeper

@@ -1,22 +1,13 @@
 """From the engine's logprobs to the three shapes that they have in OpenAI's and vLLM's answers; pure."""
 
 import codecs
-import math
 from collections.abc import Callable, Iterable, Sequence
 
+from gateway.api.exchange.scores import known_bytes, to_number
 from gateway.api.openai.reply import ChatLogprob, ChatLogprobs, PromptLogprob, TextLogprobs, TopLogprob
 from gateway.engine import TokenLogprob
 
-# JSON knows no infinity; this is what others say in its place.
-_LEAST = -9999.0
-_BROKEN = "\N{REPLACEMENT CHARACTER}"
-
 Say = Callable[[TokenLogprob], str]
-
-
-def to_number(logprob: float) -> float:
-    """Return a number that JSON has; NaN and the infinities become the least."""
-    return max(logprob, _LEAST) if math.isfinite(logprob) else _LEAST
 
 
 def say_text(token: TokenLogprob) -> str:
@@ -76,13 +67,8 @@ def to_prompt_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, PromptL
 
 
 def _to_chat_logprob(token: TokenLogprob, say: Say) -> ChatLogprob:
-    top = [TopLogprob(say(other), to_number(other.logprob), _to_bytes(other)) for other in token.top]
-    return ChatLogprob(say(token), to_number(token.logprob), _to_bytes(token), top)
-
-
-def _to_bytes(token: TokenLogprob) -> list[int] | None:
-    """Return a token's bytes, or None where the engine does not say those of a part of a character."""
-    return None if token.raw is None and _BROKEN in token.text else list(token.encoded)
+    top = [TopLogprob(say(other), to_number(other.logprob), known_bytes(other)) for other in token.top]
+    return ChatLogprob(say(token), to_number(token.logprob), known_bytes(token), top)
 
 
 def _to_table(token: TokenLogprob, say: Say) -> dict[str, float]:

@@ -46,7 +46,9 @@ def to_response(body: ResponsesBody, card: ModelCard, request_id: str) -> Respon
         },
         tool_choice=_said(body.tool_choice) or "auto",
         tools=[{"parameters": None, "strict": None, **_dict(tool)} for tool in body.tools or ()],
+        top_logprobs=body.top_logprobs or 0,
         top_p=_value(body.top_p, card.defaults.top_p),
+        truncation=body.truncation or "disabled",
         user=body.user,
     )
 

@@ -13,13 +13,13 @@ from gateway.api.exchange.paging import After, Limit, ListOrder, StoredList, ref
 from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.reference.errors import BODY, KEY, error_responses
+from gateway.api.responses.conversation_schema import conversation_change_decoder, conversation_decoder, items_decoder
 from gateway.api.responses.conversations import Conversations, check_items
 from gateway.api.responses.items import InputItem
 from gateway.api.responses.keeper import to_stored
 from gateway.api.responses.operation import ADD_OPERATION, CONVERSATION_OPERATION, DESCRIBE_OPERATION, ITEM_OPERATION
 from gateway.api.responses.queries import ConversationPath, ItemPath
 from gateway.api.responses.reply import DeletedConversation, StoredConversation
-from gateway.api.responses.schema import conversation_change_decoder, conversation_decoder, items_decoder
 from gateway.service import Inference
 from gateway.telemetry import request_id
 

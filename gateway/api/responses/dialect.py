@@ -5,8 +5,10 @@ from gateway.api.exchange.paging import StoredList
 from gateway.api.responses.begin import to_response
 from gateway.api.responses.controller import StoredResponseController
 from gateway.api.responses.conversation_controller import ConversationController
+from gateway.api.responses.conversation_schema import ConversationChange, ItemsBody, NewConversation
 from gateway.api.responses.events import EVENTS
 from gateway.api.responses.framing import FRAMING
+from gateway.api.responses.items import ScoredToken
 from gateway.api.responses.keeper import to_keeper
 from gateway.api.responses.operation import RESPONSES_OPERATION
 from gateway.api.responses.parameters import sort_out
@@ -18,14 +20,7 @@ from gateway.api.responses.reply import (
     ResponseObject,
     StoredConversation,
 )
-from gateway.api.responses.schema import (
-    ConversationChange,
-    ItemsBody,
-    NewConversation,
-    PromptBody,
-    ResponsesBody,
-    responses_decoder,
-)
+from gateway.api.responses.schema import PromptBody, ResponsesBody, responses_decoder
 from gateway.api.responses.translate import reword, to_prompts
 
 _RESPONSES = Endpoint(
@@ -51,7 +46,16 @@ DIALECT = Dialect(
     endpoints=(_RESPONSES,),
     routes=(StoredResponseController, ConversationController),
     schemas=(
-        *(ResponsesBody, PromptBody, ResponseObject, DeletedResponse, InputTokenCount, StoredList, *EVENTS),
+        *(
+            ResponsesBody,
+            PromptBody,
+            ResponseObject,
+            DeletedResponse,
+            InputTokenCount,
+            StoredList,
+            *EVENTS,
+            ScoredToken,
+        ),
         *(NewConversation, ConversationChange, ItemsBody, StoredConversation, DeletedConversation),
     ),
     parameters={"responses": sort_out},

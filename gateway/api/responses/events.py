@@ -1,11 +1,11 @@
 """The events of a stream of `/v1/responses`, each with its number."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, field
 
 from gateway.api.responses.framing import NumberedEvent
-from gateway.api.responses.items import OutputItem, OutputText, ThoughtText
+from gateway.api.responses.items import OutputItem, OutputText, Scores, ThoughtText, no_scores
 from gateway.api.responses.reply import ResponseObject
 
 _PART = {"type": "output_text", "text": "Paris.", "annotations": [], "logprobs": []}
@@ -17,7 +17,6 @@ PartPlace = Annotated[int, Meta(description="Which part of the item; always 0.",
 EventItem = Annotated[OutputItem, Meta(description="The item.", examples=[_ITEM])]
 EventPart = Annotated[OutputText | ThoughtText, Meta(description="The part.", examples=[_PART])]
 PieceText = Annotated[str, Meta(description="The text.", examples=["Paris"])]
-NoLogprobs = Annotated[list[Any], Meta(description="Always empty.", examples=[[]])]
 
 
 class ResponseCreated(NumberedEvent, frozen=True, kw_only=True, tag="response.created"):
@@ -94,7 +93,7 @@ class OutputTextDelta(NumberedEvent, frozen=True, kw_only=True, tag="response.ou
     item_id: ItemId
     output_index: ItemPlace
     content_index: PartPlace = 0
-    logprobs: NoLogprobs = field(default_factory=list)
+    logprobs: Scores = field(default_factory=no_scores)
     delta: PieceText
 
 
@@ -104,7 +103,7 @@ class OutputTextDone(NumberedEvent, frozen=True, kw_only=True, tag="response.out
     item_id: ItemId
     output_index: ItemPlace
     content_index: PartPlace = 0
-    logprobs: NoLogprobs = field(default_factory=list)
+    logprobs: Scores = field(default_factory=no_scores)
     text: PieceText
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from gateway.api.reference.examples import QUESTION
 from gateway.api.reference.fields import Elsewhere, NoEffect
@@ -78,12 +78,47 @@ class InputItem(Struct, frozen=True, kw_only=True):
     namespace: Elsewhere = None
 
 
+class PossibleToken(Struct, frozen=True):
+    """A token that was possible."""
+
+    token: Annotated[str, Meta(description="Its text.", examples=[" Paris"])]
+    bytes: Annotated[list[int], Meta(description="Its bytes in UTF-8; none where they are not known.", examples=[[80]])]
+    logprob: Annotated[float, Meta(description="Its natural log-probability.", examples=[-0.1])]
+
+
+class ScoredToken(PossibleToken, frozen=True):
+    """A token, and what was possible in its place."""
+
+    top_logprobs: Annotated[
+        list[PossibleToken], Meta(description="The likeliest in its place, as many as were asked for.", examples=[[]])
+    ]
+
+
+NO_SCORES = Raw(b"[]")
+
+
+def no_scores() -> Raw:
+    """Return the scores of no token. A default that is a value would have to stand in the JSON Schema."""
+    return NO_SCORES
+
+
+# Encoded once, as a stream's deltas need them, and told again in the part, the item and the response.
+Scores = Annotated[
+    Raw,
+    Meta(
+        description="How likely each token was, where that was asked for; else empty.",
+        examples=[[]],
+        extra_json_schema={"type": "array", "items": {"$ref": "#/components/schemas/ScoredToken"}},
+    ),
+]
+
+
 class OutputText(Struct, frozen=True, tag="output_text"):
     """A run of text."""
 
     text: Annotated[str, Meta(description="The text.", examples=["Paris."])]
     annotations: Annotated[list[Any], Meta(description="Always empty: nothing is cited.", examples=[[]])] = []
-    logprobs: Annotated[list[Any], Meta(description="Always empty.", examples=[[]])] = []
+    logprobs: Scores = field(default_factory=no_scores)
 
 
 class OutputMessage(Struct, frozen=True, tag="message"):

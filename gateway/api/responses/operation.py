@@ -8,6 +8,7 @@ from gateway.api.http.problems import ErrorBody
 from gateway.api.reference.examples import MODEL, QUESTION, REQUEST_ID
 from gateway.api.reference.operation import BodyDoc, ReplyDoc, StreamDoc, generation, lookup, question, reading
 from gateway.api.responses.begin import to_response
+from gateway.api.responses.conversation_schema import ConversationChange, ItemsBody, NewConversation
 from gateway.api.responses.events import EVENTS
 from gateway.api.responses.items import InputItem, OutputMessage, OutputText
 from gateway.api.responses.render import ResponseRendering
@@ -19,7 +20,7 @@ from gateway.api.responses.reply import (
     ResponseUsage,
     StoredConversation,
 )
-from gateway.api.responses.schema import ConversationChange, ItemsBody, NewConversation, PromptBody, ResponsesBody
+from gateway.api.responses.schema import PromptBody, ResponsesBody
 from gateway.engine import Delta, Finished, FinishReason, ModelCard, Started, Usage
 
 ASKED = {

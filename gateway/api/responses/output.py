@@ -1,36 +1,47 @@
 """The items of an answer as its events come: the same ones whether it is streamed or told as a whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
+from gateway.api.exchange.scores import known_bytes, to_number
 from gateway.api.responses.items import (
+    NO_SCORES,
     FunctionCallItem,
     ItemStatus,
     OutputItem,
     OutputMessage,
     OutputText,
+    PossibleToken,
     ReasoningItem,
+    ScoredToken,
     ThoughtText,
 )
-from gateway.engine import Delta, ToolDelta
+from gateway.engine import Delta, TokenLogprob, ToolDelta
 
 _MARKS = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 
 Kind = Literal["message", "reasoning", "function_call"]
 
+_encode = msgspec.json.Encoder().encode
+
 
 class ItemStep(Struct, frozen=True):
-    """What an event does to an item: it begins, has more text, or is over."""
+    """What an event does to an item: it begins, has more text, whose tokens have `scores`, or is over."""
 
     item: "WrittenItem"
     step: Literal["begin", "more", "end"]
     text: str = ""
+    scores: Raw = NO_SCORES
 
 
 class WrittenItem:
-    """An item that is being written; a call has its `number`, `call_id` and `name`."""
+    """An item that is being written; a call has its `number`, `call_id` and `name`.
+
+    `scores` are those of its tokens, encoded, where `is_scored` says that there are any.
+    """
 
     def __init__(self, kind: Kind, identity: str, index: int, call: ToolDelta | None = None) -> None:
         self.kind = kind
@@ -39,17 +50,32 @@ class WrittenItem:
         self.number = -1 if call is None else call.index
         self.call_id = "" if call is None else call.id
         self.name = "" if call is None else call.name
-        self.is_over = False
+        self.is_over = self.is_scored = False
         self.texts: list[str] = []
+        self._scores: list[bytes] = []
 
     @property
     def text(self) -> str:
         """All that was written up to now."""
         return "".join(self.texts)
 
+    @property
+    def scores(self) -> Raw:
+        """The scores of all tokens that were written up to now."""
+        return _listed(self._scores) if self._scores else NO_SCORES
+
     def part(self) -> OutputText | ThoughtText:
         """Return the text as a part."""
-        return ThoughtText(self.text) if self.kind == "reasoning" else OutputText(self.text)
+        return ThoughtText(self.text) if self.kind == "reasoning" else self._said()
+
+    def write(self, text: str, tokens: Sequence[TokenLogprob] = ()) -> ItemStep:
+        """Add more text, and what is known of its tokens."""
+        self.texts.append(text)
+        if not tokens:
+            return ItemStep(self, "more", text)
+        scores = [_encode(_to_scored(token)) for token in tokens]
+        self._scores += scores
+        return ItemStep(self, "more", text, _listed(scores))
 
     def to_item(self, status: ItemStatus, *, is_empty: bool = False) -> OutputItem:
         """Return the item as it stands, or as it began."""
@@ -60,7 +86,10 @@ class WrittenItem:
             case "reasoning":
                 return ReasoningItem(self.id, status, [] if is_empty else [ThoughtText(text)])
             case _:
-                return OutputMessage(self.id, status, [] if is_empty else [OutputText(text)])
+                return OutputMessage(self.id, status, [] if is_empty else [self._said()])
+
+    def _said(self) -> OutputText:
+        return OutputText(self.text, logprobs=self.scores)
 
 
 class OutputItems:
@@ -70,14 +99,20 @@ class OutputItems:
         self._answer_id = answer_id
         self.items: list[WrittenItem] = []
         self.open: WrittenItem | None = None
+        self._pending: list[TokenLogprob] = []  # of tokens whose text has not come yet
 
     def add(self, event: Delta | ToolDelta) -> Iterator[ItemStep]:
         """Yield what an event does to the items."""
         if isinstance(event, ToolDelta):
+            self._pending = []
             if self.open is None or self.open.number != event.index:
                 yield from self._begin("function_call", event)
             yield from self._more(event.arguments)
             return
+        if event.logprobs:
+            self._pending += event.logprobs
+        if event.reasoning:  # a thought has no scores
+            self._pending = _last(self._pending, len(event.text.encode()))
         yield from self._write("reasoning", event.reasoning)
         yield from self._write("message", event.text)
 
@@ -93,7 +128,11 @@ class OutputItems:
         return [item.to_item("completed" if item.is_over else unfinished) for item in self.items]
 
     def _write(self, kind: Kind, text: str) -> Iterator[ItemStep]:
-        if text and (self.open is None or self.open.kind != kind):
+        if not text:
+            return
+        if self.open is None or self.open.kind != kind:
+            if self.items:  # nor have marks between the items
+                self._pending = _last(self._pending, len(text.encode()))
             yield from self._begin(kind, None)
         yield from self._more(text)
 
@@ -101,10 +140,33 @@ class OutputItems:
         yield from self.close()
         index = len(self.items)
         self.open = WrittenItem(kind, f"{_MARKS[kind]}_{self._answer_id}_{index}", index, call)
+        self.open.is_scored = kind == "message" and bool(self._pending)
         self.items.append(self.open)
         yield ItemStep(self.open, "begin")
 
     def _more(self, text: str) -> Iterator[ItemStep]:
-        if text and self.open is not None:
-            self.open.texts.append(text)
-            yield ItemStep(self.open, "more", text)
+        if not text or self.open is None:
+            return
+        if self.open.kind == "message" and self._pending:
+            tokens, self._pending = self._pending, []
+            yield self.open.write(text, tokens)
+        else:
+            yield self.open.write(text)
+
+
+def _listed(scores: Sequence[bytes]) -> Raw:
+    return Raw(b"[%b]" % b",".join(scores))
+
+
+def _last(tokens: list[TokenLogprob], size: int) -> list[TokenLogprob]:
+    """Return the last tokens, as many as it takes to spell so many bytes."""
+    count = 0
+    while size > 0 and count < len(tokens):
+        count += 1
+        size -= len(tokens[-count].encoded)
+    return tokens[len(tokens) - count :]
+
+
+def _to_scored(token: TokenLogprob) -> ScoredToken:
+    top = [PossibleToken(other.text, known_bytes(other) or [], to_number(other.logprob)) for other in token.top]
+    return ScoredToken(token.text, known_bytes(token) or [], to_number(token.logprob), top)

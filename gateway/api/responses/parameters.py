@@ -22,6 +22,8 @@ NEEDS = {
     "tool_choice": Capability.TOOLS,
     "parallel_tool_calls": Capability.PARALLEL_TOOL_CALLS,
     "reasoning.effort": Capability.REASONING_EFFORT,
+    "top_logprobs": Capability.LOGPROBS,
+    "include.message.output_text.logprobs": Capability.LOGPROBS,
 }
 
 # Taken, and without effect: what its description says holds whatever it is.
@@ -45,10 +47,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "reasoning.summary": ("auto",),
     "stream_options.include_obfuscation": (False,),
     "text.verbosity": ("medium",),
-    "top_logprobs": (0,),
-    "truncation": ("disabled",),
 }
-_INCLUDED = "reasoning.encrypted_content"
+SCORES = "message.output_text.logprobs"
+_INCLUDED = frozenset({"reasoning.encrypted_content", SCORES})
 
 
 def refuse(body: PromptBody) -> None:
@@ -63,7 +64,7 @@ def refuse(body: PromptBody) -> None:
             raise Unsupported(f"{path} is not supported here", param=path)
     included = body.include or () if isinstance(body, ResponsesBody) else ()
     for number, name in enumerate(included):
-        if name != _INCLUDED:
+        if name not in _INCLUDED:
             raise Unsupported(f"{name[:60]!r} cannot be included here", param=f"include[{number}]")
 
 

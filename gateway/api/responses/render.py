@@ -48,6 +48,8 @@ class ResponseRendering(ResumableRendering):
     The stream of one that has ended before ends as it did, with `ended`.
     """
 
+    holds_answers = True
+
     def __init__(self, begun: ResponseObject, *, after: int = -1, ended: ResponseObject | None = None) -> None:
         self._begun = begun
         self._after = after
@@ -138,6 +140,9 @@ class ResponseRendering(ResumableRendering):
                 return self._begin(item)
             case "end":
                 return self._end(item, "completed")
+            case "more" if item.is_scored:
+                place = {"item_id": item.id, "output_index": item.index}
+                return self._tell(told.OutputTextDelta, **place, logprobs=piece.scores, delta=piece.text)
             case "more" if item.kind == "message":
                 number = self._next
                 self._next += 1
@@ -151,7 +156,7 @@ class ResponseRendering(ResumableRendering):
     def _begin(self, item: WrittenItem) -> bytes:
         begun = item.to_item("in_progress", is_empty=True)
         added = self._tell(told.ItemAdded, output_index=item.index, item=begun)
-        self._head = _delta_head(item) if item.kind == "message" else b""
+        self._head = _delta_head(item) if item.kind == "message" and not item.is_scored else b""
         if item.kind == "function_call":
             return added
         return added + self._tell(told.PartAdded, item_id=item.id, output_index=item.index, part=item.part())
@@ -165,7 +170,7 @@ class ResponseRendering(ResumableRendering):
             case "reasoning":
                 done = self._tell(told.ThoughtDone, **place, text=item.text)
             case _:
-                done = self._tell(told.OutputTextDone, **place, text=item.text)
+                done = self._tell(told.OutputTextDone, **place, logprobs=item.scores, text=item.text)
         if item.kind != "function_call":
             done += self._tell(told.PartDone, **place, part=item.part())
         return done + self._tell(told.ItemDone, output_index=item.index, item=item.to_item(status))
@@ -208,7 +213,7 @@ class ResponseRendering(ResumableRendering):
 def _delta_head(item: WrittenItem) -> bytes:
     """Encode the beginning of every event with more of a message."""
     event = told.OutputTextDelta(sequence_number=0, item_id=item.id, output_index=item.index, delta="")
-    fields = msgspec.to_builtins(event)
+    fields = msgspec.json.decode(_encode(event))
     del fields["sequence_number"], fields["delta"]
     return b'event: %b\ndata: %b,"sequence_number":' % (fields["type"].encode(), _encode(fields)[:-1])
 

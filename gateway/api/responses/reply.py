@@ -107,9 +107,9 @@ class ResponseObject(Struct, frozen=True, kw_only=True):
     ]
     tool_choice: Annotated[Any, Meta(description="As it was asked.", examples=["auto"])] = "auto"
     tools: Annotated[list[Any], Meta(description="As they were asked.", examples=[[]])] = []
-    top_logprobs: Annotated[int, Meta(description="Always 0.", examples=[0])] = 0
+    top_logprobs: Annotated[int, Meta(description="As it was asked.", examples=[0])] = 0
     top_p: Annotated[float | None, Meta(description="As it was asked, else as the model has it.", examples=[1])]
-    truncation: Annotated[Literal["disabled"], Meta(description="Always `disabled`.")] = "disabled"
+    truncation: Annotated[Literal["auto", "disabled"], Meta(description="As it was asked.")] = "disabled"
     usage: Annotated[ResponseUsage | None, Meta(description="Tokens, once it has ended.", examples=[None])] = None
     user: Annotated[str | None, Meta(description="As it was asked.", examples=[None])] = None
     x_structured: StructuredAnswer = UNSET

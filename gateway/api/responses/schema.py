@@ -17,6 +17,7 @@ _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 _ANSWER = "resp_01KDVXK0M4Q2E6S9ZB3H7TJN5R"
 
 Labels = Annotated[dict[Annotated[str, Meta(max_length=64)], _LABEL], Meta(max_length=16)]
+MOST_ALTERNATIVES = 20
 StoredName = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -169,7 +170,11 @@ class PromptBody(ApiBody, frozen=True, kw_only=True):
     ] = None
     truncation: Annotated[
         Literal["auto", "disabled"] | None,
-        Meta(description="Refused unless it is `disabled`: nothing is left out of an input.", examples=["disabled"]),
+        Meta(
+            description="With `auto` an input that is too long for the model is answered without its oldest parts; what"
+            " `input_tokens` counts is all of it. Left out: `disabled`, it is refused.",
+            examples=["auto"],
+        ),
     ] = None
 
 
@@ -211,9 +216,18 @@ class ResponsesBody(PromptBody, frozen=True, kw_only=True):
     include: Annotated[
         tuple[str, ...] | None,
         Meta(
-            description="Further parts of the answer. `reasoning.encrypted_content` is taken, for thoughts are told as"
-            " they are; others are refused. Left out: none.",
-            examples=[["reasoning.encrypted_content"]],
+            description="Further parts of the answer: `message.output_text.logprobs` tells how likely each token of a"
+            " text was. `reasoning.encrypted_content` is taken, for thoughts are told as they are; others are refused."
+            " Left out: none.",
+            examples=[["message.output_text.logprobs"]],
+        ),
+    ] = None
+    top_logprobs: Annotated[
+        Annotated[int, Meta(ge=0, le=MOST_ALTERNATIVES)] | None,
+        Meta(
+            description="Tell so many likeliest tokens in the place of each token of a text, and how likely each was;"
+            " any but 0 asks for `message.output_text.logprobs`, too. Left out: 0.",
+            examples=[2],
         ),
     ] = None
     user: Annotated[
@@ -249,45 +263,7 @@ class ResponsesBody(PromptBody, frozen=True, kw_only=True):
     prompt: Elsewhere = None
     prompt_cache_options: Elsewhere = None
     prompt_cache_retention: Elsewhere = None
-    top_logprobs: Elsewhere = None
 
 
-class NewConversation(ApiBody, frozen=True, kw_only=True):
-    """A conversation to be made."""
-
-    route: ClassVar[str] = "/v1/conversations"
-    generates: ClassVar[bool] = False
-
-    items: Annotated[
-        Annotated[tuple[InputItem, ...], Meta(max_length=2_048)] | None,
-        Meta(description="What it begins with. Left out: nothing.", examples=[[{"role": "user", "content": QUESTION}]]),
-    ] = None
-    metadata: Annotated[Labels | None, Meta(description="Labels. Left out: none.", examples=[{"topic": "demo"}])] = None
-
-
-class ConversationChange(ApiBody, frozen=True, kw_only=True):
-    """What becomes of a conversation."""
-
-    route: ClassVar[str] = "/v1/conversations/{conversation_id}"
-    generates: ClassVar[bool] = False
-
-    metadata: Annotated[Labels, Meta(description="In the place of what it had.", examples=[{"topic": "demo"}])]
-
-
-class ItemsBody(ApiBody, frozen=True, kw_only=True):
-    """Items for the end of a conversation."""
-
-    route: ClassVar[str] = "/v1/conversations/{conversation_id}/items"
-    generates: ClassVar[bool] = False
-
-    items: Annotated[
-        Annotated[tuple[InputItem, ...], Meta(min_length=1, max_length=2_048)],
-        Meta(description="The items.", examples=[[{"role": "user", "content": QUESTION}]]),
-    ]
-
-
-conversation_decoder = msgspec.json.Decoder(NewConversation)
-conversation_change_decoder = msgspec.json.Decoder(ConversationChange)
-items_decoder = msgspec.json.Decoder(ItemsBody)
 responses_decoder = msgspec.json.Decoder(ResponsesBody)
 input_tokens_decoder = msgspec.json.Decoder(PromptBody)

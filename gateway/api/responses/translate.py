@@ -6,8 +6,9 @@ from gateway.api.exchange.thinking import wish_effort
 from gateway.api.exchange.tools import ToolChoice, ToolPaths, check_tools, choose, choose_among, choose_one
 from gateway.api.responses.conversation import check_calls, to_messages
 from gateway.api.responses.items import InputItem
-from gateway.api.responses.parameters import NEEDS, refuse
+from gateway.api.responses.parameters import NEEDS, SCORES, refuse
 from gateway.api.responses.schema import FunctionChoice, FunctionDefinition, PromptBody, ResponsesBody, TextFormat
+from gateway.api.responses.truncation import shorten
 from gateway.engine import (
     Capability,
     Chat,
@@ -35,7 +36,12 @@ def to_prompts(body: ResponsesBody, asking: Asking) -> Prompts:
     prompt = to_prompt(body, asking.past)
     if body.background and body.store is False:
         raise InvalidRequest("an answer in the background has to be stored", param="background")
-    sampling = Sampling(max_tokens=body.max_output_tokens, temperature=body.temperature, top_p=body.top_p)
+    sampling = Sampling(
+        max_tokens=body.max_output_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        logprobs=(body.top_logprobs or 0) if body.top_logprobs or SCORES in (body.include or ()) else None,
+    )
     return Prompts(
         (
             GenerateRequest(
@@ -46,7 +52,8 @@ def to_prompts(body: ResponsesBody, asking: Asking) -> Prompts:
                 constraint=_to_constraint(body),
                 priority=asking.priority,
             ),
-        )
+        ),
+        shorten=shorten if body.truncation == "auto" else None,
     )
 
 
@@ -98,6 +105,8 @@ def reword(error: EngineError, body: PromptBody) -> None:
         param = "max_output_tokens"
     elif param == Capability.TOOLS:
         param = "tools" if body.tools else "input"
+    elif param == Capability.LOGPROBS:
+        param = "top_logprobs" if isinstance(body, ResponsesBody) and body.top_logprobs else "include"
     elif param == Capability.JSON_OBJECT:
         param = "text.format"
     elif param == Capability.JSON_SCHEMA:

@@ -22,6 +22,7 @@ from gateway.engine import (
     ModelCard,
     Sampling,
     Started,
+    TokenLogprob,
     ToolDelta,
     Usage,
 )
@@ -47,6 +48,9 @@ SHAPE = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
 TEXT = (Delta("Hel"), Delta(""), Delta("lo"))
 CALLS = (ToolDelta(0, "", "c0", "f"), ToolDelta(0, '{"x":'), ToolDelta(0, "1}"), ToolDelta(1, "{}", "c1", "g"))
 ALL = (Delta("", reasoning="h"), Delta("", reasoning="m"), Delta("a", reasoning="!"), *CALLS)
+A = TokenLogprob(5, "Hel", -0.5, (TokenLogprob(5, "Hel", -0.5), TokenLogprob(6, "Y", -1.5)))
+B = TokenLogprob(7, "lo", -0.25, (TokenLogprob(7, "lo", -0.25),))
+SCORED = (Delta("Hel", 1, "", (A,)), Delta("lo", 1, "", (B,)))
 INTERLEAVED = (Delta("a"), Delta("", reasoning="b"), Delta("c"), ToolDelta(0, "{}", "c0", "f"), Delta("d"))
 
 
@@ -117,6 +121,31 @@ def test_a_streamed_text():
         {"type": "response.output_item.done", "output_index": 0, "item": message("Hello")},
         {"type": "response.completed", "response": completed},
     ]
+
+
+def test_a_text_with_the_scores_of_its_tokens():
+    first = {"token": "Hel", "bytes": [72, 101, 108], "logprob": -0.5}
+    other = {"token": "Y", "bytes": [89], "logprob": -1.5}
+    last = {"token": "lo", "bytes": [108, 111], "logprob": -0.25}
+    scores = [first | {"top_logprobs": [first, other]}, last | {"top_logprobs": [last]}]
+    told = stream(STARTED, *SCORED, finished(), made=rendering(top_logprobs=2))
+    place = {"item_id": f"msg_{ULID}_0", "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": "Hello", "annotations": [], "logprobs": scores}
+    item = message("Hello") | {"content": [part]}
+    completed = told[-1].pop("response")
+    assert (completed["output"], completed["top_logprobs"]) == ([item], 2)
+    for number, event in enumerate(told):
+        assert event.pop("sequence_number") == number
+    assert told[3:] == [
+        {"type": "response.content_part.added", **place, "part": part | {"text": "", "logprobs": []}},
+        {"type": "response.output_text.delta", **place, "logprobs": scores[:1], "delta": "Hel"},
+        {"type": "response.output_text.delta", **place, "logprobs": scores[1:], "delta": "lo"},
+        {"type": "response.output_text.done", **place, "logprobs": scores, "text": "Hello"},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed"},
+    ]
+    assert whole(STARTED, *SCORED, finished(), top_logprobs=2) | {"completed_at": 0} == completed | {"completed_at": 0}
 
 
 def test_a_streamed_thought_text_and_two_calls():
@@ -232,7 +261,7 @@ def test_an_answer_in_the_background_is_queued_first():
     assert [event["response"]["status"] for event in told[:3]] == ["queued", "queued", "in_progress"]
 
 
-@pytest.mark.parametrize("events", [TEXT, ALL, INTERLEAVED], ids=["text", "all", "interleaved"])
+@pytest.mark.parametrize("events", [TEXT, ALL, INTERLEAVED, SCORED], ids=["text", "all", "interleaved", "scored"])
 def test_a_stream_that_is_resumed_is_the_rest_of_the_first_one(events):
     sentence = (DETACHED, STARTED, *events, finished())
     begun = rendering(background=True)._begun

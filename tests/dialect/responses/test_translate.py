@@ -138,8 +138,6 @@ REFUSED = {
     "text.verbosity": {"text": {"verbosity": "low"}},
     "tool_choice.type": {"tools": [TOOL], "tool_choice": {"type": "web_search"}},
     "tools[1].type": {"tools": [TOOL, {"type": "web_search"}]},
-    "top_logprobs": {"top_logprobs": 1},
-    "truncation": {"truncation": "auto"},
 }
 CONTRADICTIONS = {
     "background": {"background": True, "store": False},

@@ -40,7 +40,9 @@ COMPUTED = {
     "text": {"text": {"format": {"type": "json_object"}}},
     "tool_choice": {"tools": TOOLS, "tool_choice": "required"},
     "tools": {"tools": TOOLS},
+    "top_logprobs": {"top_logprobs": 2},
     "top_p": {"top_p": 0.5},
+    "truncation": {"truncation": "auto"},
 }
 # What changes how the answer is kept or what it goes on from.
 KEPT = {
@@ -68,9 +70,8 @@ REFUSED = {
     "prompt_cache_options": {"mode": "implicit"},
     "prompt_cache_retention": "24h",
     "stream_options": {"include_obfuscation": True},
-    "top_logprobs": 1,
-    "truncation": "auto",
 }
+SCORES = "message.output_text.logprobs"
 # Looked up in the store before the input is translated.
 REFERENCE = "item_reference"
 
@@ -135,9 +136,14 @@ def test_what_is_refused_is_named(field):
 
 
 def test_every_part_of_an_answer_that_may_be_included_is_taken_or_named():
-    for name in typing.get_args(response_includable.ResponseIncludable):
+    included = typing.get_args(response_includable.ResponseIncludable)
+    assert SCORES in included
+    for name in included:
         if [name] == TAKEN["include"]:
             asked(include=[name])
+            continue
+        if name == SCORES:
+            assert asked(include=[name]).requests[0].sampling.logprobs == 0
             continue
         error = refused(include=[name])
         assert (type(error), error.param) == (Unsupported, "include[0]")

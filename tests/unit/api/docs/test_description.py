@@ -253,7 +253,7 @@ def test_the_documented_headers_are_sent(service):
         ("completions", "POST", "/completions", {"prompt": "one", "audio": 1, "suffix": "a"}),
         ("messages", "POST", "/v1/messages", {"model": "echo", "max_tokens": 9, "messages": USER}),
         ("responses", "POST", "/v1/responses", {"input": "one two", "max_output_tokens": 1}),
-        ("responses", "POST", "/v1/responses", {"input": "one", "truncation": "auto"}),
+        ("responses", "POST", "/v1/responses", {"input": "one", "image": {}}),
         ("countInputTokens", "POST", "/v1/responses/input_tokens", {"input": "one two"}),
         ("getResponse", "GET", "/v1/responses/resp_none", None),
         ("deleteResponse", "DELETE", "/v1/responses/resp_none", None),

@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from gateway.api.anthropic.schema import CountBody, MessagesBody
 from gateway.api.native.schema import GenerateBody
 from gateway.api.openai.schema import ChatCompletionBody, CompletionBody, CompletionChange
-from gateway.api.responses.schema import ConversationChange, ItemsBody, NewConversation, PromptBody, ResponsesBody
+from gateway.api.responses.conversation_schema import ConversationChange, ItemsBody, NewConversation
+from gateway.api.responses.schema import PromptBody, ResponsesBody
 from gateway.api.routes import DIALECTS
 from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
 

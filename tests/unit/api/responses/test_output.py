@@ -1,10 +1,12 @@
 """The items of an answer, as its events come."""
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.responses.output import OutputItems
-from gateway.engine import Delta, ToolDelta
+from gateway.engine import Delta, TokenLogprob, ToolDelta
 
 texts = st.text("ab ", max_size=3)
 deltas = st.builds(Delta, texts, st.just(1), texts)
@@ -33,6 +35,62 @@ def test_the_steps_tell_all_that_the_items_hold(events):
     said = "".join(item.text for item in output.items if item.kind == "message")
     assert said == "".join(event.text for event in events if isinstance(event, Delta))
     assert {item.status for item in output.to_items("incomplete")} <= {"completed"}
+
+
+def scored(text, *tokens, reasoning=""):
+    """Make an event whose tokens have scores; a token in bytes is a part of a character."""
+    told = (TokenLogprob(0, "?", -1.0, raw=token) if isinstance(token, bytes) else token for token in tokens)
+    told = tuple(token if isinstance(token, TokenLogprob) else TokenLogprob(0, token, -1.0) for token in told)
+    return Delta(text, len(told), reasoning, told)
+
+
+MARK = scored("", "</think>")
+BEGUN = (scored("", "hm", reasoning="hm"), MARK)
+FACE = scored("", b"\xf0\x9f"), scored("\N{GRINNING FACE}", b"\x98\x80")
+CALL = (ToolDelta(0, "{}", "c0", "f", 1), scored("", "}"))
+
+
+@pytest.mark.parametrize(
+    ("events", "texts"),
+    [
+        ((scored("a ", "a "), scored("b", "b")), ["a b"]),
+        ((scored("", "a"), scored("ab", "b")), ["ab"]),
+        ((*BEGUN, scored("a", "a")), ["a"]),
+        ((*BEGUN, *FACE), ["\N{GRINNING FACE}"]),
+        (FACE, ["\N{GRINNING FACE}"]),
+        ((scored("a", "hm", "</think>", "a", reasoning="hm"), scored("b", "b")), ["ab"]),
+        ((scored("a", "a"), scored("", "<call>"), *CALL, scored("b", "</call>", "b")), ["a", "b"]),
+        ((scored("a", "a"), scored("c", "hm", "</think>", "c", reasoning="hm")), ["a", "c"]),
+        ((scored("a", "a"), scored("", "the end")), ["a"]),
+        ((scored("", "a"), Delta("a", 0)), ["a"]),
+    ],
+)
+def test_the_scores_of_a_message_are_those_of_its_text(events, texts):
+    output = OutputItems("1")
+    steps = [step for event in events for step in output.add(event)]
+    said = [item for item in output.items if item.kind == "message"]
+    for item, text in zip(said, texts, strict=True):
+        assert item.text == text
+        scores = msgspec.json.decode(item.scores)
+        assert bytes(byte for token in scores for byte in token["bytes"]) == text.encode()
+        told = [msgspec.json.decode(step.scores) for step in steps if step.item is item and step.step == "more"]
+        assert [score for piece in told for score in piece] == scores
+        assert all(told)
+    assert all(msgspec.json.decode(item.scores) == [] for item in output.items if item.kind != "message")
+
+
+def test_a_score_is_said_as_json_can():
+    top = (TokenLogprob(1, "a", -0.25), TokenLogprob(2, "\N{REPLACEMENT CHARACTER}", float("-inf")))
+    output = OutputItems("1")
+    list(output.add(Delta("a", 1, "", (TokenLogprob(1, "a", float("nan"), top),))))
+    unknown = {"token": "\N{REPLACEMENT CHARACTER}", "bytes": [], "logprob": -9999.0}
+    (score,) = msgspec.json.decode(output.items[0].scores)
+    assert score == {
+        "token": "a",
+        "bytes": [97],
+        "logprob": -9999.0,
+        "top_logprobs": [{"token": "a", "bytes": [97], "logprob": -0.25}, unknown],
+    }
 
 
 def test_an_item_that_is_open_is_unfinished():
