@@ -5,11 +5,11 @@ from contextlib import aclosing
 
 from gateway.engine import ContextTooLong, GenerateEvent, GenerateRequest
 
-Ask = Callable[[GenerateRequest], AsyncGenerator[GenerateEvent, None]]
+Generating = Callable[[GenerateRequest], AsyncGenerator[GenerateEvent, None]]
 Shorten = Callable[[GenerateRequest], GenerateRequest | None]
 
 
-def fitted(ask: Ask, request: GenerateRequest, shorten: Shorten | None) -> AsyncGenerator[GenerateEvent, None]:
+def fitted(ask: Generating, request: GenerateRequest, shorten: Shorten | None) -> AsyncGenerator[GenerateEvent, None]:
     """Return the events of the answer to a request, or to what `shorten` leaves of it once that fits.
 
     They raise what `ask` raises: `ContextTooLong` only where there is no `shorten`, or it returns `None`, for nothing
@@ -18,7 +18,7 @@ def fitted(ask: Ask, request: GenerateRequest, shorten: Shorten | None) -> Async
     return ask(request) if shorten is None else _fitted(ask, request, shorten)
 
 
-async def _fitted(ask: Ask, request: GenerateRequest, shorten: Shorten) -> AsyncGenerator[GenerateEvent, None]:
+async def _fitted(ask: Generating, request: GenerateRequest, shorten: Shorten) -> AsyncGenerator[GenerateEvent, None]:
     while True:
         is_begun = False
         try:

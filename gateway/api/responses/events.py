@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from gateway.api.responses.framing import NumberedEvent
-from gateway.api.responses.items import OutputItem, OutputText, Scores, ThoughtText, no_scores
+from gateway.api.responses.items import OutputItem, OutputText, ThoughtText, TokenScores, no_scores
 from gateway.api.responses.reply import ResponseObject
 
 _PART = {"type": "output_text", "text": "Paris.", "annotations": [], "logprobs": []}
@@ -93,7 +93,7 @@ class OutputTextDelta(NumberedEvent, frozen=True, kw_only=True, tag="response.ou
     item_id: ItemId
     output_index: ItemPlace
     content_index: PartPlace = 0
-    logprobs: Scores = field(default_factory=no_scores)
+    logprobs: TokenScores = field(default_factory=no_scores)
     delta: PieceText
 
 
@@ -103,7 +103,7 @@ class OutputTextDone(NumberedEvent, frozen=True, kw_only=True, tag="response.out
     item_id: ItemId
     output_index: ItemPlace
     content_index: PartPlace = 0
-    logprobs: Scores = field(default_factory=no_scores)
+    logprobs: TokenScores = field(default_factory=no_scores)
     text: PieceText
 
 

@@ -103,7 +103,7 @@ def no_scores() -> Raw:
 
 
 # Encoded once, as a stream's deltas need them, and told again in the part, the item and the response.
-Scores = Annotated[
+TokenScores = Annotated[
     Raw,
     Meta(
         description="How likely each token was, where that was asked for; else empty.",
@@ -118,7 +118,7 @@ class OutputText(Struct, frozen=True, tag="output_text"):
 
     text: Annotated[str, Meta(description="The text.", examples=["Paris."])]
     annotations: Annotated[list[Any], Meta(description="Always empty: nothing is cited.", examples=[[]])] = []
-    logprobs: Scores = field(default_factory=no_scores)
+    logprobs: TokenScores = field(default_factory=no_scores)
 
 
 class OutputMessage(Struct, frozen=True, tag="message"):

@@ -16,20 +16,20 @@ from gateway.engine import (
     Usage,
 )
 from gateway_llamacpp.constraints import find_fault
-from gateway_llamacpp.dialect import CompletionFrame, PromptProgress, ScoredToken, read_frame
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.dialect import CompletionFrame, PromptProgress, TokenChance, read_frame
+from gateway_llamacpp.vocabulary import GgufVocabulary
 
 _REASONS = {"eos": FinishReason.STOP, "limit": FinishReason.LENGTH}
 
 
-class AnswerReader:
+class CompletionReader:
     """Takes the frames of one stream. `made` counts the tokens of the answer, and `ended` says that it has ended.
 
     The server keeps a token to itself until its characters are whole; the frame that follows counts it, and says
     neither its id nor its log probability.
     """
 
-    def __init__(self, request: GenerateRequest, ids: tuple[int, ...], vocabulary: Vocabulary) -> None:
+    def __init__(self, request: GenerateRequest, ids: tuple[int, ...], vocabulary: GgufVocabulary) -> None:
         sampling = request.sampling
         self._ids = ids
         self._vocabulary = vocabulary
@@ -96,7 +96,7 @@ class AnswerReader:
             return TokenDelta(text, made, "", logprobs, frame.tokens)
         return Delta(text, made, "", logprobs)
 
-    def _scored(self, score: ScoredToken) -> TokenLogprob:
+    def _scored(self, score: TokenChance) -> TokenLogprob:
         top = tuple(self._vocabulary.scored(each.id, each.logprob) for each in score.top_logprobs[: self._ranks])
         if self._vocabulary.is_control(score.id):  # it is not shown in the answer
             return TokenLogprob(score.id, "", score.logprob, top)

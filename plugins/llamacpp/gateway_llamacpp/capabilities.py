@@ -9,7 +9,7 @@ from gateway.engine import Capability, ModelCard, Sampling
 from gateway_llamacpp.gguf_header import GgufHeader
 from gateway_llamacpp.model_file import ModelFile
 from gateway_llamacpp.settings import Settings
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.vocabulary import GgufVocabulary
 
 _CAPABILITIES = frozenset(
     {
@@ -73,7 +73,7 @@ class ServerProps(Struct, frozen=True):
 
 
 def card_of(
-    settings: Settings, model: ModelFile, header: GgufHeader, vocabulary: Vocabulary, props: ServerProps
+    settings: Settings, model: ModelFile, header: GgufHeader, vocabulary: GgufVocabulary, props: ServerProps
 ) -> ModelCard:
     """Return the card of a model that `llama-server` has loaded."""
     capabilities = _CAPABILITIES | (_OF_TOKENS if vocabulary.is_known else frozenset())

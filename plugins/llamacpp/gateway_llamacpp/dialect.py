@@ -36,12 +36,12 @@ class PromptProgress(Struct, frozen=True):
     time_ms: float = 0.0
 
 
-class ScoredToken(Struct, frozen=True):
+class TokenChance(Struct, frozen=True):
     """A token with its natural log probability, before temperature and cuts."""
 
     id: int
     logprob: float
-    top_logprobs: tuple["ScoredToken", ...] = ()
+    top_logprobs: tuple["TokenChance", ...] = ()
 
 
 class CompletionFrame(Struct, frozen=True):
@@ -53,16 +53,16 @@ class CompletionFrame(Struct, frozen=True):
     stop_type: str = ""
     tokens_predicted: int = 0
     prompt_progress: PromptProgress | None = None
-    completion_probabilities: tuple[ScoredToken, ...] = ()
+    completion_probabilities: tuple[TokenChance, ...] = ()
     error: object = None
 
 
-class _Refusal(Struct, frozen=True):
+class _ServerRefusal(Struct, frozen=True):
     type: str = ""
 
 
-class _RefusalBody(Struct, frozen=True):
-    error: _Refusal
+class _ServerRefusalBody(Struct, frozen=True):
+    error: _ServerRefusal
 
 
 _FRAME = msgspec.json.Decoder(CompletionFrame)
@@ -108,7 +108,7 @@ def read_frame(data: bytes) -> CompletionFrame:
 def to_error(status: int, body: bytes) -> EngineError:
     """Return our error for a refusal, in words of our own: the server's may quote a prompt."""
     try:
-        kind = msgspec.json.decode(body, type=_RefusalBody).error.type
+        kind = msgspec.json.decode(body, type=_ServerRefusalBody).error.type
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         kind = ""
     if kind == "exceed_context_size_error":

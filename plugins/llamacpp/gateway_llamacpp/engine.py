@@ -22,10 +22,10 @@ from gateway.engine import (
     Unavailable,
     answer_limit,
 )
-from gateway_llamacpp.answer import AnswerReader
+from gateway_llamacpp.answer import CompletionReader
 from gateway_llamacpp.constraints import kind_of, to_grammar
 from gateway_llamacpp.dialect import to_body
-from gateway_llamacpp.loading import LoadedModel, load, unload
+from gateway_llamacpp.loading import LoadedServer, load, unload
 from gateway_llamacpp.process import LlamaServer
 from gateway_llamacpp.settings import Settings
 from gateway_llamacpp.wishes import check_ids, cut, settle
@@ -39,7 +39,7 @@ class LlamaCppEngine(Engine):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._health, self._detail = Health.UNLOADED, ""
-        self._loaded: LoadedModel | None = None
+        self._loaded: LoadedServer | None = None
         self._watching: asyncio.Task[None] | None = None
         self._steps = 0
 
@@ -94,7 +94,7 @@ class LlamaCppEngine(Engine):
         body = to_body(ids, settle(request, loaded.card), limit, loaded.card.context_window) | held
         if held:
             body.pop("ignore_eos", None)  # it ends where its constraint does
-        answer = AnswerReader(request, ids, loaded.vocabulary)
+        answer = CompletionReader(request, ids, loaded.vocabulary)
         async with loaded.places.take(request.salt, ids) as (place, may_reuse):
             answer.queue_seconds = time.monotonic() - arrived
             body |= {"id_slot": place.number, "cache_prompt": may_reuse}
@@ -142,7 +142,7 @@ class LlamaCppEngine(Engine):
         del model
         return await self._ready().prompts.render(chat)
 
-    def _ready(self) -> LoadedModel:
+    def _ready(self) -> LoadedServer:
         if self._loaded is None:
             raise Unavailable(self._detail or "the model is not loaded")
         return self._loaded

@@ -19,8 +19,8 @@ _STRING, _ARRAY = 8, 9
 _MOST_KEYS = 1 << 16
 _MOST_ITEMS = 1 << 24
 
-Scalar = bool | int | float | str
-Value = Scalar | list[bytes] | tuple[Scalar, ...]
+GgufScalar = bool | int | float | str
+Value = GgufScalar | list[bytes] | tuple[GgufScalar, ...]
 
 
 class GgufHeader:

@@ -9,11 +9,11 @@ from gateway_llamacpp.capabilities import ServerProps, card_of
 from gateway_llamacpp.client import LlamaClient
 from gateway_llamacpp.gguf_header import GgufHeader
 from gateway_llamacpp.model_file import find_model, find_program
-from gateway_llamacpp.places import Places
+from gateway_llamacpp.places import PlaceTable
 from gateway_llamacpp.process import LlamaServer
 from gateway_llamacpp.prompts import PromptReader
 from gateway_llamacpp.settings import Settings
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.vocabulary import GgufVocabulary
 
 _log = logging.getLogger("gateway_llamacpp")
 
@@ -23,35 +23,35 @@ _MOST_USUAL_CONTEXT = 8192
 _ILLEGAL = "SIGILL"
 
 
-class LoadedModel(NamedTuple):
+class LoadedServer(NamedTuple):
     """A model that its `llama-server` has loaded."""
 
     card: ModelCard
     server: LlamaServer
     client: LlamaClient
-    vocabulary: Vocabulary
+    vocabulary: GgufVocabulary
     prompts: PromptReader
-    places: Places
+    places: PlaceTable
 
 
-async def load(settings: Settings) -> LoadedModel:
+async def load(settings: Settings) -> LoadedServer:
     """Start the child and wait until it serves; raise `LoadFailed` when it never will."""
     model, program = find_model(settings), find_program(settings)
     header = await asyncio.to_thread(GgufHeader, model.path)
-    vocabulary = await asyncio.to_thread(Vocabulary, header)
+    vocabulary = await asyncio.to_thread(GgufVocabulary, header)
     server = await LlamaServer.start(program, model.path, settings, _context(settings, header))
     client = LlamaClient(server.socket, server.key)
     try:
         with loading_step(_log, f"loading {model.name} in llama-server"):
             await _wait(server, client)
         props = await client.get("/props", ServerProps)
-        return LoadedModel(
+        return LoadedServer(
             card_of(settings, model, header, vocabulary, props),
             server,
             client,
             vocabulary,
             PromptReader(client, vocabulary),
-            Places(settings.places),
+            PlaceTable(settings.places),
         )
     except BaseException:
         await unload(server, client)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 
-class Place:
+class SeatedPlace:
     """One slot of the server; `ids` are the prompt that it read last, for a caller with `salt`; `used` is in tokens."""
 
     def __init__(self, number: int) -> None:
@@ -15,16 +15,16 @@ class Place:
         self.used = 0
 
 
-class Places:
+class PlaceTable:
     """Gives each answer a place of its own: the free one that remembers most of its prompt, of the same caller.
 
     The server would compare with the prompts of all, which lets a caller find out by the time what another has asked.
     """
 
     def __init__(self, count: int) -> None:
-        self._free = [Place(number) for number in range(count)]
+        self._free = [SeatedPlace(number) for number in range(count)]
         self._room = asyncio.Semaphore(count)
-        self._taken: set[Place] = set()
+        self._taken: set[SeatedPlace] = set()
         self.waiting = 0
 
     @property
@@ -38,7 +38,7 @@ class Places:
         return sum(place.used for place in self._taken)
 
     @asynccontextmanager
-    async def take(self, salt: str, ids: tuple[int, ...]) -> AsyncGenerator[tuple[Place, bool], None]:
+    async def take(self, salt: str, ids: tuple[int, ...]) -> AsyncGenerator[tuple[SeatedPlace, bool], None]:
         """Hold a place, and tell whether what it remembers may be used."""
         self.waiting += 1
         try:
@@ -56,7 +56,7 @@ class Places:
             self._free.append(place)
             self._room.release()
 
-    def _choose(self, salt: str, ids: tuple[int, ...]) -> Place:
+    def _choose(self, salt: str, ids: tuple[int, ...]) -> SeatedPlace:
         """Take the place out of the free ones, of which the first was free longest."""
         own = [place for place in self._free if place.salt == salt]
         best = max(own, key=lambda place: common(place.ids, ids), default=None)

@@ -125,7 +125,7 @@ def arguments_of(settings: Settings, model: Path, context: int, socket: str) -> 
         "--host": socket,
         "--parallel": settings.places,
         "--ctx-size": context * settings.places,
-        # Places of their own: what one caller said is never in the cache of another's.
+        # PlaceTable of their own: what one caller said is never in the cache of another's.
         "--cache-ram": 0,
         "--threads": settings.threads or len(os.sched_getaffinity(0)),
         # A stream holds a thread of the server's for as long as it runs.

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.engine import Chat, Completion, InvalidRequest, Message, Prompt, Thought, Tokens
 from gateway_llamacpp.client import LlamaClient
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.vocabulary import GgufVocabulary
 
 
 class _Rendered(Struct, frozen=True):
@@ -22,7 +22,7 @@ class _Tokenized(Struct, frozen=True):
 class PromptReader:
     """Turns prompts into ids. A special token is read in raw texts and in templates, and never in a message."""
 
-    def __init__(self, client: LlamaClient, vocabulary: Vocabulary) -> None:
+    def __init__(self, client: LlamaClient, vocabulary: GgufVocabulary) -> None:
         self._client = client
         self._vocabulary = vocabulary
         names = sorted(vocabulary.specials, key=len, reverse=True)

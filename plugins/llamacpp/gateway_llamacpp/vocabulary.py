@@ -13,7 +13,7 @@ _SPECIAL = frozenset({_CONTROL, _USER_DEFINED})
 _BLANK = "\u2581"  # how SentencePiece writes a space
 
 
-class Vocabulary:
+class GgufVocabulary:
     """The tokens of a model; where `is_known` is false, their bytes are not, for the tokenizer is of another kind."""
 
     def __init__(self, header: GgufHeader) -> None:

@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from gateway.engine import GenerateRequest, InvalidRequest, ModelCard, Sampling
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.vocabulary import GgufVocabulary
 
 
 def settle(request: GenerateRequest, card: ModelCard) -> Sampling:
@@ -13,7 +13,7 @@ def settle(request: GenerateRequest, card: ModelCard) -> Sampling:
     return structs.replace(request.sampling, **gaps)
 
 
-def check_ids(sampling: Sampling, vocabulary: Vocabulary) -> None:
+def check_ids(sampling: Sampling, vocabulary: GgufVocabulary) -> None:
     """Raise `InvalidRequest` for ids that are no tokens, or that cannot be seen in an answer."""
     vocabulary.check(tuple(sampling.logit_bias or ()), "logit_bias")
     stops = sampling.stop_token_ids or ()

@@ -15,9 +15,9 @@ from gateway.engine import (
     Started,
     TokenDelta,
 )
-from gateway_llamacpp.answer import AnswerReader
+from gateway_llamacpp.answer import CompletionReader
 from gateway_llamacpp.gguf_header import GgufHeader
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.vocabulary import GgufVocabulary
 from tests.support.gguf_file import gguf_bytes
 
 READ = {"prompt_progress": {"total": 3, "cache": 2, "processed": 3, "time_ms": 40}, "tokens": []}
@@ -30,13 +30,13 @@ END = {"stop": True, "stop_type": "limit", "tokens_predicted": 2}
 def read(tmp_path):
     path = tmp_path / "small.gguf"
     path.write_bytes(gguf_bytes())
-    vocabulary = Vocabulary(GgufHeader(path))
+    vocabulary = GgufVocabulary(GgufHeader(path))
 
     def reading(*frames, constraint=None, **sampling):
         request = GenerateRequest(
             id="r", model="m", prompt=Completion("x"), sampling=Sampling(**sampling), constraint=constraint
         )
-        reader = AnswerReader(request, (5, 6, 7), vocabulary)
+        reader = CompletionReader(request, (5, 6, 7), vocabulary)
         return [event for frame in frames for event in reader.feed([msgspec.json.encode(frame)])]
 
     return reading

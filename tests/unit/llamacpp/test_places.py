@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway_llamacpp.places import Places, common
+from gateway_llamacpp.places import PlaceTable, common
 
 
 async def visit(places, salt, *ids):
@@ -13,26 +13,26 @@ async def visit(places, salt, *ids):
 
 
 async def test_a_conversation_finds_its_place_again():
-    places = Places(3)
+    places = PlaceTable(3)
     first = await visit(places, "a", 1, 2, 3)
     await visit(places, "a", 7, 8)
     assert await visit(places, "a", 1, 2, 3, 4) == (first[0], True)
 
 
 async def test_what_one_caller_said_is_not_reused_for_another():
-    places = Places(1)
+    places = PlaceTable(1)
     await visit(places, "a", 1, 2, 3)
     assert await visit(places, "b", 1, 2, 3) == (0, False)
     assert await visit(places, "b", 1, 2, 3) == (0, True)
 
 
 async def test_a_new_prompt_takes_the_place_that_was_free_longest():
-    places = Places(2)
+    places = PlaceTable(2)
     assert [await visit(places, "a", number) for number in (1, 2, 3)] == [(0, False), (1, False), (0, True)]
 
 
 async def test_places_are_given_back_and_counted():
-    places = Places(1)
+    places = PlaceTable(1)
     async with places.take("", (1, 2)):
         assert (places.running, places.used) == (1, 2)
         late = asyncio.create_task(visit(places, "", 1))

@@ -4,14 +4,14 @@ import pytest
 
 from gateway.engine import InvalidRequest
 from gateway_llamacpp.gguf_header import GgufHeader
-from gateway_llamacpp.vocabulary import Vocabulary
+from gateway_llamacpp.vocabulary import GgufVocabulary
 from tests.support.gguf_file import TOKENS, gguf_bytes
 
 
 def vocabulary(tmp_path, **file):
     path = tmp_path / "small.gguf"
     path.write_bytes(gguf_bytes(**file))
-    return Vocabulary(GgufHeader(path))
+    return GgufVocabulary(GgufHeader(path))
 
 
 def test_letters_of_gpt2_are_bytes(tmp_path):
