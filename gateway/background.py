@@ -1,8 +1,12 @@
-"""Answers that are made in the background: bounded in number, followed by any number of readers, ended at the drain."""
+"""Answers that are made in the background: bounded in number, followed by any number of readers, ended at the drain.
+
+Also known are those that are read elsewhere while their own clients wait.
+"""
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -67,6 +71,7 @@ class Background:
         self._most = most
         self._most_each = most_each
         self._answers: dict[tuple[str, str], BackgroundAnswer] = {}
+        self._attended: set[tuple[str, str]] = set()
         self._tasks = Tasks()
 
     @property
@@ -96,6 +101,19 @@ class Background:
     def find(self, owner: str, identity: str) -> BackgroundAnswer | None:
         """Find an answer that is being made."""
         return self._answers.get((owner, identity))
+
+    @contextmanager
+    def attend(self, owner: str, identity: str) -> Generator[None, None, None]:
+        """Know of an answer that is made while its client waits."""
+        self._attended.add((owner, identity))
+        try:
+            yield
+        finally:
+            self._attended.discard((owner, identity))
+
+    def is_made(self, owner: str, identity: str) -> bool:
+        """Tell whether an answer is being made, whether or not a client waits for it."""
+        return (owner, identity) in self._answers or (owner, identity) in self._attended
 
     async def wait(self) -> None:
         """Wait until all have ended."""

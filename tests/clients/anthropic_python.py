@@ -74,6 +74,22 @@ def tools_are_called_whole_and_streamed():
 
 
 @check
+def thoughts_between_calls_are_sent_back_with_their_signatures():
+    turns = [{"role": "user", "content": WEATHER}]
+    for number, thought in enumerate(["hm", "still"]):
+        told = follow(thoughts=[thought], texts=["Let me see."]).content
+        assert (told[0].type, told[0].thinking, bool(told[0].signature)) == ("thinking", thought, True)
+        call = {"type": "tool_use", "id": f"c{number}", "name": "get_weather", "input": {"city": "Paris", "days": 1}}
+        result = {"type": "tool_result", "tool_use_id": f"c{number}", "content": "Sunny in Paris."}
+        turns += [{"role": "assistant", "content": [*told, call]}, {"role": "user", "content": [result]}]
+    asked = {"messages": turns, "tools": [{"name": "get_weather", "input_schema": SCHEMA}]}
+    for kind in ("adaptive", "disabled", "between_tools"):
+        assert say(**asked, tool_choice={"type": "none"}, thinking={"type": kind}).content
+    turns[3]["content"][0] = turns[3]["content"][0].model_dump() | {"thinking": "another"}
+    refused(anthropic.BadRequestError, say, **asked, thinking={"type": "adaptive"})
+
+
+@check
 def a_streamed_message_is_the_whole_one():
     whole = say()
     kinds = [event.type for event in say(stream=True)]

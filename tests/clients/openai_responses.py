@@ -202,6 +202,71 @@ def tokens_are_counted_as_they_are_used():
 
 
 @check
+def the_tokens_of_a_text_are_told_with_their_scores():
+    asked = {"include": ["message.output_text.logprobs"], "top_logprobs": 3, "max_output_tokens": 12}
+    whole = say(**asked)
+    scores = whole.output[0].content[0].logprobs
+    assert bytes(byte for score in scores for byte in score.bytes).decode() == whole.output_text
+    # The first is the likeliest, which is what temperature 0 takes.
+    assert all(len(score.top_logprobs) == 3 for score in scores)
+    assert all(score.top_logprobs[0].token == score.token for score in scores)
+    events = list(say(**asked, stream=True))
+    told = [score for event in events if event.type == "response.output_text.delta" for score in event.logprobs]
+    assert [(score.token, score.logprob) for score in told] == [(score.token, score.logprob) for score in scores]
+    assert events[-1].response.output[0].content[0].logprobs == scores
+    assert say().output[0].content[0].logprobs == []
+
+
+@check
+def what_is_too_long_is_answered_without_its_oldest_parts():
+    old = [{"role": "user", "content": "so " * 12_000}, {"role": "assistant", "content": "Yes."}]
+    asked = {"instructions": "Answer in one sentence.", "input": [*old, *QUESTION]}
+    assert refused(openai.BadRequestError, say, **asked).code == "context_length_exceeded"
+    fresh = say(**asked | {"input": ASKED})
+    for answer in (say(**asked, truncation="auto"), stream(**asked, truncation="auto")[1]):
+        assert (answer.truncation, answer.output_text) == ("auto", fresh.output_text)
+        assert answer.usage.input_tokens == fresh.usage.input_tokens
+    kept = client.conversations.create(items=old)
+    answer = say(input=ASKED, conversation=kept.id, truncation="auto", instructions="Answer in one sentence.")
+    assert answer.output_text == fresh.output_text
+
+
+@check
+def a_thought_comes_back_by_its_encrypted_content():
+    """As Codex sends it: nothing is stored, and the item has no content."""
+    stateless = {"store": False, "include": ["reasoning.encrypted_content"]}
+    thinking = {"model": SCRIPTED, "input": play(thoughts=["hm"], texts=["Paris."])}
+    for answer in (say(**thinking, **stateless), stream(**thinking, **stateless)[1]):
+        thought, message = answer.output
+        assert (thought.content[0].text, bool(thought.encrypted_content)) == ("hm", True)
+        sent = {"type": "reasoning", "id": thought.id, "summary": [], "encrypted_content": thought.encrypted_content}
+        turns = [*QUESTION, sent, message, *QUESTION]
+        assert say(**stateless, input=turns).output_text
+        changed = sent | {"encrypted_content": thought.encrypted_content[:-4] + "AAAA"}
+        error = refused(openai.BadRequestError, say, **stateless, input=[*QUESTION, changed, message, *QUESTION])
+        assert error.param == "input[1].encrypted_content"
+        elsewhere = sent | {"encrypted_content": "gAAAAABoISQ24OyVRYbkYfukdJoqdzWT"}
+        assert say(**stateless, input=[*QUESTION, elsewhere, message, *QUESTION]).output_text
+    assert say(**thinking).output[0].encrypted_content is None
+
+
+@check
+def a_long_stream_is_known_before_its_end():
+    told = say(**LONG, stream=True)
+    identity = next(told).response.id
+    eventually(lambda: found(identity) == "in_progress")
+    told.close()
+    eventually(lambda: found(identity) == "cancelled")
+
+
+def found(identity):
+    try:
+        return client.responses.retrieve(identity).status
+    except openai.NotFoundError:
+        return None
+
+
+@check
 def errors_have_classes():
     bad = refused(openai.BadRequestError, say, temperature=3)
     assert (bad.param, bad.code, bad.type) == ("temperature", "invalid_value", "invalid_request_error")

@@ -1,4 +1,4 @@
-"""What is streamed adds up to the whole, whatever the pieces: text, thoughts and calls, in both dialects."""
+"""What is streamed adds up to the whole, whatever the pieces: text, thoughts and calls, in every dialect."""
 
 import json
 
@@ -7,15 +7,43 @@ from anthropic.types import Message, RawMessageStreamEvent
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gateway.api.anthropic.render import MessagesRendering
 from gateway.api.anthropic.thinking import sign
-from gateway.engine import Delta, Finished, FinishReason, Fold, Started, ToolDelta, Usage, continued, join_run
+from gateway.api.responses.render import to_rendering
+from gateway.api.responses.schema import responses_decoder
+from gateway.engine import (
+    Delta,
+    Finished,
+    FinishReason,
+    Fold,
+    ModelCard,
+    Started,
+    ToolDelta,
+    Usage,
+    continued,
+    join_run,
+)
 from tests.support.openai_dialect import chat, chunks, whole
 
 TOOL = {"name": "f"}
 EVENT = TypeAdapter(RawMessageStreamEvent)
+RESPONSE_EVENT = TypeAdapter(ResponseStreamEvent)
+CARD = ModelCard(name="m", context_window=100, capabilities=frozenset())
+ULID = "01KDVXK0M4Q2E6S9ZB3H7TJN5R"
+# The keys of what an answer is made of, and no others.
+BLOCKS = {
+    frozenset({"type", "thinking", "signature"}),
+    frozenset({"type", "text"}),
+    frozenset({"type", "id", "name", "input"}),
+}
+ITEMS = {
+    frozenset({"type", "id", "status", "content", "summary"}),
+    frozenset({"type", "id", "status", "content", "role"}),
+    frozenset({"type", "id", "status", "call_id", "name", "arguments"}),
+}
 
 
 def pieces(text):
@@ -27,13 +55,18 @@ def pieces(text):
 
 @st.composite
 def answers(draw):
-    """Make the events of an answer: a thought, a text, calls; each in any pieces, neighbours joined or not."""
-    thought, text = draw(st.sampled_from(["", "hm, é"])), draw(st.sampled_from(["", "So:\n\n"]))
-    told = [Delta("", reasoning=piece) for piece in draw(pieces(thought))]
-    told += [Delta(piece) for piece in draw(pieces(text))]
-    for index in range(draw(st.integers(0, 2))):
-        told.append(ToolDelta(index, id=f"c{index}", name="fg"[index]))
-        told += [ToolDelta(index, piece) for piece in draw(pieces('{"x": [1, "é"]}'))]
+    """Make the events of an answer: thoughts, texts and calls in any order and any pieces, neighbours joined or not."""
+    told, thought, index = [], "", -1
+    for kind in draw(st.lists(st.sampled_from(["thought", "text", "call"]), max_size=5)):
+        if kind == "thought":
+            thought = "hm, é"
+            told += [Delta("", reasoning=piece) for piece in draw(pieces(thought))]
+        elif kind == "text":
+            told += [Delta(piece) for piece in draw(pieces("So:\n\n"))]
+        else:
+            index += 1
+            told.append(ToolDelta(index, id=f"c{index}", name="f" * (index + 1)))
+            told += [ToolDelta(index, piece) for piece in draw(pieces('{"x": [1, "é"]}'))]
     joined = []
     for event in told:
         following = continued(joined[-1], event) if joined and draw(st.booleans()) else None
@@ -114,18 +147,62 @@ def add_up_anthropic(frames):
     return blocks, reason
 
 
+def reply(rendering, events):
+    """Render a whole answer, as every answer that is not streamed is."""
+    fold = Fold()
+    for event in events:
+        rendering.note(event)
+        fold.add(event)
+    return rendering.to_reply({0: fold.answer()}, Usage(7, 9))
+
+
 @given(answers())
 def test_events_of_anthropic_add_up_to_the_whole(events):
     rendering = MessagesRendering("m", "1")
     frames = b"".join(rendering.to_frame(event) for event in events).split(b"\n\n")[:-1]
     blocks, reason = add_up_anthropic(frames)
-    fold = Fold()
-    for event in events:
-        fold.add(event)
-    answer = json.loads(MessagesRendering("m", "1").to_reply({0: fold.answer()}, Usage(7, 9)))
+    answer = json.loads(reply(MessagesRendering("m", "1"), events))
     Message.model_validate(answer, strict=True)
     assert (blocks, reason) == (answer["content"], answer["stop_reason"])
+    assert {frozenset(block) for block in blocks} <= BLOCKS
     assert all(block["signature"] == sign(block["thinking"]) for block in blocks if block["type"] == "thinking")
+
+
+def add_up_responses(told):
+    """Put the items of a response together from their pieces."""
+    items = {}
+    for event in told:
+        if event["type"] == "response.output_item.added":
+            assert event["output_index"] == len(items)
+            items[event["item"]["id"]] = event["item"]
+        elif "delta" in event:
+            item = items[event["item_id"]]
+            if item["type"] == "function_call":
+                item["arguments"] += event["delta"]
+            else:
+                (part,) = item["content"]
+                part["text"] += event["delta"]
+        elif event["type"] == "response.content_part.added":
+            items[event["item_id"]]["content"].append(event["part"])
+        elif event["type"] == "response.output_item.done":
+            items[event["item"]["id"]]["status"] = event["item"]["status"]
+            assert items[event["item"]["id"]] == event["item"]
+    return list(items.values())
+
+
+@given(answers())
+def test_events_of_responses_add_up_to_the_whole(events):
+    body = responses_decoder.decode(b'{"input": "hi"}')
+    made = to_rendering(body, CARD, ULID)
+    frames = b"".join(made.to_frame(event) for event in events).split(b"\n\n")[:-1]
+    told = [json.loads(frame.split(b"data: ")[1]) for frame in frames]
+    for event in told:
+        RESPONSE_EVENT.validate_python(event, strict=True)
+    answer = json.loads(reply(to_rendering(body, CARD, ULID), events))
+    Response.model_validate(answer, strict=True)
+    assert add_up_responses(told) == answer["output"]
+    assert told[-1]["response"] | {"completed_at": 0} == answer | {"completed_at": 0}
+    assert {frozenset(item) for item in answer["output"]} <= ITEMS
 
 
 CALL = [ToolDelta(0, "", "c0", "f"), ToolDelta(0, '{"x":'), ToolDelta(0, "1}")]

@@ -13,10 +13,12 @@ import httpx2
 import msgspec
 import openai
 import openai.types.chat
+import openai.types.responses
 import pytest
 from anthropic.types import message_count_tokens_params, message_create_params
 from openai.types import completion_create_params, shared_params
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import response_create_params
 from openai.types.shared_params import response_format_json_schema
 from pydantic import BaseModel
 
@@ -26,10 +28,29 @@ from gateway.api.anthropic import tools as anthropic_tools
 from gateway.api.anthropic.render import MessagesRendering
 from gateway.api.anthropic.translate import to_request
 from gateway.api.exchange import shape
+from gateway.api.exchange.asked import Asking
 from gateway.api.http.body import RequestBody
 from gateway.api.openai import messages, schema, shared
 from gateway.api.openai import tools as openai_tools
-from gateway.engine import Delta, Finished, FinishReason, Fold, Started, ToolCall, ToolDelta, Usage
+from gateway.api.responses import items
+from gateway.api.responses import schema as responses_schema
+from gateway.api.responses.render import to_rendering
+from gateway.api.responses.translate import to_prompts
+from gateway.config import Config
+from gateway.engine import (
+    Capability,
+    Delta,
+    Finished,
+    FinishReason,
+    Fold,
+    ModelCard,
+    Started,
+    Text,
+    Thought,
+    ToolCall,
+    ToolDelta,
+    Usage,
+)
 from tests.support.openai_dialect import asked, chat, rendering
 
 EVENTS = (
@@ -41,6 +62,7 @@ EVENTS = (
 )
 QUESTION = [{"role": "user", "content": "hi", "name": "me"}]
 PLAIN = [{"role": "user", "content": "hi"}]
+CARD = ModelCard(name="m", context_window=100, capabilities=frozenset(Capability))
 TOOL = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}
 
 
@@ -73,6 +95,18 @@ def fold():
     return folded.answer()
 
 
+def noted(whole):
+    """Render a whole answer, as every answer that is not streamed is."""
+    for event in EVENTS:
+        whole.note(event)
+    return whole.to_reply({0: fold()}, Usage(7, 3))
+
+
+def to_response():
+    body = responses_schema.responses_decoder.decode(b'{"input": "hi", "include": ["reasoning.encrypted_content"]}')
+    return to_rendering(body, CARD, "1")
+
+
 def unknown(decoder, body):
     """Name the keys of a body that are not known."""
     sent = RequestBody(msgspec.json.encode(body))
@@ -90,7 +124,13 @@ def openai_server():
 def anthropic_server():
     streamed = MessagesRendering("m", "1")
     frames = b"".join(streamed.to_frame(event) for event in EVENTS)
-    return Server(httpx2, MessagesRendering("m", "1").to_reply({0: fold()}, Usage(7, 3)), frames)
+    return Server(httpx2, noted(MessagesRendering("m", "1")), frames)
+
+
+@pytest.fixture
+def responses_server():
+    frames = b"".join(streamed.to_frame(event) for streamed in [to_response()] for event in EVENTS)
+    return Server(httpx, noted(to_response()), frames)
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of what it parsed itself
@@ -141,7 +181,34 @@ def test_an_answer_of_anthropics_sdk_can_be_sent_back(anthropic_server, way):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of what it parsed itself
+@pytest.mark.parametrize("keeps", ["all", "no content"])
+@pytest.mark.parametrize("way", ["create", "stream", "parse"])
+def test_a_response_of_openais_sdk_can_be_sent_back(responses_server, way, keeps):
+    """Some clients, as Codex, send a thought back by its encrypted content alone."""
+    client = openai.OpenAI(base_url="http://x/v1", api_key="k", http_client=responses_server.client)
+    asked = {"model": "m", "input": PLAIN, "store": False, "include": ["reasoning.encrypted_content"]}
+    if way == "create":
+        output = client.responses.create(**asked).output
+    elif way == "parse":
+        output = client.responses.parse(**asked, text_format=Parsed).output
+    else:
+        with client.responses.stream(**asked) as stream:
+            output = stream.get_final_response().output
+    items = [item.model_dump(exclude_unset=True) if keeps == "no content" else item for item in output]
+    if keeps == "no content":
+        del items[0]["content"]
+    results = {"type": "function_call_output", "call_id": "c0", "output": "1"}
+    client.responses.create(**asked | {"input": [*PLAIN, *items, results]})
+    body = responses_server.bodies[-1]
+    assert unknown(responses_schema.responses_decoder, body) == []
+    decoded = responses_schema.responses_decoder.decode(msgspec.json.encode(body))
+    (request,) = to_prompts(decoded, Asking(CARD, Config(), "1", 0)).requests
+    assert request.prompt.messages[1].parts == (Thought("hm"), Text('{"x":1}'), ToolCall("c0", "f", "{}"))
+
+
 CHAT = openai.types.chat
+RESPONSES = openai.types.responses
 CLAUDE = anthropic.types
 DOCUMENTED = [
     (chat_params.CompletionCreateParamsNonStreaming, schema.ChatCompletionBody),
@@ -166,6 +233,22 @@ DOCUMENTED = [
     (shared_params.FunctionDefinition, openai_tools.ToolFunction),
     (shared_params.ResponseFormatJSONSchema, shape.ResponseFormat),
     (response_format_json_schema.JSONSchema, shape.NamedSchema),
+    (response_create_params.ResponseCreateParamsNonStreaming, responses_schema.ResponsesBody),
+    (RESPONSES.EasyInputMessageParam, items.InputItem),
+    (RESPONSES.ResponseOutputMessageParam, items.InputItem),
+    (RESPONSES.ResponseReasoningItemParam, items.InputItem),
+    (RESPONSES.ResponseFunctionToolCallParam, items.InputItem),
+    (RESPONSES.response_input_item_param.FunctionCallOutput, items.InputItem),
+    (RESPONSES.response_input_item_param.ItemReference, items.InputItem),
+    (RESPONSES.response_reasoning_item_param.Content, items.ItemPart),
+    (RESPONSES.ResponseInputTextParam, items.ItemPart),
+    (RESPONSES.ResponseOutputTextParam, items.ItemPart),
+    (RESPONSES.ResponseOutputRefusalParam, items.ItemPart),
+    (RESPONSES.FunctionToolParam, responses_schema.FunctionDefinition),
+    (RESPONSES.ToolChoiceFunctionParam, responses_schema.FunctionChoice),
+    (RESPONSES.ToolChoiceAllowedParam, responses_schema.FunctionChoice),
+    (RESPONSES.ResponseFormatTextJSONSchemaConfigParam, responses_schema.TextFormat),
+    (shared_params.Reasoning, responses_schema.ReasoningConfig),
     (message_create_params.MessageCreateParamsNonStreaming, anthropic_schema.MessagesBody),
     (message_count_tokens_params.MessageCountTokensParams, anthropic_schema.CountBody),
     (CLAUDE.UserMessageParam, blocks.MessageParam),
@@ -187,6 +270,8 @@ DOCUMENTED = [
     (CLAUDE.ToolChoiceNoneParam, anthropic_tools.ToolChoiceParam),
     (CLAUDE.ThinkingConfigEnabledParam, thinking.Thinking),
     (CLAUDE.ThinkingConfigAdaptiveParam, thinking.Thinking),
+    (CLAUDE.ThinkingConfigDisabledParam, thinking.Thinking),
+    (CLAUDE.ThinkingConfigBetweenToolsParam, thinking.Thinking),
     (CLAUDE.OutputConfigParam, anthropic_schema.OutputConfig),
     (CLAUDE.JSONOutputFormatParam, anthropic_schema.OutputFormat),
     (CLAUDE.MetadataParam, anthropic_schema.Metadata),

@@ -105,3 +105,16 @@ async def test_all_are_ended_together_and_waited_for():
     await asyncio.sleep(0)
     await background.aclose()
     assert ended == [True]
+
+
+async def test_an_answer_is_made_while_its_client_waits_or_while_none_does(background):
+    assert not background.is_made("a", "r1")
+    with background.attend("a", "r1"):
+        assert background.is_made("a", "r1")
+        assert not background.is_made("b", "r1")
+        assert background.count == 0  # it takes no room of those in the background
+    assert not background.is_made("a", "r1")
+    background.reserve("a", "r2", "1")
+    assert background.is_made("a", "r2")
+    background.release("a", "r2")
+    assert not background.is_made("a", "r2")

@@ -40,7 +40,6 @@ from gateway.engine import (
     FinishReason,
     GenerateEvent,
     Started,
-    ToolCall,
     ToolDelta,
     Usage,
 )
@@ -57,6 +56,25 @@ _REASONS: dict[FinishReason, StopReason] = {
 }
 
 
+class WrittenBlock:
+    """A block of a whole answer as its pieces come: of thought, of text, or the call by its number."""
+
+    def __init__(self, kind: str | int, call_id: str = "", name: str = "") -> None:
+        self.kind = kind
+        self._call_id = call_id
+        self._name = name
+        self.pieces: list[str] = []
+
+    def to_content(self, *, tells_thoughts: bool) -> Content:
+        """Return the whole block; a thought that is not told has its signature only."""
+        text = "".join(self.pieces)
+        if self.kind == "thinking":
+            return ThinkingContent(text if tells_thoughts else "", sign(text))
+        if self.kind == "text":
+            return TextContent(text)
+        return ToolUseContent(self._call_id, self._name, _to_input(text))
+
+
 class MessagesRendering(Rendering):
     """Renders one answer. A stream is made of blocks, one open at a time: of thought, of text, one for each call."""
 
@@ -67,6 +85,22 @@ class MessagesRendering(Rendering):
         self._id = f"msg_{request_id}"
         self._index = -1
         self._open: str | int | None = None
+        self._blocks: list[WrittenBlock] = []
+
+    def note(self, event: GenerateEvent) -> None:
+        """Take note of an event of a whole answer: what is thought, said and called is told in its order."""
+        if isinstance(event, Delta):
+            if event.reasoning:
+                self._write("thinking", event.reasoning)
+            if event.text:
+                self._write("text", event.text)
+        elif isinstance(event, ToolDelta):
+            self._write(event.index, event.arguments, event.id, event.name)
+
+    def _write(self, kind: str | int, text: str, call_id: str = "", name: str = "") -> None:
+        if not self._blocks or self._blocks[-1].kind != kind:
+            self._blocks.append(WrittenBlock(kind, call_id, name))
+        self._blocks[-1].pieces.append(text)
 
     def to_piece(self, index: int, event: GenerateEvent) -> bytes:
         """Encode one event as SSE frames; an event that the client need not see is empty."""
@@ -85,18 +119,12 @@ class MessagesRendering(Rendering):
                 return self._close() + to_sse(last) + to_sse(MessageStop())
 
     def to_reply(self, answers: Mapping[int, Answer], usage: Usage) -> bytes:
-        """Encode the whole answer."""
+        """Encode the whole answer, whose events were noted."""
         del usage
-        answer = answers[0]
-        self._model = answer.started.model or self._model
-        content: list[Content] = []
-        if answer.reasoning:
-            told = answer.reasoning if self._tells_thoughts else ""
-            content.append(ThinkingContent(told, sign(answer.reasoning)))
-        if answer.text:
-            content.append(TextContent(answer.text))
-        content += [ToolUseContent(call.id, call.name, _to_input(call)) for call in answer.tool_calls]
-        return _encode(self._message(tuple(content), _ending(answer.finished), answer.finished.usage))
+        started, finished = answers[0].started, answers[0].finished
+        self._model = started.model or self._model
+        content = tuple(block.to_content(tells_thoughts=self._tells_thoughts) for block in self._blocks)
+        return _encode(self._message(content, _ending(finished), finished.usage))
 
     def _message(self, content: tuple[Content, ...], ending: Ending | None, usage: Usage) -> MessageReply:
         return MessageReply(
@@ -176,10 +204,10 @@ def _thoughts(usage: Usage) -> OutputTokens | UnsetType:
     return OutputTokens(usage.reasoning_tokens) if usage.reasoning_tokens else UNSET
 
 
-def _to_input(call: ToolCall) -> dict[str, object]:
+def _to_input(arguments: str) -> dict[str, object]:
     """Read the arguments of a call; text that is no JSON object, as in an answer that was cut off, gives no input."""
     try:
-        return _input_decoder.decode(call.arguments)
+        return _input_decoder.decode(arguments)
     except msgspec.MsgspecError:
         return {}
 

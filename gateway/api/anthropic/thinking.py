@@ -11,14 +11,19 @@ from gateway.engine import InvalidRequest
 
 _OWN = "gw1."
 _DIGEST_BYTES = 16
+_OFF = frozenset({"disabled", "between_tools"})
 
 
 class Thinking(Struct, frozen=True):
     """Whether to think first."""
 
     type: Annotated[
-        Literal["enabled", "disabled", "adaptive"],
-        Meta(description="To think, not to, or as the model likes.", examples=["disabled"]),
+        Literal["enabled", "disabled", "adaptive", "between_tools"],
+        Meta(
+            description="To think, not to, or as the model likes. `between_tools` is not to think: no model here tells"
+            " its progress between calls apart from its text.",
+            examples=["disabled"],
+        ),
     ]
     budget_tokens: Annotated[
         Annotated[int, Meta(ge=1, le=2**31)] | None,
@@ -65,7 +70,7 @@ def check_signature(thought: str, signature: str, path: str) -> None:
 
 def to_thinking(thinking: Thinking | None, effort: EffortWord | None, max_tokens: int | None) -> ThinkingWish:
     """Make one wish of both words; raise `InvalidRequest` where they, or the length, contradict each other."""
-    budget = None if thinking is None or thinking.type == "disabled" else thinking.budget_tokens
+    budget = None if thinking is None or thinking.type in _OFF else thinking.budget_tokens
     if budget is not None and max_tokens is not None and budget >= max_tokens:
         raise InvalidRequest(
             f"{budget} tokens to think in leave none of {max_tokens} for the answer", param="thinking.budget_tokens"
@@ -76,8 +81,8 @@ def to_thinking(thinking: Thinking | None, effort: EffortWord | None, max_tokens
 def wishes(thinking: Thinking | None, effort: EffortWord | None) -> Iterator[ThinkingWish]:
     """Yield what each word asks for."""
     if thinking is not None:
-        switch = {"enabled": True, "disabled": False}.get(thinking.type)
-        budget = None if thinking.type == "disabled" else thinking.budget_tokens
+        switch = False if thinking.type in _OFF else thinking.type == "enabled" or None
+        budget = None if thinking.type in _OFF else thinking.budget_tokens
         yield ThinkingWish("thinking", reasoning=switch)
         yield ThinkingWish("thinking.budget_tokens", budget=budget)
     yield wish_effort("output_config.effort", effort)

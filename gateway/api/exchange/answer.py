@@ -1,6 +1,7 @@
 """The way of every generation over HTTP, in any dialect."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.sse import PLAIN, EventStream, Framing, Pace, first_event, frames, while_connected
+from gateway.auth import Caller
+from gateway.background import Background
 from gateway.cache import cache_policy
 from gateway.engine import EngineError
 from gateway.flow.offload import offload_large
@@ -62,7 +65,7 @@ async def answer(
             return await event_stream(request, inference, told, framing, lambda: headers)
         if not body.stream:
             return await _whole(request, run, rendering, keeper, headers)
-        told = _told(run, rendering, keeper)
+        told = _told(inference.background, caller, run, rendering, keeper)
         return await event_stream(request, inference, told, framing, lambda: headers | run.headers)
     except EngineError as error:
         endpoint.reword(error, body)
@@ -95,10 +98,13 @@ async def event_stream(
     return EventStream(written, told.events, pace=pace, headers=to_headers(), framing=framing)
 
 
-def _told(run: Run, rendering: Rendering, keeper: AnswerKeeper[Any] | None) -> Told:
+def _told(
+    background: Background, caller: Caller, run: Run, rendering: Rendering, keeper: AnswerKeeper[Any] | None
+) -> Told:
     if keeper is None:
         return Told(*run.stream(rendering), rendering)
-    stored = StoredStream(run, rendering, keeper)
+    attended = background.attend(caller.id, keeper.id) if isinstance(keeper, BackgroundKeeper) else nullcontext()
+    stored = StoredStream(run, rendering, keeper, attended)
     return Told(stored.events(), stored.encode, rendering)
 
 

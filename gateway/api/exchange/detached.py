@@ -43,7 +43,7 @@ class BackgroundKeeper(AnswerKeeper[B]):
 
     @abstractmethod
     async def begin(self, state: bytes) -> bool:
-        """Store an answer that is about to be made; return whether it was stored."""
+        """Store an answer that is about to be made, or under way; return whether it was stored."""
 
     @abstractmethod
     async def finish(self, reply: bytes, events: Sequence[GenerateEvent]) -> None:

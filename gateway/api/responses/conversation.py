@@ -5,6 +5,7 @@ from itertools import groupby
 
 from gateway.api.exchange.tools import PendingCalls
 from gateway.api.responses.items import InputItem, ItemPart
+from gateway.api.responses.sealed import unseal
 from gateway.engine import InvalidRequest, Message, Role, Text, Thought, ToolCall, ToolResult, Unsupported
 
 _SAID = frozenset({"input_text", "output_text", "text"})
@@ -33,7 +34,7 @@ def check_calls(messages: Iterable[Message], param: str) -> None:
 
 def _joined(turns: Iterable[Message]) -> Iterator[Message]:
     for role, run in groupby(turns, lambda turn: turn.role):
-        same = [turn for turn in run if turn.parts]  # of a thought that is sealed nothing can be told
+        same = [turn for turn in run if turn.parts]  # of a thought that another server has sealed nothing can be told
         parts = tuple(part for turn in same for part in turn.parts)
         if role != "assistant" or not any(isinstance(part, ToolCall | Thought) for part in parts):
             yield from same
@@ -59,16 +60,24 @@ def _to_message(item: InputItem, path: str) -> Message:
             text = "".join(part.text for part in _to_texts(item.output, f"{path}.output", is_empty_right=True))
             return Message("tool", (ToolResult(_required(item.call_id, f"{path}.call_id"), text),))
         case "reasoning":
-            return Message("assistant", tuple(_to_thoughts(item)))
+            return Message("assistant", tuple(_to_thoughts(item, path)))
         case _:
             raise Unsupported(f"items of the type {item.type[:60]!r} are not supported here", param=f"{path}.type")
 
 
-def _to_thoughts(item: InputItem) -> Iterator[Thought]:
-    content = item.content if isinstance(item.content, tuple) else ()
-    text = "".join(part.text or "" for part in content or item.summary or ())
+def _to_thoughts(item: InputItem, path: str) -> Iterator[Thought]:
+    """Read a thought: what it says, else what is sealed of it, else what sums it up."""
+    sealed = None if item.encrypted_content is None else unseal(item.encrypted_content, f"{path}.encrypted_content")
+    said = _text_of(item.content if isinstance(item.content, tuple) else ())
+    if said and sealed is not None and said != sealed:
+        raise InvalidRequest("this is another thought than the content of the item", param=f"{path}.encrypted_content")
+    text = said or sealed or _text_of(item.summary or ())
     if text:
         yield Thought(text)
+
+
+def _text_of(parts: tuple[ItemPart, ...]) -> str:
+    return "".join(part.text or "" for part in parts)
 
 
 def _to_texts(content: str | tuple[ItemPart, ...] | None, path: str, *, is_empty_right: bool = False) -> Iterator[Text]:

@@ -2,7 +2,6 @@
 
 from gateway.api.exchange.dialect import Dialect, Endpoint
 from gateway.api.exchange.paging import StoredList
-from gateway.api.responses.begin import to_response
 from gateway.api.responses.controller import StoredResponseController
 from gateway.api.responses.conversation_controller import ConversationController
 from gateway.api.responses.conversation_schema import ConversationChange, ItemsBody, NewConversation
@@ -12,7 +11,7 @@ from gateway.api.responses.items import ScoredToken
 from gateway.api.responses.keeper import to_keeper
 from gateway.api.responses.operation import RESPONSES_OPERATION
 from gateway.api.responses.parameters import sort_out
-from gateway.api.responses.render import ResponseRendering
+from gateway.api.responses.render import to_rendering
 from gateway.api.responses.reply import (
     DeletedConversation,
     DeletedResponse,
@@ -32,7 +31,7 @@ _RESPONSES = Endpoint(
     operation=RESPONSES_OPERATION,
     decoder=responses_decoder,
     to_prompts=to_prompts,
-    to_rendering=lambda body, card, own_id: ResponseRendering(to_response(body, card, own_id)),
+    to_rendering=to_rendering,
     reword=reword,
     to_keeper=to_keeper,
 )

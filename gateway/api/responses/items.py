@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from gateway.api.reference.examples import QUESTION
 from gateway.api.reference.fields import Elsewhere, NoEffect
@@ -10,6 +10,8 @@ from gateway.api.reference.fields import Elsewhere, NoEffect
 ItemStatus = Annotated[
     Literal["in_progress", "completed", "incomplete"], Meta(description="Whether it is whole.", examples=["completed"])
 ]
+# "Hm."
+_SEALED = "gw1.5EL_b5k2zqUMoQYYxHQytEhtLg=="
 _ID = Annotated[str | None, Meta(description="Its id, as an answer gave it. Left out: a new one.", examples=["msg_1"])]
 
 
@@ -70,9 +72,17 @@ class InputItem(Struct, frozen=True, kw_only=True):
         tuple[ItemPart, ...] | None,
         Meta(description="A thought in short; taken where there is no other.", examples=[[]]),
     ] = None
-    encrypted_content: NoEffect = None
+    encrypted_content: Annotated[
+        str | None,
+        Meta(
+            description="A thought in the one word that an answer gave for it; taken where there is no `content`."
+            " That of another server is not read.",
+            examples=[_SEALED],
+        ),
+    ] = None
     parsed_arguments: NoEffect = None
     phase: NoEffect = None
+    is_async: NoEffect = field(name="async", default=None)
     status: Annotated[ItemStatus | None, Meta(description="Not looked at.", examples=["completed"])] = None
     caller: NoEffect = None
     namespace: Elsewhere = None
@@ -152,6 +162,14 @@ class ReasoningItem(Struct, frozen=True, tag="reasoning"):
         Meta(description="The thought, once it has begun.", examples=[[{"type": "reasoning_text", "text": "Hm."}]]),
     ]
     summary: Annotated[list[Any], Meta(description="Always empty: the thought itself is told.", examples=[[]])] = []
+    encrypted_content: Annotated[
+        str | UnsetType,
+        Meta(
+            description="The thought in one word, which stands for its `content` where it is sent back; only where"
+            " `reasoning.encrypted_content` was included, and once it is over.",
+            examples=[_SEALED],
+        ),
+    ] = UNSET
 
 
 class FunctionCallItem(Struct, frozen=True, tag="function_call"):

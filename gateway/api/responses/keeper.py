@@ -12,6 +12,7 @@ from gateway.api.responses.begin import RESPONSE, conversation_id, to_id
 from gateway.api.responses.conversation import to_messages
 from gateway.api.responses.conversations import Conversations
 from gateway.api.responses.items import InputItem
+from gateway.api.responses.parameters import SEALED
 from gateway.api.responses.references import has_references, resolve
 from gateway.api.responses.reply import ResponseStatus
 from gateway.api.responses.schema import PromptBody, ResponsesBody
@@ -19,9 +20,10 @@ from gateway.api.responses.translate import check_origin, to_items
 from gateway.engine import GenerateEvent, InvalidRequest, Message
 from gateway.store import Entry, Shelf, StoreUnavailable
 
-# Labels of a stored response: the one that it goes on from, and whether its events are stored.
+# Labels of a stored response: the one that it goes on from, whether its events are stored, and its thoughts sealed.
 PREVIOUS = "previous"
 STREAMED = "streamed"
+SEALED_THOUGHTS = "sealed"
 _GOES_ON = frozenset({"completed", "incomplete"})
 
 _encode = msgspec.json.Encoder().encode
@@ -52,6 +54,7 @@ class ResponseKeeper(BackgroundKeeper[ResponsesBody]):
         self._request_id = request_id
         self._shelf = shelf
         self._most_bytes = 0
+        self._is_begun = False
 
     async def recall(self, most_bytes: int) -> tuple[Message, ...]:
         """Return the conversation up to now; raise `Problem` where it is not there, `InvalidRequest` if too long."""
@@ -65,22 +68,31 @@ class ResponseKeeper(BackgroundKeeper[ResponsesBody]):
         return self._body
 
     async def keep(self, reply: bytes) -> bool:
-        """Store a whole response, unless the body says not to."""
-        is_stored = self._body.store is False or await self._shelf.put(self._entry(reply))
+        """Store a whole response, unless the body says not to; one that was deleted meanwhile stays away."""
+        if self._body.store is False:
+            is_stored = True
+        elif self._is_begun:
+            is_stored = await self._change(reply)
+        else:
+            is_stored = await self._shelf.put(self._entry(reply))
         return await self._add(reply) and is_stored
 
     async def begin(self, state: bytes) -> bool:
-        """Store a response that waits."""
-        return await self._shelf.put(self._entry(state))
+        """Store a response that waits or is being made, unless the body says not to."""
+        self._is_begun = self._body.store is not False and await self._shelf.put(self._entry(state))
+        return self._is_begun
 
     async def finish(self, reply: bytes, events: Sequence[GenerateEvent]) -> None:
         """Store a response in its place; one that was deleted meanwhile stays away."""
-        told = _events(list(events)) if self._body.stream else b""
+        if await self._change(reply, _events(list(events)) if self._body.stream else b""):
+            await self._add(reply)
+
+    async def _change(self, reply: bytes, events: bytes = b"") -> bool:
         try:
-            await self._shelf.change(RESPONSE, self.id, lambda entry: structs.replace(entry, body=reply, events=told))
+            await self._shelf.change(RESPONSE, self.id, lambda entry: structs.replace(entry, body=reply, events=events))
         except StoreUnavailable:
-            return  # the log has it
-        await self._add(reply)
+            return False  # the log has it
+        return True
 
     async def _add(self, reply: bytes) -> bool:
         """Add the input and the answer to the conversation, where there is one; return whether that was done."""
@@ -101,14 +113,18 @@ class ResponseKeeper(BackgroundKeeper[ResponsesBody]):
         return [Raw(_encode(item)) for item in to_stored(to_items(self._body.input), self._request_id)]
 
     def _entry(self, reply: bytes) -> Entry:
-        previous = self._body.previous_response_id
+        labels = {
+            PREVIOUS: self._body.previous_response_id,
+            STREAMED: "" if self._body.stream else None,
+            SEALED_THOUGHTS: "" if SEALED in (self._body.include or ()) else None,
+        }
         return Entry(
             kind=RESPONSE,
             id=self.id,
             created=_stored.decode(reply).created_at,
             body=reply,
             input=_encode(self._input()),
-            labels=({PREVIOUS: previous} if previous else {}) | ({STREAMED: ""} if self._body.stream else {}),
+            labels={name: value for name, value in labels.items() if value is not None},
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from gateway.api.exchange.scores import known_bytes, to_number
 from gateway.api.responses.items import (
@@ -19,6 +19,7 @@ from gateway.api.responses.items import (
     ScoredToken,
     ThoughtText,
 )
+from gateway.api.responses.sealed import seal
 from gateway.engine import Delta, TokenLogprob, ToolDelta
 
 _MARKS = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
@@ -40,7 +41,8 @@ class ItemStep(Struct, frozen=True):
 class WrittenItem:
     """An item that is being written; a call has its `number`, `call_id` and `name`.
 
-    `scores` are those of its tokens, encoded, where `is_scored` says that there are any.
+    `scores` are those of its tokens, encoded, where `is_scored` says that there are any. A thought that `is_sealed` is
+    told in one word, too, once it is over.
     """
 
     def __init__(self, kind: Kind, identity: str, index: int, call: ToolDelta | None = None) -> None:
@@ -50,7 +52,7 @@ class WrittenItem:
         self.number = -1 if call is None else call.index
         self.call_id = "" if call is None else call.id
         self.name = "" if call is None else call.name
-        self.is_over = self.is_scored = False
+        self.is_over = self.is_scored = self.is_sealed = False
         self.texts: list[str] = []
         self._scores: list[bytes] = []
 
@@ -84,7 +86,8 @@ class WrittenItem:
             case "function_call":
                 return FunctionCallItem(self.id, self.call_id, self.name, text, status)
             case "reasoning":
-                return ReasoningItem(self.id, status, [] if is_empty else [ThoughtText(text)])
+                sealed = seal(text) if self.is_sealed and status != "in_progress" else UNSET
+                return ReasoningItem(self.id, status, [] if is_empty else [ThoughtText(text)], [], sealed)
             case _:
                 return OutputMessage(self.id, status, [] if is_empty else [self._said()])
 
@@ -93,10 +96,14 @@ class WrittenItem:
 
 
 class OutputItems:
-    """The items of one answer, one open at a time. What comes after an item of another kind begins a new one."""
+    """The items of one answer, one open at a time. What comes after an item of another kind begins a new one.
 
-    def __init__(self, answer_id: str) -> None:
+    Thoughts are sealed with `is_sealed`.
+    """
+
+    def __init__(self, answer_id: str, *, is_sealed: bool = False) -> None:
         self._answer_id = answer_id
+        self._is_sealed = is_sealed
         self.items: list[WrittenItem] = []
         self.open: WrittenItem | None = None
         self._pending: list[TokenLogprob] = []  # of tokens whose text has not come yet
@@ -141,6 +148,7 @@ class OutputItems:
         index = len(self.items)
         self.open = WrittenItem(kind, f"{_MARKS[kind]}_{self._answer_id}_{index}", index, call)
         self.open.is_scored = kind == "message" and bool(self._pending)
+        self.open.is_sealed = kind == "reasoning" and self._is_sealed
         self.items.append(self.open)
         yield ItemStep(self.open, "begin")
 

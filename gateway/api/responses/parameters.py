@@ -28,7 +28,10 @@ NEEDS = {
 
 # Taken, and without effect: what its description says holds whatever it is.
 TAKEN = frozenset({"user", "safety_identifier", "prompt_cache_key", "service_tier", "max_tool_calls"})
-TAKEN_PARTS = ("include.reasoning.encrypted_content", "reasoning.summary")
+TAKEN_PARTS = ("reasoning.summary",)
+
+# Parts that need nothing of a model.
+_PARTS = ("include.reasoning.encrypted_content",)
 
 # Not done by anybody here, and the values that ask for nothing; `null` never does.
 REFUSED: dict[str, tuple[object, ...]] = {
@@ -49,7 +52,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "text.verbosity": ("medium",),
 }
 SCORES = "message.output_text.logprobs"
-_INCLUDED = frozenset({"reasoning.encrypted_content", SCORES})
+SEALED = "reasoning.encrypted_content"
 
 
 def refuse(body: PromptBody) -> None:
@@ -64,7 +67,7 @@ def refuse(body: PromptBody) -> None:
             raise Unsupported(f"{path} is not supported here", param=path)
     included = body.include or () if isinstance(body, ResponsesBody) else ()
     for number, name in enumerate(included):
-        if name not in _INCLUDED:
+        if name not in (SCORES, SEALED):
             raise Unsupported(f"{name[:60]!r} cannot be included here", param=f"include[{number}]")
 
 
@@ -84,4 +87,4 @@ def sort_out(card: ModelCard) -> Parameters:
 
 def _paths(name: str) -> list[str]:
     """List what the table says of a parameter and its parts."""
-    return [path for path in (*NEEDS, *REFUSED) if path.partition(".")[0] == name] or [name]
+    return [path for path in (*NEEDS, *_PARTS, *REFUSED) if path.partition(".")[0] == name] or [name]

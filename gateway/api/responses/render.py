@@ -11,9 +11,11 @@ from gateway.api.exchange.constraint import structured_of
 from gateway.api.exchange.detached import ResumableRendering
 from gateway.api.http.problems import Problem, to_problem
 from gateway.api.responses import events as told
+from gateway.api.responses.begin import to_response
 from gateway.api.responses.framing import NumberedEvent
 from gateway.api.responses.items import ItemStatus
 from gateway.api.responses.output import ItemStep, OutputItems, WrittenItem
+from gateway.api.responses.parameters import SEALED
 from gateway.api.responses.reply import (
     FailureCode,
     IncompleteDetails,
@@ -23,6 +25,7 @@ from gateway.api.responses.reply import (
     ResponseOutputTokens,
     ResponseUsage,
 )
+from gateway.api.responses.schema import ResponsesBody
 from gateway.background import Detached
 from gateway.engine import (
     Answer,
@@ -31,6 +34,7 @@ from gateway.engine import (
     Finished,
     FinishReason,
     GenerateEvent,
+    ModelCard,
     Started,
     ToolDelta,
     Usage,
@@ -45,18 +49,27 @@ _CANCELLED = "cancelled"
 class ResponseRendering(ResumableRendering):
     """Renders one response from its beginning on. Of a stream, only the events behind the number `after` are told.
 
-    The stream of one that has ended before ends as it did, with `ended`.
+    The stream of one that has ended before ends as it did, with `ended`; its events are numbered from `first` on. With
+    `is_sealed` thoughts are told in one word, too.
     """
 
     holds_answers = True
 
-    def __init__(self, begun: ResponseObject, *, after: int = -1, ended: ResponseObject | None = None) -> None:
+    def __init__(
+        self,
+        begun: ResponseObject,
+        *,
+        after: int = -1,
+        ended: ResponseObject | None = None,
+        first: int = 0,
+        is_sealed: bool = False,
+    ) -> None:
         self._begun = begun
         self._after = after
         self._ended = ended
-        self._output = OutputItems(begun.id.removeprefix("resp_"))
+        self._output = OutputItems(begun.id.removeprefix("resp_"), is_sealed=is_sealed)
         self._is_running = begun.status == "in_progress"
-        self._next = 0
+        self._next = first
         self._head = b""
         self._last: Finished | None = None
         self._is_shaped = begun.text["format"]["type"] != "text"
@@ -208,6 +221,11 @@ class ResponseRendering(ResumableRendering):
             error=None if is_cancelled else ResponseFailure(_to_code(problem), problem.message),
             output=self._output.to_items("incomplete"),
         )
+
+
+def to_rendering(body: ResponsesBody, card: ModelCard, request_id: str) -> ResponseRendering:
+    """Begin the rendering of the response to a body."""
+    return ResponseRendering(to_response(body, card, request_id), is_sealed=SEALED in (body.include or ()))
 
 
 def _delta_head(item: WrittenItem) -> bytes:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from gateway.api.exchange.thinking import EffortWord
 from gateway.api.exchange.tools import TOOL_NAME
@@ -82,6 +82,7 @@ class FunctionDefinition(Struct, frozen=True, kw_only=True):
     ] = None
     allowed_callers: Elsewhere = None
     defer_loading: Elsewhere = None
+    is_async: Elsewhere = field(name="async", default=None)
     output_schema: NoEffect = None
 
 
@@ -217,8 +218,8 @@ class ResponsesBody(PromptBody, frozen=True, kw_only=True):
         tuple[str, ...] | None,
         Meta(
             description="Further parts of the answer: `message.output_text.logprobs` tells how likely each token of a"
-            " text was. `reasoning.encrypted_content` is taken, for thoughts are told as they are; others are refused."
-            " Left out: none.",
+            " text was, `reasoning.encrypted_content` each thought in one word, too, which may be sent back in its"
+            " place; others are refused. Left out: none.",
             examples=[["message.output_text.logprobs"]],
         ),
     ] = None

@@ -10,9 +10,9 @@ from msgspec import UNSET, Raw, structs
 from gateway.api.exchange.answer import Told
 from gateway.api.http.problems import Problem
 from gateway.api.responses.begin import RESPONSE
-from gateway.api.responses.keeper import PREVIOUS, STREAMED, past_items, stored_events
+from gateway.api.responses.keeper import PREVIOUS, SEALED_THOUGHTS, STREAMED, past_items, stored_events
 from gateway.api.responses.render import ResponseRendering
-from gateway.api.responses.reply import ResponseObject
+from gateway.api.responses.reply import ResponseFailure, ResponseObject
 from gateway.auth import Caller
 from gateway.background import DETACHED, BackgroundAnswer
 from gateway.engine import EngineError
@@ -42,7 +42,7 @@ class StoredResponses:
         made = self._made(identity)
         if response.status not in _UNFINISHED or made is None:
             return entry.body
-        rendering = ResponseRendering(response)
+        rendering = ResponseRendering(response, is_sealed=SEALED_THOUGHTS in entry.labels)
         for event in made.events:
             rendering.note(event)
         return rendering.to_state()
@@ -63,11 +63,13 @@ class StoredResponses:
             incomplete_details=None,
             x_structured=UNSET,
         )
-        made = self._made(identity)
+        made, is_sealed = self._made(identity), SEALED_THOUGHTS in entry.labels
         if response.status in _UNFINISHED and made is not None:
-            rendering = ResponseRendering(begun, after=after)
+            rendering = ResponseRendering(begun, after=after, is_sealed=is_sealed)
             return Told(made.follow(), rendering.to_frame, rendering)
-        rendering = ResponseRendering(begun, after=after, ended=response)
+        # Of one that died with its worker no event is left: its end comes behind those that the reader has.
+        first = 0 if entry.events else max(after - 1, 0)
+        rendering = ResponseRendering(begun, after=after, ended=response, first=first, is_sealed=is_sealed)
         return Told(_told_again(entry, response), rendering.to_frame, rendering)
 
     async def cancel(self, identity: str) -> bytes:
@@ -100,7 +102,7 @@ class StoredResponses:
         if entry is None:
             raise _missing(identity)
         response = _response.decode(entry.body)
-        if response.status in _UNFINISHED and self._made(identity) is None:
+        if response.status in _UNFINISHED and not self._inference.background.is_made(self._caller.id, identity):
             # It has ended since it was read, or with a worker before this one.
             entry = await self._shelf.change(RESPONSE, identity, _settle)
             if entry is None:
@@ -126,7 +128,16 @@ def _settle(entry: Entry) -> Entry:
     response = _response.decode(entry.body)
     if response.status not in _UNFINISHED:
         return entry
-    return structs.replace(entry, body=ResponseRendering(response).to_broken(EngineError(_LOST)))
+    failed = structs.replace(
+        response,
+        status="failed",
+        error=ResponseFailure("server_error", _LOST),
+        output=[
+            item if item.status == "completed" else structs.replace(item, status="incomplete")
+            for item in response.output
+        ],
+    )
+    return structs.replace(entry, body=msgspec.json.encode(failed))
 
 
 async def _told_again(entry: Entry, response: ResponseObject) -> AsyncGenerator[object, None]:

@@ -125,6 +125,8 @@ def _to_tool(tool: FunctionDefinition, path: str) -> Tool:
         raise Unsupported("functions are called by the model only", param=f"{path}.allowed_callers")
     if tool.defer_loading:
         raise Unsupported("tools are not searched for here", param=f"{path}.defer_loading")
+    if tool.is_async:
+        raise Unsupported("the result of a call is waited for here", param=f"{path}.async")
     return Tool(tool.name, tool.description or "", tool.parameters or {}, strict=bool(tool.strict))
 
 

@@ -51,8 +51,10 @@ async def whole(*events):
         for event in events:
             yield event
 
-    folded = await collect(told())
-    answer = json.loads(MessagesRendering("m", "1").to_reply({0: folded}, folded.finished.usage))
+    folded, rendering = await collect(told()), MessagesRendering("m", "1")
+    for event in events:
+        rendering.note(event)
+    answer = json.loads(rendering.to_reply({0: folded}, folded.finished.usage))
     Message.model_validate(answer, strict=True)
     return answer
 
@@ -153,6 +155,22 @@ async def test_a_whole_answer():
         stop_reason="tool_use",
         usage=USAGE | {"output_tokens": 3, "service_tier": "standard"},
     )
+
+
+async def test_what_is_thought_said_and_called_in_turns_is_told_in_its_order():
+    events = (Delta("a"), Delta("", reasoning="hm"), ToolDelta(0, "{}", "c0", "f"), Delta("", reasoning="ha"))
+    events = (STARTED, *events, Delta("b"), ToolDelta(1, "{}", "c1", "g"), finished(FinishReason.TOOL_CALLS))
+    content = (await whole(*events))["content"]
+    assert content == [
+        {"type": "text", "text": "a"},
+        {"type": "thinking", "thinking": "hm", "signature": sign("hm")},
+        {"type": "tool_use", "id": "c0", "name": "f", "input": {}},
+        {"type": "thinking", "thinking": "ha", "signature": sign("ha")},
+        {"type": "text", "text": "b"},
+        {"type": "tool_use", "id": "c1", "name": "g", "input": {}},
+    ]
+    begun = [event["content_block"]["type"] for event in stream(*events) if event["type"] == "content_block_start"]
+    assert begun == [block["type"] for block in content]
 
 
 THOUGHTFUL = (STARTED, Delta("", reasoning="h"), Delta("", reasoning="m"), Delta("a"))

@@ -1,9 +1,11 @@
 """Each field of a `/v1/messages` body says to the engine what it means, or is refused by name."""
 
 import base64
+import typing
 
 import msgspec
 import pytest
+from anthropic.types import ThinkingConfigParam
 
 from gateway.api.anthropic.schema import count_decoder, messages_decoder
 from gateway.api.anthropic.thinking import sign
@@ -126,6 +128,7 @@ def test_a_strict_tool_is_strict():
         ({}, (None, None, None)),
         ({"thinking": {"type": "disabled"}}, (False, None, None)),
         ({"thinking": {"type": "adaptive"}}, (None, None, None)),
+        ({"thinking": {"type": "between_tools"}}, (False, None, None)),
         ({"thinking": {"type": "enabled"}}, (True, None, None)),
         ({"thinking": {"type": "enabled", "budget_tokens": 4}}, (True, None, 4)),
         ({"output_config": {"effort": "low"}}, (None, "low", None)),
@@ -135,6 +138,35 @@ def test_a_strict_tool_is_strict():
 def test_both_words_for_thinking_have_their_meaning(fields, meant):
     prompt = ask(**fields).prompt
     assert (prompt.reasoning, prompt.reasoning_effort, prompt.reasoning_budget) == meant
+
+
+def test_every_type_of_thinking_that_the_sdk_knows_is_taken():
+    hints = [typing.get_type_hints(each)["type"] for each in typing.get_args(ThinkingConfigParam)]
+    kinds = [value for hint in hints for value in typing.get_args(hint)]
+    assert {"enabled", "disabled", "adaptive"} <= set(kinds)
+    for kind in kinds:
+        budget = {"budget_tokens": 4} if kind == "enabled" else {}
+        assert ask(thinking={"type": kind, **budget}).prompt.messages
+
+
+def test_thoughts_between_calls_come_back_in_their_turns():
+    def turn(thought, call_id):
+        call = {"type": "tool_use", "id": call_id, "name": "f", "input": {}}
+        thinking = {"type": "thinking", "thinking": thought, "signature": sign(thought)}
+        result = {"type": "tool_result", "tool_use_id": call_id, "content": "1"}
+        return {"role": "assistant", "content": [thinking, call]}, {"role": "user", "content": [result]}
+
+    told = (USER, *turn("hm", "c"), *turn("ha", "d"))
+    assert messages(*told)[1:] == (
+        Message("assistant", (Thought("hm"), ToolCall("c", "f", "{}"))),
+        Message("tool", (ToolResult("c", "1"),)),
+        Message("assistant", (Thought("ha"), ToolCall("d", "f", "{}"))),
+        Message("tool", (ToolResult("d", "1"),)),
+    )
+    told[3]["content"][0]["thinking"] = "other"
+    with pytest.raises(InvalidRequest) as refused:
+        messages(*told)
+    assert refused.value.param == "messages[3].content[0].signature"
 
 
 @pytest.mark.parametrize("signature", ["", "of another service", sign("hm")])

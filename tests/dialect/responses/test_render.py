@@ -8,9 +8,9 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gateway.api.http.problems import Problem
-from gateway.api.responses.begin import to_response
-from gateway.api.responses.render import ResponseRendering
+from gateway.api.responses.render import ResponseRendering, to_rendering
 from gateway.api.responses.schema import responses_decoder
+from gateway.api.responses.sealed import seal
 from gateway.background import DETACHED
 from gateway.engine import (
     Capability,
@@ -60,7 +60,7 @@ def finished(reason=FinishReason.STOP):
 
 def rendering(**fields):
     body = responses_decoder.decode(msgspec.json.encode({"input": "hi"} | fields))
-    return ResponseRendering(to_response(body, CARD, ULID))
+    return to_rendering(body, CARD, ULID)
 
 
 def read(frame):
@@ -178,6 +178,32 @@ def test_a_streamed_thought_text_and_two_calls():
         call | {"id": f"fc_{ULID}_2", "call_id": "c0", "name": "f", "arguments": '{"x":1}'},
         call | {"id": f"fc_{ULID}_3", "call_id": "c1", "name": "g", "arguments": "{}"},
     ]
+
+
+def test_a_thought_is_told_in_one_word_too_where_that_is_included():
+    include = ["reasoning.encrypted_content"]
+    events = (STARTED, *ALL, finished(FinishReason.TOOL_CALLS))
+    told = stream(*events, made=rendering(include=include))
+    without = stream(*events)
+    thought = {"type": "reasoning_text", "text": "hm!"}
+    item = {"type": "reasoning", "id": f"rs_{ULID}_0", "status": "completed", "content": [thought], "summary": []}
+    sealed = item | {"encrypted_content": seal("hm!")}
+    assert told[-1]["response"]["output"][0] == sealed
+    (done,) = (event for event in told if event["type"] == "response.output_item.done" and event["output_index"] == 0)
+    assert done["item"] == sealed
+    assert told[2]["item"].keys() == item.keys()  # there is no word for a thought that goes on
+    assert whole(*events, include=include)["output"] == told[-1]["response"]["output"]
+    for event in (told[-1]["response"]["output"][0], done["item"]):
+        del event["encrypted_content"]
+    del told[-1]["response"]["completed_at"], without[-1]["response"]["completed_at"]
+    assert told == without
+
+
+def test_a_thought_that_was_cut_off_is_told_in_one_word_too():
+    made = rendering(include=["reasoning.encrypted_content"])
+    (*_, last) = stream(STARTED, Delta("", reasoning="hm"), finished(FinishReason.LENGTH), made=made)
+    (item,) = last["response"]["output"]
+    assert (item["status"], item["encrypted_content"]) == ("incomplete", seal("hm"))
 
 
 @pytest.mark.parametrize("events", [TEXT, ALL, INTERLEAVED, ()], ids=["text", "all", "interleaved", "nothing"])

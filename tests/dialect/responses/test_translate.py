@@ -5,6 +5,7 @@ import pytest
 
 from gateway.api.exchange.asked import Asking
 from gateway.api.responses.schema import responses_decoder
+from gateway.api.responses.sealed import seal
 from gateway.api.responses.translate import reword, to_prompts
 from gateway.config import Config
 from gateway.engine import (
@@ -86,6 +87,23 @@ def test_a_thought_is_what_there_is_of_it_and_no_turn_by_itself():
     assert said(USER, summary, yes) == (user, Message("assistant", (Thought("a"), Text("yes"))))
     assert said(USER, sealed, yes) == (user, Message("assistant", (Text("yes"),)))
     assert said(USER, summary) == said(USER, sealed, USER)[:1] == (user,)
+
+
+def test_a_thought_that_was_sealed_here_is_the_thought():
+    told = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+    sealed = {name: value for name, value in told.items() if name != "content"} | {"encrypted_content": seal("hm")}
+    answer, question = {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}
+    expected = asked(input=[question, told, answer, question])
+    in_short = [{"type": "summary_text", "text": "in short"}]
+    for item in (sealed, told | sealed, sealed | {"content": None}, sealed | {"content": []}):
+        for summary in ([], in_short):
+            assert asked(input=[question, item | {"summary": summary}, answer, question]) == expected
+    for wrong in (told | {"encrypted_content": seal("ha")}, told | {"encrypted_content": seal("hm")[:-4]}):
+        with pytest.raises(InvalidRequest) as refused:
+            asked(input=[question, wrong, answer, question])
+        assert refused.value.param == "input[1].encrypted_content"
+    elsewhere = told | {"encrypted_content": "gAAAAABo"}
+    assert asked(input=[question, elsewhere, answer, question]) == expected
 
 
 def test_a_result_may_answer_a_call_of_before():
