@@ -227,3 +227,13 @@ def test_the_bytes_are_bounded(tmp_path):
         large = create(service, input="w" * 60_000)
         assert (large.status_code, large.headers["x-stored"]) == (200, "false")
         assert "x-stored" not in create(service, input="w" * 60_000, store=False).headers
+
+
+@pytest.mark.parametrize("path", ["responses", "conversations", "chat/completions"])
+def test_an_id_that_nothing_has_is_told_in_part_however_long_it_is(tmp_path, path):
+    with start(tmp_path / "store.db") as service:
+        answer = service.client.get(f"/v1/{path}/{'a' * 9_000}")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "not_found")
+    assert "aaa" in error["message"]
+    assert len(answer.content) < 400

@@ -152,4 +152,4 @@ def _to_listed(message: InputMessage, identity: str) -> dict[str, object]:
 
 
 def _missing(identity: str) -> Problem:
-    return Problem("not_found", f"there is no stored chat completion {identity!r} of yours", param="completion_id")
+    return Problem("not_found", f"there is no stored chat completion {identity!r:.80} of yours", param="completion_id")

@@ -106,7 +106,7 @@ class Conversations:
         return entry
 
     def _missing(self, identity: str) -> Problem:
-        return Problem("not_found", f"there is no stored conversation {identity!r} of yours", param=self._param)
+        return Problem("not_found", f"there is no stored conversation {identity!r:.80} of yours", param=self._param)
 
 
 def check_items(items: Sequence[InputItem]) -> None:

@@ -149,4 +149,4 @@ async def _told_again(entry: Entry, response: ResponseObject) -> AsyncGenerator[
 
 
 def _missing(identity: str) -> Problem:
-    return Problem("not_found", f"there is no stored response {identity!r} of yours", param="response_id")
+    return Problem("not_found", f"there is no stored response {identity!r:.80} of yours", param="response_id")
