@@ -41,13 +41,21 @@ def _wrong(options: argparse.Namespace, url: str) -> str | None:
     """Find what is wrong with the flags, before the first request and not after the last."""
     if unknown := set(options.groups) - set(GROUPS):
         return f"there is no group {min(unknown)}; there are {', '.join(GROUPS)}"
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not _is_http(url):
         return f"{url} is no http URL"
     if not 0 < options.timeout < float("inf"):
         return f"--timeout {options.timeout:g} is out of bounds"
     if options.json and not Path(options.json).parent.is_dir():
         return f"{options.json}: there is no such folder"
     return None
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address, a port above 65535
+        return False
 
 
 async def _try(peer: Peer, groups: tuple[str, ...]) -> list[Finding]:

@@ -105,7 +105,7 @@ class Peer:
             reply = await self.get(MODELS)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             await self._client.aclose()
-            raise PeerError(f"cannot reach {self.url}: {error or type(error).__name__}") from error
+            raise PeerError(f"cannot reach {self.url}: {str(error) or _why(error)}") from error
         if not self.model:
             try:
                 self.model = str(reply.body["data"][0]["id"])
@@ -149,6 +149,11 @@ class Peer:
         asked: dict[str, object] = {"model": self.model, "messages": [{"role": "user", "content": said}]}
         async with self._client.stream("POST", CHAT, json=asked | {"stream": True} | body) as answer:
             yield answer
+
+
+def _why(error: Exception) -> str:
+    """Say what an error is that has no words of its own, as one of time has none."""
+    return "no answer came in time" if isinstance(error, httpx.TimeoutException) else type(error).__name__
 
 
 def _reply(answer: httpx.Response) -> PeerReply:

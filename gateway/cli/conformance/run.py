@@ -30,7 +30,7 @@ async def _try(peer: Peer, each: WireRule) -> tuple[Found, str]:
     except httpx.TimeoutException:
         detail = "no answer came in time"
     except httpx.HTTPError as error:
-        detail = f"the connection was lost: {error or type(error).__name__}"
+        detail = f"the connection was lost: {str(error) or type(error).__name__}"
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # A rule reads an answer as its clients do: where it cannot be read so, they could not either.
         detail = f"an answer cannot be read: {type(error).__name__}: {error}"

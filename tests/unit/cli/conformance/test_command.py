@@ -1,6 +1,7 @@
 """The command tries a server, prints what it found, and says by its exit code whether clients can rely on it."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -76,12 +77,19 @@ def test_a_server_that_is_away_is_one_line(capsys):
     assert error.count("\n") == 1
 
 
+def test_a_server_that_keeps_still_is_one_line(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as still:
+        url = f"http://127.0.0.1:{still.getsockname()[1]}"
+        assert cli.main(["conformance", "--url", url, "--timeout", "0.1"]) == 1
+    assert capsys.readouterr().err == f"llm-gateway: cannot reach {url}/v1: no answer came in time\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("manners",), f"there is no group manners; there are {', '.join(GROUPS)}"),
         (("--json", "/no/such/folder/found.json"), "/no/such/folder/found.json: there is no such folder"),
-        (("--url", "ftp://x"), "ftp://x is no http URL"),
+        *((("--url", url), f"{url} is no http URL") for url in ("ftp://x", "http://", "http://[::1", "http://a:99999")),
         (("--timeout", "0"), "--timeout 0 is out of bounds"),
     ],
 )
