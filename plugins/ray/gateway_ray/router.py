@@ -2,26 +2,27 @@
 
 import time
 from collections import Counter
+from weakref import ref
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from gateway_ray.affinity import pick
 
 # Seconds after which a request that was given to a replica, and was neither taken nor refused, has been given up.
-_LOST = 30.0
+_LOST = 10.0
 
 
 class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there where types are checked
     """Prefers the replica that read a prompt's beginning before, else the one with the fewest requests.
 
-    A request counts from when it is given to a replica: of many that come at once, each sees those before it. Ray
-    Serve's own count lags behind, in both directions; it shows only in that a replica with too much to do refuses.
+    An answer counts from when its request is given to a replica: of many that come at once, each sees those before
+    it. Ray Serve's own count lags behind, in both directions: all it does is to refuse, where a replica has too much.
     """
 
     def initialize_state(self, **kwargs: object) -> None:
         """Begin with no requests."""
         super().initialize_state(**kwargs)
-        self._given: dict[tuple[str, ReplicaID], float] = {}
+        self._given: dict[tuple[str, ReplicaID], tuple[ref[PendingRequest], float]] = {}
         self._taken: set[tuple[str, ReplicaID]] = set()
 
     async def choose_replicas(
@@ -35,7 +36,8 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
         request = pending_request.metadata.internal_request_id
         by_name = {replica.replica_id.to_full_id_str(): replica for replica in candidate_replicas}
         picked = by_name[pick(affinity or request.encode(), self._loads(candidate_replicas), places)]
-        self._given[request, picked.replica_id] = time.monotonic()
+        if affinity:  # a question takes no place
+            self._given[request, picked.replica_id] = ref(pending_request), time.monotonic()
         return [[picked]]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: object) -> None:
@@ -52,9 +54,10 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
         self._taken.discard((internal_request_id, replica_id))
 
     def _loads(self, replicas: list[RunningReplica]) -> dict[str, int]:
-        """Return the requests that each replica has of this gateway, by its name."""
+        """Return the answers that each replica gives to this gateway, by its name."""
         late = time.monotonic() - _LOST
-        for request in [request for request, since in self._given.items() if since < late]:
-            del self._given[request]
+        gone = [key for key, (pending, since) in self._given.items() if pending() is None or since < late]
+        for key in gone:  # Ray Serve does not say that a request was cancelled on its way
+            del self._given[key]
         own = Counter(replica for _, replica in [*self._given, *self._taken])
         return {replica.replica_id.to_full_id_str(): own[replica.replica_id] for replica in replicas}
