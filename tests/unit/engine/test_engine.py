@@ -66,4 +66,5 @@ def test_the_fakes_bring_no_test_library():
         "gateway.testing.keeping",
         "gateway.testing.scripted",
         "gateway.testing.script",
+        "gateway.testing.words",
     }
