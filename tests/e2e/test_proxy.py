@@ -84,6 +84,11 @@ def test_a_stream_comes_through_as_it_is_made(front, keys):
     assert b"".join(pieces).rstrip().endswith(b"data: [DONE]")
 
 
+def test_a_large_body_comes_through_and_one_that_is_too_large_is_refused_in_the_services_words(front, keys):
+    assert ask(front, keys[1], prompt="x" * 1_000_000, max_new_tokens=1).json()["error"]["code"] != "internal_error"
+    assert is_error(ask(front, keys[1], prompt="x" * 4_300_000), 413, "request_too_large")
+
+
 def test_what_is_about_one_replica_is_not_answered_by_any(front, keys):
     for path in ("/metrics", "/v1/requests", "/v1/health", "/v1/models/echo/unload"):
         assert ask(front, keys[1], path).json()["error"]["code"] == "not_found"
