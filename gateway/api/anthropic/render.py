@@ -88,7 +88,7 @@ class MessagesRendering(Rendering):
         self._blocks: list[WrittenBlock] = []
 
     def note(self, event: GenerateEvent) -> None:
-        """Take note of an event of a whole answer: what is thought, said and called is told in its order."""
+        """Take note of an event of a whole answer: thoughts, texts and calls are told in their order."""
         if isinstance(event, Delta):
             if event.reasoning:
                 self._write("thinking", event.reasoning)
