@@ -85,7 +85,7 @@ def test_a_stream_comes_through_as_it_is_made(front, keys):
 
 
 def test_a_large_body_comes_through_and_one_that_is_too_large_is_refused_in_the_services_words(front, keys):
-    assert ask(front, keys[1], prompt="x" * 1_000_000, max_new_tokens=1).json()["error"]["code"] != "internal_error"
+    assert ask(front, keys[1], prompt="x" * 1_000_000, max_new_tokens=1).status_code == 200
     assert is_error(ask(front, keys[1], prompt="x" * 4_300_000), 413, "request_too_large")
 
 

@@ -169,14 +169,15 @@ class RayEngine(ForwardingEngine):
 
     async def _ask(self, method: str, body: bytes, time: TimeLeft) -> bytes:
         response = self._serving().options(method_name=method).remote(ReplicaCall(b"", self._places, body))
-        answer: bytes | None = None
+        is_answered = False
         try:
             async with time.limit(_LATE):
-                answer = await response
+                answer: bytes = await response
+                is_answered = True
         except FAULTS as error:
             raise to_engine_error(error) from error
         finally:
-            if answer is None:
+            if not is_answered:
                 response.cancel()
         return answer
 

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from typing import Any
 from weakref import ref
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
@@ -40,7 +41,7 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
             self._given[request, picked.replica_id] = ref(pending_request), time.monotonic()
         return [[picked]]
 
-    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: object) -> None:
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:  # noqa: ANN401 - it is Ray's own
         """Count a request that a replica took, unless it is complete already."""
         super().on_request_routed(pending_request, replica_id, result)
         request = pending_request.metadata.internal_request_id, replica_id
