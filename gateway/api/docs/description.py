@@ -125,7 +125,7 @@ class _Document(OpenAPI):
         self._dialects = dialects
 
     def to_schema(self) -> Tree:
-        tree: Tree = msgspec.to_builtins(super().to_schema())
+        tree: Tree = msgspec.json.decode(msgspec.json.encode(super().to_schema()))
         structs = [*STRUCTS, *(struct for dialect in self._dialects for struct in dialect.schemas)]
         _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
         tree["components"]["schemas"] |= schemas

@@ -69,7 +69,9 @@ def lookup(reply: ReplyDoc, description: str) -> type[Operation]:
 
 
 def _only(reply: ReplyDoc, description: str) -> OpenAPIResponse:
-    media = OpenAPIMediaType(schema=_reference(reply.kind), examples={"whole": _whole(reply)})
+    media = OpenAPIMediaType(
+        schema=_reference(reply.kind), examples={"whole": Example(summary="whole", value=reply.example)}
+    )
     return OpenAPIResponse(description=description, content={"application/json": media})
 
 
@@ -100,7 +102,7 @@ def _body(body: BodyDoc) -> OpenAPIMediaType:
 
 
 def _answer(reply: ReplyDoc, stream: StreamDoc) -> OpenAPIResponse:
-    whole, streamed = _whole(reply), Example(summary="stream", value=stream.example)
+    whole, streamed = Example(summary="whole", value=reply.example), Example(summary="stream", value=stream.example)
     return OpenAPIResponse(
         description="The answer: whole, or as a stream of Server-Sent Events.",
         headers=dict(HEADERS),
@@ -123,7 +125,3 @@ def _frames(stream: StreamDoc) -> Schema:
 
 def _reference(kind: type[Struct]) -> Reference:
     return Reference(f"#/components/schemas/{kind.__name__}")
-
-
-def _whole(reply: ReplyDoc) -> Example:
-    return Example(summary="whole", value=msgspec.json.decode(msgspec.json.encode(reply.example)))

@@ -23,8 +23,8 @@ from gateway.api.models import schema as models
 from gateway.api.native import schema
 from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
+from gateway.api.responses import conversation_schema, items
 from gateway.api.responses import events as responses_events
-from gateway.api.responses import items
 from gateway.api.responses import reply as responses_reply
 from gateway.api.responses import schema as responses_schema
 from gateway.api.routes import DIALECTS
@@ -41,7 +41,17 @@ STRUCTS = {
     name: kind
     for module in (
         *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema, embeddings_schema),
-        *(anthropic_schema, blocks, events, items, responses_events, responses_reply, responses_schema, paging),
+        *(
+            anthropic_schema,
+            blocks,
+            events,
+            items,
+            responses_events,
+            responses_reply,
+            responses_schema,
+            conversation_schema,
+            paging,
+        ),
     )
     for name, kind in vars(module).items()
     if isinstance(kind, type)
@@ -136,7 +146,8 @@ def test_every_field_is_described_with_examples_that_it_takes(document, struct, 
         return
     assert written["description"].endswith(".")
     is_plain = written.get("type") == "boolean" or "enum" in written or "$ref" in written.get("items", {})
-    kind = typing.get_type_hints(STRUCTS[struct], include_extras=True)[field]
+    names = {each.encode_name: each.name for each in msgspec.structs.fields(STRUCTS[struct])}
+    kind = typing.get_type_hints(STRUCTS[struct], include_extras=True)[names.get(field, field)]
     assert written.get("examples") or is_plain or kind == (bool | None) or "boolean" in json.dumps(written)
     for example in written.get("examples", ()):
         msgspec.json.decode(json.dumps(example), type=kind)
