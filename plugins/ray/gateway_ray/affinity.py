@@ -1,7 +1,11 @@
 """Which replica should answer: the one that read the beginning of the prompt before, unless it has too much to do."""
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from gateway.engine import Prompt, beginning
 
@@ -25,6 +29,45 @@ def pick(key: bytes, loads: Mapping[str, int], places: int) -> str:
     is_full = bool(places) and loads[favourite] >= places
     is_busy = loads[favourite] > _FULLER * (loads[least] + 1)
     return least if is_full or is_busy else favourite
+
+
+class AnswerLedger:
+    """Which replica each answer of this process was given to.
+
+    The engine begins and ends an answer on its event loop, and the router gives it to a replica on a thread of Ray's.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._given: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def answer(self) -> Iterator[int]:
+        """Count an answer while the block runs, and yield its number."""
+        number = next(self._numbers)
+        with self._lock:
+            self._given[number] = ""
+        try:
+            yield number
+        finally:
+            with self._lock:
+                del self._given[number]
+
+    def give(self, number: int, replica: str) -> None:
+        """Count an answer for a replica; a number that is none, or no more, counts for none."""
+        with self._lock:
+            if number in self._given:
+                self._given[number] = replica
+
+    def loads(self, replicas: Iterable[str]) -> dict[str, int]:
+        """Count the answers of each of the replicas."""
+        with self._lock:
+            given = Counter(self._given.values())
+        return {replica: given[replica] for replica in replicas}
+
+
+LEDGER = AnswerLedger()
 
 
 def _digest(*pieces: bytes) -> bytes:

@@ -35,7 +35,7 @@ from gateway.engine import (
     to_error,
     to_raw,
 )
-from gateway_ray.affinity import affinity
+from gateway_ray.affinity import LEDGER, affinity
 from gateway_ray.cluster import RayCluster, most
 from gateway_ray.faults import FAULTS, ReplicaLost, to_engine_error
 from gateway_ray.runs import LAST, MODELS, RUN, AskedMethod, EventRun, HostedModels, ReplicaCall
@@ -143,11 +143,11 @@ class RayEngine(ForwardingEngine):
             body = encode(structs.replace(request, timeout=time.seconds))
         except Unsendable as error:
             raise _unsendable(error) from error
-        call = ReplicaCall(affinity(request.prompt, request.salt), self._places, body)
         replicas = self._serving().options(stream=True, method_name="generate")
-        response: Any = replicas.remote(call)
         has_ended = has_started = False
-        with self._watch.counted() as counted:
+        with self._watch.counted() as counted, LEDGER.answer() as number:
+            call = ReplicaCall(number, affinity(request.prompt, request.salt), self._places, body)
+            response: Any = replicas.remote(call)
             try:
                 while not has_ended:
                     async with contextlib.nullcontext() if has_started else time.limit(_LATE):
@@ -168,7 +168,7 @@ class RayEngine(ForwardingEngine):
                     response.cancel()
 
     async def _ask(self, method: str, body: bytes, time: TimeLeft) -> bytes:
-        response = self._serving().options(method_name=method).remote(ReplicaCall(b"", self._places, body))
+        response = self._serving().options(method_name=method).remote(ReplicaCall(0, b"", self._places, body))
         is_answered = False
         try:
             async with time.limit(_LATE):

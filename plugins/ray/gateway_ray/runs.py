@@ -19,10 +19,11 @@ _RUNS = 100.0
 class ReplicaCall(NamedTuple):
     """A request to a replica; the router reads all but its body.
 
-    `affinity` is equal for prompts that begin alike, and empty where any replica will do. A replica is full when it
-    answers `places` requests; 0 where that is not known.
+    `number` is that of an answer in this process, 0 for a question. `affinity` is equal for prompts that begin alike,
+    and empty where any replica will do. A replica is full when it gives `places` answers; 0 where that is not known.
     """
 
+    number: int
     affinity: bytes
     places: int
     body: bytes

@@ -1,7 +1,7 @@
 """Prompts that begin alike meet the same replica, unless it has too much to do."""
 
 from gateway.engine import Completion
-from gateway_ray.affinity import affinity, pick
+from gateway_ray.affinity import AnswerLedger, affinity, pick
 
 NAMES = [f"replica-{number}" for number in range(8)]
 KEYS = [affinity(Completion(f"prompt {number}"), "") for number in range(400)]
@@ -48,3 +48,17 @@ def test_a_burst_of_one_prompt_fills_every_place_before_any_replica_has_more():
     for _ in range(16):
         loads[pick(KEYS[0], loads, 8)] += 1
     assert loads == {"a": 8, "b": 8}
+
+
+def test_an_answer_counts_for_its_replica_until_it_ends():
+    ledger = AnswerLedger()
+    with ledger.answer() as first, ledger.answer() as second:
+        assert ledger.loads("ab") == {"a": 0, "b": 0}
+        ledger.give(first, "a")
+        ledger.give(second, "a")
+        assert ledger.loads("ab") == {"a": 2, "b": 0}
+        ledger.give(second, "b")
+        assert ledger.loads("ab") == {"a": 1, "b": 1}, "it was refused there, and went elsewhere"
+    ledger.give(first, "a")
+    ledger.give(0, "a")
+    assert ledger.loads("ab") == {"a": 0, "b": 0}
