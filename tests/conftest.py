@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
+import tests.support.ray_cluster  # noqa: F401 - before anything imports Ray
 from tests.support.service import Service
 
 _LEVEL = logging.getLogger().level

@@ -1,6 +1,7 @@
 """A Ray cluster of this machine, and engines on it."""
 
 import logging
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 ADDRESS, APP = "auto", "tests"
+
+# Ray reads them when it is imported. Under `uv run` its workers would wait for environments of their own.
+os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 STORE = 100 * 2**20
 
 

@@ -2,7 +2,7 @@
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-from gateway_ray.affinity import LEDGER, pick
+from gateway_ray import affinity as by_affinity  # by its name: Ray pickles this module by value, and what it holds
 
 
 class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there where types are checked
@@ -21,7 +21,7 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc] # Ray is not there wh
         pending_request.routing_context.should_backoff = True
         number, affinity, places, _ = pending_request.args[0]
         by_name = {replica.replica_id.to_full_id_str(): replica for replica in candidate_replicas}
-        loads = LEDGER.loads(by_name)
-        name = pick(affinity or pending_request.metadata.internal_request_id.encode(), loads, places)
-        LEDGER.give(number, name)
+        loads = by_affinity.LEDGER.loads(by_name)
+        name = by_affinity.pick(affinity or pending_request.metadata.internal_request_id.encode(), loads, places)
+        by_affinity.LEDGER.give(number, name)
         return [[by_name[name]]]
