@@ -28,4 +28,4 @@ async def test_it_runs():
 
 async def test_it_is_found_among_the_arguments_of_a_question():
     assert TimeLeft.of(("m", Completion("a"))).seconds is None
-    assert TimeLeft.of((EmbedRequest(id="1", model="m", texts=("a",), timeout=0.0),)).seconds == 0.0
+    assert TimeLeft.of((EmbedRequest(id="1", model="m", inputs=(Completion("a"),), timeout=0.0),)).seconds == 0.0
