@@ -82,6 +82,7 @@ def test_tokens_are_texts_that_are_read_already(house):
         ({"input": "a", "encoding_format": "int8"}, "encoding_format", "invalid_value"),
         ({"input": "a", "input_type": "poem"}, "input_type", "invalid_value"),
         ({"input": "a", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "invalid_value"),
+        ({"input": "a b c", "truncate_prompt_tokens": 2}, "truncate_prompt_tokens", "invalid_value"),
         ({"input": "a", "model": "echo"}, "model", "unsupported_parameter"),
     ],
 )

@@ -117,7 +117,13 @@ def _objects(made: Embeddings, form: str) -> Iterator[bytes]:
 def _reword(error: EngineError, body: EmbeddingsBody | ContentBody) -> None:
     """Say in these routes' words which field an error is about."""
     text = "input" if isinstance(body, EmbeddingsBody) else "content"
-    words = {Capability.EMBEDDING: "model", "input": text, "prompt": text, "tokens": text}
+    words = {
+        Capability.EMBEDDING: "model",
+        "truncate": "truncate_prompt_tokens",
+        "input": text,
+        "prompt": text,
+        "tokens": text,
+    }
     error.param = None if error.param is None else words.get(error.param, error.param)
 
 

@@ -8,6 +8,7 @@ from gateway_hf.embedding.recipe import Recipe
 
 # Few texts have more characters than this to a token: of a longer one no more is read than shows that it is too long.
 _USUAL_CHARACTERS = 8
+_CUT = "truncate"
 
 
 class TextReader:
@@ -34,6 +35,10 @@ class TextReader:
         for index, one in enumerate(request.inputs):
             if isinstance(one, Tokens):
                 ids, whole = self._checked(one.ids, index)[:most], len(one.ids)
+            elif most <= self._special:
+                raise InvalidRequest(
+                    f"of {most} tokens none is left for a text: {self._special} are special", param=_CUT
+                )
             else:
                 ids, whole = self._read(f"{prompt}{one.text}", most)
             if whole > most and request.truncate is None:
@@ -57,7 +62,7 @@ class TextReader:
                 break
             head *= 2
         if whole > most:
-            encoding.truncate(max(most - self._special, 0))
+            encoding.truncate(most - self._special)
         return self._tokenizer.post_process(encoding).ids, whole
 
     def _spelled(self, text: str) -> str:

@@ -136,6 +136,11 @@ async def test_a_long_text_is_refused_or_cut_as_asked(tmp_path):
             await engine.embed(ask("x", long))
         assert refused.value.param == "input"
         assert (await engine.embed(ask(long, truncate=10))).prompt_tokens == 10
+        for none_left in (1, 2):
+            with pytest.raises(InvalidRequest, match="none is left for a text") as refused:
+                await engine.embed(ask("a fox", truncate=none_left))
+            assert refused.value.param == "truncate"
+        assert (await engine.embed(ask("a fox", truncate=3))).prompt_tokens == 3
         cut = await engine.embed(ask(long, truncate=1_000))
         ids = AutoTokenizer.from_pretrained(folder).backend_tokenizer.encode(long).ids
         told = await engine.embed(ask((*ids[: WINDOW - 1], ids[-1])))  # the end is kept
