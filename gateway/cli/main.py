@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from gateway import __version__, config
 from gateway.cli import cache, keys
 from gateway.cli.bench import flags
 from gateway.cli.examples import show_examples
 from gateway.engine import PluginError, installed, load
+from gateway.store import StoreFileError, hold
 from gateway.supervisor.console import console
 
 _HELP = {
@@ -138,7 +140,18 @@ def _serve(options: argparse.Namespace) -> int:
     from gateway.supervisor.supervisor import serve  # noqa: PLC0415 - for this command only
 
     layers = _layers(options)
-    return serve(config.read(*layers), lambda: config.read(*layers))
+    found = config.read(*layers)
+    if found.store.file is not None:
+        _hold(Path(found.store.file))
+    return serve(found, lambda: config.read(*layers))
+
+
+def _hold(file: Path) -> None:
+    """Keep the file of stored answers for this process; raise `ConfigError` where another service has it."""
+    try:
+        hold(file)
+    except StoreFileError as error:
+        raise config.ConfigError(f"store.file: {error}") from error
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from gateway.store.database import Database
 from gateway.store.entry import Entry, EntryPage, StoreFileError, StoreUnavailable
-from gateway.store.file import check_file
+from gateway.store.file import check_file, hold
 from gateway.store.settings import StoreSettings
 from gateway.store.store import Shelf, Store
 
@@ -16,4 +16,5 @@ __all__ = [
     "StoreSettings",
     "StoreUnavailable",
     "check_file",
+    "hold",
 ]

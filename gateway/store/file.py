@@ -1,8 +1,11 @@
 """The file of the store: readable by its owner only, and checked before anything relies on it."""
 
 import errno
+import fcntl
 import os
 import sqlite3
+import struct
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +17,8 @@ APPLICATION = 0x6C6C6D67
 # The form of the tables.
 VERSION = 1
 _PATIENCE_SECONDS = 2.0
+# A lock on one byte, far behind all that SQLite writes or locks: the `struct flock` of fcntl(2).
+_HELD = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 2**62, 1, 0)
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
@@ -26,6 +31,27 @@ def connect(path: Path | None) -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise StoreFileError(f"{path}: {_reason(error)}") from error
+
+
+def hold(path: Path) -> int:
+    """Make the file where there is none yet, and keep other services from it; raise `StoreFileError` where one has it.
+
+    It is held until the descriptor that this returns is closed, or this process ends, however it ends. Closing other
+    descriptors of the file does not let it go: the lock is of this one (F_OFD_SETLK).
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise StoreFileError(f"{path}: {_reason(error)}") from error
+    if sys.platform == "linux":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _HELD)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):  # else the file system takes no locks
+                os.close(descriptor)
+                raise StoreFileError(f"{path}: another service uses it; give each service a file of its own") from error
+    return descriptor
 
 
 def check_file(path: Path) -> None:
@@ -58,9 +84,14 @@ def check_form(connection: sqlite3.Connection, path: Path | None) -> bool:
     return False
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open the file without waiting and without following a link."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+
+
 def _look(path: Path, flags: int) -> None:
-    """Open the file for a look at its owner and mode, without waiting and without following a link."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    """Open the file for a look at its owner and mode."""
+    descriptor = _open(path, flags)
     try:
         why = not_private(os.fstat(descriptor))
     finally:

@@ -237,3 +237,26 @@ def test_an_id_that_nothing_has_is_told_in_part_however_long_it_is(tmp_path, pat
     assert (answer.status_code, error["code"]) == (404, "not_found")
     assert "aaa" in error["message"]
     assert len(answer.content) < 400
+
+
+def test_a_second_service_on_one_file_is_one_line_and_exit_2(tmp_path):
+    """It would tell the clients of the first that their answers had died with a service."""
+    path = tmp_path / "store.db"
+    with start(path) as first:
+        slow = in_background(first)
+        begun(first, slow)
+        os.kill(killed := worker(first.process.pid), signal.SIGKILL)  # the file is the service's, and no worker's
+        eventually(lambda: worker(first.process.pid) not in (0, killed), PATIENCE)
+        first.wait_for("/readyz")
+        with start(path, ready=False) as second:
+            assert second.process.wait(PATIENCE) == 2
+            why = f"llm-gateway: store.file: {path}: another service uses it; give each service a file of its own\n"
+            assert second.output == why
+        first.process.send_signal(signal.SIGHUP)  # all settings are read and checked again
+        eventually(lambda: '"reloaded"' in first.output, PATIENCE)
+        made = create(first).json()
+        assert first.client.get(f"/v1/responses/{made['id']}").json() == made
+        first.process.kill()
+        first.process.wait()
+        with start(path) as third:
+            assert third.client.get(f"/v1/responses/{made['id']}").json() == made
