@@ -146,12 +146,13 @@ def _weighted(settings: RouteSettings, targets: Targets, _: GenerateRequest, __:
 def _by_prefix(_: RouteSettings, targets: Targets, request: GenerateRequest, load: Measure) -> Targets:
     """Have prompts that begin alike meet the same engine, whose cache has their beginning (rendezvous hashing).
 
-    A favourite that is twice as full as the emptiest comes last: then a cache would cost more time than it saves.
+    A favourite without a free place that is twice as full as the emptiest comes last: then a cache would cost more time
+    than it saves.
     """
     prefix = blake2b(beginning(request.prompt)).digest()  # once, whatever its length and however many engines
     ranked = sorted(targets, key=lambda target: _score(target.hosted.name, prefix))
     least = min(load(target.card).share for target in targets)
-    full = [target for target in ranked if load(target.card).share > max(_FULLER * least, 1.0)]
+    full = [target for target in ranked if load(target.card).share >= max(_FULLER * least, 1.0)]
     return [target for target in ranked if target not in full] + sorted(full, key=lambda target: load(target.card))
 
 

@@ -118,6 +118,10 @@ def test_a_favourite_that_is_twice_as_full_comes_last():
     assert chosen(found, lambda card: loads[card.name])[-1] == favourite
     loads = {f"model-{name}": IDLE for name in NAMES} | {f"model-{favourite}": Load(0, 0.9)}
     assert chosen(found, lambda card: loads[card.name])[0] == favourite  # it has a place left
+    loads[f"model-{favourite}"] = Load(0, 1.0)
+    assert chosen(found, lambda card: loads[card.name])[-1] == favourite  # it would have the request wait
+    loads = {f"model-{name}": Load(0, 0.6) for name in NAMES} | {f"model-{favourite}": Load(0, 1.0)}
+    assert chosen(found, lambda card: loads[card.name])[0] == favourite
 
 
 def test_without_fallback_there_is_one():
