@@ -37,6 +37,7 @@ from gateway_openai.span import ClientSpan, ClientTracing
 from gateway_openai.words import Asked, RemoteModel, to_asked
 
 _STREAM, _WHOLE = "text/event-stream", "application/json"
+_PROBE_SECONDS = 1.5
 
 
 class OpenAiEngine(Engine):
@@ -58,6 +59,21 @@ class OpenAiEngine(Engine):
         """Count the requests; whether the server is well is known by asking it."""
         health = Health.UNLOADED if self._client is None else Health.READY
         return Status(health=health, running=self._running, waiting=self._waiting)
+
+    async def probe(self) -> bool | None:
+        """Say whether the server answers its list of models, which costs nothing; a refusal of its own is an answer.
+
+        Where all connections are in use there is none to ask by, and those that use them will tell.
+        """
+        if self._client is None:
+            return False
+        if self._running >= self._settings.places:
+            return None
+        try:
+            status, _ = await self._client.ask("GET", f"{self._client.url}/models", seconds=_PROBE_SECONDS)
+        except UpstreamFailed:
+            return False
+        return status < HTTPStatus.INTERNAL_SERVER_ERROR
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections, and ask which models there are and what they take."""
