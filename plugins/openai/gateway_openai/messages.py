@@ -3,6 +3,8 @@
 from base64 import b64encode
 from typing import Any
 
+from msgspec import structs
+
 from gateway.engine import Chat, Image, Message, Text, Thought, Tool, ToolCall, ToolResult, Unsupported
 from gateway_openai.profiles import Profile
 
@@ -17,6 +19,9 @@ def to_tools(chat: Chat, profile: Profile) -> dict[str, Any]:
     if not chat.tools:
         return {}
     named = chat.tool_choice not in ("auto", "none", "required")
+    if named and "function" not in profile.tool_choices and "required" in profile.tool_choices:
+        # Where there is but one tool, to call one is to call that.
+        chat, named = _alone(chat), False
     if ("function" if named else chat.tool_choice) not in profile.tool_choices:
         raise Unsupported("the server behind this model is not told which tool to call", param="tool_choice")
     if any(tool.strict for tool in chat.tools) and not profile.strict_tools:
@@ -30,6 +35,11 @@ def to_tools(chat: Chat, profile: Profile) -> dict[str, Any]:
             tools = tuple(tool for tool in tools if tool.name in chat.allowed_tools)
     asked: dict[str, Any] = {"tools": [_to_tool(tool) for tool in tools], "tool_choice": choice}
     return asked if chat.parallel_tool_calls else asked | {"parallel_tool_calls": False}
+
+
+def _alone(chat: Chat) -> Chat:
+    tools = tuple(tool for tool in chat.tools if tool.name == chat.tool_choice)
+    return structs.replace(chat, tools=tools, tool_choice="required", allowed_tools=())
 
 
 def _to_messages(message: Message, profile: Profile) -> list[dict[str, Any]]:

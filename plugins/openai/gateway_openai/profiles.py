@@ -128,6 +128,7 @@ PROFILES = {
             shapes="llama-server",
             thinking="template",
             tokens="llama-server",
+            tool_choices=frozenset({"auto", "none", "required"}),  # a named one would be taken for `auto`
             strict_tools=True,
             thoughts=True,
         ),

@@ -246,12 +246,19 @@ def test_allowed_tools_are_named_or_told_alone():
     assert [tool["function"]["name"] for tool in alone["tools"]] == ["time"]
 
 
+@pytest.mark.parametrize("name", ["llama-server", "lmstudio"])
+def test_a_named_tool_is_told_alone_where_names_are_dropped(name):
+    profile = structs.replace(PROFILES[name], takes=PROFILES[name].takes | {Capability.TOOLS})
+    asked = body(Chat(SAID, (WEATHER, Tool("time")), "time"), profile)
+    assert asked["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in asked["tools"]] == ["time"]
+
+
 @pytest.mark.parametrize(
     ("profile", "chat", "param"),
     [
         ("ollama", Chat(SAID, (WEATHER,), "required"), "tool_choice"),
         ("ollama", Chat(SAID, (WEATHER,), "weather"), "tool_choice"),
-        ("lmstudio", Chat(SAID, (WEATHER,), "weather"), "tool_choice"),
         ("vllm", Chat(SAID, (STRICT,)), "tools"),
         ("openai", Chat(SAID, reasoning_budget=5), "reasoning_budget"),
         ("tgi", Chat(SAID, reasoning=False), "reasoning"),
