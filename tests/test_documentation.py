@@ -13,6 +13,7 @@ import yaml
 from gateway import config, engine
 from gateway.cli import main
 from gateway.testing.contract import Subject
+from tests.support.llama_child import LlamaChild
 from tests.support.markdown import ROOT, Snippet, anchors, commands, links, pages, printed, prose, snippets, tables
 from tests.test_house import LAYERS, PARTS
 
@@ -104,16 +105,29 @@ def written(value: object) -> str:
 
 @pytest.mark.parametrize("name", ABLE)
 async def test_the_table_of_capabilities_is_what_the_cards_say(name):
-    """That of `hf` is compared where the built-in model runs, in e2e/test_builtin.py."""
+    """Those of `hf` and `llamacpp` are compared where the built-in model runs, in e2e and in contract."""
     plugin = engine.load(name)
     async with plugin.build(msgspec.convert(ABLE[name], plugin.settings)) as running:
         (card,) = running.models()
     assert able(name) == card.capabilities
 
 
+def test_a_cluster_can_do_what_the_engine_in_its_replicas_can():
+    """That its card is the other's is compared in contract/test_ray_hf.py."""
+    assert able("ray") == able("hf")
+
+
+async def test_the_column_of_llamacpp_is_its_card_of_the_built_in_model(tmp_path):
+    """The child is a script; contract/test_llamacpp.py compares the card of a real one."""
+    settings = engine.load("llamacpp").settings(binary=str(LlamaChild(tmp_path).program))
+    async with engine.load("llamacpp").build(settings) as running:
+        (card,) = running.models()
+    assert able("llamacpp") == card.capabilities
+
+
 def able(column: str) -> set[str]:
     """Find the capabilities that a column of the table has."""
-    rows = tables(PAGES[ENGINES], "can", "`echo`", "`hf`", "`openai`")
+    rows = tables(PAGES[ENGINES], "can", "`echo`", "`hf`", "`llamacpp`", "`openai`", "`ray`")
     return {row["can"].strip("`") for row in rows if row[f"`{column}`"] == "yes"}
 
 

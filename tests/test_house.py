@@ -42,8 +42,8 @@ LAYERS = {
     "gateway.app": RULES | ENGINES | {"gateway.hosting", "gateway.service", "gateway.api"},
     "gateway.cli": RULES | {"gateway.config", "gateway.supervisor"},
 }
-# What a plugin takes from another: events of a stream are read in one way.
-KIN = {"gateway_llamacpp": ("gateway_openai.frames",)}
+# What a plugin takes from another: conversations are written, and their answers read, in one way.
+KIN = {"gateway_llamacpp": tuple(f"gateway_openai.{name}" for name in ("answer", "frames", "messages", "profiles"))}
 # Files in the root that belong to a part.
 PARTS = {
     "gateway.__main__": "gateway.cli",

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from gateway.engine import load
 from gateway.testing.contract import EngineContract
 from tests.support.ray_cluster import cluster, hosted
 from tests.support.tiny_models import make_tiny
@@ -39,3 +40,8 @@ class TestRayAroundHf(EngineContract):
     @pytest.fixture
     def make_engine(self, ray_cluster, tiny):
         return lambda: hosted("hf", model=str(tiny), dtype="float32", threads=1)
+
+    async def test_its_card_is_that_of_the_engine_in_its_replicas(self, engine, tiny):
+        (card,) = engine.models()
+        async with load("hf").build(load("hf").settings(model=str(tiny), dtype="float32", threads=1)) as alone:
+            assert card.capabilities == alone.models()[0].capabilities

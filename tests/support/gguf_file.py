@@ -13,7 +13,7 @@ def _text(text):
     return struct.pack("<Q", len(data)) + data
 
 
-def gguf_bytes(kind="gpt2", tokens=TOKENS, types=TYPES, *, leads=False):
+def gguf_bytes(kind="gpt2", tokens=TOKENS, types=TYPES, *, leads=False, template=""):
     """Make a file's bytes: an architecture, a context and a vocabulary."""
     values = {
         "general.architecture": struct.pack("<I", _STRING) + _text("llama"),
@@ -24,6 +24,8 @@ def gguf_bytes(kind="gpt2", tokens=TOKENS, types=TYPES, *, leads=False):
         + struct.pack(f"<{len(types)}i", *types),
         "tokenizer.ggml.tokens": struct.pack("<IIQ", _ARRAY, _STRING, len(tokens)) + b"".join(map(_text, tokens)),
     }
+    if template:
+        values["tokenizer.chat_template"] = struct.pack("<I", _STRING) + _text(template)
     return (
         b"GGUF" + struct.pack("<IQQ", 3, 0, len(values)) + b"".join(_text(key) + value for key, value in values.items())
     )

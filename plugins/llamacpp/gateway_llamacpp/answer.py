@@ -46,7 +46,7 @@ class CompletionReader:
         self.made = 0
         self.ended = False
 
-    def feed(self, found: Iterable[bytes]) -> list[GenerateEvent]:
+    def take(self, found: Iterable[bytes]) -> list[GenerateEvent]:
         """Return the events of the next frames."""
         events: list[GenerateEvent] = []
         for data in found:

@@ -18,7 +18,9 @@ _CAPABILITIES = frozenset(
         Capability.TOKEN_COUNT,
         Capability.JSON_SCHEMA,
         Capability.JSON_OBJECT,
+        Capability.REGEX,
         Capability.CHOICE,
+        Capability.GRAMMAR,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
         Capability.TEMPERATURE,
@@ -35,6 +37,7 @@ _CAPABILITIES = frozenset(
         Capability.IGNORE_EOS,
     }
 )
+TEMPLATE = "tokenizer.chat_template"
 # Where the bytes of each token are known.
 _OF_TOKENS = frozenset(
     {
@@ -46,6 +49,7 @@ _OF_TOKENS = frozenset(
     }
 )
 _CHAT = frozenset({Capability.CHAT, Capability.CONTINUE_FINAL, Capability.TEMPLATE_ARGUMENTS})
+_CALLS = frozenset({Capability.TOOLS, Capability.PARALLEL_TOOL_CALLS})
 
 
 class SamplingParams(Struct, frozen=True):
@@ -64,10 +68,19 @@ class ServerDefaults(Struct, frozen=True):
     params: SamplingParams
 
 
+class TemplateCaps(Struct, frozen=True):
+    """Whether the model's template has a place for tools, and for calls of them."""
+
+    supports_tools: bool = False
+    supports_tool_calls: bool = False
+
+
 class ServerProps(Struct, frozen=True):
-    """What the server says of itself."""
+    """What the server says of itself, and whether the template can be told to think, which it does not say."""
 
     default_generation_settings: ServerDefaults
+    chat_template_caps: TemplateCaps = TemplateCaps()
+    may_think: bool = False
     build_info: str = ""
     model_ftype: str = ""
 
@@ -76,9 +89,11 @@ def card_of(
     settings: Settings, model: ModelFile, header: GgufHeader, vocabulary: GgufVocabulary, props: ServerProps
 ) -> ModelCard:
     """Return the card of a model that `llama-server` has loaded."""
+    calls = props.chat_template_caps.supports_tools and props.chat_template_caps.supports_tool_calls
     capabilities = _CAPABILITIES | (_OF_TOKENS if vocabulary.is_known else frozenset())
-    if header.text("tokenizer.chat_template"):
-        capabilities |= _CHAT
+    if header.text(TEMPLATE):
+        capabilities |= _CHAT | (_CALLS if calls else frozenset())
+        capabilities |= {Capability.REASONING} if props.may_think else frozenset()
     context = props.default_generation_settings.n_ctx
     return ModelCard(
         name=model.name,
@@ -89,6 +104,7 @@ def card_of(
         cache_tokens=settings.places * context,
         vocabulary=vocabulary.size,
         fingerprint=_fingerprint(settings, model.path, header, props),
+        tools="llama-server" if Capability.TOOLS in capabilities else "",
         device="gpu" if settings.gpu_layers else "cpu",
         dtype=props.model_ftype,
         defaults=_defaults(model.defaults, props.default_generation_settings.params),

@@ -11,7 +11,6 @@ import msgspec
 
 from gateway.engine import EngineError, EngineRestarted, Unavailable
 from gateway_llamacpp.dialect import to_error
-from gateway_openai.frames import FrameReader
 
 T = TypeVar("T")
 
@@ -60,18 +59,16 @@ class LlamaClient:
         async with self._asking(), self._session.post(path, data=_written(body)) as response:
             return await _read(response, kind)
 
-    async def stream(self, path: str, body: object) -> AsyncGenerator[list[bytes], None]:
-        """Yield the data of events as they come, those of one read together; closing this closes the request."""
+    async def pieces(self, path: str, body: object) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of an answer as they come; closing this closes the request."""
         async with self._asking():
             response = await self._session.post(path, data=_written(body))
             is_over = False
             try:
                 if response.status != _OK:
                     raise to_error(response.status, await response.read())
-                reader = FrameReader()
                 while piece := await response.content.readany():
-                    if found := reader.feed(piece):
-                        yield found
+                    yield piece
                 is_over = True
             finally:
                 if is_over:

@@ -1,15 +1,24 @@
 """What an answer is held to, as llama-server's grammars, and a second look at the answer once it has ended."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
-from gateway.engine import Choice, Constraint, InvalidRequest, JsonObject, JsonSchema, Unsupported
+from gateway.engine import Choice, Constraint, Grammar, InvalidRequest, JsonObject, JsonSchema, Regex
+from gateway_llamacpp.patterns import to_rule
 
 _OBJECT = {"type": "object"}
+_KINDS = {
+    JsonObject: "json_object",
+    JsonSchema: "json_schema",
+    Choice: "choice",
+    Regex: "regex",
+    Grammar: "grammar",
+}
 # What llama-server's converter of schemas passes over; an answer could break it.
 _NOT_KEPT_WORDS = (
     "not if then else dependentSchemas dependentRequired dependencies patternProperties propertyNames uniqueItems "
@@ -20,6 +29,11 @@ _NOT_KEPT = frozenset(_NOT_KEPT_WORDS.split())
 _BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 _FORMATS = frozenset({"date", "time", "date-time", "uuid"})
 _MOST_NODES = 20_000
+_MOST_LETTERS = 50_000
+_DEEPEST = 50
+_DEFINED = re.compile(r"(?m)^[ \t]*[A-Za-z][\w-]*[ \t]*::=")
+# What a bracket of a grammar may stand in without being one, and brackets.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|\[(?:[^\]\\]|\\.)*\]?|#[^\n]*|([()])')
 
 
 def to_grammar(constraint: Constraint) -> dict[str, Any]:
@@ -34,13 +48,20 @@ def to_grammar(constraint: Constraint) -> dict[str, Any]:
             if not options or not all(options):
                 raise InvalidRequest("a choice is one or more texts, none of them empty", param="choice")
             return {"grammar": "root ::= " + " | ".join(map(_quoted, options))}
-        case _:
-            kind = type(constraint).__name__.lower()
-            raise Unsupported(f"llama-server holds no answer to a {kind} of this kind", param=kind)
+        case Regex(pattern):
+            return {"grammar": f"root ::= {to_rule(pattern)}"}
+        case Grammar(text):
+            _check_grammar(text)
+            return {"grammar": text}
 
 
 def find_fault(constraint: Constraint, text: str) -> str | None:
-    """Say what is wrong with an answer that has ended, in a line that holds nothing of it; None where nothing is."""
+    """Say what is wrong with an answer that has ended, in a line that holds nothing of it; None where nothing is.
+
+    A regex or a grammar is not tried again, which may take any time.
+    """
+    if isinstance(constraint, Regex | Grammar):
+        return None
     if isinstance(constraint, Choice):
         return None if text in constraint.options else "it is none of the choices"
     schema = constraint.schema if isinstance(constraint, JsonSchema) else _OBJECT
@@ -56,7 +77,7 @@ def find_fault(constraint: Constraint, text: str) -> str | None:
 
 def kind_of(constraint: Constraint) -> str:
     """Return the name by which requests ask for a constraint."""
-    return {JsonObject: "json_object", JsonSchema: "json_schema", Choice: "choice"}.get(type(constraint), "grammar")
+    return _KINDS[type(constraint)]
 
 
 def _check(schema: dict[str, Any]) -> None:
@@ -65,7 +86,7 @@ def _check(schema: dict[str, Any]) -> None:
         validator_for(schema).check_schema(schema)
     except (SchemaError, RecursionError) as error:
         raise InvalidRequest("this is no JSON Schema", param="json_schema") from error
-    for number, node in enumerate(_nodes(schema)):
+    for number, node in enumerate(nodes(schema)):
         if number > _MOST_NODES:
             raise InvalidRequest("this JSON Schema is too large", param="json_schema")
         keys = sorted(_NOT_KEPT & node.keys())
@@ -77,7 +98,20 @@ def _check(schema: dict[str, Any]) -> None:
             raise InvalidRequest(f"llama-server does not keep {keys[0]!r} of a JSON Schema", param="json_schema")
 
 
-def _nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _check_grammar(text: str) -> None:
+    """Raise `InvalidRequest` for what is no grammar in the form of llama.cpp (GBNF), or too large or deep for it."""
+    if len(text) > _MOST_LETTERS:
+        raise InvalidRequest(f"a grammar has at most {_MOST_LETTERS} characters", param="grammar")
+    if not _DEFINED.search(text):
+        raise InvalidRequest("llama-server reads grammars in GBNF: `root ::= …`", param="grammar")
+    depth = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += {"(": 1, ")": -1}.get(bracket, 0)
+        if depth > _DEEPEST:
+            raise InvalidRequest("the grammar is nested too deep", param="grammar")
+
+
+def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Walk all schemas in a schema; what `properties` and `$defs` hold are names, and `enum` and `const` values."""
     pending: list[object] = [schema]
     while pending:

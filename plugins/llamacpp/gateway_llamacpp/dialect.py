@@ -70,14 +70,13 @@ _FRAME = msgspec.json.Decoder(CompletionFrame)
 
 def to_body(ids: Sequence[int], sampling: Sampling, limit: int, context: int) -> dict[str, Any]:
     """Return the body that asks for an answer of at most `limit` tokens; what `sampling` leaves open is off."""
-    body: dict[str, Any] = {
-        "prompt": ids,
-        "n_predict": limit,
-        "stream": True,
-        "return_progress": True,
-        "samplers": _SAMPLERS,
-        "response_fields": _LAST,
-    }
+    asked: dict[str, Any] = {"prompt": ids, "stream": True, "return_progress": True, "response_fields": _LAST}
+    return asked | to_drawing(sampling, limit, context)
+
+
+def to_drawing(sampling: Sampling, limit: int, context: int) -> dict[str, Any]:
+    """Return the part of a body that says how tokens are drawn, and how many."""
+    body: dict[str, Any] = {"n_predict": limit, "samplers": _SAMPLERS}
     for name, theirs in _SAME.items():
         if (value := getattr(sampling, name)) is not None:
             body[theirs] = value

@@ -20,15 +20,11 @@ from gateway.engine import (
     Status,
     TokenSpelling,
     Unavailable,
-    answer_limit,
 )
-from gateway_llamacpp.answer import CompletionReader
-from gateway_llamacpp.constraints import kind_of, to_grammar
-from gateway_llamacpp.dialect import to_body
+from gateway_llamacpp.asking import to_asked
 from gateway_llamacpp.loading import LoadedServer, load, unload
 from gateway_llamacpp.process import LlamaServer
 from gateway_llamacpp.settings import Settings
-from gateway_llamacpp.wishes import check_ids, cut, settle
 
 _log = logging.getLogger("gateway_llamacpp")
 
@@ -87,29 +83,22 @@ class LlamaCppEngine(Engine):
         """Read the prompt, take a place, and pass on what the model says; closing this frees the place."""
         loaded = self._ready()
         arrived = time.monotonic()
-        check_ids(request.sampling, loaded.vocabulary)
-        held = {} if request.constraint is None else to_grammar(request.constraint)
-        ids = cut(request, await loaded.prompts.encode(request.prompt))
-        limit = answer_limit(request.sampling, len(ids), loaded.card.under(request.defaults))
-        body = to_body(ids, settle(request, loaded.card), limit, loaded.card.context_window) | held
-        if held:
-            body.pop("ignore_eos", None)  # it ends where its constraint does
-        answer = CompletionReader(request, ids, loaded.vocabulary)
-        async with loaded.places.take(request.salt, ids) as (place, may_reuse):
+        asked = await to_asked(request, loaded.card, loaded.prompts, loaded.vocabulary)
+        answer = asked.reader
+        async with loaded.places.take(request.salt, asked.ids) as (place, may_reuse):
             answer.queue_seconds = time.monotonic() - arrived
-            body |= {"id_slot": place.number, "cache_prompt": may_reuse}
+            body = asked.body | {"id_slot": place.number, "cache_prompt": may_reuse}
             try:
-                async with aclosing(loaded.client.stream("/completion", body)) as frames:
-                    async for found in frames:
+                async with aclosing(loaded.client.pieces(asked.path, body)) as pieces:
+                    async for piece in pieces:
                         self._steps += 1
-                        for event in answer.feed(found):
+                        for event in answer.feed(piece):
                             yield event
-                        place.used = len(ids) + answer.made
+                        place.used = len(asked.ids) + answer.made
                         if answer.ended:
                             return
             except InvalidRequest as error:
-                if request.constraint is not None:
-                    error.param = kind_of(request.constraint)
+                error.param = asked.param or error.param
                 raise
             self._ready()
             raise EngineError("llama-server ended its answer before it was finished")

@@ -4,8 +4,10 @@ import asyncio
 import logging
 from typing import NamedTuple
 
+from msgspec import structs
+
 from gateway.engine import LoadFailed, ModelCard, loading_step
-from gateway_llamacpp.capabilities import ServerProps, card_of
+from gateway_llamacpp.capabilities import TEMPLATE, ServerProps, card_of
 from gateway_llamacpp.client import LlamaClient
 from gateway_llamacpp.gguf_header import GgufHeader
 from gateway_llamacpp.model_file import find_model, find_program
@@ -45,12 +47,16 @@ async def load(settings: Settings) -> LoadedServer:
         with loading_step(_log, f"loading {model.name} in llama-server"):
             await _wait(server, client)
         props = await client.get("/props", ServerProps)
+        prompts = PromptReader(client, vocabulary)
+        if header.text(TEMPLATE):
+            await prompts.try_thoughts()
+            props = structs.replace(props, may_think=prompts.may_think)
         return LoadedServer(
             card_of(settings, model, header, vocabulary, props),
             server,
             client,
             vocabulary,
-            PromptReader(client, vocabulary),
+            prompts,
             PlaceTable(settings.places),
         )
     except BaseException:

@@ -27,7 +27,8 @@ _LINE_BYTES = 1 << 16
 # What this engine says itself; said twice, its requests would go astray.
 _OWN = (
     "-m --model --host --port --api-key --api-key-file -np --parallel -c --ctx-size -kvu --kv-unified "
-    "-cram --cache-ram --prefill-assistant --embedding --embeddings --rerank --reranking"
+    "-cram --cache-ram --prefill-assistant --embedding --embeddings --rerank --reranking "
+    "--api-prefix --ssl-key-file --ssl-cert-file"
 )
 
 
@@ -110,7 +111,7 @@ class LlamaServer:
                 continue
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
+            text = line.decode(errors="replace").rstrip().replace(self.key, "[key]")
             self._lines.append(text)
             _log.debug("llama-server: %s", text)
 

@@ -37,7 +37,7 @@ def read(tmp_path):
             id="r", model="m", prompt=Completion("x"), sampling=Sampling(**sampling), constraint=constraint
         )
         reader = CompletionReader(request, (5, 6, 7), vocabulary)
-        return [event for frame in frames for event in reader.feed([msgspec.json.encode(frame)])]
+        return [event for frame in frames for event in reader.take([msgspec.json.encode(frame)])]
 
     return reading
 
