@@ -1,7 +1,6 @@
 """Settle how a request is asked, and how its answer is read: by ids, or by the chat endpoint where it has a form."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -30,24 +29,13 @@ from gateway_openai.answer import AnswerReader
 from gateway_openai.frames import FrameReader
 
 
-class EventReader(Protocol):
-    """Turns the bytes of an answer into events; `made` counts its tokens, and `ended` says that it has ended."""
-
-    queue_seconds: float
-    made: int
-    ended: bool
-
-    def feed(self, piece: bytes) -> Iterable[GenerateEvent]:
-        """Return the events of the next bytes."""
-
-
 class AskedAnswer(NamedTuple):
     """A request to the server: `ids` are its prompt, and `param` names what it may refuse."""
 
     path: str
     body: dict[str, Any]
     ids: tuple[int, ...]
-    reader: EventReader
+    reader: "PlainReader | FormReader"
     param: str | None
 
 
