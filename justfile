@@ -119,6 +119,16 @@ dialects *arguments:
 build:
     uv build --all-packages --clear
 
+# Fetch the libraries of the playground from npm, in the versions of deploy/vendor.py, with their licences
+[group('deliver')]
+vendor:
+    uv run python deploy/vendor.py
+
+# Take the pictures of these pages again, in Chromium, with the built-in model
+[group('deliver')]
+pictures:
+    uv run python -m tests.browser.pictures
+
 # Build the container image; needs Docker, Podman or Buildah
 [group('deliver')]
 image tag="llm-gateway":

@@ -116,7 +116,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
             await telemetry.stop()
 
     app = _Application(
-        route_handlers=routes(dialects, has_docs=config.server.docs),
+        route_handlers=routes(dialects, config.server),
         dependencies=_provide(
             admission=admission,
             hosting=hosting,

@@ -16,8 +16,10 @@ from gateway.api.exchange.route import generations
 from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
 from gateway.api.openai.dialect import DIALECT as OPENAI
+from gateway.api.playground import Playground
 from gateway.api.responses.dialect import DIALECT as RESPONSES
 from gateway.api.tokens.controller import TokenController
+from gateway.config import ServerSettings
 
 DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, RESPONSES, ANTHROPIC)
 
@@ -34,9 +36,13 @@ _CONTROLLERS = (
 )
 
 
-def routes(dialects: Sequence[Dialect], *, has_docs: bool) -> list[ControllerRouterHandler]:
-    """List the routes of the dialects, of the service itself, of its documentation and of installed packages."""
+def routes(dialects: Sequence[Dialect], settings: ServerSettings) -> list[ControllerRouterHandler]:
+    """List the routes of the dialects, of the service itself, of its pages and of installed packages."""
     spoken = [route for dialect in dialects for route in (*generations(dialect), *dialect.routes)]
-    pages = docs.ROUTES if has_docs else ()
+    pages: list[ControllerRouterHandler] = [*docs.ROUTES] if settings.docs else []
+    if settings.playground:
+        pages += Playground(dialects, has_docs=settings.docs).routes()
+    elif settings.docs:
+        pages.append(docs.front)
     custom = [point.load() for point in entry_points(group=ROUTES)]
     return [*spoken, *_CONTROLLERS, *pages, *custom]

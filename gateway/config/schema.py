@@ -71,6 +71,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     allowed_hosts: tuple[str, ...] = ()
     strict: bool = False
     docs: bool = True
+    playground: bool = True
 
     @property
     def url(self) -> str:

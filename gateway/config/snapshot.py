@@ -16,6 +16,7 @@ _FIXED = (
     "server.workers",
     "server.idle_seconds",
     "server.docs",
+    "server.playground",
     "cors",
     "cache.max_bytes",
     "cache.ttl_seconds",

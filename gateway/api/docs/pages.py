@@ -81,7 +81,8 @@ def _also_at(path: str, page: Page) -> HTTPRouteHandler:
 
 
 @get("/", opt=PUBLIC, include_in_schema=False)
-async def _front() -> Redirect:
+async def front() -> Redirect:
+    """Lead to the reference, where there is no playground."""
     return Redirect("/schema")
 
 
@@ -100,4 +101,4 @@ SCALAR = Page("/scalar", _SCALAR, "scalar.js")
 SWAGGER = Page("/swagger", _SWAGGER, "swagger_style.css", "swagger_bundle.js")
 REDOC = Page("/redoc", _REDOC)
 
-ROUTES = (_front, _also_at("/docs", SWAGGER), _also_at("/redoc", REDOC), asset)
+ROUTES = (_also_at("/docs", SWAGGER), _also_at("/redoc", REDOC), asset)
