@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import structs
 
-from gateway.admission import Admission, WaitLimits, prompt_bound, reading_cost
+from gateway.admission import Admission, WaitLimits, pairs_bound, prompt_bound, reading_cost
 from gateway.auth import Caller
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
@@ -22,7 +22,9 @@ from gateway.engine import (
     Engine,
     GenerateRequest,
     Prompt,
+    ScoreRequest,
     Started,
+    TextScores,
     Tokens,
     TokenSpelling,
     prompt_needs,
@@ -42,6 +44,8 @@ _TOKENIZE = frozenset({Capability.TOKENIZE})
 _COUNT = frozenset({Capability.TOKEN_COUNT})
 _DESCRIBE = frozenset({Capability.TOKENIZER_INFO})
 _EMBED = frozenset({Capability.EMBEDDING})
+_SCORE = frozenset({Capability.SCORE})
+_CLASSIFY = frozenset({Capability.CLASSIFY})
 
 
 class Inquiry(NamedTuple):
@@ -123,6 +127,17 @@ class Questions:
             return engine.embed(structs.replace(request, timeout=seconds))
 
         bound = 1 + sum(map(prompt_bound, request.inputs))
+        return await self._take_turn(inquiry, Tokens(()), EngineQuestion(ask, bound, lambda made: made.prompt_tokens))
+
+    async def score(self, inquiry: Inquiry, request: ScoreRequest) -> TextScores:
+        """Return the scores of documents, or what classes they are of; they cost the tokens of each pair."""
+        require(_SCORE if request.queries else _CLASSIFY, inquiry.target.card)
+        seconds = self._seconds(inquiry)
+
+        def ask(engine: Engine) -> Awaitable[TextScores]:
+            return engine.score(structs.replace(request, timeout=seconds))
+
+        bound = pairs_bound(request, inquiry.target.card)
         return await self._take_turn(inquiry, Tokens(()), EngineQuestion(ask, bound, lambda made: made.prompt_tokens))
 
     async def _ask(

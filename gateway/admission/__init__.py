@@ -1,7 +1,7 @@
 """Admission: a place and its tokens for each generation, and a fair queue of requests that wait for one."""
 
 from gateway.admission.admission import Admission
-from gateway.admission.cost import prompt_bound, reading_cost
+from gateway.admission.cost import pairs_bound, prompt_bound, reading_cost
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import MemoryPressure
 from gateway.admission.question_queue import QuestionQueue
@@ -19,6 +19,7 @@ __all__ = [
     "QueuePosition",
     "QueueTimeout",
     "WaitLimits",
+    "pairs_bound",
     "prompt_bound",
     "reading_cost",
 ]

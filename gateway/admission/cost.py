@@ -7,6 +7,7 @@ from gateway.engine import (
     ModelCard,
     Part,
     Prompt,
+    ScoreRequest,
     Text,
     Thought,
     Tokens,
@@ -40,6 +41,14 @@ def prompt_bound(prompt: Prompt) -> int:
         2 * _bytes(f"{tool.name}{tool.description}{tool.parameters}") + _MESSAGE_TOKENS for tool in prompt.tools
     )
     return _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(prompt.messages) + parts + tools
+
+
+def pairs_bound(request: ScoreRequest, card: ModelCard) -> int:
+    """Bound the tokens that are computed for scores: those of each document with its query, as far as a model reads."""
+    queries = [prompt_bound(query) for query in request.queries]
+    each = queries * len(request.documents) if len(queries) == 1 else queries or [0] * len(request.documents)
+    pairs = zip(each, map(prompt_bound, request.documents), strict=True)
+    return 1 + sum(min(query + document, card.context_window) for query, document in pairs)
 
 
 def reading_cost(prompt: Prompt) -> int:

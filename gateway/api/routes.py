@@ -10,15 +10,18 @@ from gateway.api.admin.health import HealthController
 from gateway.api.admin.metrics import MetricsController
 from gateway.api.admin.requests import RequestsController
 from gateway.api.anthropic.dialect import DIALECT as ANTHROPIC
-from gateway.api.embeddings.controller import EmbeddingController
+from gateway.api.embeddings.questions import ROUTES as EMBEDDINGS
 from gateway.api.exchange.dialect import Dialect
+from gateway.api.exchange.question import question_routes
 from gateway.api.exchange.route import generations
 from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
 from gateway.api.openai.dialect import DIALECT as OPENAI
 from gateway.api.playground import Playground
+from gateway.api.rerank.questions import ROUTES as RERANK
 from gateway.api.responses.dialect import DIALECT as RESPONSES
-from gateway.api.tokens.controller import TokenController
+from gateway.api.tokens.controller import tokenizer_info
+from gateway.api.tokens.questions import ROUTES as TOKENS
 from gateway.config import ServerSettings
 
 DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, RESPONSES, ANTHROPIC)
@@ -28,8 +31,7 @@ ROUTES = "llm_gateway.routes"
 
 _CONTROLLERS = (
     ModelController,
-    TokenController,
-    EmbeddingController,
+    tokenizer_info,
     RequestsController,
     HealthController,
     MetricsController,
@@ -45,4 +47,5 @@ def routes(dialects: Sequence[Dialect], settings: ServerSettings) -> list[Contro
     elif settings.docs:
         pages.append(docs.front)
     custom = [point.load() for point in entry_points(group=ROUTES)]
-    return [*spoken, *_CONTROLLERS, *pages, *custom]
+    asked = question_routes(*TOKENS, *EMBEDDINGS, *RERANK)
+    return [*spoken, *asked, *_CONTROLLERS, *pages, *custom]

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Self
 
 from gateway.engine.errors import Unsupported
-from gateway.engine.events import Embeddings, GenerateEvent, TokenSpelling
-from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, Status
+from gateway.engine.events import Embeddings, GenerateEvent, TextScores, TokenSpelling
+from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, ScoreRequest, Status
 
 
 class Engine(ABC):
@@ -31,6 +31,10 @@ class Engine(ABC):
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Turn texts into vectors; needs `Capability.EMBEDDING`."""
         raise Unsupported(f"{request.model} makes no embeddings")
+
+    async def score(self, request: ScoreRequest) -> TextScores:
+        """Score documents against queries, or classify them; needs `Capability.SCORE`, or `Capability.CLASSIFY`."""
+        raise Unsupported(f"{request.model} scores no texts")
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count what `generate` would report as the prompt's tokens; needs `Capability.TOKEN_COUNT`."""

@@ -113,3 +113,14 @@ class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
 
     vectors: tuple[bytes, ...]
     prompt_tokens: int
+
+
+class TextScores(Struct, frozen=True, forbid_unknown_fields=True):
+    """One row a document, in order, as the bytes of its numbers: float32, the lowest byte first.
+
+    A row has one number for a pair, else one for each of the `labels`, in their order.
+    """
+
+    rows: tuple[bytes, ...]
+    prompt_tokens: int
+    labels: tuple[str, ...] = ()

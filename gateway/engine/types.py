@@ -20,6 +20,8 @@ class Capability(StrEnum):
     COMPLETION = "completion"
     TOKENS = "tokens"
     EMBEDDING = "embedding"
+    SCORE = "score"
+    CLASSIFY = "classify"
     TOOLS = "tools"
     PARALLEL_TOOL_CALLS = "parallel_tool_calls"
     REASONING = "reasoning"
@@ -213,6 +215,27 @@ class EmbedRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dimensions: int | None = None
     role: EmbedRole | None = None
     truncate: int | None = None
+    timeout: float | None = None
+    trace: str | None = None
+
+
+class ScoreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Documents to score by how well they answer queries, or to classify.
+
+    With one query each document is scored against it, with as many as documents against its own: a row of one number.
+    Without a query a document is classified: a row with a number for each label. `raw` asks for a model's own numbers.
+
+    Of a longer pair, or document, only so many tokens are read as `truncate` says, special ones counted: the end of the
+    document is left out. Without it such a one is refused. A document alone has at most `truncate_documents`.
+    """
+
+    id: str
+    model: str
+    documents: tuple[Completion | Tokens, ...]
+    queries: tuple[Completion, ...] = ()
+    raw: bool = False
+    truncate: int | None = None
+    truncate_documents: int | None = None
     timeout: float | None = None
     trace: str | None = None
 

@@ -8,7 +8,16 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from gateway.engine import EmbedRequest, EngineError, EngineRestarted, GenerateRequest, Quarantined, Unsendable, to_raw
+from gateway.engine import (
+    EmbedRequest,
+    EngineError,
+    EngineRestarted,
+    GenerateRequest,
+    Quarantined,
+    ScoreRequest,
+    Unsendable,
+    to_raw,
+)
 
 _STRIKES = 2
 _LEFT = 64
@@ -140,6 +149,6 @@ def _mark(call: GenerateRequest | AskedQuestion) -> bytes:
 
 
 def _bare(argument: object) -> object:
-    return (
-        structs.replace(argument, id="", timeout=None, trace=None) if isinstance(argument, EmbedRequest) else argument
-    )
+    if isinstance(argument, EmbedRequest | ScoreRequest):
+        return structs.replace(argument, id="", timeout=None, trace=None)
+    return argument

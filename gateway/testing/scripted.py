@@ -24,9 +24,11 @@ from gateway.engine import (
     ModelCard,
     Plugin,
     Prompt,
+    ScoreRequest,
     Started,
     Status,
     StopStrings,
+    TextScores,
     TokenLogprob,
     Tokens,
     Unavailable,
@@ -34,6 +36,7 @@ from gateway.engine import (
     answer_limit,
     compute_mark,
 )
+from gateway.testing.judge import judge
 from gateway.testing.keeping import check_constraint, check_kept
 from gateway.testing.script import Cut, Script, ScriptSeconds, find_script, strike
 from gateway.testing.words import count_words, last_text, words_of
@@ -158,6 +161,11 @@ class ScriptedEngine(Engine):
         end = FinishReason.TOOL_CALLS if script.calls and stops.found is None else FinishReason.STOP
         used = Usage(most.prompt_tokens, told, reasoning_tokens=min(told, len(script.thoughts)))
         yield Finished(end if ended else FinishReason.LENGTH, used, stops.found)
+
+    async def score(self, request: ScoreRequest) -> TextScores:
+        """Judge the documents, behind the script of the first."""
+        await self._follow(request.documents[0])
+        return judge(request, self._card.context_window)
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the words."""

@@ -91,6 +91,21 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
         vectors = (pack("<2f", len(text), sum(text)) for text in texts)
         return api.Embeddings(tuple(vector[: 4 * size] for vector in vectors), len(b"".join(texts)))
 
+    async def score(self, request):
+        queries = [query.text.encode() for query in request.queries] or [b""]
+        most, rows, told = request.truncate or CARD.context_window, [], 0
+        for query, one in zip(itertools.cycle(queries), request.documents, strict=False):
+            text = one.text.encode()[: request.truncate_documents]
+            if len(query + text) > most and not request.truncate:
+                raise api.ContextTooLong("too long")
+            text = text[: most - len(query)]
+            told += len(query + text)
+            share = sum(letter in query for letter in text) / (len(text) or 1)
+            rows.append(
+                pack("<f", share * 2 if request.raw else share) if request.queries else pack("<2f", 1, len(text))
+            )
+        return api.TextScores(tuple(rows), told, () if request.queries else ("a", "b"))
+
 
 def _held(constraint, prompt):
     if isinstance(constraint, api.Choice):

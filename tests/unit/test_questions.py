@@ -18,6 +18,8 @@ from gateway.engine import (
     Draining,
     Embeddings,
     EmbedRequest,
+    ScoreRequest,
+    TextScores,
     TokenSpelling,
     Unsupported,
 )
@@ -106,3 +108,26 @@ async def test_a_question_has_its_time_and_ends_with_the_service(house):
         with pytest.raises(Draining):
             await each
     assert admission.questions["scripted"].waiting == 0
+
+
+async def test_scores_cost_the_tokens_of_each_pair_and_no_more_than_a_bound_is_taken_before(house, monkeypatch):
+    questions, hosting, admission = house
+
+    async def score(_, request):
+        assert 0 < request.timeout <= 1_000
+        return TextScores((b"",) * len(request.documents), 3)
+
+    monkeypatch.setattr(ScriptedEngine, "score", score)
+    asked = ScoreRequest(id="", model="scripted", documents=(Completion("one"), Completion("x")))
+    pair = structs.replace(asked, queries=(Completion("two"),))
+    for request, needed in ((asked, "classify"), (pair, "score")):
+        with pytest.raises(Unsupported, match=needed):
+            await questions.score(inquire(hosting), request)
+    inquiry = inquire(hosting, quota=Quota(tokens_per_minute=22))
+    card = structs.replace(inquiry.target.card, capabilities=frozenset({Capability.SCORE}))
+    inquiry = inquiry._replace(target=inquiry.target._replace(card=card))
+    for _ in range(3):  # 15 are taken, and 12 given back
+        assert len((await questions.score(inquiry, pair)).rows) == 2
+    with pytest.raises(TokensExceeded):
+        await questions.score(inquiry, pair)
+    assert admission.questions["scripted"].places.running == 0

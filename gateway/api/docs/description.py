@@ -22,6 +22,15 @@ from gateway.api.embeddings.schema import ContentBody, ContentVector, Embeddings
 from gateway.api.exchange.dialect import Dialect
 from gateway.api.http.problems import OWN_WORDS, ErrorBody
 from gateway.api.models.schema import ModelList, ModelParameters, ModelState, Version
+from gateway.api.rerank.schema import (
+    ClassifyBody,
+    ClassifyReply,
+    RerankBody,
+    RerankReply,
+    ScoreBody,
+    ScoreReply,
+    SecondRerankBody,
+)
 from gateway.api.tokens.schema import (
     DetokenizeBody,
     DetokenizeReply,
@@ -38,8 +47,9 @@ Tree = dict[str, Any]
 _MODELS = (ModelList, ModelState, ModelParameters, Version, ErrorBody)
 _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, TemplateBody, TemplateReply)
 _EMBEDDINGS = (EmbeddingsBody, EmbeddingsReply, ContentBody, ContentVector)
+_RERANK = (RerankBody, SecondRerankBody, RerankReply, ScoreBody, ScoreReply, ClassifyBody, ClassifyReply)
 _SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
-STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_SERVICE)
+STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_RERANK, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
@@ -69,6 +79,7 @@ _TAGS = {
     "tokens": "What a model reads: tokens, and conversations as their templates write them. In the words of vLLM's and"
     " llama.cpp's servers.",
     "embeddings": "Texts as vectors, in OpenAI's words and in llama.cpp's.",
+    "rerank": "Documents ordered for a query, pairs scored, texts classified. In the words of Cohere, Jina and vLLM.",
     "requests": "What waits and what runs; look, and end it.",
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",

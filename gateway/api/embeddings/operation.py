@@ -3,12 +3,13 @@
 from gateway.api.embeddings.schema import (
     EXAMPLE,
     ContentBody,
+    ContentVector,
     EmbeddingObject,
     EmbeddingsBody,
     EmbeddingsReply,
     EmbeddingsUsage,
 )
-from gateway.api.reference.operation import BodyDoc, ReplyDoc, body_only, question
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, question
 
 _EMBEDDING_MODEL = "all-minilm-l6-v2"
 
@@ -30,4 +31,8 @@ EMBEDDINGS_OPERATION = question(
     ),
     "The vectors.",
 )
-CONTENT_OPERATION = body_only(BodyDoc(ContentBody, {"text": {"content": EXAMPLE[0]}}))
+CONTENT_OPERATION = question(
+    BodyDoc(ContentBody, {"text": {"content": EXAMPLE[0]}}),
+    ReplyDoc(ContentVector, (ContentVector(0, ((0.0213, -0.0071, 0.0459),)),)),
+    "The vectors.",
+)

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from gateway.api.embeddings.operation import CONTENT_OPERATION, EMBEDDINGS_OPERATION
 from gateway.api.embeddings.schema import (
     MOST_INPUTS,
     ContentBody,
@@ -18,7 +19,7 @@ from gateway.api.embeddings.schema import (
     content_decoder,
     embeddings_decoder,
 )
-from gateway.api.exchange.question import QuestionEndpoint
+from gateway.api.exchange.question import QuestionEndpoint, QuestionRoute
 from gateway.engine import (
     Capability,
     Completion,
@@ -58,7 +59,7 @@ async def _embed(questions: Questions, inquiry: Inquiry, body: EmbeddingsBody) -
         EmbedRequest(
             id="",
             model=card.name,
-            inputs=await offload_large(inquiry.weight, partial(_to_inputs, body.input, "input")),
+            inputs=await offload_large(inquiry.weight, partial(to_inputs, body.input, "input")),
             dimensions=body.dimensions,
             role=_ROLES.get(body.input_type),
             truncate=card.context_window if truncate == -1 else truncate,
@@ -83,14 +84,14 @@ async def _embed(questions: Questions, inquiry: Inquiry, body: EmbeddingsBody) -
 
 async def _embed_content(questions: Questions, inquiry: Inquiry, body: ContentBody) -> tuple[ContentVector, ...]:
     """Make the vectors of the contents."""
-    inputs = await offload_large(inquiry.weight, partial(_to_inputs, body.content, "content"))
+    inputs = await offload_large(inquiry.weight, partial(to_inputs, body.content, "content"))
     made = await questions.embed(inquiry, EmbedRequest(id="", model=inquiry.target.card.name, inputs=inputs))
     if (numbers := _count(made)) > _MOST_CONTENT:
         raise InvalidRequest(f"the vectors have {numbers:,} numbers; POST /v1/embeddings tells more", param="content")
     return tuple(ContentVector(index, (tuple(array("f", vector)),)) for index, vector in enumerate(made.vectors))
 
 
-def _to_inputs(given: Inputs, param: str) -> tuple[Completion | Tokens, ...]:
+def to_inputs(given: Inputs, param: str) -> tuple[Completion | Tokens, ...]:
     """Translate one input or several; raise `InvalidRequest` for a list of both texts and tokens, or too many."""
     if isinstance(given, str):
         return (Completion(given),)
@@ -120,6 +121,7 @@ def _reword(error: EngineError, body: EmbeddingsBody | ContentBody) -> None:
     words = {
         Capability.EMBEDDING: "model",
         "truncate": "truncate_prompt_tokens",
+        "role": "input_type",
         "input": text,
         "prompt": text,
         "tokens": text,
@@ -127,5 +129,24 @@ def _reword(error: EngineError, body: EmbeddingsBody | ContentBody) -> None:
     error.param = None if error.param is None else words.get(error.param, error.param)
 
 
-EMBEDDINGS = QuestionEndpoint(decoder=embeddings_decoder, ask=_embed, reword=_reword)
-CONTENT = QuestionEndpoint(decoder=content_decoder, ask=_embed_content, reword=_reword)
+ROUTES = (
+    QuestionRoute(
+        path="/v1/embeddings",
+        aliases=("/embeddings",),
+        name="embed",
+        tag="embeddings",
+        summary="Turn texts into vectors",
+        description="Return a vector for each text, in their order.",
+        operation=EMBEDDINGS_OPERATION,
+        endpoint=QuestionEndpoint(decoder=embeddings_decoder, ask=_embed, reword=_reword),
+    ),
+    QuestionRoute(
+        path="/embedding",
+        name="embedContent",
+        tag="embeddings",
+        summary="Turn a text into a vector, as llama.cpp does",
+        description="Return a vector for each content, in their order.",
+        operation=CONTENT_OPERATION,
+        endpoint=QuestionEndpoint(decoder=content_decoder, ask=_embed_content, reword=_reword),
+    ),
+)

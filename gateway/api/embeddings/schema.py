@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.api.http.unknown_fields import ApiBody
-from gateway.api.openai.shared import Label, TokenId
-from gateway.api.reference.fields import AskedModel
+from gateway.api.openai.shared import TokenId
+from gateway.api.reference.fields import AskedModel, User
 
 # As many inputs as OpenAI takes.
 MOST_INPUTS = 2_048
@@ -60,12 +60,7 @@ class EmbeddingsBody(ApiBody, frozen=True, kw_only=True):
             examples=[-1],
         ),
     ] = None
-    user: Annotated[
-        Label | None,
-        Meta(
-            description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]
-        ),
-    ] = None
+    user: User = None
 
 
 class ContentBody(ApiBody, frozen=True, kw_only=True):

@@ -1,9 +1,16 @@
 """The way of every question about a prompt over HTTP, in any dialect."""
 
-from collections.abc import Callable, Coroutine
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from litestar import post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Operation
+from litestar.response.base import ASGIResponse
+from litestar.status_codes import HTTP_200_OK
+from litestar.types import ASGIApp
 from msgspec import Struct
 
 from gateway.api.exchange.answer import HttpRequest
@@ -11,6 +18,7 @@ from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts
 from gateway.api.http.sse import while_connected
+from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
 from gateway.engine import EngineError
 from gateway.flow.deadline import Timeouts
 from gateway.questions import Inquiry, Questions
@@ -31,11 +39,52 @@ R = TypeVar("R")
 
 
 class QuestionEndpoint(Struct, Generic[Q, R], frozen=True, kw_only=True):
-    """One route that asks about a prompt: from its body to the reply. `reword` says which field an error is about."""
+    """How an engine is asked: from a body to the reply. `reword` says which field an error is about."""
 
     decoder: msgspec.json.Decoder[Q]
     ask: Callable[[Questions, Inquiry, Q], Coroutine[None, None, R]]
     reword: Callable[[EngineError, Q], None]
+
+
+class QuestionRoute(Struct, frozen=True, kw_only=True):
+    """A route that asks an engine, and how it is described. A reply is JSON already, or is encoded."""
+
+    path: str
+    aliases: tuple[str, ...] = ()
+    name: str
+    tag: str
+    summary: str
+    description: str
+    operation: type[Operation]
+    endpoint: QuestionEndpoint[Any, Any]
+
+
+def question_routes(*asked: QuestionRoute) -> Iterator[HTTPRouteHandler]:
+    """Make the handlers of routes, and of their aliases."""
+    for route in asked:
+        yield from _handlers(route)
+
+
+def _handlers(route: QuestionRoute) -> Iterator[HTTPRouteHandler]:
+    async def handle(
+        request: HttpRequest, inference: NamedDependency[Inference], questions: NamedDependency[Questions]
+    ) -> ASGIApp:
+        reply, headers = await ask(request, inference, questions, route.endpoint)
+        content = reply if isinstance(reply, bytes) else msgspec.json.encode(reply)
+        return ASGIResponse(body=content, media_type="application/json", headers=headers)
+
+    yield post(
+        route.path,
+        status_code=HTTP_200_OK,
+        operation_id=route.name,
+        operation_class=route.operation,
+        tags=[route.tag],
+        summary=route.summary,
+        description=route.description,
+        responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION),
+    )(handle)
+    if route.aliases:
+        yield post(list(route.aliases), status_code=HTTP_200_OK, include_in_schema=False)(handle)
 
 
 async def ask(

@@ -10,7 +10,6 @@ from gateway.api.http.unknown_fields import nearest
 _SHOWN = 60
 _TWICE = "/v1 is there twice: the base URL ends in /v1 already"
 _BASE = "/v1 is a base URL; GET /v1/models lists the models"
-_NO_RERANKING = "there is no reranking here"
 _OTHERS = "of OpenAI's API there are chats, completions and models here"
 # Beginnings of paths in other APIs, the longest first that could be one of another.
 _FOREIGN = {
@@ -18,7 +17,6 @@ _FOREIGN = {
     "/api/embed": "Ollama's API is not spoken here; send POST /v1/embeddings",
     "/api/": "Ollama's API is not spoken here; /v1 is the base URL for OpenAI's clients",
     "/v1beta": "Gemini's API is not spoken here; /v1 is the base URL for OpenAI's clients",
-    **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/rerank", "/v1/score", "/score"), _NO_RERANKING),
     "/v1/batches": "there are no batches here; send each request by itself",
     "/v1/files": "no files are kept here",
     "/v1/uploads": "no files are kept here",

@@ -11,7 +11,6 @@ from gateway.api.openai.shared import (
     Alternatives,
     Choices,
     CommonBody,
-    Label,
     NonEmptyText,
     TokenCountLimit,
     TokenId,
@@ -26,7 +25,7 @@ from gateway.api.openai.thinking import (
 )
 from gateway.api.openai.tools import LegacyFunctions, LegacyMode, ParallelCalls, ToolMode, Tools
 from gateway.api.reference.examples import CONVERSATION, PROMPT
-from gateway.api.reference.fields import Elsewhere
+from gateway.api.reference.fields import Elsewhere, Label
 
 MOST_PROMPTS = 256
 

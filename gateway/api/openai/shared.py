@@ -22,6 +22,7 @@ from gateway.api.reference.fields import (
     StopTokenIds,
     Temperature,
     TopP,
+    User,
 )
 
 TokenCountLimit = Annotated[int, Meta(ge=0, le=2**31)]
@@ -31,7 +32,6 @@ MOST_ALTERNATIVES = 20
 Alternatives = Annotated[int, Meta(ge=-1, le=MOST_ALTERNATIVES)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31)]
 NonEmptyText = Annotated[str, Meta(min_length=1)]
-Label = Annotated[str, Meta(max_length=512)]
 
 
 class StreamOptions(Struct, frozen=True):
@@ -128,12 +128,7 @@ class CommonBody(ShapedBody, frozen=True, kw_only=True):
             description="Share cached prefixes only with requests that have the same. Left out: none.", examples=["a"]
         ),
     ] = None
-    user: Annotated[
-        Label | None,
-        Meta(
-            description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]
-        ),
-    ] = None
+    user: User = None
     length_penalty: Elsewhere = None
     skip_special_tokens: Elsewhere = None
     use_beam_search: Elsewhere = None

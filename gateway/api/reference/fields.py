@@ -18,6 +18,11 @@ NoEffect = Annotated[
     Json,
     Meta(description="Taken, and without effect: no model is told. Left out: nothing.", examples=[None]),
 ]
+Label = Annotated[str, Meta(max_length=512)]
+User = Annotated[
+    Label | None,
+    Meta(description="The caller's own user. Taken; nothing here depends on it, and it is not kept.", examples=["u1"]),
+]
 AskedModel = Annotated[
     Annotated[str, Meta(min_length=1, max_length=512)] | None,
     Meta(

@@ -34,10 +34,10 @@ class BodyDoc(Struct, frozen=True):
 
 
 class ReplyDoc(Struct, frozen=True):
-    """A whole answer."""
+    """A whole answer; one whose example is a tuple is a list."""
 
     kind: type[Struct]
-    example: Struct
+    example: Struct | tuple[Struct, ...]
 
 
 class StreamDoc(Struct, frozen=True):
@@ -46,11 +46,6 @@ class StreamDoc(Struct, frozen=True):
     kinds: Iterable[type[Struct]]
     description: str
     example: str
-
-
-def body_only(body: BodyDoc) -> type[Operation]:
-    """Describe the body of a route whose answer Litestar sees."""
-    return _described(body, {})
 
 
 def generation(body: BodyDoc, reply: ReplyDoc, stream: StreamDoc) -> type[Operation]:
@@ -69,9 +64,9 @@ def lookup(reply: ReplyDoc, description: str) -> type[Operation]:
 
 
 def _only(reply: ReplyDoc, description: str) -> OpenAPIResponse:
-    media = OpenAPIMediaType(
-        schema=_reference(reply.kind), examples={"whole": Example(summary="whole", value=reply.example)}
-    )
+    one = _reference(reply.kind)
+    schema = Schema(type=OpenAPIType.ARRAY, items=one) if isinstance(reply.example, tuple) else one
+    media = OpenAPIMediaType(schema=schema, examples={"whole": Example(summary="whole", value=reply.example)})
     return OpenAPIResponse(description=description, content={"application/json": media})
 
 

@@ -9,14 +9,13 @@ from gateway.api.exchange.thinking import EffortWord
 from gateway.api.exchange.tools import TOOL_NAME
 from gateway.api.http.unknown_fields import ApiBody
 from gateway.api.reference.examples import QUESTION
-from gateway.api.reference.fields import AskedModel, Elsewhere, NoEffect, Temperature, TopP
+from gateway.api.reference.fields import AskedModel, Elsewhere, Label, NoEffect, Temperature, TopP
 from gateway.api.responses.items import InputItem
 
-_LABEL = Annotated[str, Meta(max_length=512)]
 _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 _ANSWER = "resp_01KDVXK0M4Q2E6S9ZB3H7TJN5R"
 
-Labels = Annotated[dict[Annotated[str, Meta(max_length=64)], _LABEL], Meta(max_length=16)]
+Labels = Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)]
 MOST_ALTERNATIVES = 20
 StoredName = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -232,14 +231,14 @@ class ResponsesBody(PromptBody, frozen=True, kw_only=True):
         ),
     ] = None
     user: Annotated[
-        _LABEL | None,
+        Label | None,
         Meta(description="The caller's own user; nothing here depends on it. Left out: none.", examples=["u1"]),
     ] = None
     safety_identifier: Annotated[
-        _LABEL | None, Meta(description="Taken like `user`. Left out: none.", examples=["u1"])
+        Label | None, Meta(description="Taken like `user`. Left out: none.", examples=["u1"])
     ] = None
     prompt_cache_key: Annotated[
-        _LABEL | None,
+        Label | None,
         Meta(description="Taken; equal prefixes are found without it. Left out: none.", examples=["support"]),
     ] = None
     service_tier: Annotated[

@@ -1,10 +1,19 @@
-"""How the documentation describes the bodies of the routes that show tokens."""
+"""How the documentation describes the bodies and answers of the routes that show tokens."""
 
 from gateway.api.reference.examples import CONVERSATION, PROMPT
-from gateway.api.reference.operation import BodyDoc, body_only
-from gateway.api.tokens.schema import DetokenizeBody, TemplateBody, TokenizeBody
+from gateway.api.reference.operation import BodyDoc, ReplyDoc, question
+from gateway.api.tokens.schema import (
+    DetokenizeBody,
+    DetokenizeReply,
+    TemplateBody,
+    TemplateReply,
+    TokenizeBody,
+    TokenizeReply,
+)
 
-TOKENIZE_OPERATION = body_only(
+_IDS = (504, 3575, 282, 4649, 314)
+
+TOKENIZE_OPERATION = question(
     BodyDoc(
         TokenizeBody,
         {
@@ -12,7 +21,17 @@ TOKENIZE_OPERATION = body_only(
             "content": {"content": PROMPT, "with_pieces": True},
             "conversation": {"messages": CONVERSATION},
         },
-    )
+    ),
+    ReplyDoc(TokenizeReply, TokenizeReply(count=len(_IDS), max_model_len=8_192, tokens=_IDS)),
+    "The tokens.",
 )
-DETOKENIZE_OPERATION = body_only(BodyDoc(DetokenizeBody, {"tokens": {"tokens": [504, 3575, 282, 4649, 314]}}))
-TEMPLATE_OPERATION = body_only(BodyDoc(TemplateBody, {"conversation": {"messages": CONVERSATION}}))
+DETOKENIZE_OPERATION = question(
+    BodyDoc(DetokenizeBody, {"tokens": {"tokens": _IDS}}),
+    ReplyDoc(DetokenizeReply, DetokenizeReply(prompt=PROMPT, content=PROMPT)),
+    "The text.",
+)
+TEMPLATE_OPERATION = question(
+    BodyDoc(TemplateBody, {"conversation": {"messages": CONVERSATION}}),
+    ReplyDoc(TemplateReply, TemplateReply(prompt="<|im_start|>user\nHi<|im_end|>\n")),
+    "What the template wrote.",
+)

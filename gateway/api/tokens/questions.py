@@ -4,10 +4,11 @@ from functools import partial
 
 from msgspec import Struct
 
-from gateway.api.exchange.question import QuestionEndpoint
+from gateway.api.exchange.question import QuestionEndpoint, QuestionRoute
 from gateway.api.openai.conversation import to_chat
 from gateway.api.openai.messages import InputMessage
 from gateway.api.openai.schema import ChatCompletionBody
+from gateway.api.tokens.operation import DETOKENIZE_OPERATION, TEMPLATE_OPERATION, TOKENIZE_OPERATION
 from gateway.api.tokens.schema import (
     DetokenizeBody,
     DetokenizeReply,
@@ -138,6 +139,35 @@ def _reword(error: EngineError, body: Struct) -> None:
         error.param = _FIELDS.get(error.param, error.param)
 
 
-TOKENIZE = QuestionEndpoint(decoder=tokenize_decoder, ask=_tokenize, reword=_reword)
-DETOKENIZE = QuestionEndpoint(decoder=detokenize_decoder, ask=_detokenize, reword=_reword)
-TEMPLATE = QuestionEndpoint(decoder=template_decoder, ask=_render, reword=_reword)
+ROUTES = (
+    QuestionRoute(
+        path="/v1/tokenize",
+        aliases=("/tokenize",),
+        name="tokenize",
+        tag="tokens",
+        summary="Tokenize a text or a conversation",
+        description="Say which tokens a model reads.",
+        operation=TOKENIZE_OPERATION,
+        endpoint=QuestionEndpoint(decoder=tokenize_decoder, ask=_tokenize, reword=_reword),
+    ),
+    QuestionRoute(
+        path="/v1/detokenize",
+        aliases=("/detokenize",),
+        name="detokenize",
+        tag="tokens",
+        summary="Turn tokens into text",
+        description="Say which text the tokens are, special ones too.",
+        operation=DETOKENIZE_OPERATION,
+        endpoint=QuestionEndpoint(decoder=detokenize_decoder, ask=_detokenize, reword=_reword),
+    ),
+    QuestionRoute(
+        path="/v1/apply-template",
+        aliases=("/apply-template",),
+        name="applyTemplate",
+        tag="tokens",
+        summary="Put a conversation through its template",
+        description="Say what a model reads of a conversation, as text.",
+        operation=TEMPLATE_OPERATION,
+        endpoint=QuestionEndpoint(decoder=template_decoder, ask=_render, reword=_reword),
+    ),
+)

@@ -5,6 +5,7 @@ from gateway.testing.contract.constraints import ConstraintRules
 from gateway.testing.contract.drawing import DrawRules
 from gateway.testing.contract.features import FeatureRules
 from gateway.testing.contract.life import LifeRules
+from gateway.testing.contract.pairs import PairRules
 from gateway.testing.contract.places import PlaceRules
 from gateway.testing.contract.scores import ScoreRules
 from gateway.testing.contract.subject import Subject
@@ -21,6 +22,7 @@ class EngineContract(
     ConstraintRules,
     FeatureRules,
     VectorRules,
+    PairRules,
     ToolRules,
     ThoughtRules,
     ScoreRules,
@@ -43,6 +45,7 @@ __all__ = [
     "EngineContract",
     "FeatureRules",
     "LifeRules",
+    "PairRules",
     "PlaceRules",
     "ScoreRules",
     "StopRules",

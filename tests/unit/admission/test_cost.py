@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import prompt_bound, reading_cost
+from gateway.admission import pairs_bound, prompt_bound, reading_cost
 from gateway.admission.cost import cost
 from gateway.engine import (
     Chat,
@@ -14,6 +14,7 @@ from gateway.engine import (
     Message,
     ModelCard,
     Sampling,
+    ScoreRequest,
     Text,
     Thought,
     Tokens,
@@ -95,3 +96,16 @@ def test_log_probabilities_cost_a_token_for_each_eight():
     assert cost(asked(max_tokens=80, prompt_logprobs=1), CARD, 100, 0) == plain + 25
     assert cost(asked(max_tokens=80, prompt_logprobs=20, logprobs=20), CARD, 100, 0) == plain + 472
     assert cost(asked(max_tokens=500, prompt_logprobs=20), CARD, 400, 0) == CARD.context_window
+
+
+def test_pairs_cost_the_query_with_each_document_but_no_more_than_a_model_reads():
+    def bound(queries, *documents):
+        request = ScoreRequest(
+            id="", model="m", documents=tuple(map(Completion, documents)), queries=tuple(map(Completion, queries))
+        )
+        return pairs_bound(request, CARD)
+
+    assert bound(["abc"], "a", "bc") == 1 + (4 + 2) + (4 + 3)
+    assert bound(["a", "abc"], "a", "bc") == 1 + (2 + 2) + (4 + 3)
+    assert bound([], "a", "bc") == 1 + 2 + 3
+    assert bound(["abc"], "x" * 5_000, "a") == 1 + 1_000 + (4 + 2)

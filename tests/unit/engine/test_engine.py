@@ -63,6 +63,7 @@ def test_the_fakes_bring_no_test_library():
     assert not names & {"pytest", "_pytest", "pytest_asyncio"}
     assert {name for name in names if name.startswith("gateway.") and not name.startswith("gateway.engine")} == {
         "gateway.testing",
+        "gateway.testing.judge",
         "gateway.testing.keeping",
         "gateway.testing.scripted",
         "gateway.testing.script",

@@ -16,8 +16,10 @@ from gateway.engine import (
     Health,
     Message,
     ModelCard,
+    ScoreRequest,
     Status,
     Text,
+    TextScores,
     Tokens,
     TokenSpelling,
     Unsupported,
@@ -32,6 +34,10 @@ CHAT = Chat((Message("user", (Text("hi"),)),))
 # A call and its result, for each question.
 EXAMPLES = {
     "embed": ((EmbedRequest(id="1", model="m", inputs=(Completion("a"),)),), Embeddings((b"\0\0\0\x3f",), 1)),
+    "score": (
+        (ScoreRequest(id="1", model="m", documents=(Completion("a"),), queries=(Completion("b"),), raw=True),),
+        TextScores((b"\0\0\0\x3f",), 1, ("a",)),
+    ),
     "count_tokens": (("m", Tokens((1, 2))), 2),
     "tokenize": (("m", Completion("a b", add_special=False)), (1, 2)),
     "detokenize": (("m", (1, 2)), ("a", " b")),

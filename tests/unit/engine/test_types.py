@@ -74,6 +74,8 @@ def test_every_sampling_field_has_its_capability():
         Capability.COMPLETION,
         Capability.TOKENS,
         Capability.EMBEDDING,
+        Capability.SCORE,
+        Capability.CLASSIFY,
         Capability.TOOLS,
         Capability.PARALLEL_TOOL_CALLS,
         Capability.REASONING,

@@ -23,6 +23,7 @@ from gateway.api.models import schema as models
 from gateway.api.native import schema
 from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
+from gateway.api.rerank import schema as rerank_schema
 from gateway.api.responses import conversation_schema, items
 from gateway.api.responses import events as responses_events
 from gateway.api.responses import reply as responses_reply
@@ -40,7 +41,18 @@ ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
     for module in (
-        *(schema, health, problems, openai_schema, messages, models, reply, tokens_schema, embeddings_schema),
+        *(
+            schema,
+            health,
+            problems,
+            openai_schema,
+            messages,
+            models,
+            reply,
+            tokens_schema,
+            embeddings_schema,
+            rerank_schema,
+        ),
         *(
             anthropic_schema,
             blocks,
@@ -300,6 +312,11 @@ def test_the_documented_headers_are_sent(service):
         ("applyTemplate", "POST", "/apply-template", {"messages": []}),
         ("tokenizerInfo", "GET", "/tokenizer_info?model=echo", None),
         ("tokenizerInfo", "GET", "/v1/tokenizer_info?model=none", None),
+        ("rerank", "POST", "/rerank", {"query": "a", "documents": ["a"]}),
+        ("rerankSecond", "POST", "/v2/rerank", {"query": "a", "documents": []}),
+        ("score", "POST", "/v1/score", {"text_1": "a"}),
+        ("classify", "POST", "/classify", {"input": "a"}),
+        ("embedContent", "POST", "/embedding", {"content": "a"}),
         ("listRequests", "GET", "/v1/requests", None),
         ("cancelRequest", "DELETE", "/v1/requests/none", None),
         ("health", "GET", "/v1/health", None),

@@ -35,8 +35,6 @@ def missed(path="/", method="GET", code="not_found", paths=PATHS, **headers):
         ("/api/embed", "POST /v1/embeddings"),
         ("/v1beta/models/x", "Gemini's API"),
         ("/v1/audio/speech", "of OpenAI's API"),
-        ("/v1/rerank", "no reranking"),
-        ("/score", "no reranking"),
         ("/v1/batches", "no batches"),
         ("/v1/files/file-1", "no files"),
         ("/v1/messages/batches/1", "in batches"),
