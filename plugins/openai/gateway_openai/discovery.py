@@ -145,7 +145,7 @@ def _model(
     model: ListedModel, name: str, profile: Profile, able: frozenset[Capability] | None, settings: Settings
 ) -> RemoteModel:
     context = model.context_window or model.max_model_len or settings.context_window
-    takes = profile.takes if able is None else able & profile.takes
+    takes = _able(profile, settings) if able is None else able & profile.takes
     card = ModelCard(
         name=name,
         aliases=() if model.id == name else (model.id,),
@@ -158,3 +158,13 @@ def _model(
         tools="server" if Capability.TOOLS in takes else "",
     )
     return RemoteModel(card, model.id, profile)
+
+
+def _able(profile: Profile, settings: Settings) -> frozenset[Capability]:
+    """Return what models can be asked for by their task; raise `LoadFailed` where the server has no words for it."""
+    if settings.task == "generate":
+        return profile.takes
+    wanted = Capability.EMBEDDING if settings.task == "embed" else Capability.SCORE
+    if wanted not in profile.reads:
+        raise LoadFailed(f"a server of the kind '{profile.name or 'unknown'}' is not known to {settings.task} texts")
+    return frozenset({wanted}) | (profile.takes & {Capability.TOKENIZE, Capability.TOKEN_COUNT})

@@ -13,6 +13,8 @@ from opentelemetry.trace import TracerProvider
 from gateway.engine import (
     Chat,
     Completion,
+    Embeddings,
+    EmbedRequest,
     Engine,
     GenerateEvent,
     GenerateRequest,
@@ -20,7 +22,9 @@ from gateway.engine import (
     LoadFailed,
     ModelCard,
     Prompt,
+    ScoreRequest,
     Status,
+    TextScores,
     Tokens,
     Unavailable,
     UnknownModel,
@@ -34,6 +38,7 @@ from gateway_openai.questions import RemoteTokenizer
 from gateway_openai.refusals import to_error
 from gateway_openai.settings import Settings
 from gateway_openai.span import ClientSpan, ClientTracing
+from gateway_openai.texts import RemoteTexts
 from gateway_openai.words import Asked, RemoteModel, to_asked
 
 _STREAM, _WHOLE = "text/event-stream", "application/json"
@@ -155,6 +160,18 @@ class OpenAiEngine(Engine):
     async def tokenizer_info(self, model: str) -> dict[str, Any]:
         """Return the configuration of the server's tokenizer."""
         return await RemoteTokenizer(self._open()).info(self._model(model))
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Return the vectors that the server makes."""
+        return await RemoteTexts(self._open(), self._settings.first_byte_seconds).embed(
+            self._model(request.model), request
+        )
+
+    async def score(self, request: ScoreRequest) -> TextScores:
+        """Return the scores that the server makes, or the classes."""
+        return await RemoteTexts(self._open(), self._settings.first_byte_seconds).score(
+            self._model(request.model), request
+        )
 
     def _model(self, name: str) -> RemoteModel:
         if name not in self._models:

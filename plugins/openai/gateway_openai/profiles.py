@@ -20,8 +20,9 @@ _COMMON = _TEXT | _PENALTIES
 _JSON = frozenset({C.JSON_SCHEMA, C.JSON_OBJECT})
 _SHAPES = _JSON | {C.REGEX, C.CHOICE, C.GRAMMAR}
 _CALLS = frozenset({C.TOOLS, C.PARALLEL_TOOL_CALLS})
-# Asked of a gateway's card, they cannot be said over HTTP in OpenAI's words.
-_UNSAID = frozenset({C.EMBEDDING, C.MAX_LENGTH})
+# Asked of a gateway's card, it cannot be said over HTTP in OpenAI's words.
+_UNSAID = frozenset({C.MAX_LENGTH})
+_VECTORS = frozenset({C.EMBEDDING})
 
 # The words in which a shape other than a JSON Schema is asked for, how a model is told not to think, and whose routes
 # answer questions about tokens.
@@ -37,7 +38,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     its names for fields of `Sampling` that have another one there, `limit` its name for an answer's length in a
     conversation. Of `tool_choices` the named one is `function`; with `allowed_tools` it takes a list, and
     `strict_tools` holds calls to their schemas. `thoughts` are read in the messages, `salted` takes a salt for its
-    prefix cache, `score` tells the log probabilities of a prompt.
+    prefix cache. `reads` is what its models can be asked for that generate nothing; vectors are told as `base64`, and
+    `cuts` says that of a text no more is read than it is told.
     """
 
     name: str
@@ -53,6 +55,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     strict_tools: bool = False
     thoughts: bool = False
     salted: bool = False
+    reads: frozenset[Capability] = _VECTORS
+    base64: bool = False
+    cuts: bool = False
 
 
 GATEWAY = Profile(
@@ -66,6 +71,8 @@ GATEWAY = Profile(
     strict_tools=True,
     thoughts=True,
     salted=True,
+    base64=True,
+    cuts=True,
 )
 OPENAI = Profile(
     name="openai",
@@ -75,6 +82,7 @@ OPENAI = Profile(
     thinking="effort",
     allowed_tools=True,
     strict_tools=True,
+    base64=True,
 )
 # Whatever else speaks the dialect: what OpenAI documents, by its first names, but nothing that a server promises.
 DOCUMENTED = structs.replace(
@@ -82,6 +90,7 @@ DOCUMENTED = structs.replace(
     name="",
     takes=OPENAI.takes - {C.VISION, C.REASONING_EFFORT},
     limit="max_tokens",
+    base64=False,
     thinking="",
     allowed_tools=False,
     strict_tools=False,
@@ -100,6 +109,9 @@ _VLLM = Profile(
     tokens="vllm",
     thoughts=True,
     salted=True,
+    reads=_VECTORS | {C.SCORE},
+    base64=True,
+    cuts=True,
 )
 PROFILES = {
     profile.name: profile
@@ -131,6 +143,7 @@ PROFILES = {
             tool_choices=frozenset({"auto", "none", "required"}),  # a named one would be taken for `auto`
             strict_tools=True,
             thoughts=True,
+            reads=_VECTORS | {C.SCORE},
         ),
         Profile(
             name="ollama",
@@ -151,6 +164,7 @@ PROFILES = {
             takes=_COMMON | {C.JSON_SCHEMA, C.REGEX, C.LOGPROBS, C.TOOLS},
             chat_only=_CALLS | _PENALTIES | {C.JSON_SCHEMA, C.REGEX, C.LOGPROBS},
             shapes="tgi",
+            reads=frozenset(),
         ),
     )
 }

@@ -16,12 +16,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `base_url` ends with the version, as in `https://api.openai.com/v1`. `server` names the kind of server; without it
     the server is asked. `api_key_file` holds the key, or `api_key_env` names the environment variable that does;
     `ca_file` holds the certificates to trust. `models` maps the names to serve to the server's own; with none the
-    server is asked for its list. `context_window` is that of the models of which the server does not say it. Seconds
+    server is asked for its list. Their `task` is to `generate`, to make vectors (`embed`) or to `score` pairs, unless a
+    gateway says it itself. `context_window` is that of the models of which the server does not say it. Seconds
     bound a connection, the wait for the first bytes of an answer, and the wait for more of it.
     """
 
     base_url: Annotated[str, Meta(max_length=2048, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?\Z")]
     server: ServerName | None = None
+    task: Literal["generate", "embed", "score"] = "generate"
     api_key_file: Annotated[str, Meta(min_length=1)] | None = None
     api_key_env: _Variable | None = None
     ca_file: Annotated[str, Meta(min_length=1)] | None = None
