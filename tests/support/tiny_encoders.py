@@ -1,5 +1,6 @@
-"""Folders of models that make vectors, tiny and random, as sentence-transformers writes them."""
+"""Folders of models that make vectors or score pairs, tiny and random, as sentence-transformers writes them."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import torch
 from tokenizers import processors
 from transformers import (
     AutoModel,
+    AutoModelForSequenceClassification,
     BertConfig,
     ModernBertConfig,
     MPNetConfig,
     NomicBertConfig,
     PreTrainedConfig,
+    PreTrainedModel,
     Qwen3Config,
     RobertaConfig,
     XLMRobertaConfig,
@@ -40,9 +43,29 @@ def make_encoder(kind: str, folder: Path, pooling: str | None = "mean_tokens", *
 
     Without a `pooling` there are no files of sentence-transformers.
     """
+    _write_model(AutoModel, _CONFIGS[kind], folder)
+    if pooling is not None:
+        _write_steps(folder, pooling, more)
+    return folder
+
+
+def make_cross_encoder(kind: str, folder: Path, labels: int = 1, **more: object) -> Path:
+    """Write the folder of a model that scores pairs, or classifies, and return it; `more` goes into its `config.json`.
+
+    It is written as sentence-transformers wrote them until its version 5.
+    """
+    config = copy.deepcopy(_CONFIGS[kind])
+    config.num_labels = labels
+    _write_model(AutoModelForSequenceClassification, config, folder, typed=kind == "bert")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    return folder
+
+
+def _write_model(auto: type, config: PreTrainedConfig, folder: Path, *, typed: bool = False) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModel.from_config(_CONFIGS[kind])
+        model: PreTrainedModel = auto.from_config(config)
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.dim() > 1:
@@ -51,12 +74,13 @@ def make_encoder(kind: str, folder: Path, pooling: str | None = "mean_tokens", *
     tokenizer = make_tokenizer(begins=False, chats=False)
     tokenizer.model_max_length = 1 << 40
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|begin|> $A <|end|>", special_tokens=[("<|begin|>", 1), ("<|end|>", 2)]
+        single="<|begin|> $A <|end|>",
+        pair="<|begin|> $A <|end|> $B:1 <|end|>:1",
+        special_tokens=[("<|begin|>", 1), ("<|end|>", 2)],
     )
+    if typed:  # as BERT has it: the model is told which text of a pair a token is of
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     tokenizer.save_pretrained(folder)
-    if pooling is not None:
-        _write_steps(folder, pooling, more)
-    return folder
 
 
 def _write_steps(folder: Path, pooling: str, more: dict[str, object]) -> None:

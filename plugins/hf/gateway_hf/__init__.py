@@ -4,15 +4,20 @@ from pathlib import Path
 
 from gateway.engine import Engine, Plugin
 from gateway_hf.settings import Settings, cache_folder
-from gateway_hf.task import makes_vectors
+from gateway_hf.task import find_task
 
 
 def build(settings: Settings) -> Engine:
     """Build the engine; only this imports torch."""
-    if makes_vectors(settings):
+    task = find_task(settings)
+    if task == "embed":
         from gateway_hf.embedding.engine import EmbeddingEngine  # noqa: PLC0415 - as below
 
         return EmbeddingEngine(settings)
+    if task == "score":
+        from gateway_hf.scoring.engine import ScoringEngine  # noqa: PLC0415 - as below
+
+        return ScoringEngine(settings)
     from gateway_hf.engine import HfEngine  # noqa: PLC0415 - torch belongs where the engine runs
 
     return HfEngine(settings)

@@ -5,13 +5,12 @@ import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from msgspec import structs
 
 from gateway.engine import (
     Chat,
-    Engine,
     Finished,
     GenerateEvent,
     GenerateRequest,
@@ -23,7 +22,6 @@ from gateway.engine import (
     Post,
     Prompt,
     Status,
-    TokenSpelling,
     Unavailable,
     Unsupported,
 )
@@ -36,7 +34,7 @@ from gateway_hf.constrain.workers import Workers
 from gateway_hf.loading import weights
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
-from gateway_hf.reader import Reader, size_of, size_of_ids
+from gateway_hf.reader import Reader, size_of
 from gateway_hf.runner import Runner
 from gateway_hf.sampling.terms import settle
 from gateway_hf.scheduling import sequence
@@ -47,6 +45,7 @@ from gateway_hf.text.bad_words import ban_words
 from gateway_hf.text.codec import TextCodec
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.token_names import TokenNames
+from gateway_hf.token_answers import TextSide, TokenAnswers
 from gateway_hf.tools.plan import AnswerPlan, begin_answer, naming, plan_answer
 from gateway_hf.tools.reading_writer import make_writer
 
@@ -76,7 +75,7 @@ class LoadedEngine(NamedTuple):
     reader: Reader
 
 
-class HfEngine(Engine):
+class HfEngine(TokenAnswers):
     """Serves one model: one thread runs it, others read prompts, the event loop does neither."""
 
     def __init__(self, settings: Settings) -> None:
@@ -144,36 +143,6 @@ class HfEngine(Engine):
         job = functools.partial(running.served.text.encode, prompt)
         return len(await running.reader.read(job, size_of(prompt)))
 
-    async def tokenize(self, model: str, prompt: Prompt) -> tuple[int, ...]:
-        """Return what the model would read."""
-        del model
-        running = self._ready()
-        job = functools.partial(running.served.text.tokenize, prompt)
-        return tuple(await running.reader.read(job, size_of(prompt)))
-
-    async def detokenize(self, model: str, ids: Sequence[int]) -> tuple[str, ...]:
-        """Return the text of each token."""
-        del model
-        running = self._ready()
-        return await running.reader.read(functools.partial(running.served.text.detokenize, ids), size_of_ids(len(ids)))
-
-    async def spell(self, model: str, ids: Sequence[int]) -> tuple[TokenSpelling, ...]:
-        """Return how the vocabulary spells each token."""
-        del model
-        running = self._ready()
-        return await running.reader.read(functools.partial(running.served.text.spell, ids), size_of_ids(len(ids)))
-
-    async def tokenizer_info(self, model: str) -> dict[str, Any]:
-        """Return the tokenizer's configuration."""
-        del model
-        return self._ready().served.text.describe()
-
-    async def render(self, model: str, chat: Chat) -> str:
-        """Return what the template writes."""
-        del model
-        running = self._ready()
-        return await running.reader.read(functools.partial(running.served.text.render, chat), size_of(chat))
-
     async def status(self) -> Status:
         """Say how the engine is; a thread that ended by itself is a failure."""
         health, detail = self._health, self._detail
@@ -190,6 +159,10 @@ class HfEngine(Engine):
             cache_used=scheduler.cached,
             steps=self._running.served.steps.count,
         )
+
+    def _reading(self) -> TextSide:
+        running = self._ready()
+        return TextSide(running.served.text, running.reader)
 
     def _ready(self) -> LoadedEngine:
         if self._running is None:

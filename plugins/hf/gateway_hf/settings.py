@@ -12,8 +12,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which model to serve, and on what.
 
     `model` is a Hub id, a folder, a `.gguf` file, `builtin` or `builtin-embedding`; `revision` is a branch, tag or
-    commit of a Hub id. `task` `embed` makes vectors, `generate` texts; `auto` goes by the files of a folder, and takes
-    a Hub id for a model that generates.
+    commit of a Hub id. `task` `embed` makes vectors, `score` scores pairs and classes, `generate` makes texts; `auto`
+    goes by the files of a folder, and takes a Hub id for a model that generates.
     `served_name` replaces the last part of the model's id. `device` is `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where
     there is one. `dtype` `auto` is bfloat16 where the processor computes in it, else float32. `threads` 0 is one for
     each core that the process may use. `context_window` lowers the model's own. `places` sequences run side by side,
@@ -26,7 +26,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
-    task: Literal["auto", "generate", "embed"] = "auto"
+    task: Literal["auto", "generate", "embed", "score"] = "auto"
     revision: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     served_name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\n]+\Z")] | None = None
     device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)\Z")] = "cpu"

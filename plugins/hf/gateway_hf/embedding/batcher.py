@@ -12,9 +12,9 @@ from gateway_hf.embedding.encoder import TokenRow
 
 _log = logging.getLogger("gateway_hf")
 
-_FAILED = "the vectors of this request cannot be computed; the log says why"
+_FAILED = "the texts of this request cannot be computed; the log says why"
 
-# Computes rows of tokens, and returns a vector for each.
+# Computes rows of tokens, and returns the numbers of each.
 Compute = Callable[[Sequence[TokenRow]], list[bytes]]
 
 
@@ -48,8 +48,8 @@ class Batcher:
         """How many requests have texts that wait."""
         return len(self._jobs)
 
-    async def embed(self, rows: Sequence[TokenRow]) -> list[bytes]:
-        """Return the vector of each row; a caller that leaves takes what waits of it out of the line."""
+    async def compute(self, rows: Sequence[TokenRow]) -> list[bytes]:
+        """Return what is made of each row; a caller that leaves takes what waits of it out of the line."""
         if self._closed:
             raise Unavailable("the model is not loaded")
         job = _Job(rows)
@@ -88,7 +88,7 @@ class Batcher:
             try:
                 self._give(part, await self._round(part))
             except Exception as error:  # noqa: BLE001 - whatever torch makes of them
-                _log.error("the vectors of a request cannot be computed", exc_info=error)
+                _log.error("the texts of a request cannot be computed", exc_info=error)
                 job.waiting.clear()
                 if not job.done.done():
                     job.done.set_exception(error if isinstance(error, EngineError) else EngineError(_FAILED))

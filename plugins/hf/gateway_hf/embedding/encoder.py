@@ -1,7 +1,7 @@
 """Run an encoder over many texts at once, with little padding."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,14 @@ from gateway_hf.embedding.recipe import Recipe
 
 
 class TokenRow(NamedTuple):
-    """The tokens of one text; the first `skipped` of them are read, and left out of its vector."""
+    """The tokens of one text; the first `skipped` of them are read, and left out of its vector.
+
+    `types` say of a pair which text each token is of, for a model that is told.
+    """
 
     ids: Sequence[int]
     skipped: int = 0
+    types: Sequence[int] = ()
 
 
 class Encoder:
@@ -32,13 +36,7 @@ class Encoder:
 
         A pass has `most` tokens, padding counted; `on_pass` is called behind each.
         """
-        made: list[Tensor | None] = [None] * len(rows)
-        with torch.inference_mode():
-            for places in passes([len(row.ids) for row in rows], most):
-                for place, vector in zip(places, self._pass([rows[place] for place in places]), strict=True):
-                    made[place] = vector
-                on_pass()
-        return torch.stack([vector for vector in made if vector is not None])
+        return run_passes(rows, most, self._pass, on_pass)
 
     def shorten(self, vector: bytes, size: int) -> bytes:
         """Return the first `size` numbers of a vector, normalized where the model normalizes."""
@@ -46,21 +44,46 @@ class Encoder:
         return bytes((nn.functional.normalize(numbers, dim=0) if self._recipe.normalizes else numbers).numpy())
 
     def _pass(self, rows: list[TokenRow]) -> Tensor:
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), longest), self._padding)
-        mask = torch.zeros(ids.shape, dtype=torch.bool)
-        for at, row in enumerate(rows):
-            ids[at, : len(row.ids)] = torch.tensor(row.ids)
-            mask[at, : len(row.ids)] = True
+        inputs, mask = to_inputs(rows, self._padding)
         counted = mask.clone()
         for at, row in enumerate(rows):
             counted[at, : min(row.skipped, len(row.ids) - 1)] = False
-        ids, mask, counted = (each.to(self._device) for each in (ids, mask, counted))
-        # Without padding there is nothing to hide, and attention takes its quicker way.
-        hidden: dict[str, Any] = {} if bool(mask.all()) else {"attention_mask": mask.long()}
-        states: Tensor = self._model(input_ids=ids, **hidden).last_hidden_state
-        vectors = self._head(pool(states, counted, self._recipe.poolings))
+        states: Tensor = self._model(**{name: each.to(self._device) for name, each in inputs.items()}).last_hidden_state
+        vectors = self._head(pool(states, counted.to(self._device), self._recipe.poolings))
         return (nn.functional.normalize(vectors, dim=1) if self._recipe.normalizes else vectors).cpu()
+
+
+def run_passes(
+    rows: Sequence[TokenRow], most: int, compute: Callable[[list[TokenRow]], Tensor], on_pass: Callable[[], None]
+) -> Tensor:
+    """Return what `compute` makes of each row, stacked in their order; a pass has `most` tokens, padding counted."""
+    made: list[Tensor | None] = [None] * len(rows)
+    with torch.inference_mode():
+        for places in passes([len(row.ids) for row in rows], most):
+            for place, numbers in zip(places, compute([rows[place] for place in places]), strict=True):
+                made[place] = numbers
+            on_pass()
+    return torch.stack([numbers for numbers in made if numbers is not None])
+
+
+def to_inputs(rows: Sequence[TokenRow], padding: int, *, left: bool = False) -> tuple[dict[str, Tensor], Tensor]:
+    """Return what a model is called with for a pass, and the mask (rows, longest), true where a token stands.
+
+    Rows are padded at their end, or at the `left`.
+    """
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), longest), padding)
+    mask = torch.zeros(ids.shape, dtype=torch.bool)
+    types = torch.zeros_like(ids) if rows[0].types else None
+    for at, row in enumerate(rows):
+        place = slice(longest - len(row.ids), None) if left else slice(len(row.ids))
+        ids[at, place] = torch.tensor(row.ids)
+        mask[at, place] = True
+        if types is not None:
+            types[at, place] = torch.tensor(row.types)
+    inputs = {"input_ids": ids} if types is None else {"input_ids": ids, "token_type_ids": types}
+    # Without padding there is nothing to hide, and attention takes its quicker way.
+    return inputs if bool(mask.all()) else inputs | {"attention_mask": mask.long()}, mask
 
 
 def passes(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

@@ -3,23 +3,21 @@
 import sys
 from typing import NamedTuple
 
-import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
-from gateway.engine import Hold, LoadFailed
-from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
+from gateway.engine import LoadFailed
 from gateway_hf.embedding.encoder import Encoder
+from gateway_hf.embedding.opening import TextModel, find_site, open_model
 from gateway_hf.embedding.recipe import Dense, Recipe, read_recipe
 from gateway_hf.embedding.texts import TextReader
 from gateway_hf.loading import checks as gate
-from gateway_hf.loading import metadata as facts
-from gateway_hf.loading import pretrained, sources
+from gateway_hf.loading import pretrained
 from gateway_hf.loading.sources import Source
 from gateway_hf.settings import Settings
-from gateway_hf.text.codec import TextCodec, backend
+from gateway_hf.text.codec import backend
 
 # The pooler of BERT and its like is trained for another task, and no vector is made with it.
 _ENCODER = pretrained.ModelKind(AutoModel, MODEL_MAPPING_NAMES, ("pooler.",))
@@ -35,69 +33,39 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class LoadedEncoder(NamedTuple):
-    """A model that makes vectors of `size` numbers, and the facts for its card."""
+    """A model that makes vectors of `size` numbers; `similarity` names what compares two of them."""
 
+    opened: TextModel
     encoder: Encoder
     reader: TextReader
-    text: TextCodec
     size: int
-    window: int
-    vocabulary: int
-    name: str
-    aliases: tuple[str, ...]
-    fingerprint: str
-    device: str
-    dtype: str
-    note: str
-    hold: Hold | None
+    similarity: str
 
 
 def load(settings: Settings) -> LoadedEncoder:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
-    device = choose_device(settings)
-    dtype = choose_dtype(settings, device)
-    if device.type == "cpu":
-        torch.set_num_threads(choose_threads(settings))
-    source = sources.find(settings, dtype)
-    pretrained.check_type(source, _ENCODER)
-    recipe = read_recipe(source, causal=_is_causal(source))
-    tokenizer = pretrained.read_tokenizer(source)
-    model = pretrained.read_model(source, dtype, device, _ENCODER)
-    window = min(_window(model, tokenizer), recipe.max_tokens or sys.maxsize, settings.context_window or sys.maxsize)
-    vocabulary = int(model.config.get_text_config().vocab_size)
-    head, size = _read_head(recipe, source, len(recipe.poolings) * int(model.config.get_text_config().hidden_size))
-    spelled = str(dtype).removeprefix("torch.")
-    padding = tokenizer.pad_token_id
+    site = find_site(settings)
+    pretrained.check_type(site.source, _ENCODER)
+    recipe = read_recipe(site.source, causal=is_causal(site.source))
+    opened = open_model(site, _ENCODER, settings)
+    opened = opened._replace(window=min(opened.window, recipe.max_tokens or sys.maxsize))
+    width = int(opened.model.config.get_text_config().hidden_size)
+    head, size = _read_head(recipe, site.source, len(recipe.poolings) * width)
     return LoadedEncoder(
-        encoder=Encoder(model, head.to(device), recipe, padding if isinstance(padding, int) else 0),
-        reader=TextReader(backend(tokenizer), recipe, vocabulary=vocabulary, window=window),
-        text=TextCodec(tokenizer, vocabulary=vocabulary, context_window=window),
-        size=size,
-        window=window,
-        vocabulary=vocabulary,
-        name=settings.served_name or source.name,
-        aliases=source.aliases if settings.served_name is None else (source.name, *source.aliases),
-        fingerprint=facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), spelled),
-        device=str(device),
-        dtype=spelled,
-        note=source.note,
-        hold=source.hold,
+        opened,
+        Encoder(opened.model, head.to(site.device), recipe, opened.padding),
+        TextReader(backend(opened.tokenizer), recipe, vocabulary=opened.vocabulary, window=opened.window),
+        size,
+        recipe.similarity,
     )
 
 
-def _is_causal(source: Source) -> bool:
+def is_causal(source: Source) -> bool:
+    """Tell whether a folder's model is one that generates."""
     config = gate.read_json(source.folder / "config.json", source.name)
     named = config.get("architectures")
     known = config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     return known and isinstance(named, list) and any(str(each).endswith("ForCausalLM") for each in named)
-
-
-def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return how many tokens the model reads; some count their places from behind the padding token's number."""
-    window = facts.context_window(model, tokenizer)
-    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
-    offset = getattr(table, "padding_idx", None)
-    return window if offset is None else window - offset - 1
 
 
 def _read_head(recipe: Recipe, source: Source, size: int) -> tuple[nn.Module, int]:

@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
     """The steps before and behind the model.
 
     `poolings` are joined in order. `max_tokens` bounds a text, with its special tokens. `prompts` are put before a text
-    by their names; without `pools_prompt` their tokens are read, and left out of the vector.
+    by their names; without `pools_prompt` their tokens are read, and left out of the vector. `similarity` compares two.
     """
 
     poolings: tuple[str, ...]
@@ -47,6 +47,7 @@ class Recipe(NamedTuple):
     prompts: dict[str, str] = {}  # noqa: RUF012 - it is never changed
     default_prompt: str = ""
     pools_prompt: bool = True
+    similarity: str = "cosine"
 
     def prompt_for(self, role: str | None) -> str:
         """Return what is put before a text in a role: a query, a document, or neither."""
@@ -93,6 +94,7 @@ def read_recipe(source: Source, *, causal: bool) -> Recipe:
         prompts,
         prompts.get(str(said.get("default_prompt_name")), ""),
         pools_prompt,
+        str(said.get("similarity_fn_name") or "cosine"),
     )
 
 

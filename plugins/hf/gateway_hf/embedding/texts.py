@@ -1,8 +1,11 @@
 """From the texts of a request to the tokens that an encoder reads."""
 
-from tokenizers import Tokenizer
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from gateway.engine import ContextTooLong, EmbedRequest, InvalidRequest, Tokens
+from tokenizers import Encoding, Tokenizer
+
+from gateway.engine import ContextTooLong, EmbedRequest, EngineError, InvalidRequest, Tokens
 from gateway_hf.embedding.encoder import TokenRow
 from gateway_hf.embedding.recipe import Recipe
 
@@ -12,7 +15,7 @@ _CUT = "truncate"
 
 
 class TextReader:
-    """Reads texts for one model; safe to use from any thread."""
+    """Reads texts for one model; safe to use from any thread. `special` tokens stand around a text."""
 
     def __init__(self, tokenizer: Tokenizer, recipe: Recipe, *, vocabulary: int, window: int) -> None:
         tokenizer.no_truncation()
@@ -21,7 +24,7 @@ class TextReader:
         self._recipe = recipe
         self._vocabulary = vocabulary
         self._window = window
-        self._special = tokenizer.num_special_tokens_to_add(is_pair=False)
+        self.special = tokenizer.num_special_tokens_to_add(is_pair=False)
 
     def read(self, request: EmbedRequest) -> list[TokenRow]:
         """Return the tokens of each input.
@@ -34,10 +37,10 @@ class TextReader:
         rows: list[TokenRow] = []
         for index, one in enumerate(request.inputs):
             if isinstance(one, Tokens):
-                ids, whole = self._checked(one.ids, index)[:most], len(one.ids)
-            elif most <= self._special:
+                ids, whole = checked(one.ids, self._vocabulary, f"input {index}")[:most], len(one.ids)
+            elif most <= self.special:
                 raise InvalidRequest(
-                    f"of {most} tokens none is left for a text: {self._special} are special", param=_CUT
+                    f"of {most} tokens none is left for a text: {self.special} are special", param=_CUT
                 )
             else:
                 ids, whole = self._read(f"{prompt}{one.text}", most)
@@ -53,23 +56,40 @@ class TextReader:
 
     def _read(self, text: str, most: int) -> tuple[list[int], int]:
         """Return the first `most` tokens, special ones at both ends, and how many there are, or that are too many."""
-        text = self._spelled(text)
-        head = most * _USUAL_CHARACTERS
-        while True:
-            (encoding,) = self._tokenizer.encode_batch_fast([text[:head]], add_special_tokens=False)
-            whole = len(encoding.ids) + self._special
-            if whole > most or head >= len(text):
-                break
-            head *= 2
-        if whole > most:
-            encoding.truncate(most - self._special)
-        return self._tokenizer.post_process(encoding).ids, whole
+        encoding, more = read_head(self._tokenizer, self._spelled(text), most - self.special)
+        return self._tokenizer.post_process(encoding).ids, most + 1 if more else 0
 
     def _spelled(self, text: str) -> str:
         return text.lower() if self._recipe.lowers else text
 
-    def _checked(self, ids: tuple[int, ...], index: int) -> list[int]:
-        for token in ids:
-            if not 0 <= token < self._vocabulary:
-                raise InvalidRequest(f"input {index}: token id {token} is not below {self._vocabulary}", param="input")
-        return list(ids)
+
+def read_head(tokenizer: Tokenizer, text: str, most: int) -> tuple[Encoding, bool]:
+    """Return the first `most` tokens of a text, without special ones, and whether it has more."""
+    head = max(most, 1) * _USUAL_CHARACTERS
+    while True:
+        (encoding,) = tokenizer.encode_batch_fast([text[:head]], add_special_tokens=False)
+        if len(encoding.ids) > most or head >= len(text):
+            break
+        head *= 2
+    more = len(encoding.ids) > most
+    if more:
+        encoding.truncate(most)
+    return encoding, more
+
+
+def checked(ids: tuple[int, ...], vocabulary: int, name: str) -> list[int]:
+    """Return ids that were sent; raise `InvalidRequest` for one that the model has no token for."""
+    for token in ids:
+        if not 0 <= token < vocabulary:
+            raise InvalidRequest(f"{name}: token id {token} is not below {vocabulary}", param="input")
+    return list(ids)
+
+
+@contextmanager
+def named(param: str) -> Iterator[None]:
+    """Say of errors about an input that they are about a field of another name."""
+    try:
+        yield
+    except EngineError as error:
+        error.param = param if error.param == "input" else error.param
+        raise

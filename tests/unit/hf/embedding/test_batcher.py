@@ -42,7 +42,7 @@ async def until(look):
 async def test_each_request_gets_its_own_vectors_in_order():
     batcher = Batcher(Computing(), 4)
     asked = [rows((1, 1), (2,), (3, 3, 3, 3, 3, 3)), rows((4,)), rows(*[(5, 6)] * 9)]
-    made = await asyncio.gather(*map(batcher.embed, asked))
+    made = await asyncio.gather(*map(batcher.compute, asked))
     assert made == [[bytes(row.ids) for row in each] for each in asked]
     await batcher.close()
 
@@ -50,9 +50,9 @@ async def test_each_request_gets_its_own_vectors_in_order():
 async def test_a_round_takes_of_each_request_by_turns_so_that_a_short_one_passes_a_long_one():
     computing = Computing(free=False)
     batcher = Batcher(computing, 4)
-    long = asyncio.create_task(batcher.embed(rows(*[(number,) for number in range(20, 30)])))
+    long = asyncio.create_task(batcher.compute(rows(*[(number,) for number in range(20, 30)])))
     await until(computing.begun.is_set)
-    short = asyncio.create_task(batcher.embed(rows((1,), (2,))))
+    short = asyncio.create_task(batcher.compute(rows((1,), (2,))))
     await until(lambda: batcher.waiting == 2)
     computing.go.set()
     await short
@@ -65,29 +65,29 @@ async def test_a_round_takes_of_each_request_by_turns_so_that_a_short_one_passes
 async def test_what_cannot_be_computed_fails_alone():
     computing = Computing(free=False)
     batcher = Batcher(computing, 1_000)
-    first = asyncio.create_task(batcher.embed(rows((1,))))
+    first = asyncio.create_task(batcher.compute(rows((1,))))
     await until(computing.begun.is_set)
-    bad, good = (asyncio.create_task(batcher.embed(each)) for each in (rows((2,), (13,)), rows((3,))))
+    bad, good = (asyncio.create_task(batcher.compute(each)) for each in (rows((2,), (13,)), rows((3,))))
     await until(lambda: batcher.waiting == 2)
     computing.go.set()
     assert await first == [b"\1"]
     assert await good == [b"\3"]
     with pytest.raises(EngineError, match="the log says why"):
         await bad
-    assert await batcher.embed(rows((4,))) == [b"\4"]
+    assert await batcher.compute(rows((4,))) == [b"\4"]
     await batcher.close()
 
 
 async def test_a_request_that_leaves_is_computed_no_further():
     computing = Computing(free=False)
     batcher = Batcher(computing, 1)
-    leaving = asyncio.create_task(batcher.embed(rows((1,), (2,), (3,))))
+    leaving = asyncio.create_task(batcher.compute(rows((1,), (2,), (3,))))
     await until(computing.begun.is_set)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     computing.go.set()
-    assert await batcher.embed(rows((4,))) == [b"\4"]
+    assert await batcher.compute(rows((4,))) == [b"\4"]
     assert computing.rounds == [[(1,)], [(4,)]]
     await batcher.close()
 
@@ -95,7 +95,7 @@ async def test_a_request_that_leaves_is_computed_no_further():
 async def test_closing_turns_away_what_waits():
     computing = Computing(free=False)
     batcher = Batcher(computing, 1)
-    waiting = asyncio.create_task(batcher.embed(rows((1,), (2,))))
+    waiting = asyncio.create_task(batcher.compute(rows((1,), (2,))))
     await until(computing.begun.is_set)
     closing = asyncio.create_task(batcher.close())
     with pytest.raises(Unavailable, match="unloaded"):
@@ -103,4 +103,4 @@ async def test_closing_turns_away_what_waits():
     computing.go.set()
     await closing
     with pytest.raises(Unavailable):
-        await batcher.embed(rows((3,)))
+        await batcher.compute(rows((3,)))

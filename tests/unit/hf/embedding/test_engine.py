@@ -174,7 +174,7 @@ async def test_a_model_that_makes_vectors_generates_nothing(tmp_path):
     with pytest.raises(Unavailable):
         await engine.embed(ask("x"))
     async with engine:
-        with pytest.raises(Unsupported, match="makes vectors"):
+        with pytest.raises(Unsupported, match="generates none"):
             await anext(engine.generate(GenerateRequest(id="r", model="m", prompt=Completion("x"))))
     with pytest.raises(Unavailable):
         await engine.embed(ask("x"))
