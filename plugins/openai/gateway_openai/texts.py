@@ -156,11 +156,12 @@ class RemoteTexts:
     async def _rank(self, model: RemoteModel, request: ScoreRequest) -> TextScores:
         """Ask for the scores of one query's documents in the words of Jina, which llama-server has alone."""
         own = request.truncate_documents
-        if len(request.queries) > 1:
+        query, *others = request.queries
+        if others:
             raise Unsupported("the server behind this model scores documents for one query", param="query")
         body: dict[str, Any] = {
             "model": model.id,
-            "query": request.queries[0].text,
+            "query": query.text,
             "documents": _to_inputs(request.documents),
             "top_n": len(request.documents),
         }
