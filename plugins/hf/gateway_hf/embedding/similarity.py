@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 
@@ -15,7 +14,7 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _euclidean(one: Tensor, other: Tensor) -> Tensor:
-    return -torch.linalg.vector_norm(one - other, dim=1)
+    return -nn.functional.pairwise_distance(one, other, eps=0.0)
 
 
 def _manhattan(one: Tensor, other: Tensor) -> Tensor:
