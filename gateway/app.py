@@ -5,6 +5,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -17,6 +18,8 @@ from loguru import logger
 from gateway.admission import Admission
 from gateway.api import docs
 from gateway.api.admin import gauges
+from gateway.api.batches.asking import LineAsker, endpoints_of
+from gateway.api.batches.runner import BatchRunner
 from gateway.api.edge import Edge
 from gateway.api.errors import Errors
 from gateway.api.exchange.dialect import Dialect, ParameterTables
@@ -87,11 +90,11 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     current = CurrentConfig(Snapshot.of(config, may_wait=handover is not None))
     supervisor = SupervisorClient(handover.control) if handover else None
     start = supervisor.start if supervisor else EngineProcess.start
-    hosting = Hosting(config.engines, config.server.drain_seconds, start)
-    admission = Admission(config.admission)
+    hosting, admission = Hosting(config.engines, config.server.drain_seconds, start), Admission(config.admission)
     limiter = to_limiter(config.limits, lease_seconds=2 * config.server.request_seconds)
     inference = Inference(hosting, admission, limiter, telemetry, current)
-    access = Access(current, lambda reason: telemetry.metrics.auth_failures.add(1, reason))
+    questions = Questions(hosting, admission, limiter, current)
+    batches = BatchRunner(LineAsker(inference, questions, admission, current, endpoints_of(dialects)))
     errors = Errors(dialects)
 
     async def reload(changed: Config) -> None:
@@ -108,9 +111,9 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
         for warning in config.warnings:
             logger.warning("{}", warning)
         try:
-            listening = supervised(supervisor, hosting, reload, inference.drain)
-            kept, made, probing = inference.store, aclosing(inference.background), Prober(hosting.directory, admission)
-            async with aclosing(limiter), aclosing(inference.cache), kept, made, listening, hosting, probing:
+            listening = supervised(supervisor, hosting, reload, partial(_drain, batches, inference))
+            probing, kept = Prober(hosting.directory, admission), _kept(inference)
+            async with aclosing(limiter), kept, listening, hosting, probing, batches:
                 yield
         finally:
             await telemetry.stop()
@@ -123,11 +126,12 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
             inference=inference,
             current=current,
             tables=ParameterTables(dialects),
-            questions=Questions(hosting, admission, limiter, current),
+            questions=questions,
+            batches=batches,
             telemetry=telemetry,
         ),
         exception_handlers={Exception: errors.answer},
-        middleware=[access.guard],
+        middleware=[Access(current, partial(telemetry.metrics.auth_failures.add, 1)).guard],
         cors_config=to_cors(config.cors),
         lifespan=[lifespan],
         logging_config=None,
@@ -137,9 +141,22 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     edge = Edge(app.asgi_handler, current, errors, is_leaving=lambda: hosting.is_leaving)
     app.asgi_handler = telemetry.middleware(edge)
     gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
-    gauges.register_keys(telemetry.metrics, current)
-    gauges.register_answers(telemetry.metrics, inference)
+    gauges.register_answers(telemetry.metrics, inference, batches, current)
     return app
+
+
+async def _drain(batches: BatchRunner, inference: Inference) -> None:
+    """Leave the lines of batches to the next service, and let requests finish."""
+    await batches.stop()
+    await inference.drain()
+
+
+@asynccontextmanager
+async def _kept(inference: Inference) -> AsyncGenerator[None, None]:
+    """Hold what answers and files are kept in, and those that are made in the background."""
+    files, background = aclosing(inference.files), aclosing(inference.background)
+    async with aclosing(inference.cache), inference.store, files, background:
+        yield
 
 
 def _provide(**values: object) -> dict[str, Provide]:

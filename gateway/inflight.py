@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct, field, structs
 
-from gateway.admission import Permit, QueuePosition, WaitLimits, prompt_bound, reading_cost
+from gateway.admission import Permit, QueuePosition, Standby, WaitLimits, prompt_bound, reading_cost
 from gateway.auth import Caller, Scope
 from gateway.cache import CachePolicy, Replay
 from gateway.engine import Draining, EngineError, GenerateEvent, GenerateRequest, Usage
@@ -31,13 +31,15 @@ class Cancelled(EngineError):
 class Options(Struct, frozen=True):
     """What a client asks of the gateway, not of the engine: time, the cache, and to be told its queue position.
 
-    A prompt that is too long for the model goes on with what `shorten` leaves of it.
+    A prompt that is too long for the model goes on with what `shorten` leaves of it. Work that no client waits for says
+    in `standby` how it gives way.
     """
 
     timeouts: Timeouts = Timeouts()
     cache_policy: CachePolicy = CachePolicy.ANY
     wants_queue_updates: bool = False
     shorten: Shorten | None = None
+    standby: Standby | None = None
 
 
 class Progress(Struct, eq=False):
@@ -149,6 +151,11 @@ def _is_of(own: str, request_id: str) -> bool:
 
 def _may_see(caller: Caller, entry: InFlightRequest) -> bool:
     return caller.may(Scope.ADMIN) or caller.id == entry.caller.id
+
+
+def account_of(caller: Caller, standby: Standby | None) -> str:
+    """Name the account whose limits a request counts against: work that stands by has one of its own, as large."""
+    return caller.id if standby is None else f"{caller.id}/batches"
 
 
 def made_by(entry: InFlightRequest, answer: AsyncGenerator[QueuePosition | GenerateEvent, None]) -> Usage | None:

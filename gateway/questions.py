@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import structs
 
-from gateway.admission import Admission, WaitLimits, pairs_bound, prompt_bound, reading_cost
+from gateway.admission import Admission, Standby, WaitLimits, pairs_bound, prompt_bound, reading_cost
 from gateway.auth import Caller
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import (
@@ -33,6 +33,7 @@ from gateway.engine import (
 from gateway.flow.deadline import Deadline
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Target
+from gateway.inflight import account_of
 from gateway.limits import Limiter
 
 T = TypeVar("T")
@@ -51,13 +52,15 @@ _CLASSIFY = frozenset({Capability.CLASSIFY})
 class Inquiry(NamedTuple):
     """The circumstances of a question: the model, the caller, and the seconds that it may take, `None` for the most.
 
-    `weight` is that of its body, as bytes of plain text.
+    `weight` is that of its body, as bytes of plain text. Work that no client waits for says in `standby` how it gives
+    way.
     """
 
     target: Target
     caller: Caller
     seconds: float | None = None
     weight: int = 0
+    standby: Standby | None = None
 
 
 class EngineQuestion(NamedTuple, Generic[T]):
@@ -156,13 +159,15 @@ class Questions:
         card, caller = inquiry.target.card, inquiry.caller
         config = self._current.config
         deadline = Deadline(self._seconds(inquiry))
-        quota = caller.quota_or(config.limits.default)
+        quota, account = caller.quota_or(config.limits.default), account_of(caller, inquiry.standby)
         request = _to_request(inquiry, prompt)
 
         async def take_turn() -> T:
             async with (
                 self._hosting.lease(inquiry.target.hosted, deadline) as engine,
-                self._admission.ask(request, card, caller.id, self._wait(deadline), asked.bound) as turn,
+                self._admission.ask(
+                    request, card, caller.id, self._wait(deadline, inquiry.standby), asked.bound
+                ) as turn,
             ):
                 deadline.arm()
                 allowance.used = asked.bound
@@ -171,7 +176,7 @@ class Questions:
                 turn.settle(Started(None))
                 return answer
 
-        async with deadline, self._limiter.hold(caller.id, quota, asked.bound) as allowance:
+        async with deadline, self._limiter.hold(account, quota, asked.bound) as allowance:
             return await deadline.wait(take_turn())
 
     def _seconds(self, inquiry: Inquiry) -> float:
@@ -179,7 +184,9 @@ class Questions:
         most = self._current.config.server.request_seconds
         return most if inquiry.seconds is None else min(inquiry.seconds, most)
 
-    def _wait(self, deadline: Deadline) -> WaitLimits:
+    def _wait(self, deadline: Deadline, standby: Standby | None) -> WaitLimits:
+        if standby is not None:
+            return WaitLimits(standby=standby)
         place = time.monotonic() + self._current.config.admission.queue_seconds
         return WaitLimits(place=min(place, deadline.ends), first_token=deadline.ends)
 

@@ -7,17 +7,20 @@ from gateway.admission.pressure import MemoryPressure
 from gateway.admission.question_queue import QuestionQueue
 from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
-from gateway.admission.waiter import QueuePosition, QueueTimeout, WaitLimits
+from gateway.admission.standby import NoRoom
+from gateway.admission.waiter import QueuePosition, QueueTimeout, Standby, WaitLimits
 
 __all__ = [
     "Admission",
     "AdmissionSettings",
     "MemoryPressure",
     "ModelQueue",
+    "NoRoom",
     "Permit",
     "QuestionQueue",
     "QueuePosition",
     "QueueTimeout",
+    "Standby",
     "WaitLimits",
     "pairs_bound",
     "prompt_bound",

@@ -5,13 +5,19 @@ from collections.abc import Callable, Iterable
 
 from gateway.admission.permit import Permit
 from gateway.admission.pressure import Pressure
-from gateway.admission.question_queue import QuestionQueue
+from gateway.admission.question_queue import OF_MANY_TEXTS, QuestionQueue
 from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
-from gateway.admission.waiter import WaitLimits
+from gateway.admission.standby import Idleness
+from gateway.admission.waiter import Standby, WaitLimits
 from gateway.engine import GenerateRequest, ModelCard
 from gateway.flow.breaker import State
 from gateway.linux import used_share
+
+# Work that stands by is no caller's where places are shared out by caller.
+_STANDBY = "(standby)"
+# A model on a server elsewhere shares no device with others.
+_REMOTE = "remote"
 
 
 class Admission:
@@ -27,6 +33,7 @@ class Admission:
         self.queues: dict[str, ModelQueue] = {}
         self.questions: dict[str, QuestionQueue] = {}
         self._pressure = Pressure(memory, clock)
+        self._idleness: dict[str, Idleness] = {}
         self._settings = settings or AdmissionSettings()
 
     def cost(self, request: GenerateRequest, card: ModelCard, answers: int = 1) -> int:
@@ -43,7 +50,7 @@ class Admission:
         Entering raises `Overloaded` at once when the queue is full or the first token would come too late,
         `QueueTimeout` when the limit passes in the queue, `Unavailable` while the breaker is open.
         """
-        permit = Permit(self.queue(card), request, caller, limits, cost)
+        permit = Permit(self.queue(card), request, _name(caller, limits), limits, cost)
         self._pressure.check(permit.cost)
         return permit
 
@@ -52,19 +59,26 @@ class Admission:
         queue = self.questions.get(card.name)
         if queue is None:
             queue = self.questions[card.name] = QuestionQueue(card, self.clock, self._settings)
+            if OF_MANY_TEXTS & card.capabilities:  # other questions take little of the device's time
+                queue.idleness = self._idle(card)
         elif queue.card is not card:
             queue.configure(card, self._settings)
         self._pressure.check(cost)
-        return Permit(queue, request, caller, limits, cost)
+        return Permit(queue, request, _name(caller, limits), limits, cost)
 
     def queue(self, card: ModelCard) -> ModelQueue:
         """Find the queue of a model, as its card is now."""
         queue = self.queues.get(card.name)
         if queue is None:
             queue = self.queues[card.name] = ModelQueue(card, self.clock, self._settings)
+            queue.idleness = self._idle(card)
         elif queue.card is not card:
             queue.configure(card, self._settings)
         return queue
+
+    async def wait_idle(self, card: ModelCard, work: Standby) -> None:
+        """Wait until work that stands by may begin on the device of a model; a request may still be quicker."""
+        await self._idle(card).wait(work)
 
     def waiting(self, cards: Iterable[ModelCard]) -> int:
         """Count the requests that wait for a place in any of the models."""
@@ -82,3 +96,12 @@ class Admission:
         self._settings = settings
         for queue in (*self.queues.values(), *self.questions.values()):
             queue.configure(queue.card, settings)
+
+    def _idle(self, card: ModelCard) -> Idleness:
+        """Find what is known of a model's device; models on one device share it."""
+        device = card.name if card.device == _REMOTE else card.device
+        return self._idleness.setdefault(device, Idleness(self.clock))
+
+
+def _name(caller: str, limits: WaitLimits) -> str:
+    return caller if limits.standby is None else _STANDBY

@@ -178,6 +178,14 @@ class FairQueue(Generic[W]):
         """List all waiters in the order in which they would be served if no other came."""
         return [waiter for priority in reversed(self._priorities) for waiter in self._ranks[priority].order()]
 
+    def positions(self) -> dict[W, tuple[int, int]]:
+        """Return the numbers of all waiters in that order, from 1, each with the tokens of those before it."""
+        found, ahead = dict[W, tuple[int, int]](), 0
+        for position, waiter in enumerate(self.order(), 1):
+            found[waiter] = position, ahead
+            ahead += waiter.cost
+        return found
+
     def ahead(self, newcomer: W) -> int:
         """Estimate the tokens that would be served before `newcomer`.
 

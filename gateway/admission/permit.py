@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Self
 
-from gateway.admission.queue import ModelQueue
-from gateway.admission.waiter import QueuePosition, Waiter, WaiterState, WaitLimits
-from gateway.engine import GenerateRequest, Started, UpstreamFailed
+from gateway.admission.queue import LEFT_ALONE, ModelQueue
+from gateway.admission.standby import NoRoom
+from gateway.admission.waiter import QueuePosition, Standby, Waiter, WaiterState, WaitLimits
+from gateway.engine import GenerateRequest, Started, Unavailable, UpstreamFailed
 
 
 class Permit:
@@ -102,9 +103,34 @@ class Permit:
             await moved.wait()
 
     async def _enter(self) -> None:
+        if (work := self._waiter.limits.standby) is not None:
+            await _stand_by(self._queue, self._waiter, work)
+            return
         turn = self._queue.join(self._waiter)
         if turn is not None and (error := await turn) is not None:
             try:
                 raise error
             finally:
                 del turn, error  # its traceback holds this frame
+
+
+async def _stand_by(queue: ModelQueue, waiter: Waiter, work: Standby) -> None:
+    """Wait for a place that no request wants, with its tokens; raise `NoRoom` as soon as a request does."""
+    waiter.joined = queue.clock()
+    while not _begin(queue, waiter, work):
+        await queue.moves.next.wait()
+
+
+def _begin(queue: ModelQueue, waiter: Waiter, work: Standby) -> bool:
+    """Let work that stands by begin; return whether there was a place."""
+    if queue.waiting or not queue.idleness.may_begin(work):
+        raise NoRoom("a request of a client has the place, or wants it")
+    if not queue.places.fits(waiter.cost):
+        return False
+    attempt = queue.breaker.attempt()
+    if attempt is None:
+        raise Unavailable(LEFT_ALONE, retry_after=queue.breaker.wait or 1.0)
+    queue.places.take(waiter.caller, waiter.cost)
+    queue.idleness.begin(waiter, work)
+    waiter.admit(attempt, queue.clock())
+    return True

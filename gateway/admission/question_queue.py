@@ -4,7 +4,7 @@ from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
 from gateway.engine import Capability, ModelCard
 
-_OF_MANY_TEXTS = frozenset({Capability.EMBEDDING, Capability.SCORE, Capability.CLASSIFY})
+OF_MANY_TEXTS = frozenset({Capability.EMBEDDING, Capability.SCORE, Capability.CLASSIFY})
 
 
 class QuestionQueue(ModelQueue):
@@ -17,7 +17,7 @@ class QuestionQueue(ModelQueue):
     def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
         """Go by `card` and `settings` from now on."""
         self.card, self._settings = card, settings
-        computes = _OF_MANY_TEXTS & card.capabilities
+        computes = OF_MANY_TEXTS & card.capabilities
         places = max(settings.questions, card.places) if computes else settings.questions
         self.places.resize(places, 0, settings.spare_places)
         self._waiters.capacity = settings.waiting_questions

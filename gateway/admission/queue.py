@@ -7,35 +7,18 @@ from collections.abc import Callable
 from gateway.admission import cost
 from gateway.admission.estimator import WaitEstimator
 from gateway.admission.fair_queue import FairQueue
+from gateway.admission.moves import Moves
 from gateway.admission.places import Places
 from gateway.admission.recent_callers import RecentCallers
 from gateway.admission.settings import AdmissionSettings
+from gateway.admission.standby import Idleness
 from gateway.admission.waiter import QueuePosition, QueueTimeout, Waiter, WaiterState
 from gateway.engine import DeadlineExceeded, EngineError, GenerateRequest, ModelCard, Overloaded, Unavailable
 from gateway.flow.breaker import Attempt, Breaker
 
 # Seconds; clients give up on longer waits rather than keep them.
 _LONGEST_RETRY = 60.0
-
-
-class Moves:
-    """Tells the clients that watch a queue that it moved; their event is made on demand, for mostly no client does."""
-
-    def __init__(self) -> None:
-        self._next: asyncio.Event | None = None
-
-    @property
-    def next(self) -> asyncio.Event:
-        """The event of the next move."""
-        if self._next is None:
-            self._next = asyncio.Event()
-        return self._next
-
-    def tell(self) -> None:
-        """Wake those that watch."""
-        if self._next is not None:
-            self._next.set()
-            self._next = None
+LEFT_ALONE = "the engine failed again and again; it is left alone for a while"
 
 
 class ModelQueue:
@@ -49,7 +32,8 @@ class ModelQueue:
         self.breaker = Breaker(clock, longest=_LONGEST_RETRY)
         self.estimator = WaitEstimator()
         self.places = Places()
-        self._clock = clock
+        self.idleness = Idleness(clock)
+        self.clock = clock
         self._recent = RecentCallers()
         self._waiters: FairQueue[Waiter] = FairQueue(0)
         self._positions: dict[Waiter, tuple[int, int]] | None = None
@@ -68,8 +52,7 @@ class ModelQueue:
         share = (self.places.running + self.waiting) / max(self.places.total, 1)
         if not self.waiting and self.places.running < self.places.total and not self.breaker.wait:
             return 0.0, share
-        ahead = sum(waiter.cost for waiter in self._waiters.order())
-        wait = self.estimator.wait(ahead, self.places.running)
+        wait = self.estimator.wait(sum(waiter.cost for waiter in self._waiters.order()), self.places.running)
         return max(share if wait is None else wait, self.breaker.wait), share
 
     def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
@@ -90,7 +73,8 @@ class ModelQueue:
         """
         if waiter.state is not WaiterState.OUTSIDE:
             raise RuntimeError("a permit is entered once")
-        waiter.joined = now = self._clock()
+        waiter.joined = now = self.clock()
+        self.idleness.come(waiter)
         displaced = self._push(waiter, now)
         if displaced is not None:
             displaced.leave(self._overloaded("too many requests are waiting, most of them yours", displaced))
@@ -99,8 +83,9 @@ class ModelQueue:
         if waiter.held:
             return None
         if not waiter.is_waiting:  # its time was over when the queue was served, or it has another engine
-            now = self._clock()
+            now = self.clock()
             raise _too_late(waiter, now) if waiter.limits.place <= now else _left_alone(self.breaker)
+        self.idleness.want()
         loop = asyncio.get_running_loop()
         waiter.turn = loop.create_future()
         if waiter.limits.place < math.inf:
@@ -110,7 +95,8 @@ class ModelQueue:
     def settle(self, waiter: Waiter, prompt_tokens: int | None) -> None:
         """Hold no more than a prompt of `prompt_tokens` and its answer need; all of it where the length is unknown."""
         if waiter.state is WaiterState.HELD:
-            self.estimator.start(self._clock() - waiter.admitted)
+            if waiter.limits.standby is None:
+                self.estimator.start(self.clock() - waiter.admitted)
             exact = waiter.held if prompt_tokens is None else self._cost(waiter.request, prompt_tokens)
             self.places.adjust(exact - waiter.held)
             waiter.settle(exact)
@@ -122,19 +108,17 @@ class ModelQueue:
             self._waiters.remove(waiter)
         elif waiter.held:
             self.places.give_back(waiter.caller, waiter.held)
-            if waiter.state is WaiterState.SETTLED:
-                self.estimator.finish(self._clock() - waiter.admitted, waiter.cost)
+            if waiter.state is WaiterState.SETTLED and waiter.limits.standby is None:
+                self.estimator.finish(self.clock() - waiter.admitted, waiter.cost)
         waiter.leave()
+        self.idleness.go(waiter)
         self._serve()
         self._announce()
 
     def position(self, waiter: Waiter) -> QueuePosition:
         """Return the position of `waiter`, which waits; all are computed at once, and kept until the queue moves."""
         if self._positions is None:
-            self._positions, ahead = {}, 0
-            for position, other in enumerate(self._waiters.order(), 1):
-                self._positions[other] = position, ahead
-                ahead += other.cost
+            self._positions = self._waiters.positions()
         position, ahead = self._positions[waiter]
         return QueuePosition(position, self.estimator.wait(ahead, self.places.running))
 
@@ -158,7 +142,7 @@ class ModelQueue:
         """Refuse a request that would wait in vain; where a place is free, it is admitted and measured anew."""
         if waiter.limits.place <= now:
             raise _too_late(waiter, now)
-        if not self.waiting and self._fits(waiter, now):
+        if not self.waiting and (self._fits(waiter, now) or self.idleness.is_giving_way):
             return
         wait = self.estimator.wait(self._waiters.ahead(waiter), self.places.running)
         if wait is not None and now + wait + (self.estimator.first_seconds or 0.0) > waiter.limits.first_token:
@@ -168,7 +152,7 @@ class ModelQueue:
 
     def _serve(self) -> None:
         """Admit from the head of the queue; a waiter whose limit has passed expires, and is never computed."""
-        now = self._clock()
+        now = self.clock()
         while (head := self._next(now)) is not None:
             if head.limits.place <= now:
                 self._expire(head)
@@ -217,10 +201,9 @@ class ModelQueue:
         self._serve()
 
     def _expire(self, waiter: Waiter) -> None:
-        seconds = self._clock() - waiter.joined
+        seconds = self.clock() - waiter.joined
         self._waiters.remove(waiter)
-        retry = self._retry_after(waiter)
-        waiter.leave(QueueTimeout(f"no place came free within {seconds:.1f} s", retry_after=retry))
+        waiter.leave(QueueTimeout(f"no place came free within {seconds:.1f} s", retry_after=self._retry_after(waiter)))
         self._announce()
 
     def _announce(self) -> None:
@@ -241,8 +224,7 @@ class ModelQueue:
 
 
 def _left_alone(breaker: Breaker) -> Unavailable:
-    what = "the engine failed again and again; it is left alone for a while"
-    return Unavailable(what, retry_after=breaker.wait or 1.0)
+    return Unavailable(LEFT_ALONE, retry_after=breaker.wait or 1.0)
 
 
 def _too_late(waiter: Waiter, now: float) -> EngineError:

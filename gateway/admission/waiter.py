@@ -15,6 +15,7 @@ limit, and a caller with fewer waiters displaces it where the queue is full.
 
 import asyncio
 import math
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import final
 
@@ -30,15 +31,29 @@ class QueueTimeout(Overloaded):
     code = "queue_timeout"
 
 
+class Standby(Struct, frozen=True, eq=False, kw_only=True):
+    """How work that no client waits for gives way to what one does wait for.
+
+    It begins once no request was there for `quiet_seconds`, and calls `give_way` as soon as one comes, which is to end
+    it soon; `beside` pieces of such work stay while requests only run, and none while one waits for a place.
+    """
+
+    give_way: Callable[[], None]
+    quiet_seconds: float = 0.0
+    beside: int = 0
+
+
 class WaitLimits(Struct, frozen=True, kw_only=True):
     """The moments until which a caller waits for a place and for the first token, on the clock of the admission.
 
-    A caller that is not patient has another engine to go to: it waits for none that is left alone or away.
+    A caller that is not patient has another engine to go to: it waits for none that is left alone or away. One that
+    stands by waits in no queue, and begins where no place is wanted.
     """
 
     place: float = math.inf
     first_token: float = math.inf
     is_patient: bool = True
+    standby: Standby | None = None
 
 
 @final

@@ -15,6 +15,7 @@ from ulid import ULID
 from gateway.api.errors import Errors
 from gateway.api.http.cors import check_origin
 from gateway.api.http.incoming import IncomingBody
+from gateway.api.http.limits import to_limits
 from gateway.api.http.outgoing import PIECE, Outgoing
 from gateway.api.http.problems import Problem
 from gateway.config import ServerSettings
@@ -56,7 +57,7 @@ class Edge:
             return
         is_bare = scope["method"] == HttpMethod.HEAD
         config = self._current.config
-        body = IncomingBody(scope, receive, config.server, self.bodies)
+        body = IncomingBody(scope, receive, to_limits(scope["path"], config), self.bodies)
         answer = _Answer(send, body, scope["path"], self, is_bare=is_bare)
         answer.stall_seconds = config.server.stall_seconds
         request_id.set(answer.id)

@@ -10,10 +10,12 @@ from gateway.api.admin.health import HealthController
 from gateway.api.admin.metrics import MetricsController
 from gateway.api.admin.requests import RequestsController
 from gateway.api.anthropic.dialect import DIALECT as ANTHROPIC
+from gateway.api.batches.controller import BatchController
 from gateway.api.embeddings.questions import ROUTES as EMBEDDINGS
 from gateway.api.exchange.dialect import Dialect
 from gateway.api.exchange.question import question_routes
 from gateway.api.exchange.route import generations
+from gateway.api.files.controller import FileController
 from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
 from gateway.api.openai.dialect import DIALECT as OPENAI
@@ -32,6 +34,8 @@ ROUTES = "llm_gateway.routes"
 _CONTROLLERS = (
     ModelController,
     tokenizer_info,
+    FileController,
+    BatchController,
     RequestsController,
     HealthController,
     MetricsController,

@@ -130,6 +130,18 @@ class Keyring:
         if key is None or not is_right:
             unknown = Refusal.UNREAD if self._is_unread else Refusal.UNKNOWN
             return unknown if is_well_formed else Refusal.MALFORMED
+        return self._state(key)
+
+    def caller_of(self, identity: str) -> Caller | Refusal:
+        """Find the caller whose key has an id, as `caller` does, for work that was asked for before."""
+        if not self._is_closed:
+            return ANONYMOUS if identity == ANONYMOUS.id else Refusal.UNKNOWN
+        key = next((key for key in self._keys.values() if key.id == identity), None)
+        if key is None:
+            return Refusal.UNREAD if self._is_unread else Refusal.UNKNOWN
+        return self._state(key)
+
+    def _state(self, key: Key) -> Caller | Refusal:
         if key.revoked is not None:
             return Refusal.REVOKED
         is_over = key.expires is not None and key.expires <= self._clock()

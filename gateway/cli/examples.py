@@ -13,6 +13,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "models": ("models", "models --url http://gpu-box:8000 --table"),
     "chat": ("chat", "chat --url http://gpu-box:8000 --temperature 0"),
     "bench": ("bench --concurrency 1,8,32", "bench --url http://gpu-box:8000/v1 --rate 2,4 --json results.json"),
+    "batch": ("batch questions.jsonl", "batch questions.jsonl --output answers.jsonl --window 7d"),
     "conformance": ("conformance", "conformance --url http://gpu-box:8000 streams tools --json found.json"),
     "keys": ("keys create shop --file keys.db", "keys list --file keys.db"),
     "keys create": (

@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = _add_command(commands, "bench", what, _bench)
     bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
     flags.add_flags(bench)
+    what = "have a file of requests answered by a running gateway while no client waits; run again, it goes on"
+    batch = _add_command(commands, "batch", what, _batch)
+    _add_batch_flags(batch)
     what = "try whether a server keeps what clients of OpenAI's API rely on; exit code 1 where it breaks a must"
     conformance = _add_command(commands, "conformance", what, _conformance)
     _add_conformance_flags(conformance)
@@ -109,6 +112,17 @@ def _add_chat_flags(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
         "--max-new-tokens", type=int, default=_ANSWER_TOKENS, help=f"the longest answer (default {_ANSWER_TOKENS})"
     )
+
+
+def _add_batch_flags(batch: argparse.ArgumentParser) -> None:
+    batch.add_argument("file", metavar="FILE", help="the requests, one a line, in the form of OpenAI's batches")
+    batch.add_argument("--output", metavar="FILE", help="where the answers go (default: FILE's name, .output.jsonl)")
+    batch.add_argument("--errors", metavar="FILE", help="where the lines go that failed (default: beside the answers)")
+    batch.add_argument("--endpoint", metavar="PATH", help="the route for all lines (default: the first line's url)")
+    batch.add_argument("--window", default="24h", metavar="TIME", help="how long it may take: 30m, 24h, 7d (24h)")
+    batch.add_argument("--again", action="store_true", help="make a new batch, also where the same file had one")
+    batch.add_argument("--url", help="where the gateway is (default: as for chat)")
+    batch.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
 
 
 def _add_conformance_flags(conformance: argparse.ArgumentParser) -> None:
@@ -216,6 +230,13 @@ def _key(options: argparse.Namespace) -> str | None:
 
 def _conformance(options: argparse.Namespace) -> int:
     from gateway.cli.conformance.command import run  # noqa: PLC0415 - httpx and rich are for the clients only
+
+    options.api_key = _key(options)
+    return run(options, _url(options))
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from gateway.cli.batch import run  # noqa: PLC0415 - httpx and rich are for the clients only
 
     options.api_key = _key(options)
     return run(options, _url(options))

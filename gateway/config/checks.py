@@ -45,6 +45,7 @@ def contradictions(config: Config) -> Iterator[Violation]:
             yield f"engines.{name}", f"{name!r} is no name for an engine; use letters, digits and _"
     yield from _same_keys(config.auth)
     yield from _no_engines(config)
+    yield from _no_store_of_files(config)
 
 
 def _no_engines(config: Config) -> Iterator[Violation]:
@@ -61,6 +62,11 @@ def _no_engines(config: Config) -> Iterator[Violation]:
             yield f"routes.{alias}.weights", f"{name!r} is none of its engines; they are {', '.join(route.engines)}"
         if route.weights and route.strategy != "weighted":
             yield f"routes.{alias}.weights", f'they count with strategy = "weighted" only, and it is {route.strategy!r}'
+
+
+def _no_store_of_files(config: Config) -> Iterator[Violation]:
+    if config.files.folder is not None and config.store.file is None:
+        yield "files.folder", "what is known of the files lies in store.file, and there is none; set both"
 
 
 def _no_store(section: str, url: str | None) -> Iterator[Violation]:

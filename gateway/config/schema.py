@@ -9,7 +9,7 @@ from gateway.admission import AdmissionSettings
 from gateway.auth import KeyEntry
 from gateway.cache import CacheSettings
 from gateway.limits.settings import LimitsSettings
-from gateway.store import StoreSettings
+from gateway.store import BatchSettings, FileSettings, StoreSettings
 
 # What pages may send: the headers of the service itself, and those that the SDKs of OpenAI and Anthropic set.
 CORS_HEADERS = (
@@ -170,6 +170,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     admission: AdmissionSettings = AdmissionSettings()
     cache: CacheSettings = CacheSettings()
     store: StoreSettings = StoreSettings()
+    files: FileSettings = FileSettings()
+    batches: BatchSettings = BatchSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
     routes: dict[str, Annotated[tuple[str, ...], Meta(min_length=1)] | RouteSettings] = {}

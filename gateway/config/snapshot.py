@@ -25,6 +25,8 @@ _FIXED = (
     "store.file",
     "store.max_bytes",
     "store.ttl_seconds",
+    "files.folder",
+    "batches.at_once",
     "telemetry",
     "limits.store_url",
     "limits.store_seconds",

@@ -14,7 +14,7 @@ from typing import cast
 
 from msgspec import structs
 
-from gateway.admission import Admission, QueuePosition, WaitLimits
+from gateway.admission import Admission, QueuePosition, Standby, WaitLimits
 from gateway.auth import Caller
 from gateway.background import Background
 from gateway.cache import CachePolicy, Replay, key_of, to_cache
@@ -34,11 +34,14 @@ from gateway.flow.work import Work
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Load, Target
 from gateway.hosting.routing import Router
-from gateway.inflight import InFlight, InFlightRequest, Options, made_by
+from gateway.inflight import InFlight, InFlightRequest, Options, account_of, made_by
 from gateway.limits import Allowance, Limiter, PromptAllowance
 from gateway.service.maker import Maker, ServiceEvent, place_limit
-from gateway.store import Store
+from gateway.store import Files, Store, to_folder
 from gateway.telemetry import Telemetry, current_record
+
+# Work that no client waits for comes after every request in an engine, too.
+_STANDBY_PRIORITY = -1_000
 
 
 class Inference:
@@ -49,6 +52,9 @@ class Inference:
     ) -> None:
         self.cache = to_cache(current.config.cache)
         self.store = Store(current.config.store)
+        self.files = Files(
+            self.store, to_folder(current.config.files, current.config.store), lambda: current.config.files
+        )
         self.in_flight = InFlight()
         self.background = Background(
             lambda: current.config.store.background, lambda: current.config.store.background_per_key
@@ -95,14 +101,22 @@ class Inference:
         current_record().model = chosen.card.name
         return chosen
 
-    def hold(self, caller: Caller, target: Target, requests: Sequence[GenerateRequest], answers: int) -> Allowance:
+    def hold(
+        self,
+        caller: Caller,
+        target: Target,
+        requests: Sequence[GenerateRequest],
+        answers: int,
+        standby: Standby | None = None,
+    ) -> Allowance:
         """Make the allowance of several prompts, with so many answers to each, which for the limits are one request.
 
         Enter it, and hand a `PromptAllowance` of it to each prompt's answers. Raises `Unsupported`.
         """
         for request in requests:
             negotiate(request, target.card)
-        return self._allow(caller, sum(self._admission.cost(request, target.card, answers) for request in requests))
+        tokens = sum(self._admission.cost(request, target.card, answers) for request in requests)
+        return self._allow(caller, tokens, standby)
 
     def admit(
         self,
@@ -117,9 +131,12 @@ class Inference:
         An answer among several comes with its part of the `allowance` of all.
         """
         negotiate(request, target.card)
-        if request.priority > caller.priority:
-            request = structs.replace(request, priority=caller.priority)
+        highest = caller.priority if options.standby is None else _STANDBY_PRIORITY
+        if request.priority > highest:
+            request = structs.replace(request, priority=highest)
         deadline, wait_limits = self._limit(options.timeouts)
+        if options.standby is not None:
+            wait_limits = WaitLimits(standby=options.standby)
         cost = self._admission.cost(request, target.card)
         return InFlightRequest(
             request=request,
@@ -130,7 +147,7 @@ class Inference:
             wait_limits=wait_limits,
             options=options,
             telemetry=self._telemetry.generation(request, target.card, target.hosted.plugin),
-            allowance=allowance or self._allow(caller, cost),
+            allowance=allowance or self._allow(caller, cost, options.standby),
         )
 
     async def generate(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
@@ -187,8 +204,8 @@ class Inference:
                 entry.telemetry.make(made)
                 yield made
 
-    def _allow(self, caller: Caller, tokens: int) -> Allowance:
-        return self._limiter.hold(caller.id, caller.quota_or(self.config.limits.default), tokens)
+    def _allow(self, caller: Caller, tokens: int, standby: Standby | None) -> Allowance:
+        return self._limiter.hold(account_of(caller, standby), caller.quota_or(self.config.limits.default), tokens)
 
     def _limit(self, timeouts: Timeouts) -> tuple[Deadline, WaitLimits]:
         """Set the clocks of a request: as it asks, but within what the configuration allows."""

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.store.entry import Entry, EntryPage
 from gateway.store.file import APPLICATION, VERSION, check_form, connect
-from gateway.store.tables import SELECT, SELECT_ONE, TABLES, WITH_LABEL, WRITE
+from gateway.store.tables import BATCH_TABLES, SELECT, SELECT_ONE, TABLES, WITH_LABEL, WRITE
 
 # The file keeps no deleted text in pages that are free.
 _PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON", "journal_size_limit = 4194304")
@@ -35,24 +35,25 @@ class Database:
         """Open the database, and make its tables where it is new; raise `StoreFileError` or `sqlite3.Error`."""
         self._max_bytes = max_bytes
         self._ttl = ttl_seconds
-        self._clock = clock
-        self._connection = connect(path)
+        self.clock = clock
+        self.connection = connect(path)
         self._path = path
         self.evicted = 0
         try:
             for pragma in _PRAGMAS:
-                self._connection.execute(f"PRAGMA {pragma}")
-            if check_form(self._connection, path):
-                self._connection.executescript(TABLES)
-                self._connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                self._connection.execute(f"PRAGMA user_version = {VERSION}")
+                self.connection.execute(f"PRAGMA {pragma}")
+            if check_form(self.connection, path):
+                self.connection.executescript(TABLES)
+                self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                self.connection.execute(f"PRAGMA user_version = {VERSION}")
+            self.connection.executescript(BATCH_TABLES)
         except BaseException:
-            self._connection.close()
+            self.connection.close()
             raise
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self.connection.close()
 
     def has_lost_its_file(self) -> bool:
         """Tell whether the file was removed, so that new entries would go with the process.
@@ -64,7 +65,7 @@ class Database:
 
     def totals(self) -> tuple[int, int]:
         """Return the bytes and the number of all entries."""
-        found = self._connection.execute("SELECT coalesce(sum(bytes), 0), coalesce(sum(entries), 0) FROM owners")
+        found = self.connection.execute("SELECT coalesce(sum(bytes), 0), coalesce(sum(entries), 0) FROM owners")
         size, entries = found.fetchone()
         return size, entries
 
@@ -72,20 +73,20 @@ class Database:
         """Store an entry, in the place of one with its id; return whether it has room at all."""
         if entry.size > self._max_bytes:
             return False
-        with self._transaction():
+        with self.transaction():
             self._write(owner, entry)
         return True
 
     def get(self, owner: str, kind: str, identity: str) -> Entry | None:
         """Find an entry."""
-        row = self._connection.execute(SELECT_ONE, (owner, kind, self._oldest(), identity)).fetchone()
+        row = self.connection.execute(SELECT_ONE, (owner, kind, self._oldest(), identity)).fetchone()
         return None if row is None else _to_entry(row)
 
     def delete(self, owner: str, kind: str, identity: str) -> bool:
         """Remove an entry, from the file's log too; return whether there was one."""
         key = (owner, kind, identity, self._oldest())
-        with self._transaction():
-            found = self._connection.execute(
+        with self.transaction():
+            found = self.connection.execute(
                 "DELETE FROM entries WHERE owner = ? AND kind = ? AND id = ? AND changed > ?", key
             ).rowcount
         self._clean_log()
@@ -96,7 +97,7 @@ class Database:
 
         Nothing else is done meanwhile, so `work` is short. One that has no room any more goes.
         """
-        with self._transaction():
+        with self.transaction():
             found = self.get(owner, kind, identity)
             if found is None:
                 return None
@@ -126,7 +127,7 @@ class Database:
             words.append("AND number < ?" if is_descending else "AND number > ?")
             values.append(start)
         words.append("ORDER BY number DESC LIMIT ?" if is_descending else "ORDER BY number LIMIT ?")
-        rows = self._connection.execute(" ".join(words), (*values, limit + 1)).fetchall()
+        rows = self.connection.execute(" ".join(words), (*values, limit + 1)).fetchall()
         return EntryPage(tuple(_to_entry(row) for row in rows[:limit]), len(rows) > limit)
 
     def chain(self, owner: str, kind: str, identity: str, label: str, most_bytes: int) -> list[Entry] | str | None:
@@ -149,57 +150,58 @@ class Database:
 
     def sweep(self) -> None:
         """Remove what is too old."""
-        with self._transaction():
+        with self.transaction():
             gone = self._expire()
         if gone:
             self._clean_log()
 
     def _number(self, owner: str, kind: str, identity: str) -> int | None:
-        row = self._connection.execute(
+        row = self.connection.execute(
             "SELECT number FROM entries WHERE owner = ? AND kind = ? AND id = ?", (owner, kind, identity)
         ).fetchone()
         return None if row is None else row[0]
 
     def _write(self, owner: str, entry: Entry) -> None:
-        values = (owner, entry.kind, entry.id, entry.created, self._clock(), entry.size, _encode(entry.labels).decode())
+        values = (owner, entry.kind, entry.id, entry.created, self.clock(), entry.size, _encode(entry.labels).decode())
         texts = (entry.body, entry.input, entry.events)
-        number = self._connection.execute(WRITE, (*values, *texts)).fetchone()[0]
+        number = self.connection.execute(WRITE, (*values, *texts)).fetchone()[0]
         self._expire()
         while self.totals()[0] > self._max_bytes and self._evict(number):
             self.evicted += 1
 
     def _evict(self, newest: int) -> bool:
         """Remove the oldest entry of the owner that has most; never the newest one of all."""
-        owners = self._connection.execute("SELECT owner FROM owners ORDER BY bytes DESC").fetchall()
+        owners = self.connection.execute("SELECT owner FROM owners ORDER BY bytes DESC").fetchall()
         for owner in owners:
-            row = self._connection.execute(
+            row = self.connection.execute(
                 "SELECT number FROM entries WHERE owner = ? AND number <> ? ORDER BY changed, number LIMIT 1",
                 (owner[0], newest),
             ).fetchone()
             if row is not None:
-                self._connection.execute("DELETE FROM entries WHERE number = ?", row)
+                self.connection.execute("DELETE FROM entries WHERE number = ?", row)
                 return True
         return False
 
     def _expire(self) -> int:
-        return self._connection.execute("DELETE FROM entries WHERE changed <= ?", (self._oldest(),)).rowcount
+        return self.connection.execute("DELETE FROM entries WHERE changed <= ?", (self._oldest(),)).rowcount
 
     def _oldest(self) -> float:
-        return self._clock() - self._ttl
+        return self.clock() - self._ttl
 
     def _clean_log(self) -> None:
         """Move what was written into the file, so that the log holds no removed text either."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextmanager
-    def _transaction(self) -> Generator[None, None, None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def transaction(self) -> Generator[None, None, None]:
+        """Do all that is done inside, or nothing of it."""
+        self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
 
 

@@ -25,6 +25,29 @@ CREATE TRIGGER removed AFTER DELETE ON entries BEGIN
 END;
 COMMIT;
 """
+# What the store bounds by pushing out the oldest has no part in these, which a file of an earlier release gets, too: a
+# file is there until it is deleted or expires, and a batch until it was over for as long.
+BATCH_TABLES = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS files (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, purpose TEXT NOT NULL,
+    bytes INTEGER NOT NULL, expires INTEGER, record BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS files_by_owner ON files (owner);
+CREATE TABLE IF NOT EXISTS batches (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, input TEXT NOT NULL,
+    is_over INTEGER NOT NULL, changed REAL NOT NULL, bytes INTEGER NOT NULL, record BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS batches_by_owner ON batches (owner);
+CREATE INDEX IF NOT EXISTS batches_under_way ON batches (is_over, input);
+CREATE TABLE IF NOT EXISTS lines (
+    batch TEXT NOT NULL, number INTEGER NOT NULL, is_error INTEGER NOT NULL, text BLOB NOT NULL,
+    PRIMARY KEY (batch, number)
+) STRICT;
+COMMIT;
+"""
 SELECT = (
     "SELECT kind, id, created, body, input, events, labels FROM entries WHERE owner = ? AND kind = ? AND changed > ?"
 )

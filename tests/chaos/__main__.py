@@ -6,6 +6,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.batches import batches
 from tests.chaos.deaths import engine_deaths, engine_stop, fallback, main_death, worker_death
 from tests.chaos.drain import drain, reloads
 from tests.chaos.guesses import guesses
@@ -30,6 +31,7 @@ _TRIALS = {
         noisy_neighbour,
         slow_clients,
         guesses,
+        batches,
     )
 }
 

@@ -172,6 +172,26 @@ def a_stream_that_fails_raises_after_what_it_said():
 
 
 @check
+def a_file_of_questions_is_answered_as_a_batch():
+    body = {"model": MODEL, "messages": QUESTION, "temperature": 0}
+    asked = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    lines = b"".join(json.dumps({"custom_id": name} | asked).encode() + b"\n" for name in "ab")
+    given = client.files.create(file=("questions.jsonl", lines), purpose="batch")
+    assert client.files.retrieve(given.id).bytes == len(lines)
+    made = client.batches.create(input_file_id=given.id, endpoint=asked["url"], completion_window="24h")
+    eventually(lambda: client.batches.retrieve(made.id).status == "completed")
+    over = client.batches.retrieve(made.id)
+    assert (over.request_counts.completed, over.request_counts.failed) == (2, 0)
+    answers = [json.loads(line) for line in client.files.content(over.output_file_id).text.splitlines()]
+    assert [answer["custom_id"] for answer in answers] == ["a", "b"]
+    assert all("Paris" in answer["response"]["body"]["choices"][0]["message"]["content"] for answer in answers)
+    assert made.id in [each.id for each in client.batches.list(limit=5).data]
+    assert client.files.delete(given.id).deleted
+    refused(openai.NotFoundError, client.files.retrieve, given.id)
+    refused(openai.BadRequestError, client.batches.cancel, made.id)
+
+
+@check
 def who_leaves_in_the_middle_leaves_nothing_behind():
     stream = say(stream=True, max_completion_tokens=MANY, extra_body={"ignore_eos": True})
     next(stream)

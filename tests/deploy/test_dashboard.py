@@ -73,6 +73,8 @@ def exposition() -> bytes:
     gauges.register_cache(metrics, to_cache(CacheSettings()))
     gauges.register_store(metrics, Store(StoreSettings()), Background(lambda: 1, lambda: 1))
     gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))
+    counted = Counter(completed=1, failed=1)
+    gauges.register_batches(metrics, SimpleNamespace(under_way=1, counts=counted, given_way=1))
     for instrument in vars(metrics).values():
         if isinstance(instrument, Tally):
             instrument.add(1, *instrument._labels)

@@ -7,6 +7,7 @@ import httpx
 import openai
 import pytest
 
+from tests.support.batches import Lines, ended, lines_of
 from tests.support.observe import is_error
 from tests.support.service import Service
 
@@ -114,3 +115,20 @@ def test_a_client_that_leaves_ends_its_question(house):
     with pytest.raises(httpx.ReadTimeout):
         house.client.post("/v1/embeddings", json={"model": MODEL, "input": ["a long text " * 60] * 2_000}, timeout=0.5)
     assert post(house, input="a").status_code == 200
+
+
+def test_a_batch_has_the_vectors_that_its_texts_have(client):
+    lines = Lines("/v1/embeddings").add_all({"model": MODEL, "input": text} for text in TEXTS)
+    lines.add({"model": MODEL, "input": []})
+    given = client.files.create(file=("texts.jsonl", lines.content), purpose="batch")
+    wrong = client.batches.create(input_file_id=given.id, endpoint=lines.url, completion_window="1h")
+    assert [fault.line for fault in ended(client, wrong, 60).errors.data] == [len(TEXTS) + 1]
+    right = Lines("/v1/embeddings").add_all({"model": MODEL, "input": text} for text in TEXTS)
+    given = client.files.create(file=("texts.jsonl", right.content), purpose="batch")
+    made = client.batches.create(input_file_id=given.id, endpoint=right.url, completion_window="1h")
+    over = ended(client, made, 60)
+    assert (over.status, over.model, over.usage.output_tokens) == ("completed", MODEL, 0)
+    for text, line in zip(TEXTS, lines_of(client, over.output_file_id), strict=True):
+        answer = openai.types.CreateEmbeddingResponse.model_validate(line["response"]["body"])
+        alone = client.embeddings.create(model=MODEL, input=text)
+        assert dot(answer.data[0].embedding, alone.data[0].embedding) == pytest.approx(1, abs=1e-4)

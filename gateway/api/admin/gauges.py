@@ -1,6 +1,7 @@
 """Gauges: sampled at each scrape."""
 
 from gateway.admission import Admission
+from gateway.api.batches.runner import BatchRunner
 from gateway.api.edge import Edge
 from gateway.background import Background
 from gateway.cache import Cache
@@ -89,8 +90,10 @@ def register_keys(metrics: Metrics, current: CurrentConfig) -> None:
     )
 
 
-def register_answers(metrics: Metrics, inference: Inference) -> None:
-    """Register the state of answers that are cached, stored or made in the background."""
+def register_answers(metrics: Metrics, inference: Inference, batches: BatchRunner, current: CurrentConfig) -> None:
+    """Register the state of keys, and of answers that are cached, stored, or made in the background or of batches."""
+    register_keys(metrics, current)
+    register_batches(metrics, batches)
     register_cache(metrics, inference.cache)
     register_store(metrics, inference.store, inference.background)
 
@@ -129,4 +132,19 @@ def register_store(metrics: Metrics, store: Store, background: Background) -> No
     )
     metrics.observe_count(
         "store_failures", "Attempts to store or find something that failed.", (), lambda: {(): store.failures}
+    )
+
+
+def register_batches(metrics: Metrics, batches: BatchRunner) -> None:
+    """Register the state of batches."""
+    metrics.observe("batches", "Batches that are under way.", (), lambda: {(): batches.under_way})
+    metrics.observe_count(
+        "batch_lines",
+        "Lines of batches by their ends: answered, failed, or given up for a request until later.",
+        ("result",),
+        lambda: {
+            ("completed",): batches.counts["completed"],
+            ("failed",): batches.counts["failed"],
+            ("gave_way",): batches.given_way,
+        },
     )

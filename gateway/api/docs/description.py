@@ -17,9 +17,11 @@ from msgspec import Struct
 from gateway import __version__
 from gateway.api.admin.health import Alive, Readiness, ServiceHealth
 from gateway.api.admin.requests import CancelledRequest, LiveRequest, RequestList
+from gateway.api.batches.schema import BatchBody, BatchList, BatchObject
 from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
 from gateway.api.embeddings.schema import ContentBody, ContentVector, EmbeddingsBody, EmbeddingsReply
 from gateway.api.exchange.dialect import Dialect
+from gateway.api.files.schema import DeletedFile, FileList, FileObject
 from gateway.api.http.problems import OWN_WORDS, ErrorBody
 from gateway.api.models.schema import ModelList, ModelParameters, ModelState, Version
 from gateway.api.rerank.schema import (
@@ -49,7 +51,8 @@ _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, Templat
 _EMBEDDINGS = (EmbeddingsBody, EmbeddingsReply, ContentBody, ContentVector)
 _RERANK = (RerankBody, SecondRerankBody, RerankReply, ScoreBody, ScoreReply, ClassifyBody, ClassifyReply)
 _SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
-STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_RERANK, *_SERVICE)
+_BATCHES = (FileObject, FileList, DeletedFile, BatchBody, BatchObject, BatchList)
+STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_RERANK, *_BATCHES, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
@@ -80,6 +83,7 @@ _TAGS = {
     " llama.cpp's servers.",
     "embeddings": "Texts as vectors, in OpenAI's words and in llama.cpp's.",
     "rerank": "Documents ordered for a query, pairs scored, texts classified. In the words of Cohere, Jina and vLLM.",
+    "batches": "Many requests in one file, answered while no client waits; and the files.",
     "requests": "What waits and what runs; look, and end it.",
     "health": "Probes for people, balancers and orchestrators.",
     "metrics": "What Prometheus scrapes.",

@@ -154,7 +154,8 @@ class Run:
         return await offload(used, lambda: rendering.to_reply(answers, usage))
 
     def _hold(self) -> Allowance:
-        return self._inference.hold(self._caller, self._target, self._prompts.requests, self._prompts.best_of)
+        requests, best_of = self._prompts.requests, self._prompts.best_of
+        return self._inference.hold(self._caller, self._target, requests, best_of, self._options.standby)
 
     def _fan_out(self, request: GenerateRequest, allowance: Allowance) -> AsyncGenerator[ChoiceEvent, None]:
         """Generate the answers to one prompt."""

@@ -10,8 +10,8 @@ import asyncio
 from litestar.types import HTTPScope, Receive, ReceiveMessage
 
 from gateway.api.http.encoding import Inflater, to_inflater
+from gateway.api.http.limits import BodyLimits, UploadLimits
 from gateway.api.http.problems import Problem
-from gateway.config import ServerSettings
 from gateway.flow.budget import ByteBudget
 
 CLOSE = {"connection": "close"}
@@ -30,7 +30,7 @@ _MOST_DIGITS = 15
 class IncomingBody:
     """The body of one request."""
 
-    def __init__(self, scope: HTTPScope, receive: Receive, settings: ServerSettings, budget: ByteBudget) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, settings: BodyLimits, budget: ByteBudget) -> None:
         self._receive = receive
         self._budget = budget
         self._held = 0
@@ -54,7 +54,7 @@ class IncomingBody:
         if self._until is None:
             await self._begin()
         try:
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout_at(self._piece_until()):
                 message = await self._receive()
         except TimeoutError as error:
             self._is_late = True
@@ -109,9 +109,15 @@ class IncomingBody:
         self._inflater = to_inflater(self._encoding, self._settings.max_body_bytes)
         is_open_ended = self._chunked or self._inflater is not None or not self._announced.isdigit()
         size = self._settings.max_body_bytes if is_open_ended else int(self._announced.lstrip(b"0") or b"0")
-        if size > _SMALL:
+        if size > _SMALL and not isinstance(self._settings, UploadLimits):
             await self._hold(size)
         self._until = asyncio.get_running_loop().time() + self._settings.body_seconds
+
+    def _piece_until(self) -> float | None:
+        """Return the moment until which the next piece has to come: of an upload sooner than the whole."""
+        if not isinstance(self._settings, UploadLimits) or self._until is None:
+            return self._until
+        return min(self._until, asyncio.get_running_loop().time() + self._settings.piece_seconds)
 
     @property
     def _is_asked_for(self) -> bool:

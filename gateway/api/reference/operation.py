@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Operation, Reference, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from msgspec import Struct
 
 from gateway.api.http.sse import DONE
@@ -70,17 +70,34 @@ def _only(reply: ReplyDoc, description: str) -> OpenAPIResponse:
     return OpenAPIResponse(description=description, content={"application/json": media})
 
 
+def upload(form: Schema, reply: ReplyDoc, description: str) -> type[Operation]:
+    """Describe a route that takes a form with a file."""
+    content = {"multipart/form-data": OpenAPIMediaType(schema=form)}
+    return _described(RequestBody(required=True, content=content), {"200": _only(reply, description)})
+
+
+def download(description: str) -> type[Operation]:
+    """Describe a route that answers with bytes."""
+    media = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))
+    content = {"application/octet-stream": media}
+    return _described(None, {"200": OpenAPIResponse(description=description, content=content)})
+
+
 def reading(reply: ReplyDoc, stream: StreamDoc) -> type[Operation]:
     """Describe a route without a body that answers as one that generates does."""
     return _described(None, {"200": _answer(reply, stream)})
 
 
-def _described(body: BodyDoc | None, responses: Mapping[str, OpenAPIResponse | Reference]) -> type[Operation]:
+def _described(
+    body: BodyDoc | RequestBody | None, responses: Mapping[str, OpenAPIResponse | Reference]
+) -> type[Operation]:
     @dataclass
     class Described(Operation):
         def __post_init__(self) -> None:
-            if body is not None:
+            if isinstance(body, BodyDoc):
                 self.request_body = RequestBody(required=True, content={"application/json": _body(body)})
+            elif body is not None:
+                self.request_body = body
             self.responses = {**(self.responses or {}), **responses}
 
     return Described

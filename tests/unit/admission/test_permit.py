@@ -234,7 +234,7 @@ async def test_patience_that_is_over_while_the_queue_is_served_is_no_wait_withou
     now = house.clock()
     permit = house.permit(**dict.fromkeys(limits, now + 0.5))
     moments = iter([now])
-    house.queue._clock = lambda: next(moments, now + 1.0)
+    house.queue.clock = lambda: next(moments, now + 1.0)
     with pytest.raises(error):
         await asyncio.wait_for(permit.__aenter__(), 5)
     house.assert_empty()

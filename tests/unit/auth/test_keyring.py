@@ -287,3 +287,18 @@ def test_a_worker_that_finds_the_file_locked_lets_nobody_in_until_it_is_read(fil
 def test_a_configured_hash_must_be_one():
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"sha256": "llmg_" + "x" * 32}, KeyEntry)
+
+
+def test_the_caller_of_a_key_is_found_by_its_id_as_long_as_the_key_is_valid(file, keyring, clock):
+    assert keyring.caller_of(ANONYMOUS.id) == ANONYMOUS
+    assert keyring.caller_of("none") is Refusal.UNKNOWN
+    key, text = file.create("shop", seconds=10)
+    caller = ask(keyring, text)
+    assert keyring.caller_of(key.id) == caller
+    assert keyring.caller_of("none") is Refusal.UNKNOWN
+    assert keyring.caller_of(ANONYMOUS.id) is Refusal.UNKNOWN  # there are keys now
+    clock.advance(10)
+    assert keyring.caller_of(key.id) is Refusal.EXPIRED
+    file.revoke("shop")
+    ask(keyring, text)
+    assert keyring.caller_of(key.id) is Refusal.REVOKED

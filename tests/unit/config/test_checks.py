@@ -129,3 +129,11 @@ def test_a_file_of_stored_answers_that_cannot_be_used_is_refused_by_its_setting(
     ):
         config.read(file, ECHO)
     config.look(file, ECHO)
+
+
+def test_a_folder_of_files_needs_the_file_that_knows_them(tmp_path):
+    folder = ECHO | {"files.folder": str(tmp_path / "files")}
+    with pytest.raises(ConfigError, match=r"files\.folder: .*store\.file"):
+        config.read(flags=folder)
+    both = folder | {"store.file": str(tmp_path / "store.db")}
+    assert config.read(flags=both).files.folder == str(tmp_path / "files")

@@ -112,11 +112,11 @@ async def test_memory_is_not_lost_by_a_failure():
 
 
 async def test_a_disk_that_does_not_answer_is_given_up_and_what_waits_is_bounded(monkeypatch):
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(module, "_MOST_WAITING", 3)
     go = threading.Event()
     async with Store(StoreSettings()) as store:
-        await store.run(lambda _: None)
+        await store.run(lambda _: None)  # it is opened, however long that takes
+        monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr(module, "_MOST_WAITING", 3)
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 await store.run(lambda _: go.wait(10))

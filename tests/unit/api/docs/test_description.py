@@ -13,10 +13,12 @@ from gateway.api.admin import health
 from gateway.api.anthropic import blocks, events
 from gateway.api.anthropic import schema as anthropic_schema
 from gateway.api.anthropic.errors import to_status
+from gateway.api.batches import schema as batches_schema
 from gateway.api.docs import Description
 from gateway.api.edge import PROBES
 from gateway.api.embeddings import schema as embeddings_schema
 from gateway.api.exchange import paging
+from gateway.api.files import schema as files_schema
 from gateway.api.http import problems
 from gateway.api.http.problems import TABLE, ErrorBody, Problem
 from gateway.api.models import schema as models
@@ -41,6 +43,7 @@ ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
     for module in (
+        *(files_schema, batches_schema),
         *(
             schema,
             health,

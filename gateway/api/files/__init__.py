@@ -1,0 +1,1 @@
+"""Files: uploaded, listed, read and deleted, each caller's apart."""
