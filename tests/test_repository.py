@@ -88,6 +88,13 @@ def test_a_form_asks_each_thing_once(form):
     assert all(field["attributes"]["label"] for field in fields)
 
 
+def test_the_pictures_are_small_and_shown():
+    pictures = sorted((ROOT / "deploy/pictures").glob("*.png"))
+    assert 0 < sum(picture.stat().st_size for picture in pictures) < 1_000_000
+    shown = re.findall(r"\(pictures/(\S+)\)", (ROOT / "deploy/README.md").read_text())
+    assert sorted(shown) == [picture.name for picture in pictures]
+
+
 def hooks():
     return {hook["id"]: hook for repository in read(".pre-commit-config.yaml")["repos"] for hook in repository["hooks"]}
 

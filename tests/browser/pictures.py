@@ -10,7 +10,7 @@ from tests.support.chromium import launched
 from tests.support.service import Service
 
 TARGET = Path(__file__).resolve().parents[2] / "deploy" / "pictures"
-SIZE = {"width": 1200, "height": 760}
+SIZE = {"width": 1200, "height": 900}
 QUESTION = "What is the capital of France, and what is it known for?"
 
 
@@ -29,7 +29,9 @@ async def _completion(page: Page, url: str) -> None:
     await page.get_by_label("seed", exact=True).fill("7")
     await page.get_by_role("button", name="Complete").click()
     await expect(page.locator(".facts")).to_contain_text("s in all", timeout=60_000)
-    await page.locator(".open").first.hover()
+    for _ in range(5):
+        await page.get_by_role("listbox").press("ArrowRight")
+    await expect(page.locator(".token table")).to_be_visible()
 
 
 async def _operate(page: Page, url: str) -> None:

@@ -63,6 +63,7 @@ async def test_an_answer_is_seen_to_arrive_before_it_is_finished_and_can_be_stop
     assert stage.client.get("/v1/requests").json()["data"] == []
 
 
+@pytest.mark.slow
 async def test_the_pieces_of_a_stream_are_shown_one_after_the_other(page: Page, stage):
     await opened(page, stage)
     await page.evaluate(
@@ -77,6 +78,7 @@ async def test_the_pieces_of_a_stream_are_shown_one_after_the_other(page: Page, 
     assert len(await page.evaluate("[...lengths]")) >= 4
 
 
+@pytest.mark.slow
 async def test_escape_stops_and_enter_sends(page: Page, stage):
     await opened(page, stage)
     message = page.get_by_label("Message", exact=True)
@@ -157,6 +159,7 @@ async def test_the_form_has_what_the_model_honours_and_its_values_are_sent(page:
     }
 
 
+@pytest.mark.slow
 async def test_thoughts_are_folded(page: Page, stage):
     await opened(page, stage)
     await say(page, play(thoughts=["hm, "], texts=["yes"]))
@@ -180,6 +183,7 @@ async def test_a_call_is_shown_and_its_result_sent(page: Page, stage):
     assert result == {"role": "tool", "tool_call_id": call["tool_calls"][0]["id"], "content": "sunny"}
 
 
+@pytest.mark.slow
 async def test_an_answer_can_be_held_to_a_schema(page: Page, stage):
     await opened(page, stage)
     await page.get_by_label("Model", exact=True).select_option("echo")
@@ -191,6 +195,7 @@ async def test_an_answer_can_be_held_to_a_schema(page: Page, stage):
     assert json.loads(text).keys() == {"city"}
 
 
+@pytest.mark.slow
 async def test_what_is_no_json_is_named_before_anything_is_sent(page: Page, stage):
     await opened(page, stage)
     sent = bodies(page)
@@ -200,6 +205,7 @@ async def test_what_is_no_json_is_named_before_anything_is_sent(page: Page, stag
     assert sent == []
 
 
+@pytest.mark.slow
 async def test_two_models_answer_side_by_side(page: Page, stage):
     await opened(page, stage)
     sent = bodies(page)
@@ -216,6 +222,7 @@ async def test_two_models_answer_side_by_side(page: Page, stage):
     assert said["echo"] != said["scripted"]
 
 
+@pytest.mark.slow
 async def test_a_conversation_is_kept_in_the_browser_and_only_there(page: Page, stage):
     await opened(page, stage)
     await say(page, play(texts=["kept words"]))
@@ -259,6 +266,7 @@ async def test_the_tokens_of_a_completion_say_how_likely_they_were(page: Page, s
     await expect(page.locator(".token")).to_contain_text('"two "')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
 async def test_the_code_of_a_request_runs(page: Page, stage, tmp_path, language):
     if language == "JavaScript" and not shutil.which("node"):

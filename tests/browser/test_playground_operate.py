@@ -83,6 +83,7 @@ async def test_the_charts_show_what_was_measured(page: Page, stage):
         )
 
 
+@pytest.mark.slow
 async def test_the_service_is_not_asked_while_the_view_is_away(page: Page, stage):
     await opened(page, stage)
     await expect(row(page, "parrot")).to_be_visible()
@@ -131,6 +132,7 @@ async def test_a_key_is_asked_for_and_kept_for_the_tab(browser, locked):
     await page.close()
 
 
+@pytest.mark.slow
 async def test_what_a_key_may_not_do_is_said(browser, locked):
     page = await browser.new_page()
     await page.add_init_script(f"sessionStorage.setItem('llm-gateway.key', {json.dumps(locked.keys['user'])})")
@@ -141,6 +143,7 @@ async def test_what_a_key_may_not_do_is_said(browser, locked):
     await page.close()
 
 
+@pytest.mark.slow
 async def test_a_key_that_is_not_given_is_asked_for_once(browser, locked):
     page = await browser.new_page()
     await page.goto(f"{locked.url}/#operate")

@@ -51,6 +51,7 @@ async def test_axe_finds_nothing_to_mend_and_the_page_is_as_wide_as_its_screen(p
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 async def test_the_question_for_a_key_is_accessible(page: Page, stage):
     await page.goto(stage.url)
     await page.get_by_role("button", name="Key", exact=True).click()
@@ -58,6 +59,7 @@ async def test_the_question_for_a_key_is_accessible(page: Page, stage):
     assert await violations(page) == []
 
 
+@pytest.mark.slow
 async def test_it_is_used_with_the_keyboard_alone(page: Page, stage):
     await page.goto(stage.url)
     await expect(page.get_by_label("Model", exact=True)).to_have_value("scripted")
@@ -75,6 +77,7 @@ async def test_it_is_used_with_the_keyboard_alone(page: Page, stage):
     await expect(page.get_by_label("Answer of scripted")).to_contain_text("typed")
 
 
+@pytest.mark.slow
 async def test_it_is_light_or_dark_as_it_is_told(page: Page, stage):
     await page.emulate_media(color_scheme="dark")
     await page.goto(stage.url)
