@@ -6,6 +6,7 @@ server. With `--with-litellm` LiteLLM's proxy is asked the same, before the same
 """
 
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -65,6 +66,10 @@ def litellm_per_token(process: psutil.Process, port: int, rounds: int) -> float:
 
     spent(LONG)
     return min(spent(LONG) - spent(SHORT) for _ in range(rounds)) / (TOKENS - 1) * 1e6
+
+
+class NoProxyError(Exception):
+    """LiteLLM's proxy does not run here; the message has its last words."""
 
 
 class LeftServer:
@@ -128,8 +133,8 @@ def litellm(url: str) -> Iterator[tuple[psutil.Process, int]]:
             _wait(f"http://127.0.0.1:{port}/health/liveliness", proxy, Path(folder, "log"))
             yield psutil.Process(proxy.pid), port
         finally:
-            for each in [*psutil.Process(proxy.pid).children(recursive=True), proxy]:
-                each.terminate()
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(proxy.pid, signal.SIGTERM)
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -140,19 +145,23 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except httpx.TransportError:
             time.sleep(0.2)
-    raise SystemExit(f"LiteLLM's proxy does not come up:\n{log.read_text(errors='replace')[-2000:]}")
+    raise NoProxyError(f"LiteLLM's proxy does not come up:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def measure_upstream(rounds: int, *, with_litellm: bool) -> None:
-    """Measure and print."""
+    """Measure and print; exit with 1 behind all the rest where LiteLLM's proxy was to be measured and does not run."""
+    proxy, missing = None, ""
     window = {f"{SETTINGS}CONTEXT_WINDOW": "8192"}
     with Service(**PLACES, **window) as server, ExitStack() as stack:
         url = f"{server.url}/v1"
         service = stack.enter_context(Service(ENGINE="openai", **PLACES, **{f"{SETTINGS}BASE_URL": url}))
         ports = {"its server": server.port, "openai": service.port}
-        proxy = stack.enter_context(litellm(url)) if with_litellm else None
-        if proxy is not None:
-            ports["LiteLLM"] = proxy[1]
+        if with_litellm:
+            try:
+                proxy = stack.enter_context(litellm(url))
+                ports["LiteLLM"] = proxy[1]
+            except NoProxyError as error:
+                missing = str(error)
         connections = {name: stack.enter_context(RawHTTP(port, 120)) for name, port in ports.items()}
         milliseconds = median_ms(connections, rounds)
         answers = rates(ports, 3)
@@ -170,3 +179,5 @@ def measure_upstream(rounds: int, *, with_litellm: bool) -> None:
     print(
         f"a client that leaves is known to the server after {statistics.median(taken):.1f} ms, {max(taken):.1f} at most"
     )
+    if missing:
+        raise SystemExit(missing)

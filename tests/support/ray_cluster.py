@@ -49,13 +49,21 @@ def kill_a_replica(started: "Cluster", app: str = APP) -> None:
     next(child for child in children if " ".join(child.cmdline()).startswith(name)).kill()
 
 
-def hosted(plugin: str, *, replicas: object = 2, app: str = APP, per_node: int = 0, **settings: object) -> Engine:
+def hosted(
+    plugin: str,
+    *,
+    replicas: object = 2,
+    resources: object = None,
+    app: str = APP,
+    per_node: int = 0,
+    **settings: object,
+) -> Engine:
     """Make an engine that hosts another on the cluster that this process has joined; it stays there when left."""
     ray = load("ray")
     told = {
         "engine": {"plugin": plugin, "settings": settings},
         "replicas": replicas,
-        "resources": {"cpus": 0.5},
+        "resources": resources or {"cpus": 0.5},
         "address": ADDRESS,
         "app": app,
         "per_node": per_node,

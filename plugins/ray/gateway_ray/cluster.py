@@ -41,6 +41,7 @@ class RayCluster:
         self.app = settings.app or _APP
         self.digest = hashlib.blake2b(encode((version("llm-gateway"), settings)), digest_size=16).hexdigest()
         self._is_ours = False
+        self._handle: DeploymentHandle | None = None
 
     def join(self) -> None:
         """Join the cluster, or start one; a process that has joined one stays there. Raises `LoadFailed`."""
@@ -64,6 +65,7 @@ class RayCluster:
         """Leave the cluster; one that was started here ends. Delete the application, unless it is to be kept."""
         if not ray.is_initialized():
             return
+        self._end_router()
         if self._settings.address and not self._settings.keep:
             serve.delete(self.app)
         if self._is_ours:
@@ -81,8 +83,10 @@ class RayCluster:
         return sum(count for kind, count in states.items() if kind == "RUNNING")
 
     def handle(self) -> DeploymentHandle:
-        """Return the handle to the replicas."""
-        return serve.get_app_handle(self.app)
+        """Return the handle to the replicas; it serves until the next one, or `leave`."""
+        self._end_router()
+        self._handle = serve.get_app_handle(self.app)
+        return self._handle
 
     def settle(self, given_up: Callable[[], bool]) -> None:
         """Wait for a deployment that is under way, for a while: another gateway may begin the same one."""
@@ -115,6 +119,12 @@ class RayCluster:
                 time.sleep(_POLL)
         raise LoadFailed("the engine was left while it loaded")
 
+    def _end_router(self) -> None:
+        """End what the handle does by itself: of scaled replicas it reports, and would start a cluster to do so."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.shutdown()
+
     def _application(self) -> serve.Application:
         settings, resources = self._settings, self._settings.resources
         actor: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
@@ -146,8 +156,9 @@ class RayCluster:
 def _scale(replicas: int | Autoscale) -> dict[str, Any]:
     if not isinstance(replicas, Autoscale):
         return {"num_replicas": replicas}
-    between = {"min_replicas": replicas.min, "max_replicas": replicas.max}
-    return {"autoscaling_config": between | {"target_ongoing_requests": replicas.ongoing}}
+    between = {"min_replicas": replicas.min, "max_replicas": replicas.max, "target_ongoing_requests": replicas.ongoing}
+    delays = {"upscale_delay_s": replicas.up_seconds, "downscale_delay_s": replicas.down_seconds}
+    return {"autoscaling_config": between | delays}
 
 
 def most(replicas: int | Autoscale) -> int:

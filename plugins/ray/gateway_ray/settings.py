@@ -19,11 +19,16 @@ class InnerEngine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Autoscale(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Between `min` and `max` replicas, so that each has `ongoing` requests."""
+    """Between `min` and `max` replicas, so that each has `ongoing` requests.
+
+    One is added once there were too few for `up_seconds`, and one ends after `down_seconds` of too many.
+    """
 
     min: _Count
     max: _Count
     ongoing: Annotated[float, Meta(gt=0)] = 8.0
+    up_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 600.0
 
 
 class Resources(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
