@@ -122,6 +122,8 @@ def litellm(url: str) -> Iterator[tuple[psutil.Process, int]]:
     foreign = ("OPENAI_", "LITELLM_", "DATABASE_", "PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     environment |= {"OPENAI_API_KEY": "none", "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    # Without a key, as the service beside it: on the loopback, and for a minute.
+    environment["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
     with (
         tempfile.TemporaryDirectory() as folder,
         Path(folder, "log").open("wb") as log,
