@@ -13,7 +13,7 @@ from gateway.engine import Completion, Delta, Engine, EngineError, GenerateReque
 from tests.support.border import isolated
 from tests.support.ray_cluster import cluster, hosted
 
-CLIENTS, TOKENS = 32, 64
+CLIENTS, TOKENS, CANCELS = 32, 64, 40
 PROMPT = "Once upon a time there was a"
 
 
@@ -56,13 +56,14 @@ async def clients(engine: Engine, count: int = CLIENTS, tokens: int = TOKENS) ->
     )
 
 
-async def freed(engine: Engine) -> float:
-    """Return the milliseconds from when the only place is given up until the next answer has it."""
-    async with aclosing(engine.generate(request(engine, 0, 256))) as stream:
-        await anext(stream)
-        await anext(stream)
+async def freed(engine: Engine, number: int, *, is_held: bool) -> float:
+    """Return the milliseconds until an answer begins; where the only place is held, from when it is given up."""
+    if is_held:
+        async with aclosing(engine.generate(request(engine, 2 * number, 256))) as stream:
+            await anext(stream)
+            await anext(stream)
     begun = time.monotonic()
-    async with aclosing(engine.generate(request(engine, 1))) as stream:
+    async with aclosing(engine.generate(request(engine, 2 * number + 1))) as stream:
         await anext(stream)
     return (time.monotonic() - begun) * 1000
 
@@ -79,8 +80,14 @@ async def on_two_nodes() -> None:
     with cluster(nodes=1, cpus=1) as started:
         async with hosted("hf", app="one", replicas=1, model="builtin", threads=1, places=1) as engine:
             await clients(engine, 1, 8)
-            times = sorted([await freed(engine) for _ in range(10)])
-            print(f"a place is taken again {times[5]:.0f} ms after its stream was closed, {times[-1]:.0f} at most")
+            for is_held, what in (
+                (False, "of an engine that was idle"),
+                (True, "right after its last stream was closed"),
+            ):
+                times = sorted([await freed(engine, number, is_held=is_held) for number in range(CANCELS)])
+                print(
+                    f"the only place {what} is taken after {statistics.median(times):.0f} ms, {times[-1]:.0f} at most"
+                )
         async with hosted("hf", app="two", per_node=1, model="builtin", threads=1) as engine:
             await clients(engine, 4, 8)
             print(f"ray, two nodes of 1 thread: {await clients(engine)}", flush=True)
