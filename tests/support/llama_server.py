@@ -23,7 +23,7 @@ _START_SECONDS = 120
 def llama_server(program: str, folder: Path, places: int, context: int) -> Iterator[str]:
     """Run it with so many places of `context` tokens; yield its URL with the version."""
     port, log = free_port(), folder / "log"
-    sizes = ["--ctx-size", str(places * context), "--parallel", str(places), "--threads", "2"]
+    sizes = ["--ctx-size", str(places * context), "--parallel", str(places), "--threads", "1"]
     own = ["--model", str(builtin.locate()), "--host", "127.0.0.1", "--port", str(port)]
     with (
         log.open("wb") as output,

@@ -7,7 +7,7 @@ import math
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -25,6 +25,8 @@ _ONE_PIECE = 1 << 20
 _TRIES = 2
 # For the last bytes behind an answer, which as a rule are on their way.
 _REST_SECONDS = 0.02
+# How the client says that the server closed a connection of the pool: before a request, in its midst, or after it.
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError, BrokenPipeError)
 # How the client says that a server is away, hung up, or speaks no HTTP; the last, that a connection was closed here.
 _BROKEN = (aiohttp.ClientError, OSError, ValueError, RuntimeError)
 
@@ -52,6 +54,7 @@ class UpstreamClient:
         self.url = url.rstrip("/")
         self._connecting = connecting
         self._session: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None  # a connection of its own for each request
 
     @property
     def is_open(self) -> bool:
@@ -61,12 +64,26 @@ class UpstreamClient:
     async def __aenter__(self) -> Self:
         """Open the pool; raise `LoadFailed` for certificates that cannot be read."""
         how = self._connecting
+        trusted = None if how.socket is not None else _trusted(how.ca_file)
+        self._session = self._pool(trusted, keepalive_timeout=_KEPT_SECONDS)
+        self._fresh = self._pool(trusted, force_close=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        sessions, self._session, self._fresh = (self._session, self._fresh), None, None
+        for session in sessions:
+            if session is not None:
+                await session.close()
+
+    def _pool(self, trusted: ssl.SSLContext | None, **kept: Any) -> aiohttp.ClientSession:  # noqa: ANN401 - as aiohttp has them
+        how = self._connecting
         connector = (
-            aiohttp.TCPConnector(limit=how.places, ssl=_trusted(how.ca_file), keepalive_timeout=_KEPT_SECONDS)
+            aiohttp.TCPConnector(limit=how.places, ssl=trusted or True, **kept)
             if how.socket is None
-            else aiohttp.UnixConnector(how.socket, limit=how.places, keepalive_timeout=_KEPT_SECONDS)
+            else aiohttp.UnixConnector(how.socket, limit=how.places, **kept)
         )
-        self._session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=how.connect_seconds),
             headers={"accept-encoding": "identity"} | how.headers,
@@ -74,30 +91,26 @@ class UpstreamClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close every connection."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def send(
         self, method: str, url: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> tuple[aiohttp.ClientResponse, int]:
         """Send a request and return its response with the number of repeats; the caller bounds the time and closes it.
 
-        A connection that the server closed before it answered is tried once again on another: from a pool it may have
-        been closed while it was idle. Raises `UpstreamFailed` where the server cannot be reached.
+        Where the server closed the connection before it answered, the request is sent once again on a new one: in the
+        pool all may have been closed while they were idle. Raises `UpstreamFailed` where the server cannot be reached.
         """
         for repeats in range(_TRIES):
-            if self._session is None:
+            session = self._fresh if repeats else self._session
+            if session is None:
                 raise Unavailable("this engine is not up")
             data = None if body is None else _payload(msgspec.json.encode(body))
             try:
-                sent = self._session.request(method, url, data=data, headers=headers, allow_redirects=False)
+                sent = session.request(method, url, data=data, headers=headers, allow_redirects=False)
                 return await sent, repeats
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError) as error:
+            except aiohttp.ClientConnectorError as error:  # there never was a connection
+                raise _unreached(error) from error
+            except _CLOSED as error:
                 if repeats == _TRIES - 1:
                     raise _unreached(error) from error
             except _BROKEN as error:

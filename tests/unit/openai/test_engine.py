@@ -91,6 +91,17 @@ async def test_closing_the_stream_closes_the_request_to_the_server():
         assert (await engine.status()).running == 0
 
 
+async def test_a_server_that_closes_its_connections_after_each_answer_is_asked_on_new_ones():
+    """As llama-server does, and says nothing of it: the pool learns that at the next request."""
+    events = GOOD.removeprefix(HEAD)
+    kept = HEAD.replace(b"connection: close", b"content-length: %d" % len(events))
+    async with behind(Script(kept + events), places=4) as engine:
+        for _ in range(20):
+            assert (await collect(engine.generate(REQUEST))).text == TEXT
+        answers = await asyncio.gather(*(collect(engine.generate(REQUEST)) for _ in range(20)))
+    assert {answer.text for answer in answers} == {TEXT}
+
+
 async def test_a_server_that_is_not_there_is_a_typed_error():
     script = Script()
     async with behind(script, base_url="http://127.0.0.1:1/v1") as engine:
