@@ -1,8 +1,8 @@
-"""The engine before a real llama-server, with the built-in model, keeps the contract."""
+"""The engine before a real llama-server, with the built-in model, keeps these rules of the contract."""
 
 import pytest
 
-from gateway.testing.contract import EngineContract
+from gateway.testing.contract import LifeRules, PlaceRules, TokenRules
 from gateway_openai import Settings, build
 from tests.support.llama_server import PROGRAM, llama_server
 
@@ -19,7 +19,7 @@ def upstream(tmp_path_factory):
         yield url
 
 
-class TestOpenAiBeforeLlamaServer(EngineContract):
+class TestOpenAiBeforeLlamaServer(LifeRules, PlaceRules, TokenRules):
     slow_tokens = 1900
     names_stops = False
     patience = 60.0

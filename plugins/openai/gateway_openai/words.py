@@ -90,6 +90,8 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
         body["return_token_ids"] = True  # else nothing says which tokens they are
     if request.constraint is not None:
         shape = to_shape(request.constraint, profile)
+        if profile.name == "llama-server":
+            body.pop("ignore_eos", None)  # a shape ends where it is complete, which it would not
         body |= shape
         sent |= dict.fromkeys(shape, _KINDS[type(request.constraint)].value)
     if request.salt and profile.salted:
@@ -122,6 +124,10 @@ def to_shape(constraint: Constraint, profile: Profile) -> dict[str, Any]:
     match constraint:
         case JsonSchema(schema) if profile.shapes == "tgi":
             return {"response_format": {"type": "json", "value": schema}}
+        case JsonSchema(schema) if profile.shapes == "llama-server":
+            return {"json_schema": schema}  # it reads a response_format in conversations only
+        case JsonObject() if profile.shapes == "llama-server":
+            return {"json_schema": {"type": "object"}}
         case JsonSchema(schema):
             named = {"name": "answer", "schema": schema, "strict": True}
             return {"response_format": {"type": "json_schema", "json_schema": named}}

@@ -320,3 +320,12 @@ def test_more_tokens_than_the_context_has_are_refused_where_the_server_would_cut
     assert caught.value.param == "max_tokens"
     assert body(Completion("x"), PROFILES["llama-server"], max_tokens=99)["max_tokens"] == 99
     assert body(Completion("x"), GATEWAY, max_tokens=100)["max_tokens"] == 100
+
+
+@pytest.mark.parametrize(("constraint", "schema"), [(JsonSchema({"type": "array"}), "array"), (JsonObject(), "object")])
+def test_llama_server_is_asked_for_a_shape_in_words_that_it_reads_in_texts_too(constraint, schema):
+    """It drops a response_format in `/completions`, and goes on behind a whole shape where the end is ignored."""
+    asked = body(Completion("x"), PROFILES["llama-server"], constraint, ignore_eos=True)
+    assert asked["json_schema"] == {"type": schema}
+    assert not {"response_format", "ignore_eos"} & asked.keys()
+    assert body(Completion("x"), PROFILES["llama-server"], ignore_eos=True)["ignore_eos"] is True
