@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.engine import Engine, EngineError, LoadFailed, PluginError, load, loading_step
+from gateway.engine import Engine, EngineError, LoadFailed, PluginError, load, loading_step, step_of
 from gateway.isolation import confinement, launch
 from gateway.isolation.launch import Launch
 from gateway.isolation.output import LineFormatter
@@ -63,8 +63,22 @@ def _log_to_stderr() -> None:
     logging.captureWarnings(capture=True)
 
 
+class _StepTeller(logging.Handler):
+    """Tells the clients of a server the steps of the load, which are records of any thread."""
+
+    def __init__(self, server: EngineServer) -> None:
+        super().__init__(logging.INFO)
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._server.outcome is None and (step := step_of(record)) is not None:
+            self._loop.call_soon_threadsafe(self._server.tell_step, *step)
+
+
 async def _serve(told: Launch) -> None:
     server = EngineServer(told.beat)
+    logging.getLogger().addHandler(_StepTeller(server))
     listener = socket.socket(fileno=told.listener)
     listener.set_inheritable(False)
     await server.listen(listener)

@@ -41,6 +41,7 @@ from gateway.isolation.wire import (
     Generate,
     Heartbeat,
     LoadError,
+    LoadStep,
     Question,
     Reply,
     ReplyBatch,
@@ -87,12 +88,9 @@ class RemoteEngine(ForwardingEngine):
         return self._connection.served
 
     @property
-    def stuck(self) -> frozenset[int] | None:
-        """The calls that were computed all the time since anything moved.
-
-        `None` where the engine does not say, or its process was silent lately.
-        """
-        return self._connection.pulse.stuck
+    def pulse(self) -> Pulse:
+        """What its heartbeats say, and its load before them."""
+        return self._connection.pulse
 
     @property
     def arrived(self) -> frozenset[int]:
@@ -265,6 +263,8 @@ class _ClientConnection(asyncio.BufferedProtocol):
                 self.arrived.update(self._readers.keys() & numbers)
             case Heartbeat():
                 self.pulse.take(message)
+            case LoadStep():
+                self.pulse.step = message.step, message.share
             case EngineLoaded(cards):
                 self.cards = cards
                 self.settled.set()

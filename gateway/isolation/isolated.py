@@ -54,6 +54,16 @@ class IsolatedEngine(ForwardingEngine):
         return self._keeper.detail
 
     @property
+    def step(self) -> tuple[str, float] | None:
+        """What the load of its process is at, and the share of that which is done; `None` where that is not known."""
+        return self._keeper.step
+
+    @property
+    def given_up(self) -> str:
+        """Why its process is not replaced any more; empty where one serves, or will again."""
+        return self._keeper.detail if self._keeper.health is Health.FAILED else ""
+
+    @property
     def is_up(self) -> bool:
         """Whether its process serves, and a call would not wait for the next one."""
         return self._keeper.health is Health.READY

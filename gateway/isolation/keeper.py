@@ -39,6 +39,7 @@ class Keeper:
         self._on_death = on_death
         self._log = logger.bind(engine=spec.name)
         self._remote: RemoteEngine | None = None
+        self._loading: RemoteEngine | None = None
         self._deaths: deque[float] = deque(maxlen=spec.policy.deaths)
         self._keeping: asyncio.Task[None] | None = None
 
@@ -53,6 +54,12 @@ class Keeper:
         if keeping is not None:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+
+    @property
+    def step(self) -> tuple[str, float] | None:
+        """What the load of its process is at, and the share of that which is done; `None` where that is not known."""
+        loading = self._loading if self.health is Health.STARTING else None
+        return None if loading is None else loading.pulse.step
 
     @property
     def remote(self) -> RemoteEngine:
@@ -100,7 +107,7 @@ class Keeper:
         """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
         kills = oom_kills()
         process = await self._outlast(lambda: self._start(self._spec))
-        remote = RemoteEngine(process.path, self._on_lost)
+        remote = self._loading = RemoteEngine(process.path, self._on_lost)
         reason = "load"
         try:
             try:
@@ -164,7 +171,7 @@ class Keeper:
                 self._on_lost()
                 return "failed"
             seen, still = (seen, still + 1) if remote.progress == seen else (remote.progress, 0)
-        self._on_lost(Death(is_hang=True, stuck=remote.stuck, arrived=remote.arrived))
+        self._on_lost(Death(is_hang=True, stuck=remote.pulse.stuck, arrived=remote.arrived))
         return "hang"
 
     def _check_loop(self, how: str) -> None:

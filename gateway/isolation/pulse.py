@@ -12,11 +12,15 @@ _LATELY = 5.0
 
 
 class Pulse:
-    """Takes heartbeats; `progress` stands still only while there are none, or calls and nothing that moves."""
+    """Takes heartbeats; `progress` stands still only while there are none, or calls and nothing that moves.
+
+    `step` is the last step of the load that was told, and the share of it that is done.
+    """
 
     def __init__(self) -> None:
         self.progress = 0
         self.health = Health.READY
+        self.step: tuple[str, float] | None = None
         self._moved = (0, 0, 0)
         self._computed: frozenset[int] | None = None
         self._still = 0

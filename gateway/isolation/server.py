@@ -40,6 +40,7 @@ from gateway.isolation.wire import (
     Generate,
     Heartbeat,
     LoadError,
+    LoadStep,
     Question,
     Reply,
     ReplyBatch,
@@ -59,6 +60,7 @@ class EngineServer:
         self.beat_seconds = beat_seconds
         self.engine: Engine | None = None
         self.outcome: EngineLoaded | LoadError | None = None
+        self.step: LoadStep | None = None
         self.connections: set[_ServerConnection] = set()
         self._listener: asyncio.AbstractServer | None = None
 
@@ -82,6 +84,12 @@ class EngineServer:
     def refuse(self, error: EngineError) -> None:
         """Tell every connection that the engine can never be entered."""
         self._tell(LoadError(to_failure(error)))
+
+    def tell_step(self, step: str, share: float) -> None:
+        """Tell every connection how far the load is."""
+        self.step = LoadStep(step, share)
+        for connection in self.connections:
+            connection.send(self.step)
 
     async def close(self) -> None:
         """Take no more connections, end every call, and hang up."""
@@ -122,8 +130,8 @@ class _ServerConnection(asyncio.Protocol):
         self._writable.set()
         self._server.connections.add(self)
         self._beats = asyncio.create_task(self._beat())
-        if self._server.outcome is not None:
-            self.send(self._server.outcome)
+        if (first := self._server.outcome or self._server.step) is not None:
+            self.send(first)
 
     def data_received(self, data: bytes) -> None:
         try:

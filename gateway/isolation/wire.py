@@ -84,6 +84,13 @@ class LoadError(Struct, frozen=True, array_like=True, tag="broken", forbid_unkno
     failure: Failure
 
 
+class LoadStep(Struct, frozen=True, array_like=True, tag="step", forbid_unknown_fields=True):
+    """The engine is being entered: what it is at, and the share of that which is done, from 0 to 1."""
+
+    step: str
+    share: float
+
+
 class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown_fields=True):
     """The process lives; it hangs where there are calls, and neither the replies so far nor cache or steps move.
 
@@ -97,7 +104,7 @@ class Heartbeat(Struct, frozen=True, array_like=True, tag="beat", forbid_unknown
 
 
 Call = Generate | Question | Cancel
-ServerMessage = ReplyBatch | Arrived | EngineLoaded | LoadError | Heartbeat
+ServerMessage = ReplyBatch | Arrived | EngineLoaded | LoadError | LoadStep | Heartbeat
 
 _CALLS: msgspec.msgpack.Decoder[Call] = msgspec.msgpack.Decoder(Call)
 _MESSAGES: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
