@@ -27,7 +27,8 @@ class Plugin(Generic[S]):
     that computes much, or may crash, is `isolated`: it runs in a process of its own unless the configuration says
     otherwise. That process can open no connection to the network unless `needs_network` says that it must, as to
     download a model, or the configuration does.
-    `cache_folder` names the folder of its `DiskCache`, where it has one, for `llm-gateway cache`.
+    `cache_folder` names the folder of its `DiskCache`, where it has one, for `llm-gateway cache`. `estimate` tells the
+    bytes of memory that a load would take, from settings and files alone; `None` where that is not known.
     """
 
     settings: type[S]
@@ -35,6 +36,7 @@ class Plugin(Generic[S]):
     isolated: bool = False
     needs_network: Callable[[S], bool] = lambda _: False
     cache_folder: Callable[[S], Path] | None = None
+    estimate: Callable[[S], int | None] = lambda _: None
 
 
 def installed() -> dict[str, EntryPoint]:

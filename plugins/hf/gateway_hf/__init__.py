@@ -28,4 +28,11 @@ def is_remote(settings: Settings) -> bool:
     return settings.model not in {"builtin", "builtin-embedding"} and not Path(settings.model).exists()
 
 
-plugin = Plugin(Settings, build, isolated=True, needs_network=is_remote, cache_folder=cache_folder)
+def estimate(settings: Settings) -> int | None:
+    """Estimate the memory that the model takes; without torch."""
+    from gateway_hf.memory import estimate as from_files  # noqa: PLC0415 - only where memory is bounded
+
+    return from_files(settings)
+
+
+plugin = Plugin(Settings, build, isolated=True, needs_network=is_remote, cache_folder=cache_folder, estimate=estimate)

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 _CACHE = Path(".cache", "llm-gateway")
+# Tokens and bytes of the cache of keys and values, where no setting says.
+USUAL_CACHE = 16_384
+LARGEST_CACHE = 4 << 30
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from gateway.engine import LoadFailed
+from gateway_hf.compute.processor import BF16_FLAGS, processor_flags
 from gateway_hf.settings import Settings
 
-_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
@@ -30,17 +30,7 @@ def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
         return getattr(torch, settings.dtype)  # type: ignore[no-any-return] # one of three names
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if _BF16_FLAGS & processor_flags() else torch.float32
-
-
-def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Return what the first processor can do; nothing where the system does not say."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return frozenset(flags.partition(":")[2].split())
+    return torch.bfloat16 if BF16_FLAGS & processor_flags() else torch.float32
 
 
 def choose_threads(settings: Settings) -> int:

@@ -21,7 +21,7 @@ from gateway.engine import loading_step, read_own, write_own
 from gateway_hf.compute.kernels import FORMATS, Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.packed import Packed
-from gateway_hf.compute.placement import processor_flags
+from gateway_hf.compute.processor import processor_flags
 
 _log = logging.getLogger("gateway_hf")
 

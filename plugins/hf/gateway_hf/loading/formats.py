@@ -67,6 +67,8 @@ def _extent(name: str, entry: Any) -> tuple[int, int]:  # noqa: ANN401 - a piece
 # GGUF value types; 8 is a string and 9 an array.
 _FIXED = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
+_WHOLE = {_UINT32: "<I", 5: "<i", 10: "<Q"}
+_TYPE_AND_OFFSET = 4 + 8
 _MAX_NESTING = 3
 _MAX_DIMENSIONS = 8
 _SHORTEST = 24
@@ -142,6 +144,31 @@ def check_gguf(path: Path) -> None:
         begin = -(-reader.at // alignment) * alignment
         if not ends or begin + max(ends) > len(mapped):
             raise MalformedFile(f"its tensors need {begin + max(ends, default=0)} bytes, the file has {len(mapped)}")
+
+
+def read_gguf(path: Path) -> tuple[int, dict[str, int]]:
+    """Return how many numbers the tensors of a GGUF file have, and its values that are whole numbers.
+
+    Raises `MalformedFile`.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        reader = _GgufReader(mapped)
+        if mapped[reader.skip(4) : 4] != b"GGUF":
+            raise MalformedFile("it does not begin with the GGUF magic")
+        reader.number("<I")
+        tensors, count, values = reader.count(), reader.count(), dict[str, int]()
+        for _ in itertools.repeat(None, count):
+            key, kind = reader.text(), reader.number("<I")
+            if kind in _WHOLE:
+                values[key.decode(errors="replace")] = reader.number(_WHOLE[kind])
+            else:
+                reader.skip_value(kind)
+        numbers = 0
+        for _ in itertools.repeat(None, tensors):
+            reader.text()
+            numbers += math.prod(reader.number("<Q") for _ in range(min(reader.number("<I"), _MAX_DIMENSIONS)))
+            reader.skip(_TYPE_AND_OFFSET)
+        return numbers, values
 
 
 def _walk_values(reader: _GgufReader, count: int) -> int:

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf.loading import checks as gate
+from gateway_hf.settings import LARGEST_CACHE, USUAL_CACHE
 
 _log = logging.getLogger("gateway_hf")
 
@@ -19,9 +20,6 @@ _WINDOWS = ("max_position_embeddings", "n_positions", "max_sequence_length", "se
 # A tokenizer without a limit says so by a number beyond any context.
 _UNLIMITED = 1 << 30
 _NO_WINDOW = 2048
-# Tokens and bytes of the cache of keys and values, where no setting says.
-_USUAL_CACHE = 16_384
-_LARGEST_CACHE = 4 << 30
 # What transformers writes into every generation config; it says nothing about the model.
 _LIBRARY_MAX_LENGTH = 20
 # The defaults that make sense, as the bounds of a request's own values.
@@ -57,9 +55,9 @@ def cache_tokens(model: PreTrainedModel, asked: int, window: int) -> int:
     if asked:
         return asked
     config = model.config.get_text_config()
-    most = max(window, _USUAL_CACHE)
+    most = max(window, USUAL_CACHE)
     token = sum(_kept(config.per_layer_config[at]) for at in range(getattr(config, "num_hidden_layers", 0)))
-    return max(1, min(most, _LARGEST_CACHE // (token * model.dtype.itemsize))) if token else most
+    return max(1, min(most, LARGEST_CACHE // (token * model.dtype.itemsize))) if token else most
 
 
 def _kept(layer: PreTrainedConfig) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.engine import DiskCache, Hold, loading_step, obtain
-from gateway_hf.compute.placement import processor_flags
+from gateway_hf.compute.processor import processor_flags
 
 _log = logging.getLogger("gateway_hf")
 _FOLDER = Path(__file__).parent
