@@ -89,8 +89,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     # The supervisor has read the keys: a worker that finds the file locked must not end, and the service with it.
     current = CurrentConfig(Snapshot.of(config, may_wait=handover is not None))
     supervisor = SupervisorClient(handover.control) if handover else None
-    start = supervisor.start if supervisor else EngineProcess.start
-    hosting, admission = Hosting(config.engines, config.server.drain_seconds, start), Admission(config.admission)
+    hosting, admission = _to_hosting(config, supervisor), Admission(config.admission)
     limiter = to_limiter(config.limits, lease_seconds=2 * config.server.request_seconds)
     inference = Inference(hosting, admission, limiter, telemetry, current)
     questions = Questions(hosting, admission, limiter, current)
@@ -104,7 +103,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
         if fixed:
             logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
         hosting.drain_seconds = changed.server.drain_seconds
-        await hosting.reload(changed.engines)
+        await hosting.reload(changed.engines, changed.models)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -141,8 +140,14 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     edge = Edge(app.asgi_handler, current, errors, is_leaving=lambda: hosting.is_leaving)
     app.asgi_handler = telemetry.middleware(edge)
     gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
+    gauges.register_models(telemetry.metrics, hosting.loads)
     gauges.register_answers(telemetry.metrics, inference, batches, current)
     return app
+
+
+def _to_hosting(config: Config, supervisor: SupervisorClient | None) -> Hosting:
+    start, there = (supervisor.start, supervisor.find_there) if supervisor else (EngineProcess.start, tuple)
+    return Hosting(config.engines, config.server.drain_seconds, start, config.models, there)
 
 
 async def _drain(batches: BatchRunner, inference: Inference) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct, field, structs
 from gateway.admission import Permit, QueuePosition, Standby, WaitLimits, prompt_bound, reading_cost
 from gateway.auth import Caller, Scope
 from gateway.cache import CachePolicy, Replay
-from gateway.engine import Draining, EngineError, GenerateEvent, GenerateRequest, Usage
+from gateway.engine import Draining, EngineError, GenerateRequest, Usage
 from gateway.flow.deadline import Deadline, Timeouts
 from gateway.flow.fitting import Shorten
 from gateway.flow.work import Work
@@ -158,7 +158,7 @@ def account_of(caller: Caller, standby: Standby | None) -> str:
     return caller.id if standby is None else f"{caller.id}/batches"
 
 
-def made_by(entry: InFlightRequest, answer: AsyncGenerator[QueuePosition | GenerateEvent, None]) -> Usage | None:
+def made_by(entry: InFlightRequest, answer: AsyncGenerator[object, None]) -> Usage | None:
     """Count the tokens that a request pays for, once it has left its answer; `None` where there is nothing to pay.
 
     A prompt whose length was not told is as long as was reserved for it, from the moment that an engine has it.

@@ -46,6 +46,19 @@ def contradictions(config: Config) -> Iterator[Violation]:
     yield from _same_keys(config.auth)
     yield from _no_engines(config)
     yield from _no_store_of_files(config)
+    yield from _unkept(config)
+
+
+def _unkept(config: Config) -> Iterator[Violation]:
+    """Yield engines that are to stay loaded, and to go."""
+    pinned = [name for name, engine in config.engines.items() if engine.pinned]
+    for name in pinned:
+        if config.engines[name].idle_seconds is not None:
+            yield f"engines.{name}.idle_seconds", "a pinned engine stays loaded; leave out one of the two"
+    most = config.models.max_loaded
+    started = [name for name in pinned if config.engines[name].load == "start"]
+    if most is not None and len(started) > most:
+        yield "models.max_loaded", f"{len(started)} engines are pinned and load at the start: {', '.join(started)}"
 
 
 def _no_engines(config: Config) -> Iterator[Violation]:

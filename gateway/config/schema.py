@@ -115,6 +115,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     If `isolated` is `None`, the plugin decides, and so it does for `network`: whether an isolated process may open
     connections to other machines. An engine may load for `load_seconds`. An isolated process that sends
     nothing, or makes no progress, for `hang_seconds` is replaced.
+
+    It is loaded with the service (`load` is `start`), by the first request that needs it (`demand`), or by hand only
+    (`never`). It is unloaded after `idle_seconds` without a request, or when another needs the room, unless `pinned`.
     """
 
     plugin: str = "hf"
@@ -123,6 +126,16 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     network: bool | None = None
     load_seconds: Seconds = 1_800.0
     hang_seconds: Seconds = 30.0
+    load: Literal["start", "demand", "never"] = "start"
+    idle_seconds: Seconds | None = None
+    pinned: bool = False
+
+
+class ModelsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[models]`: the most that may be loaded at once, in bytes and in models; `None` is no bound."""
+
+    memory_budget: Annotated[int, Meta(ge=1)] | None = None
+    max_loaded: Annotated[int, Meta(ge=1)] | None = None
 
 
 class ShadowSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,6 +185,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     files: FileSettings = FileSettings()
     batches: BatchSettings = BatchSettings()
+    models: ModelsSettings = ModelsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})
     routes: dict[str, Annotated[tuple[str, ...], Meta(min_length=1)] | RouteSettings] = {}

@@ -6,6 +6,14 @@ from gateway.engine import Health, LoadFailed, ModelCard, Unavailable, UnknownMo
 from gateway.hosting.hosted import HostedEngine
 
 
+class NotLoaded(Unavailable):
+    """The model of this engine was never loaded: its card is known once it is, and a request may wait for that."""
+
+    def __init__(self, hosted: HostedEngine) -> None:
+        super().__init__(f"the model {hosted.label!r} is not loaded yet", retry_after=2.0)
+        self.hosted = hosted
+
+
 class Directory:
     """The engines of a configuration, in its order: the first serves a request that names no model."""
 
@@ -53,7 +61,10 @@ class Directory:
         return next((card.name for hosted in self.engines if (card := hosted.answers_to(model))), "")
 
     def find(self, model: str | None) -> tuple[HostedEngine, ModelCard]:
-        """Find the engine that serves `model`, the first where it is `None`; raise `UnknownModel` or `Unavailable`."""
+        """Find the engine that serves `model`, or will once it is loaded; the first where it is `None`.
+
+        Raises `UnknownModel`, `Unavailable`, or `NotLoaded` where it has to be loaded to know its card.
+        """
         if model is None:
             hosted = _ready(self.engines[0])
             return hosted, hosted.cards[0]
@@ -76,7 +87,7 @@ class Directory:
         """Refuse an engine that serves nothing, or a name that another serves: it would mean two models."""
         if not cards:
             raise LoadFailed("the engine serves no model")
-        taken = {card.name: other.name for other in self.engines if other is not own for card in other.cards}
+        taken = {card.name: other.name for other in self.engines if _is_other(other, own) for card in other.cards}
         for card in cards:
             if card.name in taken:
                 raise LoadFailed(f"the engine {taken[card.name]!r} serves the name {card.name!r} already")
@@ -90,7 +101,15 @@ class Directory:
         return UnknownModel(f"there is no model {name!r}; there is {known}", param=param)
 
 
+def _is_other(other: HostedEngine, own: HostedEngine) -> bool:
+    return other is not own and other.knows_cards
+
+
 def _ready(hosted: HostedEngine) -> HostedEngine:
-    if hosted.health is not Health.READY:
-        raise Unavailable(f"the model is not ready: {hosted.reason}", retry_after=2.0)
+    if hosted.health is Health.READY:
+        return hosted
+    if not hosted.is_asleep:
+        raise Unavailable(f"the model is not ready: {hosted.reason}", retry_after=hosted.retry_after)
+    if not hosted.knows_cards:
+        raise NotLoaded(hosted)
     return hosted

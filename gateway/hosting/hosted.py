@@ -1,18 +1,29 @@
 """One configured engine, whether it is loaded or not."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self, final
 
 import msgspec
 from loguru import logger
 from msgspec import Struct
 
 from gateway.config import EngineSettings
-from gateway.engine import Engine, GenerateEvent, GenerateRequest, Health, LoadFailed, ModelCard, Status, load
+from gateway.engine import (
+    Engine,
+    GenerateEvent,
+    GenerateRequest,
+    Health,
+    LoadFailed,
+    ModelCard,
+    Status,
+    load,
+)
 from gateway.flow.deadline import Deadline
+from gateway.hosting.residency import Resident
 from gateway.isolation import IsolatedEngine, Starter
 from gateway.linux import resident_bytes
 from gateway.supervisor.specs import spec_of
@@ -31,10 +42,27 @@ def _set_event() -> asyncio.Event:
     return event
 
 
+@final
+class LoadProgress(NamedTuple):
+    """How far the load of a model is: what it is at, and the share of that which is done, from 0 to 1."""
+
+    model: str
+    step: str = ""
+    share: float = 0.0
+
+
 class HostedEngine(Struct, kw_only=True, eq=False):
-    """One configured engine, loaded or not; `cards` are remembered while it is unloaded."""
+    """One configured engine, loaded or not; `cards` are remembered while it is unloaded.
+
+    Before its first load an engine that need not load at the start has a card of its names alone (`knows_cards`). One
+    that is `is_on_call` is loaded by a request. `running` are the requests that it answers, `waiting` those that wait
+    for its load.
+    """
 
     name: str
+    resident: Resident = msgspec.field(default_factory=lambda: Resident(name=""))
+    is_on_call: bool = False
+    knows_cards: bool = True
     config: EngineSettings
     build: Callable[[], Engine]
     engine: Engine | None = None
@@ -47,16 +75,41 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     past_restarts: Counter[str] = msgspec.field(default_factory=Counter)
     cards: tuple[ModelCard, ...] = ()
     running: set[Deadline] = msgspec.field(default_factory=set)
+    waiting: set[Deadline] = msgspec.field(default_factory=set)
     idle: asyncio.Event = msgspec.field(default_factory=_set_event)
 
     @classmethod
     def of(cls, name: str, config: EngineSettings, start: Starter) -> Self:
         """Make the hosted engine; one with a process of its own has it started by `start`."""
-        if (spec := spec_of(name, config)) is not None:
-            return cls(name=name, config=config, build=partial(IsolatedEngine, spec, start))
-        plugin = load(config.plugin)
-        settings = msgspec.convert(config.settings, plugin.settings)
-        return cls(name=name, config=config, build=partial(plugin.build, settings))
+        build = _builder(name, config, start)
+        hosted = cls(name=name, config=config, build=build, resident=Resident(name=name))
+        hosted.configure(config)
+        if config.load != "start":
+            hosted.cards, hosted.knows_cards = (_card_of(name, config),), False
+            hosted.set_aside("it was not asked for yet")
+        return hosted
+
+    def configure(self, config: EngineSettings) -> None:
+        """Go by other settings, which differ in when the engine is loaded and unloaded at most."""
+        if self.config.load != config.load:
+            self.is_on_call = config.load == "demand"
+        self.config = config
+        self.resident.is_pinned, self.resident.idle_seconds = config.pinned, config.idle_seconds
+
+    def set_aside(self, why: str) -> None:
+        """Note that the engine is unloaded and no request is to blame for it: the next one that needs it loads it."""
+        self.is_on_call = self.config.load != "never"
+        how = "the next request loads it" if self.is_on_call else "it is loaded by hand only"
+        self.health, self.detail = Health.UNLOADED, f"not loaded, for {why}; {how}"
+
+    def estimate(self) -> int | None:
+        """Estimate the bytes that a load takes, from files, which may take a while; `None` where that is not known."""
+        plugin = load(self.config.plugin)
+        try:
+            return plugin.estimate(msgspec.convert(self.config.settings, plugin.settings))
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its load will say what is wrong
+            logger.opt(exception=error).warning("what {!r} would take in memory cannot be estimated", self.name)
+            return None
 
     def answers_to(self, name: str) -> ModelCard | None:
         """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
@@ -83,9 +136,9 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     @property
     def effective_health(self) -> Health:
-        """Its health as of the last status: an engine that does not answer has failed, for now."""
+        """Its health as of the last status: one that does not answer has failed, for now; one on call serves."""
         if self.health is not Health.READY:
-            return self.health
+            return Health.READY if self.is_asleep else self.health
         if self.is_replaced:
             return Health.STARTING
         return Health.FAILED if self.is_silent else Health.READY
@@ -94,7 +147,38 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     def is_up(self) -> bool:
         """Whether it serves now: a process that is being replaced would have a request wait for the next one."""
         is_replaced = isinstance(self.engine, IsolatedEngine) and not self.engine.is_up
-        return self.effective_health is Health.READY and not is_replaced
+        return self.health is self.effective_health is Health.READY and not is_replaced
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it is not loaded, and the next request that needs it loads it, or waits for that."""
+        return self.health is not Health.READY and self.is_on_call and not self.is_paused
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its last load failed so lately that it is not tried again yet."""
+        return self.health is Health.FAILED and time.monotonic() < self.resident.retry_at
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds after which it may serve."""
+        return max(self.resident.retry_at - time.monotonic(), 2.0) if self.is_paused else 2.0
+
+    @property
+    def given_up(self) -> str:
+        """Why its process is not replaced any more; empty where it serves, or will again."""
+        return self.engine.given_up if isinstance(self.engine, IsolatedEngine) else ""
+
+    @property
+    def label(self) -> str:
+        """The name of its first model, as far as it is known."""
+        return self.cards[0].name if self.cards else self.name
+
+    @property
+    def progress(self) -> LoadProgress:
+        """How far its load is, as far as its process says."""
+        step = None if self.entering is None else self.entering.step
+        return LoadProgress(self.label) if step is None else LoadProgress(self.label, *step)
 
     @property
     def restarts(self) -> Counter[str]:
@@ -137,8 +221,9 @@ class HostedEngine(Struct, kw_only=True, eq=False):
             return
         finally:
             self.entering = None
-        self.cards = cards
-        self.health, self.detail = Health.READY, ""
+        if cards != self.cards:  # equal ones stay the same: a queue is known by its card
+            self.cards = cards
+        self.health, self.detail, self.knows_cards = Health.READY, "", True
         seconds = asyncio.get_running_loop().time() - started
         names = ", ".join(card.name for card in cards)
         logger.bind(event="loaded", engine=self.name, model=names).info("{} is ready after {:.1f} s", names, seconds)
@@ -155,3 +240,27 @@ class HostedEngine(Struct, kw_only=True, eq=False):
                 raise
             except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
                 logger.opt(exception=error).bind(event="unload_failed", engine=self.name).error("an engine left badly")
+
+
+def _builder(name: str, config: EngineSettings, start: Starter) -> Callable[[], Engine]:
+    if (spec := spec_of(name, config)) is not None:
+        return partial(IsolatedEngine, spec, start)
+    plugin = load(config.plugin)
+    return partial(plugin.build, msgspec.convert(config.settings, plugin.settings))
+
+
+def _card_of(name: str, config: EngineSettings) -> ModelCard:
+    """Make a card of the names that the configuration has for a model; what it can do is known once it is loaded."""
+    model = config.settings.get("model")
+    served = config.settings.get("served_name")
+    model = model if isinstance(model, str) else ""
+    last = model.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    own = served if isinstance(served, str) else last or name
+    aliases = () if model.startswith(("/", ".", "~")) else (model,)
+    return ModelCard(
+        name=own,
+        aliases=tuple(alias for alias in dict.fromkeys((*aliases, last)) if alias and alias != own),
+        context_window=0,
+        capabilities=frozenset(),
+        note="it was not loaded yet: what it can do is known once it is",
+    )

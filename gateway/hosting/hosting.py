@@ -1,19 +1,16 @@
 """The engines of this worker: load, lease, unload, reload and drain."""
 
 import asyncio
-import contextlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Self
 
 from loguru import logger
+from msgspec import structs
 
-from gateway.config import EngineSettings
+from gateway.config import EngineSettings, ModelsSettings
 from gateway.engine import (
     Draining,
-    Engine,
-    EngineError,
     Health,
     LoadFailed,
     ModelCard,
@@ -21,41 +18,59 @@ from gateway.engine import (
     Unavailable,
 )
 from gateway.flow.deadline import Deadline
-from gateway.flow.tasks import Tasks, is_cancelled
+from gateway.flow.tasks import Tasks
 from gateway.hosting.directory import Directory
 from gateway.hosting.hosted import HostedEngine
+from gateway.hosting.lease import Lease, abort_all, wait_idle
+from gateway.hosting.loads import Loads, LoadWork
+from gateway.hosting.residency import Bounds, Stage
+from gateway.hosting.status import ask_status
 from gateway.isolation import EngineProcess, Starter
 
 __all__ = ["HostedEngine", "Hosting"]
 
-_STATUS_SECONDS = 1.0
 _REPLACED = "the configuration has another engine of this name, or none"
 
 
 class Hosting:
-    """All engines of a configuration: to load one is to enter it, to unload it is to leave it."""
+    """All engines of a configuration: to load one is to enter it, to unload it is to leave it.
+
+    `models` bounds what is loaded at once. `there` names the engines whose processes run already, since an earlier
+    worker had them: they are taken over.
+    """
 
     def __init__(
-        self, engines: Mapping[str, EngineSettings], drain_seconds: float, start: Starter = EngineProcess.start
+        self,
+        engines: Mapping[str, EngineSettings],
+        drain_seconds: float,
+        start: Starter = EngineProcess.start,
+        models: ModelsSettings = ModelsSettings(),  # noqa: B008 - it never changes
+        there: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._start = start
+        self._there = there
         self.drain_seconds = drain_seconds
-        self._loads = Tasks()
+        self._tasks = Tasks()
+        self.loads = Loads(LoadWork(self._enter, self._release), _bounds(models))
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._entered: dict[str, HostedEngine] = {}
         self.is_leaving = False
         self.is_draining = False
         self.directory = Directory(HostedEngine.of(name, settings, start) for name, settings in engines.items())
+        for hosted in self.engines:
+            self.loads.add(hosted)
         self.settled = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        """Begin to load every engine; do not wait for it, so that probes are answered meanwhile."""
-        loads = [self._loads.start(self._enter(hosted)) for hosted in self.engines]
-        self._loads.start(self._settle(loads))
+        """Begin to load the engines of the start; do not wait for it, so that probes are answered meanwhile."""
+        there = self._there()
+        wanted = [hosted for hosted in self.engines if hosted.config.load == "start" or hosted.name in there]
+        self._tasks.start(self._settle(wanted, there))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._loads.end()
+        await self._tasks.end()
+        await self.loads.end()
         for hosted in dict.fromkeys([*self.engines, *self._entered.values()]):
             await self._leave(hosted, Health.UNLOADED, "the service has stopped")
 
@@ -79,83 +94,68 @@ class Hosting:
         self._check_open()
         return self.directory.find(model)
 
-    @asynccontextmanager
-    async def lease(self, hosted: HostedEngine, deadline: Deadline) -> AsyncGenerator[Engine, None]:
-        """Hold an engine for one generation, so that it is not unloaded under it.
-
-        What it raises that no program expects, a panic or an exit, becomes an `EngineError`.
-        """
-        if hosted.engine is None:
-            raise Unavailable(f"the engine {hosted.name!r} is not loaded")
-        hosted.running.add(deadline)
-        hosted.idle.clear()
-        try:
-            yield hosted.engine
-        except (Exception, GeneratorExit):
-            raise
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                raise
-            logger.opt(exception=error).error("the engine {!r} raised what no engine may raise", hosted.name)
-            raise EngineError("the engine failed; the log says why") from error
-        finally:
-            hosted.running.discard(deadline)
-            if not hosted.running:
-                hosted.idle.set()
+    def lease(
+        self, hosted: HostedEngine, deadline: Deadline, until: float | None = None, *, is_patient: bool = True
+    ) -> Lease:
+        """Make the hold of one request on an engine, so that it is loaded, and is not unloaded under it."""
+        return Lease(self.loads, hosted, deadline, until, is_patient=is_patient)
 
     async def load(self, name: str) -> HostedEngine:
-        """Load the model `name`, or wait for the load under way; a loaded one is left as it is. Raise `LoadFailed`."""
+        """Load the model `name`, or wait for the load under way; a loaded one is left as it is.
+
+        Raises `LoadFailed`, at once where it can never fit.
+        """
         self._check_open()
         hosted = self.directory.named(name)
-        await self._enter(hosted)
-        if hosted.health is not Health.READY:
-            raise LoadFailed(hosted.detail)
+        if not self.loads.take(hosted):
+            try:
+                await self.loads.hold(hosted, by_hand=True)
+            except Unavailable as error:
+                raise LoadFailed(error.message) from error
+        self.loads.give(hosted)
         return hosted
 
     async def unload(self, name: str) -> HostedEngine:
         """Let what runs finish, then give the memory back; an unloaded model is left as it is."""
         hosted = self.directory.named(name)
-        await self._leave(hosted, Health.UNLOADED, "the model was unloaded; load it to use it again")
+        if hosted.config.load != "demand":
+            self.loads.retire(hosted, "it was unloaded by hand")
+        how = "the next request loads it" if hosted.is_on_call else "load it to use it again"
+        await self._leave(hosted, Health.UNLOADED, f"the model was unloaded; {how}")
         return hosted
 
-    async def reload(self, engines: Mapping[str, EngineSettings]) -> None:
+    async def reload(
+        self,
+        engines: Mapping[str, EngineSettings],
+        models: ModelsSettings = ModelsSettings(),  # noqa: B008 - as above
+    ) -> None:
         """Change to other engines: unchanged ones run on; the others finish their requests, then leave or load anew.
 
-        Returns at once; the outcome of each load is in the log.
+        Returns at once; the outcome of each load is in the log. Requests that wait for the load of an engine that goes
+        are refused. When an engine is loaded and unloaded may change while it runs on.
         """
+        self.loads.configure(_bounds(models))
         before = {hosted.name: hosted for hosted in self.engines}
-        same = {name for name, settings in engines.items() if name in before and before[name].config == settings}
+        same = {name for name, settings in engines.items() if name in before and _same(before[name].config, settings)}
         found = {
             name: before[name] if name in same else HostedEngine.of(name, engines[name], self._start)
             for name in engines
         }
         self.directory.engines = tuple(found.values())
+        for name in same:
+            found[name].configure(engines[name])
         for name in (before.keys() | found.keys()) - same:
-            self._loads.start(self._replace(before.get(name), found.get(name)))
+            if (old := before.get(name)) is not None:
+                self.loads.retire(old, _REPLACED)
+            if (new := found.get(name)) is not None:
+                self.loads.add(new)
+            self._tasks.start(self._replace(old, new))
 
     async def ask_all(self) -> list[Status]:
         """Ask every engine how it is, at once."""
         return await asyncio.gather(*map(self.status, self.engines))
 
-    async def status(self, hosted: HostedEngine) -> Status:
-        """Ask the engine how it is; one that is not loaded is answered for."""
-        engine = hosted.engine
-        if engine is None or hosted.health is not Health.READY:
-            return Status(health=hosted.health, detail=hosted.reason)
-        try:
-            async with asyncio.timeout(_STATUS_SECONDS):
-                status = await engine.status()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - late, or whatever a plugin may raise
-            if not hosted.is_silent and not isinstance(error, TimeoutError):
-                logger.opt(exception=error).error("the engine {!r} cannot say how it is", hosted.name)
-            if hosted.engine is engine:
-                hosted.update(None)
-            return Status(health=Health.FAILED, detail="the engine does not say how it is")
-        if hosted.engine is engine:
-            hosted.update(status)
-        return status
+    status = staticmethod(ask_status)
 
     def announce(self) -> None:
         """Say to probes that the service goes down, so that balancers turn away; requests are taken as before."""
@@ -171,7 +171,7 @@ class Hosting:
             # A generation that several clients share has a lease and no request; `InFlight.finish` ends the rest.
             error = Draining("the service went down before the answer was finished")
             loop = asyncio.get_running_loop()
-            loop.call_later(self.drain_seconds, _abort, self.engines, error)
+            loop.call_later(self.drain_seconds, abort_all, self.engines, error)
 
     def _check_open(self) -> None:
         if self.is_draining:
@@ -180,8 +180,9 @@ class Hosting:
     async def _replace(self, old: HostedEngine | None, new: HostedEngine | None) -> None:
         if old is not None:
             await self._leave(old, Health.UNLOADED, _REPLACED)
-        if new is not None:
-            await self._enter(new)
+            self.loads.remove(old)
+        if new is not None and new.config.load == "start" and await self.loads.begin(new):
+            await self.loads.run(new)
 
     async def _enter(self, hosted: HostedEngine) -> None:
         """Enter an engine, unless another reload has removed it meanwhile.
@@ -202,29 +203,41 @@ class Hosting:
     async def _leave(self, hosted: HostedEngine, health: Health, detail: str) -> None:
         async with self._locks[hosted.name]:
             hosted.health, hosted.detail = health, detail
+            if is_there := hosted.resident.stage in (Stage.LOADED, Stage.LEAVING):
+                self.loads.residency.leave(hosted.resident)
             await self._empty(hosted)
+            if is_there:
+                self.loads.residency.left(hosted.resident)
+        self.loads.step()
+
+    async def _release(self, hosted: HostedEngine) -> None:
+        """Unload an engine that made room or was idle; it keeps what it says of itself."""
+        await self._leave(hosted, hosted.health, hosted.detail)
 
     async def _empty(self, hosted: HostedEngine) -> None:
         """Let what runs finish, then leave the engine, if there is one."""
         if hosted.engine is not None:
-            await self._wait_idle(hosted)
+            await wait_idle(hosted, self.drain_seconds)
             await hosted.leave()
             logger.bind(event="unloaded", engine=hosted.name).info("{} is unloaded", hosted.name)
         if self._entered.get(hosted.name) is hosted:
             del self._entered[hosted.name]
 
-    async def _wait_idle(self, hosted: HostedEngine) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.drain_seconds):
-                await hosted.idle.wait()
-        _abort((hosted,), Unavailable("the model was unloaded before the answer was finished"))
-        await hosted.idle.wait()
-
-    async def _settle(self, loads: Iterable[asyncio.Task[None]]) -> None:
+    async def _settle(self, wanted: Iterable[HostedEngine], there: Collection[str]) -> None:
+        """Load the engines of the start side by side, as many as there is room for, in their order."""
+        loads = [
+            self._tasks.start(self.loads.run(hosted))
+            for hosted in wanted
+            if await self.loads.begin(hosted, is_there=hosted.name in there)
+        ]
         await asyncio.gather(*loads, return_exceptions=True)
         self.settled.set()
 
 
-def _abort(found: Iterable[HostedEngine], error: EngineError) -> None:
-    for deadline in [deadline for hosted in found for deadline in hosted.running]:
-        deadline.abort(error)
+def _bounds(models: ModelsSettings) -> Bounds:
+    return Bounds(models.memory_budget, models.max_loaded)
+
+
+def _same(one: EngineSettings, other: EngineSettings) -> bool:
+    """Tell whether settings differ at most in when the engine is loaded and unloaded."""
+    return one == structs.replace(other, load=one.load, idle_seconds=one.idle_seconds, pinned=one.pinned)

@@ -46,11 +46,15 @@ class Target(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The targets of a route that are up, in the order in which they are tried; `skipped` is why the first is not."""
+    """The targets of a route that are up, in the order in which they are tried; `skipped` is why the first is not.
+
+    `wished` is the first one where it has to be loaded: others answer meanwhile.
+    """
 
     settings: RouteSettings
     targets: tuple[Target, ...]
     skipped: str = ""
+    wished: HostedEngine | None = None
 
     def choose(
         self,
@@ -60,20 +64,23 @@ class Route(NamedTuple):
     ) -> Target:
         """Choose the target of a request, and leave out those that cannot do what it asks, unless none can.
 
-        Those that would have it wait come last: their process is being replaced, or they are left alone (`is_free`).
+        Those that would have it wait come last: they are not loaded, or their process is being replaced, or they are
+        left alone (`is_free`).
         """
         able = tuple(target for target in self.targets if _can(request, target.card)) or self.targets
         up = tuple(target for target in able if target.hosted.is_up and is_free(target.card))
-        rank, skipped = _STRATEGIES[self.settings.strategy], self.skipped
+        rank, skipped, wished = _STRATEGIES[self.settings.strategy], self.skipped, self.wished
         ranked = rank(self.settings, up, request, load) if len(up) > 1 else up
         if 0 < len(up) < len(able):
             ranked = [*ranked, *(target for target in able if target not in up)]
-            if not skipped and rank(self.settings, able, request, load)[0] not in up:
-                skipped = Unavailable.code
+            if (first := rank(self.settings, able, request, load)[0]) not in up:
+                skipped = skipped or Unavailable.code
+                if wished is None and self.settings.strategy in _WILLED:
+                    wished = first.hosted
         ranked = ranked or able
         if not self.settings.fallback:
             ranked = ranked[:1]
-        return ranked[0]._replace(route=self._replace(targets=tuple(ranked), skipped=skipped))
+        return ranked[0]._replace(route=self._replace(targets=tuple(ranked), skipped=skipped, wished=wished))
 
 
 class TooSlow(UpstreamFailed):
@@ -160,6 +167,8 @@ def _score(name: str, prefix: bytes) -> bytes:
     return blake2b(prefix, digest_size=8, person=blake2b(name.encode(), digest_size=16).digest()).digest()
 
 
+# The configuration says who comes first, whoever is loaded.
+_WILLED = ("ordered", "weighted")
 _STRATEGIES: dict[str, Callable[[RouteSettings, Targets, GenerateRequest, Measure], Targets]] = {
     "ordered": _ordered,
     "least_loaded": _least_loaded,

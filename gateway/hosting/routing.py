@@ -4,6 +4,7 @@ from gateway.auth import Caller
 from gateway.config import RouteSettings
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import Unavailable, UnknownModel
+from gateway.hosting.directory import NotLoaded
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Route, Target
@@ -49,7 +50,7 @@ class Router:
     def find_ready(self, model: str | None, caller: Caller) -> Target:
         """Find the engine that serves `model`, or the caller's first model where it is `None`.
 
-        Raises `UnknownModel` or `Unavailable`.
+        Raises `UnknownModel` or `Unavailable`, `NotLoaded` among them.
         """
         settings = self._route(model)
         return self._find(model, caller) if settings is None else self._find_all(model, settings, caller)
@@ -58,10 +59,13 @@ class Router:
         """Find the engines of a route that serve; raise where none does."""
         found: list[Target] = []
         unavailable: Unavailable | None = None
+        wished: HostedEngine | None = None
         for engine in settings.engines:
             try:
                 found.append(self._find(engine, caller))
             except Unavailable as error:
+                if isinstance(error, NotLoaded) and unavailable is None and not found:
+                    wished = error.hosted
                 unavailable = unavailable or error
             except UnknownModel:
                 continue
@@ -69,7 +73,7 @@ class Router:
             raise unavailable or self._unknown(model, caller)
         is_passed = settings.strategy != "ordered" or found[0].hosted.name != settings.engines[0]
         skipped = unavailable.code if unavailable is not None and is_passed else ""
-        return found[0]._replace(route=Route(settings, tuple(found), skipped))
+        return found[0]._replace(route=Route(settings, tuple(found), skipped, wished))
 
     def _find(self, model: str | None, caller: Caller) -> Target:
         if caller.models is not None:

@@ -31,7 +31,10 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Deadline, Timeouts, least, least_known
 from gateway.flow.work import Work
+from gateway.hosting.directory import NotLoaded
+from gateway.hosting.hosted import HostedEngine, LoadProgress
 from gateway.hosting.hosting import Hosting
+from gateway.hosting.lease import Lease
 from gateway.hosting.route import Load, Target
 from gateway.hosting.routing import Router
 from gateway.inflight import InFlight, InFlightRequest, Options, account_of, made_by
@@ -80,7 +83,10 @@ class Inference:
         await self.background.wait()
 
     def find(self, model: str | None, caller: Caller) -> Target:
-        """Find the engine for `model`, or for the caller's default; raise `UnknownModel` or `Unavailable`."""
+        """Find the engine for `model`, or for the caller's default.
+
+        Raises `UnknownModel` or `Unavailable`, and `NotLoaded` where a `lease` has to be waited for first.
+        """
         record = current_record()
         try:
             target = self.router.find_ready(model, caller)
@@ -90,6 +96,19 @@ class Inference:
         record.model = target.card.name
         return target
 
+    def lease(self, hosted: HostedEngine, timeouts: Timeouts) -> Lease:
+        """Make the hold on an engine whose card is known only once it is loaded."""
+        deadline, limits = self._limit(timeouts)
+        return self._hosting.lease(hosted, deadline, None if timeouts.queue is None else limits.place)
+
+    async def find_loaded(self, model: str | None, caller: Caller, timeouts: Timeouts) -> Target:
+        """Find the engine for `model` as `find` does, and wait for its first load where it has to be."""
+        try:
+            return self.find(model, caller)
+        except NotLoaded as missing:
+            await self.lease(missing.hosted, timeouts).wait()
+            return self.find(model, caller)
+
     def choose(self, target: Target, requests: Sequence[GenerateRequest]) -> Target:
         """Choose the engine for requests that came by a route, by its strategy; all answers of a body are of one."""
         if target.route is None:
@@ -98,6 +117,8 @@ class Inference:
         chosen = target.route.choose(
             requests[0], lambda card: Load(*queue(card).load), lambda card: queue(card).breaker.is_free
         )
+        if chosen.route is not None and chosen.route.wished is not None:
+            self._hosting.loads.wish(chosen.route.wished)
         current_record().model = chosen.card.name
         return chosen
 
@@ -165,7 +186,7 @@ class Inference:
                     async with aclosing(answer) as events:
                         try:
                             while (event := await deadline.wait(anext(events, None))) is not None:
-                                if type(event) is not QueuePosition:
+                                if type(event) is not QueuePosition and type(event) is not LoadProgress:
                                     if type(event) is Started:
                                         deadline.relax()
                                     watch.see(event)

@@ -14,19 +14,21 @@ from gateway.admission import Admission, Permit, QueuePosition, WaitLimits
 from gateway.auth.salt import Salt
 from gateway.config import Config
 from gateway.config.snapshot import CurrentConfig
-from gateway.engine import EngineError, GenerateEvent, GenerateRequest, Started
+from gateway.engine import EngineError, GenerateEvent, GenerateRequest, Started, Unavailable, negotiate
 from gateway.flow.deadline import Deadline, Timeouts, least
 from gateway.flow.fitting import fitted
 from gateway.flow.work import Work
-from gateway.hosting.hosted import begin
+from gateway.hosting.hosted import LoadProgress, begin
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import RetryBudget, Route, Target, TooSlow, falls_back, may_have_worked
 from gateway.inflight import InFlightRequest
 from gateway.service.shadow import Shadows
 from gateway.telemetry import Metrics
 
-ServiceEvent = QueuePosition | GenerateEvent
+ServiceEvent = QueuePosition | LoadProgress | GenerateEvent
 
+# What comes before an answer begins.
+_WAITING = (QueuePosition, LoadProgress)
 # Seconds at most between what failed inside an engine and its retry, at random, so that many do not come at once.
 _JITTER = 0.05
 
@@ -79,7 +81,7 @@ class Maker:
                 own = self._terms(entry, route, terms, has_other=other is not None)
                 async with aclosing(self._make(entry, target, own)) as events:
                     async for event in events:
-                        if not is_begun and type(event) is not QueuePosition:
+                        if not is_begun and type(event) not in _WAITING:
                             is_begun = True
                             entry.telemetry.note_try(target.hosted.name, "", time.monotonic() - began)
                         yield event
@@ -115,7 +117,16 @@ class Maker:
     ) -> AsyncGenerator[ServiceEvent, None]:
         """Wait for a place in the engine's batch, and generate there."""
         deadline, work = terms.deadline, terms.work
-        async with self._hosting.lease(target.hosted, deadline) as engine:
+        shorten, limits = entry.shorten_at(target), terms.limits
+        until = None if entry.options.timeouts.queue is None else limits.place
+        lease = self._hosting.lease(target.hosted, deadline, until, is_patient=limits.is_patient)
+        if entry.options.wants_queue_updates:
+            async with aclosing(lease.updates()) as updates:
+                async for update in updates:
+                    yield update
+        async with lease as engine:
+            if lease.has_waited:
+                terms, target = self._after_load(entry, terms, target)
             permit = self._permit(entry, target, terms.limits)
             if entry.options.wants_queue_updates:
                 async with aclosing(permit.positions()) as positions:
@@ -128,20 +139,29 @@ class Maker:
                 asked = self._to_engine(entry, target, deadline)
                 try:
                     ask = partial(begin, engine, is_patient=terms.limits.is_patient)
-                    async with aclosing(fitted(ask, asked, entry.shorten_at(target))) as events:
+                    async with aclosing(fitted(ask, asked, shorten)) as events:
                         if terms.seconds is not None:
                             first = await self._first(events, terms.seconds)
                             yield self._started(first, permit, entry, target)
                         async for event in events:
-                            if type(event) is Started:
-                                yield self._started(event, permit, entry, target)
-                            else:
-                                yield event
+                            yield self._started(event, permit, entry, target) if type(event) is Started else event
                 except Exception:
                     work.is_begun = permit.is_settled  # what an engine refuses or loses unread is not charged
                     raise
                 else:
                     work.is_begun = permit.is_settled
+
+    def _after_load(self, entry: InFlightRequest, terms: TryTerms, target: Target) -> tuple[TryTerms, Target]:
+        """Let the wait for a place begin now, unless the client has bounded it, and see what the model is now."""
+        if entry.options.timeouts.queue is None:
+            place = place_limit(self._current.config, entry.options.timeouts, terms.deadline)
+            terms = structs.replace(terms, limits=structs.replace(terms.limits, place=place))
+        card = target.hosted.answers_to(target.card.name)
+        if card is None:
+            raise Unavailable(f"the engine {target.hosted.name!r} does not serve {target.card.name!r} any more")
+        if card is not target.card:
+            negotiate(entry.request, card)
+        return terms, target._replace(card=card)
 
     async def _first(self, events: AsyncGenerator[GenerateEvent, None], seconds: float) -> GenerateEvent:
         """Wait for the first event; raise `TooSlow` once it takes too long, if a retry is left for it."""

@@ -30,7 +30,7 @@ from gateway.engine import (
 )
 from gateway.flow.deadline import Deadline
 from gateway.flow.tasks import Tasks
-from gateway.hosting.hosted import HostedEngine, begin
+from gateway.hosting.hosted import HostedEngine, LoadProgress, begin
 from gateway.hosting.hosting import Hosting
 from gateway.telemetry import Metrics
 
@@ -110,16 +110,16 @@ class Shadows:
 
     async def follow(
         self,
-        events: AsyncGenerator[QueuePosition | GenerateEvent, None],
+        events: AsyncGenerator[QueuePosition | LoadProgress | GenerateEvent, None],
         request: GenerateRequest,
         settings: ShadowSettings,
         seconds: float,
-    ) -> AsyncGenerator[QueuePosition | GenerateEvent, None]:
+    ) -> AsyncGenerator[QueuePosition | LoadProgress | GenerateEvent, None]:
         """Pass an answer on, and ask the same of the shadow once it is whole; that may take so many seconds."""
         answered = Recording()
         async with aclosing(events) as own:
             async for event in own:
-                if not isinstance(event, QueuePosition):
+                if type(event) is not QueuePosition and type(event) is not LoadProgress:
                     answered.add(event)
                 yield event
         if answered.finished is not None:

@@ -19,6 +19,7 @@ from gateway.supervisor.protocol import (
     Drained,
     LogLine,
     NoEngineLoads,
+    ProcessesThere,
     ProcessStarted,
     ProcessStopped,
     Reload,
@@ -57,6 +58,7 @@ class SupervisorClient:
         self._writer: asyncio.StreamWriter | None = None
         self._tasks = Tasks()
         self._is_told = asyncio.Event()
+        self._there: tuple[str, ...] = ()
 
     @asynccontextmanager
     async def listen(self, reload: ReloadWork, announce: AnnounceWork, drain: DrainWork) -> AsyncGenerator[None, None]:
@@ -75,6 +77,10 @@ class SupervisorClient:
         finally:
             await self._tasks.end()
             self._writer.close()
+
+    def find_there(self) -> tuple[str, ...]:
+        """Name the engines whose processes ran as this worker connected."""
+        return self._there
 
     async def start(self, spec: ProcessSpec) -> "SupervisedProcess":
         """Start a process by `spec`, or take over the one that runs already. Raise `OSError`."""
@@ -129,6 +135,8 @@ class SupervisorClient:
                 orders.announce()
             case Drain():
                 self._tasks.start(self._drain(orders.drain))
+            case ProcessesThere(names):
+                self._there = names
             case UpToDate():
                 self._is_told.set()
             case _:

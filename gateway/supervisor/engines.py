@@ -26,6 +26,7 @@ from gateway.supervisor.protocol import (
     Drained,
     LogLine,
     NoEngineLoads,
+    ProcessesThere,
     ProcessStarted,
     ProcessStopped,
     Reload,
@@ -145,6 +146,7 @@ class EngineProcesses:
             self._send(Announce())
         if self._drained is not None:
             self._send(Drain())
+        self._send(ProcessesThere(tuple(name for name, (_, each) in self._processes.items() if each.is_running)))
         self._send(UpToDate())
         frames = Frames()
         try:

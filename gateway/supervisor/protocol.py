@@ -88,12 +88,20 @@ class Drain(Struct, frozen=True, array_like=True, tag="drain"):
     """Refuse new requests, and report when the last one has ended."""
 
 
+class ProcessesThere(Struct, frozen=True, array_like=True, tag="there"):
+    """The engines whose processes run as the worker connects: an earlier one had them, or they were prepared."""
+
+    names: tuple[str, ...]
+
+
 class UpToDate(Struct, frozen=True, array_like=True, tag="told"):
     """All orders that were given before the worker connected have been sent."""
 
 
 Command = StartProcess | StopProcess | NoEngineLoads | Drained | WorkerBeat
-SupervisorReply = ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Announce | Drain | UpToDate
+SupervisorReply = (
+    ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Announce | Drain | ProcessesThere | UpToDate
+)
 
 _COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _REPLIES: msgspec.msgpack.Decoder[SupervisorReply] = msgspec.msgpack.Decoder(SupervisorReply)

@@ -1,8 +1,10 @@
 """The process of an isolated engine: its command, environment and restart policy."""
 
+from collections.abc import Iterator
+
 import msgspec
 
-from gateway.config import EngineSettings, environment
+from gateway.config import Config, EngineSettings, ModelsSettings, environment
 from gateway.engine import load
 from gateway.isolation import ProcessSpec, RestartPolicy, scrubbed_environment
 
@@ -23,3 +25,12 @@ def spec_of(name: str, engine: EngineSettings) -> ProcessSpec | None:
         network=network,
         policy=RestartPolicy(hang=engine.hang_seconds, load=engine.load_seconds),
     )
+
+
+def at_start(config: Config) -> Iterator[ProcessSpec]:
+    """Yield the processes that the first worker will ask for; none where it may find no room for some of them."""
+    if config.models != ModelsSettings():
+        return
+    for name, engine in config.engines.items():
+        if engine.load == "start" and (spec := spec_of(name, engine)) is not None:
+            yield spec

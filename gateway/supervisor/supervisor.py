@@ -26,7 +26,7 @@ from gateway.supervisor.console import console
 from gateway.supervisor.engines import EngineProcesses
 from gateway.supervisor.listener import finish, listen, pause, resume
 from gateway.supervisor.protocol import SHORTAGE
-from gateway.supervisor.specs import spec_of
+from gateway.supervisor.specs import at_start
 from gateway.supervisor.watch import WorkerWatch
 
 NO_ENGINE = 3
@@ -88,9 +88,7 @@ class Supervisor:
         async with self._engines as engines:
             self._hand_over()
             if self._stopped is None:
-                engines.prepare(
-                    found for name, engine in self._config.engines.items() if (found := spec_of(name, engine))
-                )
+                engines.prepare(at_start(self._config))
             while self._stopped is None:
                 await self._run_server()
             await self._tasks.end()

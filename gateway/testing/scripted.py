@@ -64,9 +64,10 @@ _CAPABILITIES = frozenset(
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The engine's card, the script that it follows, and how it loads: after `load` seconds, or never.
 
-    A prompt that is the JSON text `{"script": {…}}` brings its own script. A question about it takes the script's
-    `prefill` seconds, and meets its fault where that comes before the answer begins. One question is answered after the
-    other, and generations wait until there is none, as in an engine that reads all prompts on one thread.
+    It says that a load takes `size` bytes. A prompt that is the JSON text `{"script": {…}}` brings its own script. A
+    question about it takes the script's `prefill` seconds, and meets its fault where that comes before the answer
+    begins. One question is answered after the other, and generations wait until there is none, as in an engine that
+    reads all prompts on one thread.
     """
 
     model: str = "scripted"
@@ -78,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     load_failure: str | None = None
     health: Health = Health.READY
     detail: str = ""
+    size: Annotated[int, Meta(ge=0)] | None = None
 
 
 class ScriptedEngine(Engine):
@@ -276,4 +278,4 @@ def _token(script: Script, number: int, text: str, ranks: int) -> TokenLogprob:
     return TokenLogprob(likeliest.id, text, likeliest.logprob, top=(likeliest,) * ranks)
 
 
-plugin = Plugin(Settings, ScriptedEngine)
+plugin = Plugin(Settings, ScriptedEngine, estimate=lambda settings: settings.size)

@@ -20,6 +20,7 @@ from gateway.cache import CacheSettings, to_cache
 from gateway.engine import Capability, ModelCard
 from gateway.flow.breaker import Breaker
 from gateway.flow.budget import ByteBudget
+from gateway.hosting.loads import LoadCounts
 from gateway.store import Store, StoreSettings
 from gateway.telemetry.instruments import Distribution, Tally
 from gateway.telemetry.metrics import Metrics
@@ -72,6 +73,13 @@ def exposition() -> bytes:
     gauges.register(metrics, directory, admission, SimpleNamespace(is_degraded=False), edge)
     gauges.register_cache(metrics, to_cache(CacheSettings()))
     gauges.register_store(metrics, Store(StoreSettings()), Background(lambda: 1, lambda: 1))
+    counts = LoadCounts(
+        loads=Counter({("default", "ok"): 1}),
+        seconds={("default",): 1.0},
+        evictions=Counter({("default", "room"): 1}),
+    )
+    loads = SimpleNamespace(counts=counts, resident=lambda: {("default",): 1.0}, sizes=lambda: {("default",): 1.0})
+    gauges.register_models(metrics, loads)
     gauges.register_keys(metrics, SimpleNamespace(snapshot=SimpleNamespace(keyring=Keyring())))
     counted = Counter(completed=1, failed=1)
     gauges.register_batches(metrics, SimpleNamespace(under_way=1, counts=counted, given_way=1))

@@ -8,12 +8,45 @@ from gateway.cache import Cache
 from gateway.config.snapshot import CurrentConfig
 from gateway.flow.breaker import State
 from gateway.hosting.directory import Directory
+from gateway.hosting.loads import Loads
 from gateway.limits import Limiter
 from gateway.service import Inference
 from gateway.store import Store
 from gateway.telemetry import Metrics
 
 _BREAKER = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
+
+
+def register_models(metrics: Metrics, loads: Loads) -> None:
+    """Register what is loaded and unloaded."""
+    counts = loads.counts
+    metrics.observe_count(
+        "model_loads",
+        "Loads of models: ok, failed, or refused since they can never fit.",
+        ("engine", "result"),
+        lambda: dict(counts.loads),
+    )
+    metrics.observe_count(
+        "model_load_seconds", "Time that successful loads took.", ("engine",), lambda: dict(counts.seconds)
+    )
+    metrics.observe_count(
+        "model_evictions",
+        "Models that were unloaded for the room of another, or since they were idle.",
+        ("engine", "reason"),
+        lambda: dict(counts.evictions),
+    )
+    metrics.observe(
+        "model_resident",
+        "Whether an engine's model takes memory: loading, loaded or leaving.",
+        ("engine",),
+        loads.resident,
+    )
+    metrics.observe(
+        "model_size_bytes",
+        "Memory that the models which are there count for, by the estimate or as measured.",
+        ("engine",),
+        loads.sizes,
+    )
 
 
 def register(metrics: Metrics, directory: Directory, admission: Admission, limiter: Limiter, edge: Edge) -> None:

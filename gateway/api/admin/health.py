@@ -105,9 +105,12 @@ class HealthController(Controller):
         ]
         default = engines[0]
         status = hosting.health
-        if status is Health.READY and all(engine.status is not Health.READY for engine in engines):
-            status = next(engine.status for engine in engines if engine.status is not Health.READY)
-        troubles = [f"{engine.engine}: {engine.detail}" for engine in engines if engine.detail]
+        # One that the next request loads is no trouble.
+        awake = [engine for engine, hosted in zip(engines, hosting.engines, strict=True) if not hosted.is_asleep]
+        is_any_up = len(awake) < len(engines) or any(engine.status is Health.READY for engine in awake)
+        if status is Health.READY and not is_any_up:
+            status = default.status
+        troubles = [f"{engine.engine}: {engine.detail}" for engine in awake if engine.detail]
         body = ServiceHealth(
             status=status,
             detail="; ".join(troubles),

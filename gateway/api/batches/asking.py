@@ -23,6 +23,7 @@ from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem, to_problem
 from gateway.auth import Caller, Refusal
 from gateway.config.snapshot import CurrentConfig
 from gateway.engine import EngineError
+from gateway.flow.deadline import Timeouts
 from gateway.flow.tasks import is_cancelled
 from gateway.questions import Inquiry, Questions
 from gateway.service import Inference
@@ -172,7 +173,7 @@ class LineAsker:
         try:
             caller = await self._caller(owner)
             body = self._decode(endpoint.endpoint, raw)
-            card = self._inference.find(body.model, caller).card
+            card = (await self._inference.find_loaded(body.model, caller, Timeouts())).card
             await self._admission.wait_idle(card, self._standby(_GiveWay()))
             async with self._turns:
                 return await self._ask(endpoint, caller, body, own_id, weigh(raw))

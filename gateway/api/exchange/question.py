@@ -21,6 +21,8 @@ from gateway.api.http.sse import while_connected
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
 from gateway.engine import EngineError
 from gateway.flow.deadline import Timeouts
+from gateway.hosting.directory import NotLoaded
+from gateway.hosting.route import Target
 from gateway.questions import Inquiry, Questions
 from gateway.service import Inference
 
@@ -97,10 +99,10 @@ async def ask(
     caller = caller_of(request.scope)
     body, unknown, weight = await decode_body(request, endpoint.decoder)
     headers = name_ignored(unknown, inference.config.server)
-    target = inference.find(body.model, caller)
+    timeouts = read_timeouts(read_head(request.scope), Timeouts())
+    target = await _find(request, inference, body.model, timeouts)
     try:
-        seconds = read_timeouts(read_head(request.scope), Timeouts()).total
-        question = endpoint.ask(questions, Inquiry(target, caller, seconds, weight), body)
+        question = endpoint.ask(questions, Inquiry(target, caller, timeouts.total, weight), body)
         return await while_connected(request.receive, question), headers
     except EngineError as error:
         endpoint.reword(error, body)
@@ -115,10 +117,19 @@ async def inquire(
 ) -> R:
     """Return the answer to a question about a model, which has no body; raise `EngineError`."""
     caller = caller_of(request.scope)
-    target = inference.find(model, caller)
+    timeouts = read_timeouts(read_head(request.scope), Timeouts())
+    target = await _find(request, inference, model, timeouts)
     try:
-        seconds = read_timeouts(read_head(request.scope), Timeouts()).total
-        return await while_connected(request.receive, question(Inquiry(target, caller, seconds)))
+        return await while_connected(request.receive, question(Inquiry(target, caller, timeouts.total)))
     except EngineError as error:
         error.param = "model" if error.param is not None else None
         raise
+
+
+async def _find(request: HttpRequest, inference: Inference, model: str | None, timeouts: Timeouts) -> Target:
+    """Find a model, and wait for its first load where it has to be, unless the client leaves."""
+    caller = caller_of(request.scope)
+    try:
+        return inference.find(model, caller)
+    except NotLoaded:
+        return await while_connected(request.receive, inference.find_loaded(model, caller, timeouts))

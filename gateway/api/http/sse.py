@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TypeVar, cast
 
+import msgspec
 from litestar.types import Receive, Scope, Send
 from loguru import logger
 from msgspec import Struct
@@ -13,6 +14,7 @@ from gateway.admission import QueuePosition
 from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem, to_problem
 from gateway.engine import EngineError, Finished
 from gateway.flow.tasks import end_all
+from gateway.hosting.hosted import LoadProgress
 from gateway.telemetry import current_record, request_id
 
 T = TypeVar("T")
@@ -90,13 +92,13 @@ async def frames(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the SSE frames of a stream whose first event was read; an error, or no `Finished`, is the last frame.
 
-    The events are what `to_frame` takes; a position in the queue, if that comes before, is a comment. An error is told
+    The events are what `to_frame` takes; what comes before, of a load or the queue, are comments. An error is told
     by `to_failure`, else in the words of the framing.
     """
     last = first
     async with aclosing(events):
         try:
-            while isinstance(last, QueuePosition):
+            while type(last) is QueuePosition or type(last) is LoadProgress:
                 yield _comment(last)
                 last = await _first(events)
             if frame := to_frame(cast("T", last)):
@@ -115,7 +117,10 @@ async def frames(
                 yield framing.done
 
 
-def _comment(place: QueuePosition) -> bytes:
+def _comment(place: QueuePosition | LoadProgress) -> bytes:
+    if isinstance(place, LoadProgress):
+        step = f" step={msgspec.json.encode(place.step).decode()} progress={place.share:.2f}" if place.step else ""
+        return f": load model={place.model}{step}\n\n".encode()
     eta = "" if place.eta is None else f" eta={place.eta:.1f}"
     return f": queue position={place.position}{eta}\n\n".encode()
 

@@ -11,10 +11,19 @@ from gateway import __version__
 from gateway.api.exchange.answer import HttpRequest
 from gateway.api.exchange.dialect import ParameterTables
 from gateway.api.http.access import ADMIN, caller_of
-from gateway.api.models.schema import ModelList, ModelObject, ModelParameters, ModelState, Version
+from gateway.api.models.schema import (
+    LoadShare,
+    ModelList,
+    ModelObject,
+    ModelParameters,
+    ModelState,
+    ModelStatus,
+    Version,
+)
 from gateway.api.reference.errors import ENGINE, KEY, error_responses
 from gateway.api.reference.paths import ModelPath, OwnerPath, full_name, name_operation
-from gateway.engine import ModelCard
+from gateway.engine import Health, ModelCard
+from gateway.hosting.directory import NotLoaded
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Target
@@ -22,6 +31,13 @@ from gateway.service import Inference
 from gateway.telemetry import current_record
 
 _STARTED = int(time.time())
+_STATUS: dict[Health, ModelStatus] = {
+    Health.STARTING: "loading",
+    Health.READY: "loaded",
+    Health.DRAINING: "loaded",
+    Health.UNLOADED: "unloaded",
+    Health.FAILED: "failed",
+}
 
 
 class ModelController(Controller):
@@ -75,8 +91,14 @@ class ModelController(Controller):
         name: ModelPath,
         owner: OwnerPath = "",
     ) -> ModelParameters:
-        """Show what a model honours of the parameters that each route has; the same tables refuse the others."""
-        return to_parameters(_find(request, inference, owner, name).card, tables)
+        """Show what a model honours of the parameters that each route has; the same tables refuse the others.
+
+        Of a model that was never loaded that is not known yet.
+        """
+        target = _find(request, inference, owner, name)
+        if not target.hosted.knows_cards:
+            raise NotLoaded(target.hosted)
+        return to_parameters(target.card, tables)
 
     @post(
         ["/v1/models/{name:str}/load", "/v1/models/{owner:str}/{name:str}/load"],
@@ -142,12 +164,22 @@ def _to_object(inference: Inference, target: Target) -> ModelObject:
         aliases=(*card.aliases, *inference.router.aliases(hosted)) if card is hosted.cards[0] else card.aliases,
         engine=hosted.name,
         loaded=hosted.engine is not None,
+        status=_STATUS[hosted.health],
+        detail=hosted.reason,
+        progress=LoadShare(*hosted.progress[1:]) if hosted.progress.step else None,
+        size=hosted.resident.size,
+        last_used=_to_wall(hosted.resident.last_used),
         context_window=card.context_window,
         capabilities=tuple(sorted(card.capabilities)),
         device=card.device,
         dtype=card.dtype,
         note=card.note,
     )
+
+
+def _to_wall(moment: float) -> int | None:
+    """Tell a moment of the monotonic clock in seconds since 1970; 0 is never."""
+    return round(time.time() - time.monotonic() + moment) if moment else None
 
 
 async def _change(change: Callable[[str], Awaitable[HostedEngine]], hosting: Hosting, name: str) -> ModelState:

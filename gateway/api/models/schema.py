@@ -8,6 +8,15 @@ from gateway.api.exchange.dialect import Parameters
 from gateway.api.reference.examples import MODEL
 from gateway.engine import Health
 
+ModelStatus = Literal["loaded", "loading", "unloaded", "failed"]
+
+
+class LoadShare(Struct, frozen=True):
+    """How far the load of a model is."""
+
+    step: Annotated[str, Meta(description="What it is at.", examples=["reading the weights"])]
+    share: Annotated[float, Meta(description="The share of the step that is done, from 0 to 1.", examples=[0.4])]
+
 
 class ModelObject(Struct, frozen=True, kw_only=True):
     """A served model."""
@@ -23,6 +32,34 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     ]
     engine: Annotated[str, Meta(description="The name of the engine that serves it.", examples=["default"])]
     loaded: Annotated[bool, Meta(description="Whether it is in memory.")]
+    status: Annotated[
+        ModelStatus,
+        Meta(
+            description="Whether it is `loaded`; `loading`; `unloaded`, and loaded by the next request or by hand; or "
+            "`failed`, as its last load did or it did since.",
+            examples=["loaded"],
+        ),
+    ]
+    detail: Annotated[str, Meta(description="Why it is not loaded, in one line.", examples=[""])]
+    progress: Annotated[
+        LoadShare | None, Meta(description="How far its load is, where its process says so; null otherwise.")
+    ]
+    size: Annotated[
+        int | None,
+        Meta(
+            description="The bytes of memory that it takes, measured, or would take, estimated from its files; null "
+            "where that is not known.",
+            examples=[734_003_200],
+        ),
+    ]
+    last_used: Annotated[
+        int | None,
+        Meta(
+            description="When a request was last answered by it, or it was loaded, in seconds since 1970; null for "
+            "never.",
+            examples=[1_767_225_900],
+        ),
+    ]
     context_window: Annotated[
         int, Meta(description="Tokens that prompt and answer may have together.", examples=[2_048])
     ]

@@ -10,7 +10,7 @@ from gateway.engine import LoadFailed
 from gateway_hf.compute.processor import BF16_FLAGS, processor_flags
 from gateway_hf.loading.formats import MalformedFile, check_safetensors, read_gguf
 from gateway_hf.settings import LARGEST_CACHE, USUAL_CACHE, Settings
-from gateway_hf.task import makes_vectors
+from gateway_hf.task import find_task
 
 # Python, torch, transformers and what an empty batch needs, in bytes.
 _PROCESS = 750 << 20
@@ -49,7 +49,7 @@ def estimate(settings: Settings) -> int | None:
         return None
     size = _BYTES.get(settings.dtype) or (2 if BF16_FLAGS & processor_flags() else 4)
     weights = sizes.weights if settings.quantize == "int8" else sizes.weights * size
-    return _PROCESS + weights + (0 if makes_vectors(settings) else _cache_bytes(settings, sizes.config, size))
+    return _PROCESS + weights + (_cache_bytes(settings, sizes.config, size) if find_task(settings) == "generate" else 0)
 
 
 def _read(settings: Settings) -> ModelSizes | None:

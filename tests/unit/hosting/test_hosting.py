@@ -288,7 +288,7 @@ async def test_an_engine_that_broke_is_seen_and_can_be_loaded_again():
 
 @pytest.mark.parametrize("fault", ["late", "bug"])
 async def test_an_engine_that_cannot_say_how_it_is_does_not_count_until_it_can(monkeypatch, fault):
-    monkeypatch.setattr("gateway.hosting.hosting._STATUS_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.hosting.status._STATUS_SECONDS", 0.01)
     async with hosting(a={"model": "m"}, b={"model": "n"}) as found:
         await settled(found)
         engine = found.engines[0].engine
@@ -337,7 +337,7 @@ async def test_of_reloads_within_one_drain_the_last_counts_and_no_two_engines_ha
             # The answer on its way has its engine; nothing else of that name was entered beside it.
             assert [made.settings.model for made in Obedient.made if made.entered > made.left] == ["stays", "a"]
             assert old.engine is not None
-        await found._loads.wait()
+        await found._tasks.wait()
         wanted = ["stays"] if serves is None else ["stays", serves]
         assert [made.settings.model for made in Obedient.made if made.entered > made.left] == wanted
         assert [found.find(name)[1].name for name in wanted] == wanted

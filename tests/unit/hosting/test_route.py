@@ -226,3 +226,14 @@ def test_a_list_of_engines_is_a_route_in_order():
     assert found.route("big") == RouteSettings(engines=("a", "b"))
     assert found.route("best").strategy == "prefix"
     assert found.route("none") is None
+
+
+@pytest.mark.parametrize(("strategy", "wished"), [("ordered", "a"), ("weighted", "a"), ("least_loaded", None)])
+def test_an_engine_that_is_not_loaded_comes_last_and_is_wished_for_where_it_was_put_first(strategy, wished):
+    first, second = target("a"), target("b")
+    first.hosted.health, first.hosted.is_on_call = Health.UNLOADED, True
+    route = (
+        a_route(strategy, [first, second], weights={"a": 1_000_000.0, "b": 1e-9}).choose(ask(), lambda _: IDLE).route
+    )
+    assert [each.hosted.name for each in route.targets] == ["b", "a"]
+    assert (route.wished.name if route.wished else None) == wished

@@ -7,6 +7,7 @@ from gateway.auth import ANONYMOUS
 from gateway.config import Config, ConfigError, EngineSettings, read
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import Unavailable, UnknownModel
+from gateway.hosting.directory import NotLoaded
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.routing import Router
 
@@ -112,3 +113,44 @@ def test_a_route_to_nowhere_is_refused(tmp_path, routes):
     file.write_text(f'[engines.default]\nplugin = "echo"\n[routes]\n{routes}\n')
     with pytest.raises(ConfigError, match=r"routes"):
         read(str(file))
+
+
+SLEEPY = {name: structs.replace(settings, load="demand") for name, settings in ENGINES.items()}
+
+
+@pytest.fixture
+async def asleep():
+    async with Hosting(SLEEPY, 5.0) as running:
+        await running.settled.wait()
+        yield running
+
+
+def routed(hosting, **routes):
+    return Router(hosting, CurrentConfig(Snapshot.of(Config(engines=SLEEPY, routes=routes or ROUTES))))
+
+
+async def test_of_a_route_the_loaded_engine_answers_while_the_first_is_wished_for(asleep):
+    routing = routed(asleep)
+    with pytest.raises(NotLoaded) as raised:
+        routing.find_ready("gpt-4o-mini", ANONYMOUS)
+    assert raised.value.hosted.name == "first"
+    await asleep.load("second")
+    found = routing.find_ready("gpt-4o-mini", ANONYMOUS)
+    assert (found.hosted.name, found.route.wished.name, found.route.skipped) == (
+        "second",
+        "first",
+        "engine_unavailable",
+    )
+    await asleep.load("first")
+    assert routing.find_ready("gpt-4o-mini", ANONYMOUS).route.wished is None
+
+
+async def test_a_key_loads_nothing_that_it_may_not_use(asleep):
+    routing = routed(asleep)
+    for name in ("one", "someone/one", "first"):
+        with pytest.raises(UnknownModel):
+            routing.find_ready(name, SECOND)
+    with pytest.raises(NotLoaded) as raised:
+        routing.find_ready(None, SECOND)
+    assert raised.value.hosted.name == "second"
+    assert [target.card.name for target in routing.targets(SECOND)] == ["two"]

@@ -14,7 +14,7 @@ from gateway.isolation import scrubbed_environment
 from gateway.isolation.wire import pack
 from gateway.supervisor.client import SupervisorClient
 from gateway.supervisor.engines import _LINES, _MOST_BYTES, EngineProcesses
-from gateway.supervisor.protocol import UpToDate
+from gateway.supervisor.protocol import ProcessesThere, UpToDate
 from tests.support.border import spec
 
 PATIENCE = 20
@@ -227,7 +227,7 @@ async def test_nonsense_costs_the_connection_and_nothing_else(house):
             writer.write(nonsense)
             writer.write_eof()
             async with asyncio.timeout(PATIENCE):
-                assert await reader.read() == pack(UpToDate())  # and no more
+                assert await reader.read() == pack(ProcessesThere(())) + pack(UpToDate())  # and no more
             writer.close()
         helm = await stack.enter_async_context(house.worker())
         assert (await helm.start(house.spec)).pid

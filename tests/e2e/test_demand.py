@@ -1,0 +1,80 @@
+"""Six real models with room for two, under random traffic: each answer is right, and two are in memory at most."""
+
+import random
+import threading
+import time
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gateway.linux import resident_bytes
+from tests.support.processes import engines
+from tests.support.service import Service
+from tests.support.tiny_models import make_tiny
+
+pytestmark = pytest.mark.slow
+
+ROOM = 2
+CLIENTS, SECONDS = 8, 40.0
+PROMPTS = ("The quick brown fox", "Once upon a time there was", "def main():", "The capital of France is")
+ENGINE = """
+[engines.m{number}]
+plugin = "hf"
+load = "demand"
+settings = {{ model = "{folder}", dtype = "float32", kernels = "off", threads = 1, places = 4 }}
+"""
+
+
+def answer_of(folder, prompt):
+    """What the model says by transformers alone."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    asked = tokenizer(prompt, return_tensors="pt")
+    with torch.inference_mode():
+        made = model.generate(**asked, max_new_tokens=8, do_sample=False)
+    return tokenizer.decode(made[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def test_random_traffic_to_six_models_with_room_for_two(tmp_path):
+    folders = [make_tiny("llama", tmp_path / f"m{number}", seed=number) for number in range(6)]
+    right = {
+        (f"m{number}", prompt): answer_of(folder, prompt) for number, folder in enumerate(folders) for prompt in PROMPTS
+    }
+    file = tmp_path / "gateway.toml"
+    parts = [ENGINE.format(number=number, folder=folder) for number, folder in enumerate(folders)]
+    file.write_text(f"[models]\nmax_loaded = {ROOM}\n[cache]\nenabled = false\n" + "".join(parts))
+    wrong, waits, peak = [], [], 0
+    with Service("--config", str(file), ENGINE="") as service:
+        ends = time.monotonic() + SECONDS
+
+        def client(seed):
+            draw = random.Random(seed)  # noqa: S311 - no secret
+            while time.monotonic() < ends:
+                model, prompt = f"m{draw.randrange(6)}", draw.choice(PROMPTS)
+                asked = {"temperature": 0, "max_new_tokens": 8, "return_full_text": False}
+                began = time.monotonic()
+                answer = service.client.post(
+                    "/v1/generate", json={"model": model, "prompt": prompt, **asked}, timeout=600
+                )
+                waits.append(time.monotonic() - began)
+                if answer.status_code != 200 or answer.json()["generated_text"] != right[model, prompt]:
+                    wrong.append((model, prompt, answer.text))
+
+        threads = [threading.Thread(target=client, args=(seed,)) for seed in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            running = engines(service.process.pid)
+            assert len(running) <= ROOM
+            peak = max(peak, sum(resident_bytes(pid) or 0 for pid in running))
+            time.sleep(0.05)
+        loads = service.metric("llm_gateway_model_loads_total", result="ok")
+        evictions = service.metric("llm_gateway_model_evictions_total", reason="room")
+        failed = service.metric("llm_gateway_model_loads_total", result="failed")
+    print(
+        f"{len(waits)} answers, {len(wrong)} wrong; {loads:.0f} loads, {evictions:.0f} evictions; longest wait"
+        f" {max(waits):.1f} s; at most {peak / (1 << 20):.0f} MiB in {ROOM} processes"
+    )
+    assert wrong == []
+    assert (failed, evictions) == (0, loads - ROOM)
+    assert loads > ROOM
