@@ -114,6 +114,11 @@ overhead *arguments:
 dialects *arguments:
     uv run python -m tests.load.dialects {{ arguments }}
 
+# Hold vectors and scores against those of sentence-transformers, and measure both on the same texts
+[group('measure')]
+embeddings *arguments:
+    uv run python -m tests.load.embeddings {{ arguments }}
+
 # Build the six packages into dist/
 [group('deliver')]
 build:
