@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.testing.contract import LifeRules, PlaceRules, TokenRules
+from gateway.testing.contract import ConstraintRules, LifeRules, PlaceRules, TokenRules
 from gateway_openai import Settings, build
 from tests.support.llama_server import PROGRAM, llama_server
 
@@ -19,7 +19,7 @@ def upstream(tmp_path_factory):
         yield url
 
 
-class TestOpenAiBeforeLlamaServer(LifeRules, PlaceRules, TokenRules):
+class TestOpenAiBeforeLlamaServer(ConstraintRules, LifeRules, PlaceRules, TokenRules):
     slow_tokens = 1900
     names_stops = False
     patience = 60.0

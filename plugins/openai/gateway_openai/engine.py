@@ -19,6 +19,7 @@ from gateway.engine import (
     GenerateEvent,
     GenerateRequest,
     Health,
+    InvalidRequest,
     LoadFailed,
     ModelCard,
     Prompt,
@@ -212,7 +213,10 @@ class OpenAiEngine(Engine):
         """Raise our error unless the response is what was asked for."""
         if response.status != HTTPStatus.OK:
             refusal = await watch.answer(read_refusal(response.content))
-            raise to_error(response.status, refusal, response.headers.get("retry-after"), asked.sent)
+            error = to_error(response.status, refusal, response.headers.get("retry-after"), asked.sent)
+            if type(error) is InvalidRequest:
+                error.param = error.param or asked.shape  # servers that name nothing refuse a shape most often
+            raise error
         if response.content_type != (_WHOLE if asked.is_whole else _STREAM):
             raise UpstreamFailed("the server behind this model answered with something else than a stream")
 

@@ -16,6 +16,7 @@ from gateway.engine import (
     ContextTooLong,
     GenerateRequest,
     Grammar,
+    InvalidRequest,
     JsonObject,
     JsonSchema,
     ModelCard,
@@ -51,12 +52,16 @@ class RemoteModel(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """A request as it is sent: `sent` maps its words to our names, `most` bounds the answer's tokens."""
+    """A request as it is sent: `sent` maps its words to our names, `most` bounds the answer's tokens.
+
+    `shape` names what the answer is held to.
+    """
 
     path: str
     body: dict[str, Any]
     sent: dict[str, str]
     most: int
+    shape: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -96,7 +101,18 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
         sent |= dict.fromkeys(shape, _KINDS[type(request.constraint)].value)
     if request.salt and profile.salted:
         body["cache_salt"] = request.salt
-    return Asked("/chat/completions" if is_chat else "/completions", body, sent, most or model.card.context_window)
+    return Asked(
+        "/chat/completions" if is_chat else "/completions",
+        body,
+        sent,
+        most or model.card.context_window,
+        shape_of(request),
+    )
+
+
+def shape_of(request: GenerateRequest) -> str | None:
+    """Return the name of the shape that a request asks for."""
+    return None if request.constraint is None else _KINDS[type(request.constraint)].value
 
 
 def _check_limit(most: int, model: RemoteModel) -> None:
@@ -122,6 +138,8 @@ def _add_sampling(body: dict[str, Any], sent: dict[str, str], request: GenerateR
 def to_shape(constraint: Constraint, profile: Profile) -> dict[str, Any]:
     """Write a constraint; raise `Unsupported` for one that the server has no word for."""
     match constraint:
+        case Choice(()):
+            raise InvalidRequest("there is nothing to choose from", param="choice")
         case JsonSchema(schema) if profile.shapes == "tgi":
             return {"response_format": {"type": "json", "value": schema}}
         case JsonSchema(schema) if profile.shapes == "llama-server":

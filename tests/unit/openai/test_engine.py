@@ -5,6 +5,7 @@ import json
 from contextlib import aclosing
 
 import pytest
+from msgspec import structs
 
 from gateway.engine import (
     Completion,
@@ -12,6 +13,8 @@ from gateway.engine import (
     EngineError,
     Finished,
     GenerateRequest,
+    Grammar,
+    InvalidRequest,
     LoadFailed,
     Started,
     Unavailable,
@@ -20,7 +23,7 @@ from gateway.engine import (
     collect,
 )
 from gateway_openai import Settings, build
-from tests.support.scripted_upstream import END, GOOD, HEAD, TEXT, USAGE, Script, behind, frame, said
+from tests.support.scripted_upstream import END, GOOD, HEAD, TEXT, USAGE, Script, behind, frame, said, whole
 
 TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 REQUEST = GenerateRequest(id="1", model="m", prompt=Completion("x"), trace=TRACE)
@@ -100,6 +103,15 @@ async def test_a_server_that_closes_its_connections_after_each_answer_is_asked_o
             assert (await collect(engine.generate(REQUEST))).text == TEXT
         answers = await asyncio.gather(*(collect(engine.generate(REQUEST)) for _ in range(20)))
     assert {answer.text for answer in answers} == {TEXT}
+
+
+@pytest.mark.parametrize(("constraint", "param"), [(Grammar("root ::= x"), "grammar"), (None, None)])
+async def test_a_refusal_that_names_nothing_is_that_of_the_shape(constraint, param):
+    request = structs.replace(REQUEST, constraint=constraint)
+    async with behind(Script(whole("400 Bad Request", b'{"error": {}}')), server="llama-server") as engine:
+        with pytest.raises(InvalidRequest) as refusal:
+            await collect(engine.generate(request))
+    assert refusal.value.param == param
 
 
 async def test_a_server_that_is_not_there_is_a_typed_error():

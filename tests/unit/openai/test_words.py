@@ -15,6 +15,7 @@ from gateway.engine import (
     GenerateRequest,
     Grammar,
     Image,
+    InvalidRequest,
     JsonObject,
     JsonSchema,
     Message,
@@ -329,3 +330,9 @@ def test_llama_server_is_asked_for_a_shape_in_words_that_it_reads_in_texts_too(c
     assert asked["json_schema"] == {"type": schema}
     assert not {"response_format", "ignore_eos"} & asked.keys()
     assert body(Completion("x"), PROFILES["llama-server"], ignore_eos=True)["ignore_eos"] is True
+
+
+def test_a_choice_of_nothing_is_refused_by_name():
+    with pytest.raises(InvalidRequest) as refusal:
+        body(Completion("x"), PROFILES["vllm"], Choice(()))
+    assert refusal.value.param == "choice"
