@@ -21,7 +21,10 @@ _REMOTE = "remote"
 
 
 class Admission:
-    """Keeps two queues a model, of generations and of questions; `clock` is the source of every time here."""
+    """Keeps two queues a model, of generations and of questions; `clock` is the source of every time here.
+
+    A model and those that are it with an adapter run in one batch: they have the same queues, under its name.
+    """
 
     def __init__(
         self,
@@ -56,9 +59,9 @@ class Admission:
 
     def ask(self, request: GenerateRequest, card: ModelCard, caller: str, limits: WaitLimits, cost: int) -> Permit:
         """Make the permit of a question about the prompt of `request`, which is not generated; as `permit` does."""
-        queue = self.questions.get(card.name)
+        queue = self.questions.get(card.batch)
         if queue is None:
-            queue = self.questions[card.name] = QuestionQueue(card, self.clock, self._settings)
+            queue = self.questions[card.batch] = QuestionQueue(card, self.clock, self._settings)
             if OF_MANY_TEXTS & card.capabilities:  # other questions take little of the device's time
                 queue.idleness = self._idle(card)
         elif queue.card is not card:
@@ -68,9 +71,9 @@ class Admission:
 
     def queue(self, card: ModelCard) -> ModelQueue:
         """Find the queue of a model, as its card is now."""
-        queue = self.queues.get(card.name)
+        queue = self.queues.get(card.batch)
         if queue is None:
-            queue = self.queues[card.name] = ModelQueue(card, self.clock, self._settings)
+            queue = self.queues[card.batch] = ModelQueue(card, self.clock, self._settings)
             queue.idleness = self._idle(card)
         elif queue.card is not card:
             queue.configure(card, self._settings)
@@ -80,15 +83,17 @@ class Admission:
         """Wait until work that stands by may begin on the device of a model; a request may still be quicker."""
         await self._idle(card).wait(work)
 
+    def queues_of(self, cards: Iterable[ModelCard]) -> list[ModelQueue]:
+        """List the queues of several models, as far as anything was asked of them; one that is shared is there once."""
+        return [self.queues[name] for name in {card.batch for card in cards} if name in self.queues]
+
     def waiting(self, cards: Iterable[ModelCard]) -> int:
         """Count the requests that wait for a place in any of the models."""
-        queues = (self.queues.get(card.name) for card in cards)
-        return sum(queue.waiting for queue in queues if queue is not None)
+        return sum(queue.waiting for queue in self.queues_of(cards))
 
     def breaker(self, cards: Iterable[ModelCard]) -> State:
         """Tell the state of the breakers of several models: the worst of all."""
-        queues = (self.queues.get(card.name) for card in cards)
-        found = {queue.breaker.state for queue in queues if queue is not None}
+        found = {queue.breaker.state for queue in self.queues_of(cards)}
         return next((state for state in (State.OPEN, State.HALF_OPEN) if state in found), State.CLOSED)
 
     def configure(self, settings: AdmissionSettings) -> None:

@@ -247,6 +247,8 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (weights, dtype, template, engine version) keys the answer cache. `defaults` are the model's own sampling
     defaults, from its generation config. `note` tells people how these weights differ. `tools` names the form in which
     the model writes calls: `generic` where it was taught none and gets an instruction; empty where it calls nothing.
+    A model that is another one with an adapter names it as its `parent`, and shares its places and its cache; `root` is
+    the name that its own weights came under, where that is not `name`.
     """
 
     name: str
@@ -263,6 +265,13 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     defaults: Sampling = Sampling()
     note: str = ""
     tools: str = ""
+    parent: str = ""
+    root: str = ""
+
+    @property
+    def batch(self) -> str:
+        """The name of the model whose places and cache its answers take."""
+        return self.parent or self.name
 
     def under(self, defaults: Sampling) -> "ModelCard":
         """Return this card with a request's `defaults` laid over the model's own."""

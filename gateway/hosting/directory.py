@@ -51,8 +51,9 @@ class Directory:
         return {(hosted.name,): hosted.cache_used for hosted in self.engines if hosted.engine is not None}
 
     def cache_sizes(self) -> Mapping[tuple[str, ...], float]:
-        """Count the tokens that the cache of each loaded model has room for, by model."""
-        return {(card.name,): card.cache_tokens for _, card in self.loaded() if card.cache_tokens}
+        """Count the tokens that the cache of each loaded model has room for, by model; one with an adapter has none."""
+        cards = (card for _, card in self.loaded() if not card.parent)
+        return {(card.name,): card.cache_tokens for card in cards if card.cache_tokens}
 
     def name_of(self, model: str | None) -> str:
         """Return the own name of the model that `model` means, ready or not; empty for none of ours."""

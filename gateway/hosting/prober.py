@@ -69,8 +69,8 @@ class Prober:
         """List the queues of an engine's models that are left alone."""
         if hosted.engine is None or hosted.health is not Health.READY:
             return []
-        queues = (self._admission.queues.get(card.name) for card in hosted.cards)
-        return [queue for queue in queues if queue is not None and queue.breaker.state is not State.CLOSED]
+        queues = self._admission.queues_of(hosted.cards)
+        return [queue for queue in queues if queue.breaker.state is not State.CLOSED]
 
     async def _probe(self, hosted: HostedEngine) -> None:
         is_there = await _is_there(hosted)

@@ -170,7 +170,7 @@ class IsolatedEngine(ForwardingEngine):
             self._trial.release()
 
     def _blame(self, death: Death) -> None:
-        self._quarantine.blame(sum(card.places for card in self._keeper.cards), death)
+        self._quarantine.blame(sum(card.places for card in self._keeper.cards if not card.parent), death)
 
     async def _ready(self, time: TimeLeft) -> RemoteEngine:
         """Wait until a process serves; raise `DeadlineExceeded`, or `Unavailable` when there will be none."""

@@ -174,6 +174,8 @@ def _to_object(inference: Inference, target: Target) -> ModelObject:
         device=card.device,
         dtype=card.dtype,
         note=card.note,
+        root=card.root or card.name,
+        parent=card.parent or None,
     )
 
 

@@ -69,6 +69,14 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     device: Annotated[str, Meta(description="What it runs on.", examples=["cpu"])]
     dtype: Annotated[str, Meta(description="The type of its numbers.", examples=["bfloat16"])]
     note: Annotated[str, Meta(description="What else there is to know of it.", examples=["4-bit weights"])]
+    root: Annotated[
+        str,
+        Meta(description="The name that its weights came under: a full id, or an adapter's folder.", examples=[MODEL]),
+    ]
+    parent: Annotated[
+        str | None,
+        Meta(description="The model that it is with an adapter; `null` for one of its own.", examples=[None]),
+    ]
 
 
 class ModelList(Struct, frozen=True):

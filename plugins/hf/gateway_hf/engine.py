@@ -26,13 +26,9 @@ from gateway.engine import (
     Unsupported,
 )
 from gateway_hf.batch import Batch, Generation
-from gateway_hf.capabilities import card_of
+from gateway_hf.capabilities import adapter_cards, card_of, constraints_of
 from gateway_hf.constrain.constraints import Constraints, Held, bind
-from gateway_hf.constrain.jobs import CompileBudget, Nursing
-from gateway_hf.constrain.vocabulary import UnconstrainableError
-from gateway_hf.constrain.workers import Workers
 from gateway_hf.loading import weights
-from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.loop import Loop
 from gateway_hf.reader import Reader, size_of
 from gateway_hf.runner import Runner
@@ -55,16 +51,21 @@ _log = logging.getLogger("gateway_hf")
 class ServedModel(NamedTuple):
     """What the event loop's side needs of a loaded model: no weights. `hold` keeps its folder in the cache.
 
+    The first of its `cards` is the model's own; the others are those of its adapters, in the order of their numbers.
     Without `constraints` no answer of it can be constrained.
     """
 
-    card: ModelCard
+    cards: tuple[ModelCard, ...]
     text: TextCodec
     eos_ids: frozenset[int]
     scheduler: Scheduler
     steps: StepCount
     hold: Hold | None
     constraints: Constraints | None
+
+    def adapter(self, model: str) -> int:
+        """Return the number of the adapter that a model's name means; 0 for the model as it is."""
+        return next((number for number, card in enumerate(self.cards) if card.name == model), 0)
 
 
 class LoadedEngine(NamedTuple):
@@ -113,8 +114,8 @@ class HfEngine(TokenAnswers):
             self._health = Health.UNLOADED
 
     def models(self) -> Sequence[ModelCard]:
-        """Say the one model, once it is loaded."""
-        return () if self._running is None else (self._running.served.card,)
+        """Say the model, once it is loaded, and after it what it is with each of its adapters."""
+        return () if self._running is None else self._running.served.cards
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
         """Read the prompt, join the batch, and pass on what the model says."""
@@ -180,9 +181,10 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         _log.exception("the model cannot be loaded")
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
-    constraints = _constraints(settings, loaded)
+    constraints = constraints_of(settings, loaded)
+    card = card_of(settings, loaded, constrains=constraints is not None)
     served = ServedModel(
-        card_of(settings, loaded, constrains=constraints is not None),
+        (card, *adapter_cards(card, loaded)),
         loaded.text,
         loaded.eos_ids,
         scheduler,
@@ -191,20 +193,6 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         constraints,
     )
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
-
-
-def _constraints(settings: Settings, loaded: LoadedModel) -> Constraints | None:
-    """Make ready to constrain answers, where the tokenizer is one that this is possible with."""
-    try:
-        vocabulary = loaded.text.vocabulary(loaded.eos_ids)
-    except UnconstrainableError as error:
-        _log.warning("no answer of this model can be held to a schema, a regex, a choice or a grammar: %s", error)
-        return None
-    # A model that reads several tokens in another way than one by one would read all anew for those that are forced.
-    forcing = loaded.guessing.most > 0
-    budget = CompileBudget(settings.compile_seconds, settings.compile_mib)
-    workers = Workers(Nursing(vocabulary.written, vocabulary.size, vocabulary.ends, budget))
-    return Constraints(vocabulary.tokens, loaded.eos_ids, workers, forcing=forcing)
 
 
 def _count_read(served: ServedModel) -> None:
@@ -251,7 +239,7 @@ def _prepare(
     plan, held = planned
     ids = served.text.encode(request.prompt, request.truncate, request.truncation_side)
     plan = begin_answer(served.text, plan, request.prompt, ids)
-    terms = settle(request.sampling, len(ids), served.card.under(request.defaults), served.eos_ids)
+    terms = settle(request.sampling, len(ids), served.cards[0].under(request.defaults), served.eos_ids)
     terms = ban_words(terms, served.text, request.sampling.bad_words or ())
     with naming(plan):
         guide = None if held is None else held.guide(terms, plan.after)
@@ -260,7 +248,7 @@ def _prepare(
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
     return Generation(
         id=request.id,
-        sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks),
+        sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks, served.adapter(request.model)),
         terms=terms,
         writer=make_writer(served.text, ids, terms, names, plan.reading),
         mailbox=Mailbox(),

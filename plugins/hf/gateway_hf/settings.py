@@ -9,6 +9,7 @@ _CACHE = Path(".cache", "llm-gateway")
 # Tokens and bytes of the cache of keys and values, where no setting says.
 USUAL_CACHE = 16_384
 LARGEST_CACHE = 4 << 30
+_Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\n]+\Z")]
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,6 +18,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `model` is a Hub id, a folder, a `.gguf` file, `builtin` or `builtin-embedding`; `revision` is a branch, tag or
     commit of a Hub id. `task` `embed` makes vectors, `score` scores pairs and classes, `generate` makes texts; `auto`
     goes by the files of a folder, and takes a Hub id for a model that generates.
+    `adapters` are folders of LoRA adapters as PEFT writes them, by the names that they are served under.
     `served_name` replaces the last part of the model's id. `device` is `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where
     there is one. `dtype` `auto` is bfloat16 where the processor computes in it, else float32. `threads` 0 is one for
     each core that the process may use. `context_window` lowers the model's own. `places` sequences run side by side,
@@ -31,7 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
     task: Literal["auto", "generate", "embed", "score"] = "auto"
     revision: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    served_name: Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\n]+\Z")] | None = None
+    served_name: _Name | None = None
+    adapters: dict[_Name, Annotated[str, Meta(min_length=1, max_length=4096)]] = {}
     device: Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)\Z")] = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0

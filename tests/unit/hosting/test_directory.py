@@ -96,3 +96,9 @@ def test_only_a_loaded_model_with_a_cache_has_a_size():
 def test_an_engine_without_a_process_has_no_memory_of_its_own(directory):
     directory.engines[0].engine = object()
     assert directory.memory() == {}
+
+
+def test_the_room_of_a_model_is_not_counted_again_for_its_adapters():
+    sized = ModelCard(name="one", context_window=8, capabilities=frozenset(), cache_tokens=96)
+    own = ModelCard(name="sql", context_window=8, capabilities=frozenset(), cache_tokens=96, parent="one")
+    assert Directory([hosted("a", sized, own)]).cache_sizes() == {("one",): 96}

@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from itertools import count
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pytorch_utils import Conv1D
 
 from gateway.engine import LoadFailed
+from gateway_hf.compute.adapters import AdaptedBatches, AdaptedSequences, Adapters, Changes
 from gateway_hf.compute.attention import Attention, NativeAttention, StockAttention, UnsupportedAttention
 from gateway_hf.compute.forward import BatchedForward, Forward
 from gateway_hf.compute.fused import FusedLayer, fusible
@@ -25,9 +27,10 @@ from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
-from gateway_hf.compute.trial import Misfit, Trial, narrowed
+from gateway_hf.compute.trial import Misfit, Trial, Trials, narrowed
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
+from gateway_hf.steps import StepCount
 
 _log = logging.getLogger("gateway_hf")
 _names = count()
@@ -45,13 +48,14 @@ _COMMON_ROPES = ("dynamic", "longrope")
 class Means(NamedTuple):
     """What there is to fit a model out with; without kernels, torch's own operations.
 
-    `window` is the longest that a sequence may become.
+    `window` is the longest that a sequence may become; `adapters` change linear layers that the model has.
     """
 
     blocks: int
     kernels: Kernels | None
     form: Format | None
     window: int = sys.maxsize
+    adapters: Changes = MappingProxyType({})
 
 
 class Fitted(NamedTuple):
@@ -74,12 +78,15 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
     The ladder: fused layers and packed weights; packed weights; batches alone; one sequence at a time.
     """
     reasons: list[str] = []
-    trial: Trial | None = None
+    trials: Trials | None = None
     for change in _changes(means):
-        model = load()
+        model, adapters = load(), Adapters(means.adapters, means.kernels)
         try:
-            trial = trial or Trial(model)
-            return _batched(model, trial, means, change)
+            adapters.attach(model)
+            trials = trials or Trials(model, adapters)
+            return _batched(model, adapters, trials, means, change)
+        except LoadFailed:
+            raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             reasons.append(_reason(error))
             _log.info("not fitted out with %s: %s", change.__name__.strip("_"), reasons[-1])
@@ -95,7 +102,7 @@ def _reason(error: Exception) -> str:
     return str(error) if foreseen else f"its code raises {type(error).__name__}"
 
 
-Change = Callable[[PreTrainedModel, Attention, Kernels, Format], None]
+Change = Callable[[PreTrainedModel, Attention, Adapters, Kernels, Format], None]
 
 
 def _changes(means: Means) -> tuple[Change, ...]:
@@ -105,45 +112,56 @@ def _changes(means: Means) -> tuple[Change, ...]:
     return (_fused_layers, _packed_weights) if means.form is Format.INT8 else (_fused_layers, _packed_weights, _batches)
 
 
-def _batched(model: PreTrainedModel, trial: Trial, means: Means, change: Change) -> Fitted:
+def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: Means, change: Change) -> Fitted:
     cache = KvCache(means.blocks, model.dtype, model.device, means.kernels)
     attention = StockAttention(cache) if means.kernels is None else NativeAttention(cache, means.kernels)
     _adopt(model, attention)
-    forward = BatchedForward(model, attention, means.kernels)
+    forward: Forward = BatchedForward(model, attention, means.kernels)
     tolerance, how = _TOLERANCE[model.dtype], "in a batch"
     _check_positions(model, means.window)
     if means.kernels is not None and means.form is not None and change is not _batches:
         _ask_for_heads(forward)
         _check_windows(model, attention)
-        change(model, attention, means.kernels, means.form)
+        change(model, attention, adapters, means.kernels, means.form)
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else tolerance
         how = "with packed weights"
-    trial.check(forward, tolerance, how)
+    if adapters.names:
+        forward = AdaptedBatches(forward, adapters)
+    trials.check(forward, tolerance, how)
     _check_windows(model, attention)
     return Fitted(forward, cache)
 
 
 def _serial(model: PreTrainedModel, means: Means, why: str) -> Fitted:
     """Run a model as it is, in the fastest way that says what `generate()` says; raise `LoadFailed`."""
+    adapters = Adapters(means.adapters)
+    adapters.attach(model)
     try:
-        trial = Trial(model, alone=True)
+        trials = Trials(model, adapters, alone=True)
+    except LoadFailed:
+        raise
     except Exception as error:
         _log.exception("generate() of transformers fails with the model")
         raise LoadFailed(f"the model cannot be run: {_reason(error)}; the log says more") from error
-    if not trial.has_numbers:
+    if not trials.has_numbers:
         raise LoadFailed(f"the model computes no numbers: {_cause(model)}")
     failed = ""
     for reading in filter(lambda each: each.suits(model), Reading):
         try:
-            _check_serial(model, trial, means, reading)
+            _check_serial(model, adapters, trials, means, reading)
         except Exception as error:  # noqa: BLE001 - as above
             failed = _reason(error)
             _log.info("not run one answer at a time where %s: %s", reading.value, failed)
         else:
             _log.warning("the model runs one answer at a time, and %s: %s", reading.value, why)
-            forward = SerialForward(model, reading, count_layers(model))
+            forward = _alone(model, adapters, reading, count_layers(model))
             return Fitted(forward, None, f"one answer at a time, and {reading.value}: {why}")
     raise LoadFailed(f"the model cannot be run: {failed}")
+
+
+def _alone(model: PreTrainedModel, adapters: Adapters, reading: Reading, steps: StepCount | None = None) -> Forward:
+    forward = SerialForward(model, reading, steps)
+    return AdaptedSequences(forward, adapters) if adapters.names else forward
 
 
 def _cause(model: PreTrainedModel) -> str:
@@ -155,10 +173,10 @@ def _cause(model: PreTrainedModel) -> str:
     return f"there is NaN or infinity in {names[0]}{more}; download or convert it again"
 
 
-def _check_serial(model: PreTrainedModel, trial: Trial, means: Means, reading: Reading) -> None:
+def _check_serial(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: Means, reading: Reading) -> None:
     """Raise an exception unless reading so says what `generate()` says."""
-    forward, tolerance = SerialForward(model, reading), _TOLERANCE_SERIAL[model.dtype]
-    trial.check(forward, tolerance, f"where {reading.value}")
+    forward, tolerance = _alone(model, adapters, reading), _TOLERANCE_SERIAL[model.dtype]
+    trials.check(forward, tolerance, f"where {reading.value}")
     if reading is not Reading.CHUNKS:
         return
     # What is read whole is what `generate()` reads; a chunk must also be what it reads beyond the trial's length.
@@ -226,19 +244,23 @@ def _batches(*_: object) -> None:
     """Change nothing."""
 
 
-def _fused_layers(model: PreTrainedModel, attention: Attention, kernels: Kernels, form: Format) -> None:
+def _fused_layers(
+    model: PreTrainedModel, attention: Attention, adapters: Adapters, kernels: Kernels, form: Format
+) -> None:
     """Put fused layers in the places of the model's own, and pack the rest."""
     layers = getattr(model.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not all(fusible(layer, form) for layer in layers):
         raise Misfit("its layers are not a Llama's")
     for index in range(len(layers)):
-        layers[index] = FusedLayer(layers[index], attention.heads[index], attention, kernels, form)
+        fused = FusedLayer(layers[index], attention.heads[index], attention, kernels, form)
+        fused.adapt(layers[index], adapters)
+        layers[index] = fused
     # From here on the model's own code computes in float32 what is left to it: positions, and the last norm.
     model.get_input_embeddings().register_forward_hook(lambda _module, _ids, states: states.float())
-    _packed_weights(model, attention, kernels, form)
+    _packed_weights(model, attention, adapters, kernels, form)
 
 
-def _packed_weights(model: PreTrainedModel, _: Attention, kernels: Kernels, form: Format) -> None:
+def _packed_weights(model: PreTrainedModel, _: Attention, adapters: Adapters, kernels: Kernels, form: Format) -> None:
     """Pack every linear layer, in the model's own format where one has no depth for `form`."""
     dtype = model.dtype
     packed = 0
@@ -254,6 +276,7 @@ def _packed_weights(model: PreTrainedModel, _: Attention, kernels: Kernels, form
         owner, _dot, own = name.rpartition(".")
         # The head's logits are wanted in float32, and have it already.
         replaced = PackedLinear(Packed(weight, bias, fitting, kernels), kernels, torch.float32 if head else dtype)
+        adapters.move(module, replaced, kernels)
         setattr(model.get_submodule(owner), own, replaced)
     if not packed:
         raise Misfit("none of its layers can be packed")

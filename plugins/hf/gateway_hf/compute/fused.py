@@ -1,10 +1,12 @@
 """Whole decoder layers of the Llama kind in one call of the kernels; everything around them stays transformers'."""
 
+import ctypes
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gateway_hf.compute.adapters import Adapters
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.kernels import FORMATS, Format, Heads, Kernels, Layer
 from gateway_hf.compute.packed import Packed, weight_of
@@ -12,7 +14,8 @@ from gateway_hf.compute.packed import Packed, weight_of
 _NORMS = ("input_layernorm", "post_attention_layernorm")
 _LAYER = {"self_attn", "mlp", *_NORMS}
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+_LINEARS = ("gate_proj", "up_proj", "down_proj")
+_MLP = {*_LINEARS, "act_fn"}
 _ACTIVATIONS = (nn.SiLU(), nn.GELU(approximate="tanh"), nn.GELU())
 
 
@@ -60,6 +63,15 @@ class FusedLayer(nn.Module):
             packed = Packed(*_joined([holder.get_submodule(name) for name in names]), form, kernels)
             self._kept.append(packed)
             setattr(self.struct, field, packed.struct)
+
+    def adapt(self, layer: nn.Module, adapters: Adapters) -> None:
+        """Take what adapters change of the layer that this one was made of."""
+        heads, own, mlp = self.struct.heads, layer.get_submodule("self_attn"), layer.get_submodule("mlp")
+        columns = (0, heads.queries * heads.size, (heads.queries + heads.keys) * heads.size, 0, 0, self.struct.inner, 0)
+        parts = [own.get_submodule(name) for name in _PROJECTIONS] + [mlp.get_submodule(name) for name in _LINEARS]
+        if (packed := adapters.pack(list(zip(parts, columns, strict=True)), self._kernels)) is not None:
+            self._kept.append(packed)
+            self.struct.adapters = ctypes.addressof(packed.table)
 
     def forward(
         self, hidden_states: Tensor, *_: object, position_embeddings: tuple[Tensor, Tensor], **__: object

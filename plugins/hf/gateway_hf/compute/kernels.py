@@ -4,7 +4,8 @@ Nothing here copies: a struct holds addresses of tensors that its owner keeps al
 """
 
 import ctypes
-from ctypes import Structure, c_float, c_int32, c_void_p
+from collections.abc import Sequence as Some
+from ctypes import Array, Structure, c_float, c_int32, c_void_p
 from enum import IntEnum
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from gateway_hf.compute import native
 
 # The tokens in a block of the cache, in the kernels and in everything else that counts blocks.
 BLOCK = 16
-# The numbers in a head, at most: the kernels keep a row of sums on the stack.
+# The numbers in a head, and those between the two halves of an adapter, at most: the kernels keep them on the stack.
 LARGEST_HEAD = 512
+LARGEST_RANK = 512
 
 
 class Format(IntEnum):
@@ -59,8 +61,14 @@ class Heads(Structure):
     )
 
 
+class LowRankStruct(Structure):
+    """A packed change of a linear layer, to be added from `column` on; none where it is all zeros."""
+
+    _fields_ = (("down", Linear), ("up", Linear), ("column", c_int32), ("unused", c_int32))
+
+
 class Layer(Structure):
-    """A whole decoder layer."""
+    """A whole decoder layer; `adapters` are rows of `LowRankStruct`, one a linear layer, or null."""
 
     _fields_ = (
         ("heads", Heads),
@@ -68,6 +76,7 @@ class Layer(Structure):
         *((name, c_void_p) for name in ("norm", "second_norm", "query_norm", "key_norm")),
         ("eps", c_float),
         *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "unused")),
+        ("adapters", c_void_p),
     )
 
 
@@ -85,6 +94,17 @@ class Kernels:
     def begin(self, batch: BatchStruct) -> None:
         """Cut a batch into parts, before the layers of a forward pass; it must live as long as they run."""
         self._library.kernels_begin(self._self, ctypes.byref(batch))
+
+    def adapt(self, spans: Some[tuple[int, int, int]]) -> None:
+        """Say which rows `[from, to)` of the passes that follow are of which adapter, counted from 0."""
+        numbers = [number for span in spans for number in span]
+        self._library.kernels_adapt(self._self, (c_int32 * len(numbers))(*numbers), len(spans))
+
+    def change(self, adapters: Array[LowRankStruct], x: Tensor, y: Tensor) -> None:
+        """Add to `y` `[rows, columns]` what the adapters of the rows make of `x` `[rows, depth]`, both float32."""
+        self._library.kernels_change(
+            self._self, ctypes.byref(adapters), x.data_ptr(), x.shape[-1], y.data_ptr(), y.shape[-1]
+        )
 
     def run_layer(self, layer: Layer, batch: BatchStruct, form: Format, rows: tuple[Tensor, Tensor, Tensor]) -> None:
         """Run a decoder layer in place; `form` is the cache's.

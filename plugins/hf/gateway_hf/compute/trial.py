@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
+from gateway.engine import LoadFailed
+from gateway_hf.compute.adapters import Adapters, AdapterSpan
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK
 from gateway_hf.scheduling.scheduler import Chunk
@@ -36,10 +38,12 @@ class Misfit(Exception):
 class Trial:
     """Two prompts of random tokens, and what `generate()` says: the tokens, and the logits that it drew them from.
 
-    It reads them together, which is faster, or each `alone`: not every model says the same to both.
+    It reads them together, which is faster, or each `alone`: not every model says the same to both. Its sequences have
+    the adapter of this number.
     """
 
-    def __init__(self, model: PreTrainedModel, *, alone: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, *, alone: bool = False, adapter: int = 0) -> None:
+        self._adapter = adapter
         prompts = _random_prompts(model)
         answers = [_generated(model, each) for each in (torch.split(prompts, 1) if alone else (prompts,))]
         self._tokens = [tokens for sequences, _ in answers for tokens in sequences]
@@ -64,7 +68,7 @@ class Trial:
                 raise Misfit(f"{how} it says something else (off by {off:.3g})")
 
     def _distances(self, forward: Forward) -> Iterator[float]:
-        sequences = [Sequence(tokens[:_PROMPT]) for tokens in self._tokens]
+        sequences = [Sequence(tokens[:_PROMPT], adapter=self._adapter) for tokens in self._tokens]
         for at, sequence in enumerate(sequences):
             sequence.blocks = list(range(at * _BLOCKS, (at + 1) * _BLOCKS))
         try:
@@ -85,6 +89,34 @@ class Trial:
         said = self._said[len(sequence.tokens) - _PROMPT, which]
         sequence.tokens.append(self._tokens[which][len(sequence.tokens)])
         return float((row - said).norm() / (said - said.mean()).norm())
+
+
+class Trials:
+    """The trial of a model as it is, and one with each adapter; raise `LoadFailed` for one that fails."""
+
+    def __init__(self, model: PreTrainedModel, adapters: Adapters, *, alone: bool = False) -> None:
+        self._plain = Trial(model, alone=alone)
+        self._adapted: dict[str, Trial] = {}
+        for number, name in enumerate(adapters.names, 1):
+            with adapters.over([AdapterSpan(number)]):
+                self._adapted[name] = trial = Trial(model, alone=alone, adapter=number)
+            if (layer := adapters.unheard(name)) is not None:
+                raise LoadFailed(
+                    f"the adapter '{name}' changes '{layer}', which the model's code does not call as a layer"
+                )
+            if self.has_numbers and not trial.has_numbers:
+                raise LoadFailed(f"with the adapter '{name}' the model computes no numbers")
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the model computes numbers at all."""
+        return self._plain.has_numbers
+
+    def check(self, forward: Forward, tolerance: float, how: str) -> None:
+        """Raise `Misfit` unless a forward says what the model says, as it is and with each adapter."""
+        self._plain.check(forward, tolerance, how)
+        for name, trial in self._adapted.items():
+            trial.check(forward, tolerance, f"with the adapter '{name}' {how}")
 
 
 @contextmanager

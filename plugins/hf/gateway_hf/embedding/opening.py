@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gateway.engine import Capability, ModelCard
+from gateway.engine import Capability, LoadFailed, ModelCard
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
@@ -39,6 +39,8 @@ class TextModel(NamedTuple):
 
 def find_site(settings: Settings) -> ModelSite:
     """Find the folder and choose the device; raise `LoadFailed` where there is none."""
+    if settings.adapters:
+        raise LoadFailed("the setting 'adapters' is for models that generate, and this one makes vectors or scores")
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     if device.type == "cpu":

@@ -19,7 +19,7 @@ _CONFIGS = (
 )
 _MAX_CONFIG = 200_000_000
 _INDEX = "model.safetensors.index.json"
-_ADAPTER = "adapter_config.json"
+ADAPTER = "adapter_config.json"
 _BOM = b"\xef\xbb\xbf"
 # Ways of attending that are part of transformers. Which one the model's authors used says nothing of the model.
 _ATTENTION = frozenset({"eager", "sdpa", "flex_attention", *(f"flash_attention_{version}" for version in (2, 3, 4))})
@@ -34,7 +34,7 @@ def check_folder(folder: Path, name: str) -> None:
     """
     if not folder.is_dir():
         raise LoadFailed(f"the model '{name}' is no folder")
-    if (folder / _ADAPTER).is_file():
+    if (folder / ADAPTER).is_file():
         _refuse_adapter(folder, name)
     if not (folder / "config.json").is_file():
         raise LoadFailed(f"the model '{name}' has no config.json: it is not a model's folder")
@@ -125,7 +125,9 @@ def _indexed(folder: Path, name: str) -> list[str]:
 
 def _refuse_adapter(folder: Path, name: str) -> None:
     beside = " beside the weights; remove the file to serve these alone" if (folder / "config.json").is_file() else ""
-    raise LoadFailed(f"the model '{name}' is an adapter ('{_ADAPTER}'{beside}): adapters are not supported")
+    raise LoadFailed(
+        f"the model '{name}' is an adapter ('{ADAPTER}'{beside}): name its base as the model, and it in 'adapters'"
+    )
 
 
 def _refuse_mark(file: Path, name: str) -> None:

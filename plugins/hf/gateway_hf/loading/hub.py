@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from gateway.engine import LoadFailed, loading_step
 from gateway_hf.loading import checks as gate
@@ -22,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 _SECONDS = 5.0
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _TEXTS = frozenset({".json", ".txt", ".model", ".jinja"})
+_TEMPLATES = re.compile(rf"{CHAT_TEMPLATE_DIR}/[^/]+\.jinja")
 
 
 def fetch(model: str, revision: str | None) -> Path:
@@ -77,8 +79,9 @@ def _size(whole: int) -> str:
 
 
 def _wanted(files: list[str], model: str) -> list[str]:
-    """Choose among a repository's files: the top folder's weights in safetensors, and its texts."""
+    """Choose among a repository's files: the top folder's weights in safetensors, its texts, and named templates."""
     weights = [file for file in files if _WEIGHTS.fullmatch(file)]
     if not weights:
         raise LoadFailed(f"the model '{model}' has no weights in safetensors on the hub")
-    return weights + [file for file in files if "/" not in file and Path(file).suffix in _TEXTS]
+    texts = [file for file in files if "/" not in file and Path(file).suffix in _TEXTS]
+    return weights + texts + [file for file in files if _TEMPLATES.fullmatch(file)]

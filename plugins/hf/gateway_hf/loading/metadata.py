@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf.loading import checks as gate
@@ -128,7 +129,8 @@ def fingerprint(folder: Path, weights: list[str], dtype: str) -> str:
     digest = hashlib.sha256()
     said = {library: version(library) for library in ("llm-gateway-hf", "transformers", "torch")} | {"dtype": dtype}
     digest.update(json.dumps(said, sort_keys=True).encode())
-    for file in sorted(_TEXTS):
+    named = [f"{CHAT_TEMPLATE_DIR}/{template.name}" for template in folder.glob(f"{CHAT_TEMPLATE_DIR}/*.jinja")]
+    for file in sorted({*_TEXTS, *named}):
         if (folder / file).is_file():
             digest.update(f"\0{file}\0".encode())
             digest.update((folder / file).read_bytes())

@@ -16,9 +16,10 @@ from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
+from gateway_hf.loading import adapters, pretrained, sources
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
-from gateway_hf.loading import pretrained, sources
+from gateway_hf.loading.adapters import LoadedAdapter
 from gateway_hf.scheduling.blocks import Blocks
 from gateway_hf.scheduling.drafter import Guessing
 from gateway_hf.settings import Settings, cache_folder
@@ -34,7 +35,8 @@ _GUESSING = Guessing(answers=2, most=4)
 class LoadedModel:
     """A model ready to run, its tokenizer, and the facts for its card.
 
-    `blocks` are those of its KV cache; `hold` locks its folder in the cache folder.
+    `blocks` are those of its KV cache; `hold` locks its folder in the cache folder. Sequences choose among
+    its `adapters` by their numbers, from 1 on. `root` is the name that its weights came under.
     """
 
     forward: Forward
@@ -51,6 +53,8 @@ class LoadedModel:
     device: str
     dtype: str
     note: str
+    root: str
+    adapters: tuple[LoadedAdapter, ...]
     hold: Hold | None
 
 
@@ -62,8 +66,10 @@ def load(settings: Settings) -> LoadedModel:
     torch.set_num_threads(choice.threads)
     source = sources.find(settings, dtype)
     pretrained.check_type(source)
+    found = adapters.find_adapters(settings, source)
     tokenizer = pretrained.read_tokenizer(source)
     model = pretrained.read_model(source, dtype, device)
+    own = adapters.read_adapters(found, model, tokenizer, source.name)
     spelled = str(dtype).removeprefix("torch.")
     kind = spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
     vocabulary = facts.vocabulary(model)
@@ -79,7 +85,7 @@ def load(settings: Settings) -> LoadedModel:
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
             lambda: read.pop() if read else pretrained.read_model(source, dtype, device),
-            Means(count, kernels, form, window),
+            Means(count, kernels, form, window, {each.name: each.changes for each in own}),
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
@@ -103,6 +109,8 @@ def load(settings: Settings) -> LoadedModel:
         device=str(device),
         dtype=kind,
         note="; ".join(filter(None, (source.note, fitted.note))),
+        root=(*source.aliases, source.name)[0],
+        adapters=own,
         hold=source.hold,
     )
 

@@ -1,8 +1,9 @@
 """Blocks of the cache, and the sequences that hold them: ints only, no tensors.
 
 A block is free, or held by sequences, or idle: not held, but full, and found by the hash of the tokens up to its
-end. Such hashes are chained, so a sequence that begins like another one starts with its blocks; the salt of a sequence
-begins its chain, so no prompt finds blocks of another salt. A block that may be found is never written again.
+end. Such hashes are chained, so a sequence that begins like another one starts with its blocks; the salt and
+the adapter of a sequence begin its chain, so no prompt finds blocks of another. A block that may be found is never
+written again.
 
 Paging as in PagedAttention (Kwon et al. 2023), chained prefix hashes as in vLLM.
 """
@@ -157,9 +158,7 @@ class Blocks:
         chain, known = sequence.chain, len(sequence.chain)
         if blocks <= known:
             return
-        # Salts are hashed apart from blocks, so that no salt stands for a block.
-        salt = sequence.salt.encode(errors="surrogatepass")
-        last = chain[-1] if chain else blake2b(salt, digest_size=_HASH_BYTES, person=b"salt").digest()
+        last = chain[-1] if chain else _first_link(sequence)
         numbers = array("I", sequence.tokens[known * self.size : blocks * self.size])
         content, step = numbers.tobytes(), self.size * numbers.itemsize
         for start in range(0, len(content), step):
@@ -192,3 +191,10 @@ class Blocks:
         if key is not None:
             del self._findable[key]
             self._keys[block] = None
+
+
+def _first_link(sequence: Sequence) -> bytes:
+    """Hash what keeps a sequence from others of the same tokens; apart from blocks, so that no salt stands for one."""
+    salt = sequence.salt.encode(errors="surrogatepass")
+    adapter = sequence.adapter.to_bytes(4, "little") if sequence.adapter else b""
+    return blake2b(salt, digest_size=_HASH_BYTES, key=adapter, person=b"salt").digest()

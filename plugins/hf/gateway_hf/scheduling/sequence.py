@@ -19,7 +19,8 @@ class Sequence:
     in cache  [0 .......... computed)   [computed .. len) is pending
     blocks    [0 .......... computed ..... room)
 
-    `draft` are guesses at the tokens after the last one, to be verified. `cached` counts the prompt's tokens that were
+    The model reads it with the adapter of the number `adapter`, 0 for none. `draft` are guesses at the tokens after the
+    last one, to be verified. `cached` counts the prompt's tokens that were
     found in the cache, `preempted` how often the blocks were taken away. `chain` and `sealed` are kept by `Blocks`:
     the hashes of the full blocks of tokens, and how many of `blocks` were looked at for others to find.
 
@@ -31,6 +32,7 @@ class Sequence:
     priority: int = 0
     salt: str = ""
     ranks: int | None = None
+    adapter: int = 0
     prompt_tokens: int = dataclasses.field(init=False)
     computed: int = 0
     blocks: list[int] = dataclasses.field(default_factory=list)

@@ -27,10 +27,9 @@ from gateway_hf.text.description import describe
 from gateway_hf.text.detokenizer import Detokenizer
 from gateway_hf.text.ids import ids_of
 from gateway_hf.text.markers import Markers
-from gateway_hf.text.probe import TemplateFacts, try_out
-from gateway_hf.text.template import End, TemplateFailed, TemplateMessage, render, variables
+from gateway_hf.text.named_templates import ChatTemplate, ChatTemplates, read_templates, source_of
+from gateway_hf.text.template import End, TemplateFailed, TemplateMessage, render
 from gateway_hf.tools.parser import marks_of
-from gateway_hf.tools.probe import try_tools
 from gateway_hf.tools.thoughts import EFFORT, SWITCHES, recognise_thoughts
 
 # Few texts have more characters than this to a token: a longer one is measured piece by piece before it is read whole.
@@ -63,16 +62,13 @@ class TextCodec:
         self._added_bytes = {number: token.content.encode() for number, token in added.items()}
         if beyond := [token.content for number, token in added.items() if number >= vocabulary]:
             _log.warning("the model has no embeddings for these tokens of its tokenizer: %s", ", ".join(beyond[:10]))
-        template = _template(tokenizer)
-        self._variables = variables(template or "", tokenizer.special_tokens_map)
-        facts = None if template is None else try_out(tokenizer, self._variables)
-        self._facts = facts or TemplateFacts()
-        with_tools = _template(tokenizer, tools=True) if facts else None
-        self._markers = None if with_tools is None else Markers(self._backend, f"{template}{with_tools}")
-        self.switches = tuple(name for name in SWITCHES if name in self._variables)
-        self.has_effort = EFFORT in self._variables
-        self.tools = try_tools(tokenizer, with_tools or "")
-        self.thoughts = recognise_thoughts(template if template and facts else "")
+        templates = read_templates(tokenizer)
+        self._templates = templates or ChatTemplates()
+        plain, with_tools, self.tools = self._templates
+        self._markers = None if templates is None else Markers(self._backend, f"{plain.source}{with_tools.source}")
+        self.switches = tuple(name for name in SWITCHES if name in plain.variables)
+        self.has_effort = EFFORT in plain.variables
+        self.thoughts = recognise_thoughts(plain.source)
         marks = " ".join(marks_of(self.tools.form, self.thoughts))
         self._marks = frozenset(number for number, token in added.items() if token.content in marks)
 
@@ -83,7 +79,7 @@ class TextCodec:
 
     def describe(self) -> dict[str, Any]:
         """Return the tokenizer's configuration, in JSON's types."""
-        return describe(self._tokenizer, _template(self._tokenizer))
+        return describe(self._tokenizer, source_of(self._tokenizer))
 
     def encode(self, prompt: Prompt, truncate: int | None = None, side: Side = "left") -> list[int]:
         """Return the prompt's ids; raise `InvalidRequest` for one that the model cannot read.
@@ -160,37 +156,39 @@ class TextCodec:
         if chat.continue_final and chat.messages[-1].role != "assistant":
             raise InvalidRequest("only an assistant's message can be continued", param="messages")
         hidden: list[str] = []
-        writer = ConversationWriter(self._facts, self.tools, lambda role, text: markers.hide(role, text, hidden))
+        template = self._templates.chosen(chat)
+        writer = ConversationWriter(template.facts, self.tools, lambda role, text: markers.hide(role, text, hidden))
         turns = writer.messages(chat)
-        arguments = self._arguments(chat, lambda text: markers.hide("user", text, hidden)) | writer.arguments(chat)
-        rendered = self._rendered(chat, turns, arguments)
-        if hidden and not (self._facts.keeps_text and markers.are_whole(rendered)):
+        arguments = self._arguments(chat, template, lambda text: markers.hide("user", text, hidden))
+        arguments |= writer.arguments(chat)
+        rendered = self._rendered(chat, template, turns, arguments)
+        if hidden and not (template.facts.keeps_text and markers.are_whole(rendered)):
             raise InvalidRequest(
                 f"the messages hold the marker {hidden[0]!r}, and the model's chat template changes texts",
                 param="messages",
             )
         return markers, rendered, hidden
 
-    def _rendered(self, chat: Chat, turns: list[TemplateMessage], arguments: dict[str, object]) -> str:
+    def _rendered(self, chat: Chat, template: ChatTemplate, turns: list[TemplateMessage], given: dict[str, Any]) -> str:
         """Run the template; a conversation is to blame where a plain question goes through."""
         try:
-            return render(self._tokenizer, turns, arguments, end=_end(chat))
+            return render(self._tokenizer, turns, given, end=_end(chat))
         except TemplateFailed as error:
             _log.warning("the chat template failed%s: %s", error.place, error.kind)
-            if self._facts.is_sound:
+            if template.facts.is_sound:
                 param = _NAMED if chat.template_arguments else "messages"
                 raise InvalidRequest(f"{error.message}; the log says where", param=param) from error
             raise EngineError(error.message) from error
 
-    def _arguments(self, chat: Chat, hide: Callable[[str], str]) -> dict[str, Any]:
+    def _arguments(self, chat: Chat, template: ChatTemplate, hide: Callable[[str], str]) -> dict[str, Any]:
         """Return the further variables of the template; raise `Unsupported` where it has none of that name."""
         wanted = dict.fromkeys(SWITCHES, chat.reasoning) | {EFFORT: chat.reasoning_effort}
-        asked = {name: value for name, value in wanted.items() if value is not None and name in self._variables}
+        asked = {name: value for name, value in wanted.items() if value is not None and name in template.variables}
         if chat.reasoning_effort is not None and self.thoughts and not self.has_effort:
             raise Unsupported("the model's chat template cannot be told how hard to think", param=EFFORT)
         for name in chat.template_arguments:
-            if name not in self._variables:
-                known = ", ".join(sorted(self._variables)) or "none that may be set"
+            if name not in template.variables:
+                known = ", ".join(sorted(template.variables)) or "none that may be set"
                 raise Unsupported(f"the model's chat template has no variable {name!r}; there is {known}", param=_NAMED)
         return asked | {name: hide_deep(hide, value) for name, value in chat.template_arguments.items()}
 
@@ -253,16 +251,6 @@ def backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     if not isinstance(found, Tokenizer):
         raise LoadFailed("the model's tokenizer has no tokenizer.json and cannot be turned into one")
     return found
-
-
-def _template(tokenizer: PreTrainedTokenizerBase, *, tools: bool = False) -> str | None:
-    """Return the source of the chat template; of several named ones, the default or the one for tools."""
-    if not tokenizer.chat_template:
-        return None
-    try:
-        return tokenizer.get_chat_template(tools=[] if tools else None)
-    except ValueError:
-        return None
 
 
 def _end(chat: Chat) -> End:

@@ -2,8 +2,10 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +21,7 @@ _CONVERSATIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "system": (("system", "user"), ("system", "user", "assistant", "user")),
     "assistant": (("user", "assistant", "user"), ("system", "user", "assistant", "user")),
 }
+_NONE: Mapping[str, Any] = MappingProxyType({})
 # So many words are more than a short slice of a text.
 _WORDS = 200
 
@@ -36,16 +39,22 @@ class TemplateFacts(NamedTuple):
     reads_system: bool = True
 
 
-def try_out(tokenizer: PreTrainedTokenizerBase, arguments: AbstractSet[str] = frozenset()) -> TemplateFacts | None:
-    """Find out what a template does; `None`, with a line in the log, where the model can have no conversation.
+def try_out(
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: AbstractSet[str] = frozenset(),
+    given: Mapping[str, Any] = _NONE,
+    lack: str = "the model has no chat",
+) -> TemplateFacts | None:
+    """Find out what a template does; `None`, with a line in the log that ends with the `lack`, for one of no use.
 
-    `arguments` are the variables that a request may set: a template that fails without them may do with them.
+    `arguments` are the variables that a request may set: a template that fails without them may do with them. Others
+    are `given`.
     """
-    probing = _Probing(tokenizer)
+    probing = _Probing(tokenizer, given, lack)
     try:
         asked = probing.read("user", frozenset())
     except TemplateFailed as error:
-        _log.error("the chat template is wrong%s: %s; the model has no chat", error.place, error.cause)
+        _log.error("the chat template is wrong%s: %s; %s", error.place, error.cause, lack)
         return None
     if asked is None:
         return probing.judge(arguments)
@@ -76,8 +85,10 @@ class _Read(NamedTuple):
 class _Probing:
     """Renders conversations of plain messages, and remembers what came of them."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any], lack: str) -> None:
         self._tokenizer = tokenizer
+        self._given = given
+        self._lack = lack
         self._written = self._refused = self._endless = False
         self._failed: TemplateFailed | None = None
 
@@ -97,14 +108,14 @@ class _Probing:
     def judge(self, arguments: AbstractSet[str]) -> TemplateFacts | None:
         """Say what to make of a template that wrote no question."""
         if self._written:
-            _log.error("the chat template leaves out what a user says, as text and in parts; the model has no chat")
+            _log.error("the chat template leaves out what a user says, as text and in parts; %s", self._lack)
             return None
         if self._failed is None:
             return TemplateFacts()  # it refuses these conversations, which says nothing of others
         if not self._failed.is_excessive and (self._refused or arguments):
             return TemplateFacts(is_sound=False)
         place, cause = self._failed.place, str(self._failed.cause) or self._failed.message
-        _log.error("the chat template fails at plain questions%s: %s; the model has no chat", place, cause)
+        _log.error("the chat template fails at plain questions%s: %s; %s", place, cause, self._lack)
         return None
 
     def _write(self, roles: tuple[str, ...], parts: frozenset[str]) -> str | None:
@@ -115,7 +126,7 @@ class _Probing:
             {"role": role, "content": to_content(_words(role), in_parts=role in parts)} for role in roles
         ]
         try:
-            written = render(self._tokenizer, messages)
+            written = render(self._tokenizer, messages, self._given)
         except InvalidRequest:
             self._refused = True
             return None

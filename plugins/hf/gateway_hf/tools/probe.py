@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from gateway.engine import EngineError
+from gateway_hf.text.probe import to_content
 from gateway_hf.text.template import TemplateMessage, render
 from gateway_hf.tools.forms import GENERIC, CallForm, recognise
 
@@ -23,12 +24,14 @@ class ToolFacts(NamedTuple):
 
     The arguments of a call are read as an object, or as text; the tools as a variable, or `in_system`, as a part of the
     system's message. A template that shows no calls reads them `in_content`, as the text that the model wrote.
+    Results are texts, or `in_parts`.
     """
 
     form: CallForm = GENERIC
     as_text: bool = False
     in_system: bool = False
     in_content: bool = False
+    in_parts: bool = False
 
     @property
     def is_generic(self) -> bool:
@@ -46,16 +49,25 @@ def called(number: str, name: str, arguments: object) -> dict[str, Any]:
     return {"id": number, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def try_tools(tokenizer: PreTrainedTokenizerBase, template: str) -> ToolFacts:
-    """Find out how a template takes tools; a form that is not known, or that it cannot be fed, is the generic one."""
+# A tool for a template to describe.
+PROBED = described(
+    _TOOL, "a tool", {"type": "object", "properties": {_KEY: {"type": "string", "description": "a key"}}}
+)
+
+
+def try_tools(tokenizer: PreTrainedTokenizerBase, template: str, parts: frozenset[str] = frozenset()) -> ToolFacts:
+    """Find out how a template takes tools; a form that is not known, or that it cannot be fed, is the generic one.
+
+    The messages of the roles in `parts` it reads in content parts.
+    """
     form = recognise(template)
     if form is None or "tools" not in template:
         return ToolFacts()
-    for in_content, in_system, as_text in itertools.product((False, True), repeat=3):
+    for in_parts, in_content, in_system, as_text in itertools.product((False, True), repeat=4):
         if in_content and (as_text or form.written.arguments != "json"):
             continue
-        facts = ToolFacts(form, as_text, in_system, in_content)
-        written = _write(tokenizer, facts)
+        facts = ToolFacts(form, as_text, in_system, in_content, in_parts)
+        written = _write(tokenizer, facts, parts | {"tool"} if in_parts else parts)
         if written is not None and _is_read(written):
             return facts
     _log.warning(
@@ -64,9 +76,8 @@ def try_tools(tokenizer: PreTrainedTokenizerBase, template: str) -> ToolFacts:
     return ToolFacts()
 
 
-def _write(tokenizer: PreTrainedTokenizerBase, facts: ToolFacts) -> str | None:
-    parameters = {"type": "object", "properties": {_KEY: {"type": "string", "description": "a key"}}}
-    tools = [described(_TOOL, "a tool", parameters)]
+def _write(tokenizer: PreTrainedTokenizerBase, facts: ToolFacts, parts: frozenset[str]) -> str | None:
+    tools = [PROBED]
     arguments = {_KEY: _VALUE}
     call = called(_CALL_ID, _TOOL, json.dumps(arguments) if facts.as_text else arguments)
     said = facts.form.written.write([(_TOOL, json.dumps(arguments))]) if facts.in_content else ""
@@ -79,6 +90,8 @@ def _write(tokenizer: PreTrainedTokenizerBase, facts: ToolFacts) -> str | None:
     if facts.in_system:
         messages.insert(0, {"role": "system", "content": "a system", "tools": json.dumps(tools)})
         given = {}
+    for message in messages:
+        message["content"] = to_content(message["content"], in_parts=message["role"] in parts)
     try:
         return render(tokenizer, messages, given)
     except EngineError:

@@ -93,7 +93,7 @@ def test_an_adapter_is_refused_with_weights_beside_it_and_without(folder):
     (folder / "adapter_config.json").write_text("{}")
     assert "beside the weights; remove the file to serve these alone" in refusal(folder)
     (folder / "config.json").unlink()
-    assert "adapters are not supported" in refusal(folder)
+    assert "name its base as the model, and it in 'adapters'" in refusal(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "generation_config.json"])

@@ -61,7 +61,9 @@ def test_fetching_is_a_step_of_loading_and_draws_no_bar(folder, cache, caplog, c
 
 
 def test_nothing_but_safetensors_and_texts_is_fetched(folder, cache):
-    (folder / "onnx").mkdir()
+    for name in ("onnx", "additional_chat_templates"):
+        (folder / name).mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("a template")
     for name in ("pytorch_model.bin", "modeling.py", "onnx/model.safetensors", "adapter.safetensors", "README.md"):
         (folder / name).write_bytes(b"not wanted")
     with TinyHub(NAME, folder) as served:
@@ -69,7 +71,9 @@ def test_nothing_but_safetensors_and_texts_is_fetched(folder, cache):
         fetched = hub.fetch(NAME, None)
         asked = " ".join(served.asked)
     assert not any(name in asked for name in ("pytorch_model", "modeling", "onnx", "adapter", "README"))
+    assert (fetched / "additional_chat_templates" / "tool_use.jinja").read_text() == "a template"
     assert {file.name for file in fetched.iterdir()} == {
+        "additional_chat_templates",
         "config.json",
         "generation_config.json",
         "model.safetensors",

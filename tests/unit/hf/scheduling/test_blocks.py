@@ -20,8 +20,8 @@ def _compute(blocks, sequence):
     return found
 
 
-def _leave(blocks, tokens, salt=""):
-    sequence = Sequence(list(tokens), salt=salt)
+def _leave(blocks, tokens, salt="", adapter=0):
+    sequence = Sequence(list(tokens), salt=salt, adapter=adapter)
     found = _compute(blocks, sequence)
     blocks.release(sequence)
     return found
@@ -73,6 +73,12 @@ def test_another_salt_finds_nothing():
     _leave(blocks, range(9), "mine")
     assert _leave(blocks, range(9), "yours") == 0
     assert _leave(blocks, range(9), "mine") == 8
+
+
+def test_another_adapter_finds_nothing():
+    blocks = Blocks(12, SIZE)
+    assert [_leave(blocks, range(9), "mine", adapter) for adapter in (0, 1, 256, 0, 1, 256)] == [0, 0, 0, 8, 8, 8]
+    assert _leave(blocks, range(9), "yours", 1) == 0
 
 
 def test_any_text_is_a_salt():
@@ -219,16 +225,17 @@ class _Life(RuleBasedStateMachine):
     def _compute(self, sequence, tokens):
         for position in range(sequence.computed, sequence.computed + tokens):
             slot = sequence.blocks[position // SIZE], position % SIZE
-            self.memory[slot] = (sequence.salt, position, sequence.tokens[position])
+            self.memory[slot] = (sequence.salt, sequence.adapter, position, sequence.tokens[position])
         sequence.computed += tokens
 
     @rule(
         target=sequences,
         tokens=st.lists(st.integers(0, 1), min_size=1, max_size=20),
         salt=st.sampled_from(["", "", "salt"]),
+        adapter=st.sampled_from([0, 0, 1, 2]),
     )
-    def come(self, tokens, salt):
-        sequence = Sequence(tokens, salt=salt)
+    def come(self, tokens, salt, adapter):
+        sequence = Sequence(tokens, salt=salt, adapter=adapter)
         fits = self.blocks.fits(sequence, len(tokens))
         found = self.blocks.reuse(sequence)
         assert found == sequence.computed < len(tokens)
@@ -270,7 +277,7 @@ class _Life(RuleBasedStateMachine):
         for sequence in self.held:
             for position in range(sequence.computed):
                 held = self.memory[sequence.blocks[position // SIZE], position % SIZE]
-                assert held == (sequence.salt, position, sequence.tokens[position])
+                assert held == (sequence.salt, sequence.adapter, position, sequence.tokens[position])
 
     def teardown(self):
         for sequence in self.held:

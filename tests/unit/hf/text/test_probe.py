@@ -77,9 +77,9 @@ def test_a_template_that_may_lack_an_argument_is_not_given_up():
 
 
 def test_a_template_that_does_not_end_is_tried_once_and_means_no_chat(monkeypatch, caplog):
-    def render(tokenizer, messages, render=probe.render):
+    def render(tokenizer, messages, given, render=probe.render):
         rendered.append(messages)
-        return render(tokenizer, messages, seconds=0.2)
+        return render(tokenizer, messages, given, seconds=0.2)
 
     rendered = []
     monkeypatch.setattr(probe, "render", render)

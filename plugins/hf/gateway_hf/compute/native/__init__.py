@@ -112,6 +112,8 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.kernels_layer.argtypes = [pointer, pointer, pointer, integer, pointer, pointer, pointer]
     loaded.kernels_linear.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
     loaded.kernels_attend.argtypes = [pointer, pointer, pointer, integer, pointer, pointer, pointer, pointer]
-    for name in ("advise", "begin", "layer", "linear", "attend", "free"):
+    loaded.kernels_adapt.argtypes = [pointer, pointer, integer]
+    loaded.kernels_change.argtypes = [pointer, pointer, pointer, integer, pointer, integer]
+    for name in ("adapt", "advise", "attend", "begin", "change", "free", "layer", "linear"):
         getattr(loaded, f"kernels_{name}").restype = None
     return loaded

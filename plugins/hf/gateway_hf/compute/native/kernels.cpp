@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include "attention.h"
+#include "adapter.h"
 
 struct Layer {
     Heads heads;
@@ -10,15 +10,16 @@ struct Layer {
     const float *norm, *second_norm, *query_norm, *key_norm;  // the last two may be null
     float eps;
     int32_t hidden, inner, rotary, activation, unused;
+    const LowRank* adapters;  // [adapters][kParts], or null
 };
 
 // What one thread of callers needs: the team, and room for everything between two multiplications.
 struct Kernels {
     Team team;
     Sheet sheet;
-    Room<float> wide, attended;
+    Room<float> wide, attended, normed;
     Room<uint32_t> queries;
-    std::vector<Piece> runs, tiles;
+    std::vector<Piece> runs, tiles, changed;
     int group = 0;  // that the tiles were cut for
     explicit Kernels(int threads) : team(threads) {}
 
@@ -73,10 +74,10 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
     });
 }
 
-// Fills the sheet with normed rows of `x`, as the operand of `w`.
-void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const float* weight, float eps) {
+// Fills the sheet with normed rows of `x`, as the operand of `w`; `normed` has room for them unrounded.
+void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const float* weight, float eps,
+                  float* normed) {
     kernels.sheet.fit(w, rows);
-    float* normed = kernels.wide.of(size_t(rows) * size);
     kernels.team.each((rows + 3) / 4, [&](int part) {
         for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
             norm_row(x + long(row) * size, weight, eps, size, normed + long(row) * size);
@@ -131,20 +132,32 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
         if (column + kLanes <= hidden) *(floats*)to += x;
         else for (int i = 0; column + i < hidden; i++) to[i] += x[i];
     };
-    int width = (heads.queries + 2 * heads.keys) * heads.size;
-    write_normed(kernels, layer.qkv, state, rows, hidden, layer.norm, layer.eps);
+    int width = (heads.queries + 2 * heads.keys) * heads.size, attending = heads.queries * heads.size, inner = layer.inner;
+    bool adapts = layer.adapters && !kernels.changed.empty();
+    auto adapt = [&](int first, int count, const float* x, long across, float* y, long columns) {
+        if (adapts) change(kernels.team, kernels.changed, layer.adapters + first, kParts, count, x, across, y, columns);
+    };
+    // What is normed is wanted again where there are adapters; else what comes of it may overwrite it.
+    auto room = [&] { return (adapts ? kernels.normed : kernels.wide).of(size_t(rows) * hidden); };
+    float* normed = room();
+    write_normed(kernels, layer.qkv, state, rows, hidden, layer.norm, layer.eps, normed);
     float* qkv = kernels.wide.of(size_t(rows) * width);
     apply(kernels.team, layer.qkv, kernels.sheet.at, rows, into(qkv, width));
+    adapt(kQuery, 3, normed, hidden, qkv, width);
     place<T>(kernels, layer, batch, qkv, cos, sin);
-    float* attended = kernels.attended.of(size_t(rows) * heads.queries * heads.size);
+    float* attended = kernels.attended.of(size_t(rows) * attending);
     attend<T>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
     write_plain(kernels, layer.out, attended, rows);
     apply(kernels.team, layer.out, kernels.sheet.at, rows, onto);
-    write_normed(kernels, layer.up, state, rows, hidden, layer.second_norm, layer.eps);
-    float* wide = kernels.wide.of(size_t(rows) * 2 * layer.inner);
-    apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, 2 * layer.inner));
+    adapt(kOut, 1, attended, attending, state, hidden);
+    normed = room();
+    write_normed(kernels, layer.up, state, rows, hidden, layer.second_norm, layer.eps, normed);
+    float* wide = kernels.wide.of(size_t(rows) * 2 * inner);
+    apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, 2 * inner));
+    adapt(kGate, 2, normed, hidden, wide, 2 * inner);
     write_gated(kernels, layer, wide, rows);
     apply(kernels.team, layer.down, kernels.sheet.at, rows, onto);
+    adapt(kDown, 1, wide, 2 * inner, state, hidden);
 }
 
 extern "C" {
@@ -156,6 +169,15 @@ void kernels_free(Kernels* kernels) { delete kernels; }
 void kernels_begin(Kernels* kernels, const Batch* batch) {
     cut_runs(*batch, kernels->runs);
     kernels->group = 0;
+}
+
+// Says which rows of the passes that follow are of which adapter.
+void kernels_adapt(Kernels* kernels, const Span* spans, int count) { cut_spans(spans, count, kernels->changed); }
+
+// Adds to y [rows][width] what the adapters of rows make of x [rows][across], for one linear layer: `lows` has one change
+// for each adapter. All float32.
+void kernels_change(Kernels* kernels, const LowRank* lows, const float* x, int across, float* y, int width) {
+    change(kernels->team, kernels->changed, lows, 1, 1, x, across, y, width);
 }
 
 // Asks for large pages: weights and caches are read end to end, and a small page is 4 KiB.
