@@ -58,6 +58,7 @@ from gateway.engine.plugin import Plugin, PluginError, installed, load
 from gateway.engine.progress import loading_step, step_of
 from gateway.engine.sampling import Sampling
 from gateway.engine.secrets import lend_secrets, secret
+from gateway.engine.status import Health, Status
 from gateway.engine.stop import StopStrings, overlap
 from gateway.engine.time_left import TimeLeft
 from gateway.engine.tools import Tool, ToolCall, ToolResult
@@ -71,7 +72,6 @@ from gateway.engine.types import (
     EmbedRole,
     GenerateRequest,
     Grammar,
-    Health,
     Image,
     JsonObject,
     JsonSchema,
@@ -83,7 +83,6 @@ from gateway.engine.types import (
     Regex,
     Role,
     ScoreRequest,
-    Status,
     Text,
     Thought,
     Tokens,

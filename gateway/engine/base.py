@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from gateway.engine.errors import Unsupported
 from gateway.engine.events import Embeddings, GenerateEvent, TextScores, TokenSpelling
-from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, Health, ModelCard, Prompt, ScoreRequest, Status
+from gateway.engine.status import Health, Status
+from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, ModelCard, Prompt, ScoreRequest
 
 
 class Engine(ABC):

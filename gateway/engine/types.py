@@ -282,28 +282,3 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if {"max_tokens", "max_length"} & laid.keys():
             laid = {"max_tokens": None, "max_length": None} | laid
         return structs.replace(self, defaults=structs.replace(self.defaults, **laid))
-
-
-class Health(StrEnum):
-    """Where an engine is in its life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
-    UNLOADED = "unloaded"
-
-
-class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an engine is: `detail` says why, in one line; `cache_used` is in tokens.
-
-    `steps` counts pieces of work of any size, and rises while the engine gets on. An isolated engine hangs when it has
-    work, and for `hang_seconds` neither answers nor changes `cache_used` or `steps`.
-    """
-
-    health: Health
-    detail: str = ""
-    running: int = 0
-    waiting: int = 0
-    cache_used: int = 0
-    steps: int = 0

@@ -236,8 +236,8 @@ def test_the_trial_keeps_to_the_blocks_that_there_are_at_least(kernels, monkeypa
     highest = []
     sequence = trial.Sequence
 
-    def seen(tokens):
-        made = sequence(tokens)
+    def seen(tokens, **given):
+        made = sequence(tokens, **given)
         highest.append(made)
         return made
 
