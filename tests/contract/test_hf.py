@@ -8,9 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, load
-from gateway.testing.contract import AnswerRules, EngineContract, PlaceRules, Subject
+from gateway.testing.contract import AnswerRules, EngineContract, Subject
 from gateway.testing.contract.thoughts import ThoughtRules
-from tests.support.tiny_adapters import make_adapter
 from tests.support.tiny_models import CHAT_TEMPLATE, make_tiny
 
 CONTEXT = 32_768
@@ -58,9 +57,9 @@ def thinker(tmp_path_factory):
     return folder
 
 
-def make(folder, **settings):
+def make(folder):
     plugin = load("hf")
-    return plugin.build(plugin.settings(model=str(folder), dtype="float32", threads=1, **settings))
+    return plugin.build(plugin.settings(model=str(folder), dtype="float32", threads=1))
 
 
 class TestHf(EngineContract):
@@ -88,17 +87,3 @@ class TestHfThatWrites(Subject):
 
     def prompt_for(self, answer):
         return Completion(CUE)
-
-
-class TestHfWithAnAdapter(AnswerRules, PlaceRules):
-    """A model that is another one with an adapter keeps the same rules."""
-
-    slow_tokens = CONTEXT // 2
-
-    @pytest.fixture
-    def make_engine(self, tiny, tmp_path):
-        folder = str(make_adapter(tiny, tmp_path / "adapter"))
-        return lambda: make(tiny, adapters={"adapted": folder})
-
-    def card(self, engine):
-        return next(card for card in self.cards(engine) if card.parent)
