@@ -26,9 +26,10 @@ _LONGEST = 6 * _BUDGET_SECONDS
 # The process that forks, and one for each constraint that is compiled at a time.
 _HELPERS = 3
 _ENGINE_MIB = 300.0
-_SLOWER = 2.0
-_ALONE = 30
+# Of the time beside as many clients that ask for no shape.
+_SLOWER = 1.5
 _CLIENTS = 6
+_FREE_ROUNDS = 6
 _QUESTION = {"model": "tiny", "prompt": "Once upon a time", "max_new_tokens": 32, "temperature": 0, "ignore_eos": True}
 _HOSTILE = {"model": "tiny", "prompt": "one two", "max_new_tokens": 12}
 
@@ -56,7 +57,12 @@ def hostile_constraints(target: Target) -> Iterator[Row]:
     engine = _engine(target)
     idle = Peaks()
     idle.look(engine)
-    alone = [_ask(target, number) for number in range(_ALONE)]
+    free: list[float] = []
+    with _neighbour(target, free):
+        for _ in range(_FREE_ROUNDS):
+            target.many(
+                len(NAMES), lambda at: target.post("/v1/generate", _HOSTILE | {"prompt": f"one {at}"}), _CLIENTS
+            )
     longest, slowest = max((_seconds(target, name), name) for name in NAMES)
     yield at_most(f"longest answer to a constraint alone: {slowest}", longest, _LONGEST, " s")
     answers: list[object] = []
@@ -70,7 +76,9 @@ def hostile_constraints(target: Target) -> Iterator[Row]:
                 len(names), lambda at, names=names, begun=begun: _hostile(target, names[at], begun + at), _CLIENTS
             )
     yield typed(answers)
-    yield at_most("the same model's neighbour: median time, of alone", _median(beside) / _median(alone), _SLOWER, "x")
+    yield at_most(
+        "the same model's neighbour: median time, of free company", _median(beside) / _median(free), _SLOWER, "x"
+    )
     yield at_most("processes beside the engine's", peaks.count, _HELPERS)
     least = min(idle.helpers.values(), default=0.0)
     yield at_most("such a process's memory, more than idle", max(peaks.helpers.values()) - least, _BUDGET_MIB, " MiB")
@@ -119,7 +127,7 @@ def _median(seconds: list[float]) -> float:
 @contextmanager
 def _neighbour(target: Target, seconds: list[float]) -> Iterator[None]:
     """Keep asking the model that is attacked, and note how long each answer takes."""
-    with _repeated(lambda: seconds.append(_ask(target, _ALONE + len(seconds))), 0.05):
+    with _repeated(lambda: seconds.append(_ask(target, len(seconds))), 0.05):
         yield
 
 

@@ -23,7 +23,7 @@ _LEFT_OUT = "/(load|unload)"
 _TYPED = {503, 504, 529}
 
 
-@attack(seconds=60.0)
+@attack(seconds=35.0)
 def documented_inputs(target: Target) -> Iterator[Row]:
     """Let schemathesis send what our document allows and what it does not: no answer is an untyped 5xx."""
     if importlib.util.find_spec("schemathesis") is None:
@@ -45,14 +45,14 @@ def documented_inputs(target: Target) -> Iterator[Row]:
         "--exclude-path-regex",
         _LEFT_OUT,
         "--max-time",
-        "50",
+        "25",
         "--request-timeout",
         "20",
         "--output-truncate",
         "false",
     ]
     command += ["--report", "ndjson", "--report-ndjson-path", str(report), "--warnings", "off"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.folder, timeout=90)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.folder, timeout=60)
     (target.folder / "schemathesis.txt").write_text(ended.stdout + ended.stderr)
     asked, failed = _server_errors(report.read_text() if report.exists() else "")
     for request in failed[:5]:
@@ -215,7 +215,7 @@ class _Walk:
             self.wrong.append(f"{getattr(rude[0], 'status_code', 0)} {told[:100]} for {json.dumps(body)[:100]}")
 
 
-@attack(away=12.0, seconds=60.0)  # with a back-off after several deaths
+@attack(away=12.0, seconds=40.0)  # with a back-off after several deaths
 def walk(target: Target) -> Iterator[Row]:
     """Do requests, deaths, reloads, aborts and shortages in any order; the seed repeats them."""
     walked = _Walk(target)

@@ -85,4 +85,5 @@ def wishes(thinking: Thinking | None, effort: EffortWord | None) -> Iterator[Thi
         budget = None if thinking.type in _OFF else thinking.budget_tokens
         yield ThinkingWish("thinking", reasoning=switch)
         yield ThinkingWish("thinking.budget_tokens", budget=budget)
-    yield wish_effort("output_config.effort", effort)
+    if effort is not None:
+        yield wish_effort("output_config.effort", effort)

@@ -32,14 +32,14 @@ class ThinkingWish(Struct, frozen=True):
                 return False
 
 
-def wish_effort(param: str, word: EffortWord | None) -> ThinkingWish:
+def wish_effort(param: str, word: EffortWord) -> ThinkingWish:
     """Read an effort: `none` is not to think."""
     if word == "none":
         return ThinkingWish(param, reasoning=False)
     return ThinkingWish(param, effort=word)
 
 
-def wish_budget(param: str, tokens: int | None) -> ThinkingWish:
+def wish_budget(param: str, tokens: int) -> ThinkingWish:
     """Read the tokens to think in: 0 is not to think, and -1 as many as the model likes."""
     if tokens == 0:
         return ThinkingWish(param, reasoning=False)

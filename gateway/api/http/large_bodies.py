@@ -23,5 +23,7 @@ def weigh(raw: bytes) -> int:
 
 def count(raw: bytes, mark: bytes) -> int:
     """Count a letter; `bytes.count` looks at each byte by itself, `find` at many at once, so it passes over windows."""
+    if len(raw) <= _WINDOW:
+        return raw.count(mark)
     windows = range(0, len(raw), _WINDOW)
     return sum(raw.count(mark, at, at + _WINDOW) for at in windows if raw.find(mark, at, at + _WINDOW) >= 0)

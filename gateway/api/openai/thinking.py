@@ -143,18 +143,34 @@ def shows_thoughts(body: ThinkingFields) -> bool:
 
 
 def _wishes(body: ThinkingFields) -> Iterator[ThinkingWish]:
-    yield wish_effort("reasoning_effort", body.reasoning_effort)
-    yield ThinkingWish("enable_thinking", reasoning=body.enable_thinking)
+    """Yield what each word that is given asks for."""
+    if body.reasoning_effort is not None:
+        yield wish_effort("reasoning_effort", body.reasoning_effort)
+    if body.enable_thinking is not None:
+        yield ThinkingWish("enable_thinking", reasoning=body.enable_thinking)
     for name, tokens in zip(BUDGETS, _budgets(body), strict=True):
-        yield wish_budget(name, tokens)
+        if tokens is not None:
+            yield wish_budget(name, tokens)
     if body.thinking is not None:
-        switch = {"enabled": True, "disabled": False}.get(body.thinking.type)
-        yield ThinkingWish("thinking", reasoning=switch)
-        yield wish_budget("thinking.budget_tokens", body.thinking.budget_tokens)
+        yield from _wishes_of_switch(body.thinking)
     if body.reasoning is not None:
-        yield wish_effort("reasoning.effort", body.reasoning.effort)
-        yield ThinkingWish("reasoning.enabled", reasoning=body.reasoning.enabled)
-        yield wish_budget("reasoning.max_tokens", body.reasoning.max_tokens)
-    for name in _SWITCHES:
-        if (body.chat_template_kwargs or {}).get(name) is False:
-            yield ThinkingWish(f"chat_template_kwargs.{name}", reasoning=False)
+        yield from _wishes_of_options(body.reasoning)
+    if body.chat_template_kwargs is not None:
+        for name in _SWITCHES:
+            if body.chat_template_kwargs.get(name) is False:
+                yield ThinkingWish(f"chat_template_kwargs.{name}", reasoning=False)
+
+
+def _wishes_of_switch(switch: ThinkingSwitch) -> Iterator[ThinkingWish]:
+    yield ThinkingWish("thinking", reasoning={"enabled": True, "disabled": False}.get(switch.type))
+    if switch.budget_tokens is not None:
+        yield wish_budget("thinking.budget_tokens", switch.budget_tokens)
+
+
+def _wishes_of_options(options: ReasoningOptions) -> Iterator[ThinkingWish]:
+    if options.effort is not None:
+        yield wish_effort("reasoning.effort", options.effort)
+    if options.enabled is not None:
+        yield ThinkingWish("reasoning.enabled", reasoning=options.enabled)
+    if options.max_tokens is not None:
+        yield wish_budget("reasoning.max_tokens", options.max_tokens)

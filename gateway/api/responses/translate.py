@@ -69,15 +69,16 @@ def to_prompt(body: PromptBody, past: tuple[Message, ...]) -> Chat:
     tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
     check_tools(tools, _TOOL_PATHS)
     chosen = _to_choice(body.tool_choice, tools)
-    wish = wish_effort("reasoning.effort", None if body.reasoning is None else body.reasoning.effort)
+    effort = None if body.reasoning is None else body.reasoning.effort
+    wish = None if effort is None else wish_effort("reasoning.effort", effort)
     return Chat(
         messages,
         tools,
         chosen.choice,
         allowed_tools=chosen.allowed,
         parallel_tool_calls=not (tools and chosen.choice != "none" and body.parallel_tool_calls is False),
-        reasoning=wish.reasoning,
-        reasoning_effort=wish.effort,
+        reasoning=None if wish is None else wish.reasoning,
+        reasoning_effort=None if wish is None else wish.effort,
     )
 
 

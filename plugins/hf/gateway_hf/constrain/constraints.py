@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -42,6 +43,8 @@ _MOST_JOBS = 256
 _THREADS = 2
 # Seconds.
 _WARM_AFTER = 2.0
+# The threads, which compile once more what the processes could, give way to those of the model.
+_NICE = 5
 
 
 class Held:
@@ -95,7 +98,7 @@ class Constraints:
         self._warm = threading.Timer(_WARM_AFTER, _start_if_kept, [weakref.ref(self)])
         self._warm.daemon = True
         self._warm.start()
-        self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain")
+        self._threads = ThreadPoolExecutor(_THREADS, "hf-constrain", _give_way)
         self._jobs = 0
 
     async def hold(self, constraint: Constraint, content: Constraint | None = None) -> Held:
@@ -181,6 +184,10 @@ def bind(
     if bounds.is_thinking:
         raise Unsupported("the model's thoughts cannot be closed; the log says why", param="reasoning")
     return guide
+
+
+def _give_way() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _start_if_kept(constraints: "weakref.ref[Constraints]") -> None:

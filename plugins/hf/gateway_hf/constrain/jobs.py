@@ -30,6 +30,12 @@ class Nursing(Struct, frozen=True):
     budget: CompileBudget
 
 
+class Hello(Struct, frozen=True):
+    """The first message of a process that takes jobs."""
+
+    pid: int
+
+
 class Job(Struct, frozen=True):
     """Compile a constraint; with a text, check that instead."""
 

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,14 +18,14 @@ from llguidance import LLTokenizer
 from gateway.engine import InvalidRequest, JsonSchema
 from gateway_hf.constrain.check import find_fault
 from gateway_hf.constrain.grammars import grammar_of, matcher_of
-from gateway_hf.constrain.jobs import CompileBudget, Job, JobResult, Nursing, receive, send
+from gateway_hf.constrain.jobs import CompileBudget, Hello, Job, JobResult, Nursing, receive, send
 from gateway_hf.constrain.vocabulary import load_vocabulary
 
 # A worker is replaced after so many jobs, with what they left in its memory.
 _MOST_JOBS = 200
 # It is done before there are workers: what the libraries make once and keep, each worker has then.
 _FIRST = Job(JsonSchema({"type": "object", "properties": {"a": {"type": "string", "pattern": "a+"}}}))
-# Workers give way to the model.
+# Workers give way to the model; after a while the engine has them give way to all (`workers.py`).
 _NICE = 5
 
 
@@ -50,6 +51,8 @@ def _work(channel: socket.socket, tokenizer: LLTokenizer, budget: CompileBudget)
     most = _memory(0) + (budget.mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        send(channel, Hello(os.getpid()))
     for number in range(1, _MOST_JOBS + 1):
         try:
             job = msgspec.msgpack.decode(receive(channel), type=Job)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_a_job_that_takes_too_long_ends_with_its_process(workers):
     with pytest.raises(OverBudgetError, match=r"0\.5 s of processor time"):
         workers.run(Job(_SLOW))
     assert workers.run(Job(Regex("a+"))).fault is None
+
+
+def test_a_job_that_goes_on_has_only_what_the_model_leaves(workers):
+    def nices():
+        found = set()
+        with suppress(ProcessLookupError, FileNotFoundError):  # a process that has just ended
+            for each in _children(os.getpid()):
+                found |= {os.getpriority(os.PRIO_PROCESS, pid) for pid in _children(each)}
+        return found
+
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(workers.run, Job(_SLOW))
+        eventually(lambda: 15 in nices(), 60)
+        with pytest.raises(OverBudgetError):
+            slow.result()
+    eventually(lambda: 15 not in nices(), 60)
+    workers.run(Job(Regex("a+")))
+    eventually(lambda: nices() == {5}, 60)
 
 
 def test_a_check_that_takes_too_long_ends_with_its_process(workers):
