@@ -42,7 +42,11 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     ]
     detail: Annotated[str, Meta(description="Why it is not loaded, in one line.", examples=[""])]
     progress: Annotated[
-        LoadShare | None, Meta(description="How far its load is, where its process says so; null otherwise.")
+        LoadShare | None,
+        Meta(
+            description="How far its load is, where its process says so; null otherwise.",
+            examples=[{"step": "reading the weights", "share": 0.4}],
+        ),
     ]
     size: Annotated[
         int | None,

@@ -43,7 +43,7 @@ class Inference:
         self.logprobs = {}
 
     @asynccontextmanager
-    async def hold(self, caller, target, requests, answers):
+    async def hold(self, caller, target, requests, answers, standby):
         self.asked.append((len(requests), answers))
         self.held += 1
         try:
