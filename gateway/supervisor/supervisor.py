@@ -254,8 +254,8 @@ def _greet(config: Config) -> None:
     body = '{"prompt":"The capital of France is","max_new_tokens":16,"temperature":0}'
     lines = [
         f"LLM gateway {__version__}",
-        *([f"  page    {url}/"] if config.server.playground else []),
         f"  API     {url}/v1",
+        *([f"  page    {url}/"] if config.server.playground else []),
         *([f"  docs    {url}/schema"] if config.server.docs else []),
         f"  health  {url}/v1/health",
         "",

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.support.markdown import ROOT
 from tests.support.processes import worker
 from tests.support.service import Service, total
 from tests.support.sse import frames
@@ -215,6 +216,12 @@ def test_the_worker_never_imports_an_engine_that_is_not_configured(service):
 def test_the_greeting_names_the_api_the_docs_and_a_curl(service):
     for text in (f"{service.url}/v1", f"{service.url}/schema", f"{service.url}/v1/health", "curl -s"):
         assert text in service.output
+
+
+def test_the_front_page_shows_the_greeting_as_it_is(service):
+    block = (ROOT / "README.md").read_text().partition("```text\nLLM gateway")[2].partition("\n```")[0]
+    assert block.count("http://127.0.0.1:8000") == 4
+    assert "LLM gateway" + block.replace("http://127.0.0.1:8000", service.url) in service.output
 
 
 def test_the_service_answers_while_the_model_loads():

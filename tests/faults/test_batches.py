@@ -319,6 +319,9 @@ def test_an_upload_that_breaks_off_or_pauses_leaves_nothing(tmp_path):
         assert is_error(cut, 400, "invalid_value")
         plain = service.client.post("/v1/files", json={"purpose": "batch"})
         assert is_error(plain, 415, "unsupported_media_type")
+        bare = service.client.post("/v1/files", content=b"x", headers={"content-type": "multipart/form-data"})
+        assert is_error(bare, 415, "unsupported_media_type")
+        assert "without a boundary" in bare.json()["error"]["message"]
         folder = tmp_path / "store.db.files"
         eventually(lambda: [path.name for path in folder.iterdir()] == ["lock"], PATIENCE)
         assert service.client.get("/v1/files").json()["data"] == []

@@ -103,7 +103,7 @@ async def read_form(
     media = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
     kind, options = parse_options_header(media.decode("latin-1"))
     if kind != _FORM or not options.get("boundary"):
-        found = kind[:60] or "none"
+        found = f"{_FORM} without a boundary" if kind == _FORM else kind[:60] or "none"
         raise Problem("unsupported_media_type", f"the content type is {found}; send {_FORM} (curl -F)")
     try:
         reader = UploadReader(options["boundary"], known, write)
