@@ -52,6 +52,25 @@ _side_by_side := "--numprocesses logical --maxprocesses 4 --dist loadfile --no-l
 e2e *arguments:
     uv run pytest tests/e2e tests/faults tests/browser {{ arguments }}
 
+# Build Helm from its Go module, fetch the operators' definitions, and test the chart; needs Go; four minutes once
+[group('check')]
+helm:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v go >/dev/null || { echo "just helm needs Go" >&2; exit 1; }
+    tools="${XDG_CACHE_HOME:-$HOME/.cache}/llm-gateway-tools"
+    mkdir -p "$tools/crds"
+    [ -x "$tools/helm" ] || GOBIN="$tools" go install helm.sh/helm/v3/cmd/helm@v3.22.0
+    # The modules of the operators carry the definitions of what they take.
+    definitions() {
+        folder=$(go mod download -json "$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+        for file in "${@:2}"; do install -m 644 "$folder/$file" "$tools/crds/"; done
+    }
+    definitions github.com/prometheus-operator/prometheus-operator@v0.85.0 \
+        example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml
+    definitions github.com/ray-project/kuberay/ray-operator@v1.5.0 config/crd/bases/ray.io_rayclusters.yaml
+    uv run pytest tests/deploy/test_helm.py tests/deploy/test_helm_rendered.py
+
 # Show that every rule of the engine contract can fail
 [group('check')]
 mutate:
@@ -134,18 +153,18 @@ vendor:
 pictures:
     uv run python -m tests.browser.pictures
 
-# Build the container image; needs Docker, Podman or Buildah
+# Build the container image; needs Docker, Podman or Buildah; `just image llm-gateway:cuda --target cuda`
 [group('deliver')]
-image tag="llm-gateway":
+image tag="llm-gateway" *arguments:
     #!/usr/bin/env bash
     set -euo pipefail
     if command -v docker >/dev/null; then
-        exec docker build --file deploy/docker/Dockerfile --tag '{{ tag }}' .
+        exec docker build --file deploy/docker/Dockerfile --tag '{{ tag }}' {{ arguments }} .
     fi
     for tool in podman buildah; do
         # Their own format knows no health check.
         if command -v "$tool" >/dev/null; then
-            exec "$tool" build --format docker --file deploy/docker/Dockerfile --tag '{{ tag }}' .
+            exec "$tool" build --format docker --file deploy/docker/Dockerfile --tag '{{ tag }}' {{ arguments }} .
         fi
     done
     echo "just image needs one of docker, podman and buildah; none is installed" >&2

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 CHANGELOG = Path("gateway", "CHANGELOG.md")
+CHART = Path("deploy", "helm", "Chart.yaml")
 DIST = Path("dist")
 HEADING = "## Unreleased\n"
 _FORM = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -65,6 +66,10 @@ def release(root: Path, version: str) -> None:
             _run(root, "uv", "version", "--frozen", "--package", name, version)
         _run(root, "uv", "lock")
         changelog.write_text(text)
+        chart = root / CHART
+        chart.write_text(
+            re.sub(r"^(version|appVersion): .*$", rf"\1: {version}", chart.read_text(), flags=re.MULTILINE)
+        )
         _run(root, "uv", "build", "--all-packages", "--clear", "--out-dir", str(DIST))
         _git(root, "commit", "--quiet", "--all", "--message", f"gateway: release {version}")
     except BaseException:

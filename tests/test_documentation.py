@@ -52,6 +52,7 @@ NOT_RUN = {
     "uvx pre-commit": "needs a package that is not among the locked ones; tests/test_repository.py looks at its hooks",
     "ps ": "shows what the machine at hand runs",
     "docker ": "needs a container engine; tests/deploy parses the files",
+    "helm ": "needs a cluster; tests/deploy renders the chart",
 }
 # Python that is no program of its own: e2e/test_readme.py makes files of it.
 FILES = ("plugin = Plugin(", "EngineContract")

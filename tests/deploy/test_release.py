@@ -148,7 +148,8 @@ def test_a_release_is_committed_tagged_and_built_and_its_wheels_run(released, tm
         "plugins/openai/pyproject.toml",
         "plugins/ray/pyproject.toml",
     }
-    assert changed == {*projects, "uv.lock", CHANGELOG}
+    assert changed == {*projects, "uv.lock", CHANGELOG, "deploy/helm/Chart.yaml"}
+    assert set(re.findall(r"^(?:v|appV)ersion: (.+)$", (released / release.CHART).read_text(), re.MULTILINE)) == {NEXT}
     assert set(release.versions(released).values()) == {NEXT}
     locked = {
         package["name"]: package["version"] for package in tomllib.loads((released / "uv.lock").read_text())["package"]
