@@ -2,8 +2,11 @@
 
 import logging
 import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import msgspec
 import psutil
@@ -18,6 +21,8 @@ ADDRESS, APP = "auto", "tests"
 # Ray reads them when it is imported. Under `uv run` its workers would wait for environments of their own.
 os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 STORE = 100 * 2**20
+# Within these a node has registered, however busy the machine is.
+START_SECONDS = 180.0
 
 
 @contextmanager
@@ -26,18 +31,45 @@ def cluster(nodes: int = 0, cpus: int = 2):
     import ray  # noqa: PLC0415 - an extra, which the caller found
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-    started = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": cpus, "object_store_memory": STORE, "include_dashboard": False},
-    )
+    with _patience():
+        started = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": cpus, "object_store_memory": STORE, "include_dashboard": False},
+        )
     try:
-        for _ in range(nodes):
-            started.add_node(num_cpus=cpus, object_store_memory=STORE)
+        with _patience():
+            for _ in range(nodes):
+                started.add_node(num_cpus=cpus, object_store_memory=STORE)
         ray.init(address=started.address, log_to_driver=False, logging_level=logging.ERROR)
         yield started
     finally:
         ray.shutdown()
         started.shutdown()
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Wait longer for a raylet than the 30 s that stand in `ray._private.node`, which no setting changes."""
+    from ray._private import services  # noqa: PLC0415 - as above
+
+    with mock.patch.object(services, "get_node", _until_known(services.get_node)):
+        yield
+
+
+def _until_known(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask again and again for a node that the cluster does not know yet; `RuntimeError` where it never does."""
+
+    def asked(*arguments: object) -> object:
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return ask(*arguments)
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    return asked
 
 
 def kill_a_replica(started: "Cluster", app: str = APP) -> None:
