@@ -38,10 +38,12 @@ class Client:
         self.url = url
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
-    async def ask(self, prompt: str, *, stream: bool = False, model: str | None = None) -> Result:
-        """Send one request and note what came of it."""
+    async def ask(
+        self, prompt: str, *, stream: bool = False, model: str | None = None, most: int | None = None
+    ) -> Result:
+        """Send one request, for at most so many tokens, and note what came of it."""
         began = time.monotonic()
-        body = {"prompt": prompt, "stream": stream, "return_full_text": False, "model": model}
+        body = {"prompt": prompt, "stream": stream, "return_full_text": False, "model": model, "max_new_tokens": most}
         try:
             async with self._session.post(f"{self.url}/v1/generate", json=body, headers=self._headers) as answer:
                 result = await (_streamed(answer) if stream and answer.status == 200 else _whole(answer))

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import sys
 import tempfile
 import time
@@ -105,7 +106,10 @@ async def _try_all(
 ) -> list[Span]:
     async with under_load(url, key, options.clients) as load:
         await _settle(load)
-        return [await _try(load, name, trial, options.seconds) for name, trial in trials.items()]
+        spans: list[Span] = []
+        for name, trial in trials.items():
+            spans.append(await _try(load, name, trial, options.seconds, spans[0].goodput if spans else None))
+        return spans
 
 
 async def _settle(load: Load) -> None:
@@ -118,24 +122,28 @@ async def _settle(load: Load) -> None:
     await asyncio.sleep(2.0)
 
 
-async def _try(load: Load, name: str, trial: Callable[[float], None], seconds: float) -> Span:
+async def _try(
+    load: Load, name: str, trial: Callable[[float], None], seconds: float, usual: float | None
+) -> Span:
     print(f"{name} …", file=sys.stderr, flush=True)
     began = time.monotonic()
     await asyncio.to_thread(trial, seconds)
     await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
-    return load.span(name, began)
+    return load.span(name, began, usual)
 
 
 def _show(spans: list[Span], options: argparse.Namespace) -> None:
     table = Table("what happens", "seconds", "whole", "a second", "failed", "cut", "p99, s", "well again after, s")
     for span in spans:
         failed = ", ".join(f"{count} {code}" for code, count in span.failed.most_common()) or "0"
-        figures = (f"{span.goodput:.1f}", failed, str(span.cut), f"{span.p99:.2f}", f"{span.recovered:.2f}")
+        recovered = "not yet" if math.isinf(span.recovered) else f"{span.recovered:.1f}"
+        figures = (f"{span.goodput:.1f}", failed, str(span.cut), f"{span.p99:.2f}", recovered)
         table.add_row(span.name, f"{span.seconds:.1f}", str(span.whole), *figures)
     console = Console(width=140)
     console.print(f"{_GATEWAYS} gateways behind nginx, one Redis, {options.behind} behind, {options.clients} clients")
     console.print(table)
     console.print("failed: by code; `reset` is a connection that broke. cut: a stream that ended as if it were whole.")
+    console.print("well again: whole answers come at half of the pace of `nothing lost` or more, and go on to.")
 
 
 if __name__ == "__main__":
