@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import cast, get_args
 
@@ -43,7 +43,8 @@ class Subject:
     it take ten seconds or more. `written` is a text whose characters take several tokens. An answer of a few tokens
     takes less than `patience` seconds. A `repeatable` model says the same when it is asked the same (greedy, where
     its card allows that). A `constant` one says the same to every prompt. An engine that `names_stops` says which stop
-    string ended an answer; one that forwards to a server may not know.
+    string ended an answer; one that forwards to a server may not know. `excused` are rules that what is behind the
+    engine cannot keep, by the names of their tests, each with its reason; they are skipped, and the reason is printed.
     """
 
     pytestmark = pytest.mark.asyncio
@@ -55,6 +56,19 @@ class Subject:
     repeatable: bool = True
     constant: bool = False
     names_stops: bool = True
+    excused: Mapping[str, str] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Raise `TypeError` where a rule is excused that there is not."""
+        super().__init_subclass__()
+        if unknown := sorted(name for name in cls.excused if not hasattr(cls, name)):
+            raise TypeError(f"{cls.__name__} excuses {', '.join(unknown)}, which is no rule of its")
+
+    @pytest.fixture(autouse=True)
+    def _excuse(self, request: pytest.FixtureRequest) -> None:
+        """Skip a rule that is excused, saying why."""
+        if reason := self.excused.get(request.node.originalname):
+            pytest.skip(f"excused: {reason}")
 
     @pytest.fixture
     def make_engine(self) -> Callable[[], Engine]:

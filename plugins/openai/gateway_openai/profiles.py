@@ -178,11 +178,14 @@ def vllm(version: str) -> Profile:
 
 
 def llama_server(props: Mapping[str, Any]) -> Profile:
-    """Return the words of llama-server, with tools where it says that the model's template has a place for them.
+    """Return the words of llama-server, with tools and thoughts where it shows that the model's template has them.
 
-    Without one it takes a choice of tools, and drops it.
+    Without a place for tools it takes a choice of them, and drops it.
     """
     profile, abilities = PROFILES["llama-server"], props.get("chat_template_caps")
+    takes = profile.takes
     if isinstance(abilities, dict) and abilities.get("supports_tools") and abilities.get("supports_tool_calls"):
-        return structs.replace(profile, takes=profile.takes | _CALLS)
-    return profile
+        takes |= _CALLS
+    if "enable_thinking" in str(props.get("chat_template")):
+        takes |= {C.REASONING}
+    return structs.replace(profile, takes=takes)

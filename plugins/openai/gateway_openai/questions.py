@@ -7,17 +7,18 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.engine import Capability, Chat, InvalidRequest, Prompt, Tokens, Unsupported, UpstreamFailed
+from gateway.engine import Chat, InvalidRequest, Prompt, Tokens, Unsupported, UpstreamFailed
 from gateway_openai.client import UpstreamClient
 from gateway_openai.discovery import root_of
-from gateway_openai.messages import to_messages, to_tools
 from gateway_openai.profiles import GATEWAY
 from gateway_openai.refusals import to_error
-from gateway_openai.words import RemoteModel
+from gateway_openai.words import RemoteModel, to_chat
 
 _SECONDS = 30.0
 # A server that shows no pieces is asked for each token by itself.
 _MOST_PIECES = 256
+# What a template reads of a conversation's words.
+_OF_A_TEMPLATE = ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template_kwargs")
 _Byte = Annotated[int, Meta(ge=0, le=255)]
 
 
@@ -110,14 +111,8 @@ class RemoteTokenizer:
         return (await self._ask("/tokenize", body, ServerIds)).tokens
 
     def _chat(self, model: RemoteModel, chat: Chat) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": model.id, "messages": to_messages(chat, model.profile)}
-        if Capability.TOOLS in model.card.capabilities:
-            body |= {name: value for name, value in to_tools(chat, model.profile).items() if name == "tools"}
-        if chat.continue_final:
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        elif not chat.generation_prompt:
-            body["add_generation_prompt"] = False
-        return body | ({"chat_template_kwargs": chat.template_arguments} if chat.template_arguments else {})
+        words = to_chat(chat, model)
+        return {"model": model.id} | {name: words[name] for name in _OF_A_TEMPLATE if name in words}
 
     async def _text(self, model: RemoteModel, ids: Sequence[int]) -> str:
         told = await self._ask("/detokenize", {"model": model.id, "tokens": list(ids)}, ServerText)

@@ -94,6 +94,7 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
     if (ranks is not None or scores is not None) and Capability.TOKEN_IDS in able:
         body["return_token_ids"] = True  # else nothing says which tokens they are
     if request.constraint is not None:
+        _check_thought(request, profile)
         shape = to_shape(request.constraint, profile)
         if profile.name == "llama-server":
             body.pop("ignore_eos", None)  # a shape ends where it is complete, which it would not
@@ -108,6 +109,15 @@ def to_asked(request: GenerateRequest, model: RemoteModel) -> Asked:
         most or model.card.context_window,
         shape_of(request),
     )
+
+
+def _check_thought(request: GenerateRequest, profile: Profile) -> None:
+    """Raise `InvalidRequest` for a thought that llama-server would hold to the shape of the answer."""
+    asked = isinstance(request.prompt, Chat) and request.prompt.reasoning
+    if asked and profile.name == "llama-server" and isinstance(request.constraint, Choice | Grammar):
+        raise InvalidRequest(
+            "the server behind this model holds a thought to this shape too: ask with reasoning off", param="reasoning"
+        )
 
 
 def shape_of(request: GenerateRequest) -> str | None:
@@ -201,7 +211,7 @@ def _to_prompt(request: GenerateRequest, model: RemoteModel) -> tuple[dict[str, 
     names = dict.fromkeys(cut, "truncate_prompt_tokens")
     match request.prompt:
         case Chat() as chat:
-            return cut | _to_chat(chat, model), names | {"messages": "messages", "tools": "tools"}
+            return cut | to_chat(chat, model), names | {"messages": "messages", "tools": "tools"}
         case Completion(text, add_special):
             special = {} if add_special else {"add_special_tokens": False}
             return cut | special | {"prompt": text}, names | {"prompt": "prompt"}
@@ -209,7 +219,8 @@ def _to_prompt(request: GenerateRequest, model: RemoteModel) -> tuple[dict[str, 
             return cut | {"prompt": ids}, names | {"prompt": "prompt"}
 
 
-def _to_chat(chat: Chat, model: RemoteModel) -> dict[str, Any]:
+def to_chat(chat: Chat, model: RemoteModel) -> dict[str, Any]:
+    """Write a conversation; raise `Unsupported` for what the server has no word for."""
     body: dict[str, Any] = {"messages": to_messages(chat, model.profile)}
     if Capability.TOOLS in model.card.capabilities:
         body |= to_tools(chat, model.profile)
@@ -234,8 +245,10 @@ def _to_thinking(chat: Chat, profile: Profile) -> dict[str, Any]:
             return given
         case "effort" if given == {"reasoning": False}:
             return {"reasoning_effort": "none"}
-        case "template" if given == {"reasoning": False}:
-            return {"chat_template_kwargs": {"enable_thinking": False}}
+        case "template" if given == {"reasoning": False} or (
+            given == {"reasoning": True} and Capability.REASONING in profile.takes
+        ):
+            return {"chat_template_kwargs": {"enable_thinking": chat.reasoning}}
         case _ if given:
             raise Unsupported("the server behind this model is not told whether to think", param=next(iter(given)))
         case _:

@@ -121,3 +121,12 @@ async def test_a_llama_server_calls_tools_where_its_template_does(able, has_tool
     props = {"default_generation_settings": {}, "chat_template_caps": able}
     async with asking({"/v1/models": MODELS, "/props": props}) as (found, _):
         assert (Capability.TOOLS in found[0].card.capabilities) is has_tools
+
+
+@pytest.mark.parametrize(
+    ("template", "thinks"), [("{% if enable_thinking %}<think>{% endif %}", True), ("{{ messages }}", False), (7, False)]
+)
+async def test_a_llama_server_thinks_where_its_template_can_be_told_to(template, thinks):
+    props = {"default_generation_settings": {}, "chat_template": template}
+    async with asking({"/v1/models": MODELS, "/props": props}) as (found, _):
+        assert (Capability.REASONING in found[0].card.capabilities) is thinks

@@ -31,7 +31,7 @@ from gateway.engine import (
     Unsupported,
     needs,
 )
-from gateway_openai.profiles import DOCUMENTED, GATEWAY, OPENAI, PROFILES, vllm
+from gateway_openai.profiles import DOCUMENTED, GATEWAY, OPENAI, PROFILES, llama_server, vllm
 from gateway_openai.words import RemoteModel, to_asked
 
 SAID = (Message("system", (Text("Be "), Text("brief."))), Message("user", (Text("Hi"),)))
@@ -265,6 +265,7 @@ def test_a_named_tool_is_told_alone_where_names_are_dropped(name):
         ("tgi", Chat(SAID, reasoning=False), "reasoning"),
         ("tgi", Chat(SAID, reasoning_effort="minimal"), "reasoning_effort"),
         ("vllm", Chat(SAID, reasoning_effort="low"), "reasoning_effort"),
+        ("vllm", Chat(SAID, reasoning=True), "reasoning"),
     ],
 )
 def test_what_cannot_be_said_is_refused_by_name(profile, chat, param):
@@ -336,3 +337,13 @@ def test_a_choice_of_nothing_is_refused_by_name():
     with pytest.raises(InvalidRequest) as refusal:
         body(Completion("x"), PROFILES["vllm"], Choice(()))
     assert refusal.value.param == "choice"
+
+
+def test_a_llama_server_whose_template_can_be_told_to_think_is_told_so_and_holds_no_thought_to_a_shape():
+    profile, chat = llama_server({"chat_template": "{% if enable_thinking %}"}), Chat(SAID, reasoning=True)
+    assert body(chat, profile)["chat_template_kwargs"] == {"enable_thinking": True}
+    for shape in (Choice(("a",)), Grammar('root ::= "a"')):
+        with pytest.raises(InvalidRequest) as refusal:
+            body(chat, profile, shape)
+        assert refusal.value.param == "reasoning"
+        assert "grammar" in body(structs.replace(chat, reasoning=False), profile, shape)

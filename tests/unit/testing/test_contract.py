@@ -171,3 +171,12 @@ async def test_an_engine_that_is_not_what_entering_returns_is_a_sentence():
 
     with pytest.raises(pytest.fail.Exception, match="end it with `return self`"):
         await anext(Contract.engine.__wrapped__(Contract(), Nobody))
+
+
+def test_a_rule_is_excused_by_its_name_and_with_a_reason(monkeypatch, request):
+    Contract._excuse.__wrapped__(Contract(), request)
+    monkeypatch.setattr(Contract, "excused", {request.node.originalname: "what is behind it cannot"})
+    with pytest.raises(pytest.skip.Exception, match="excused: what is behind it cannot"):
+        Contract._excuse.__wrapped__(Contract(), request)
+    with pytest.raises(TypeError, match="test_a_typo"):
+        type("Wrong", (Contract,), {"excused": {"test_a_typo": "there is no such rule"}})
