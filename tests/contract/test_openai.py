@@ -13,6 +13,13 @@ SETTINGS = "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__"
 ECHO: dict[str, Any] = {f"{SETTINGS}DELAY": "0.02", f"{SETTINGS}CONTEXT_WINDOW": "1024", f"{SETTINGS}PLACES": "64"}
 
 
+TOO_LONG = {
+    name: "it asks eight times the text, which is longer than this server's context: see the class below"
+    for name in vars(ThoughtRules)
+    if name.startswith("test_")
+}
+
+
 @pytest.fixture(scope="module")
 def upstream():
     with Service(**ECHO) as service:
@@ -22,11 +29,7 @@ def upstream():
 class TestOpenAi(EngineContract):
     text = "Once upon a time there was " * 80  # an echo ends with its prompt
     names_stops = False
-    excused = {
-        name: "it asks eight times the text, which is longer than this server's context: see the class below"
-        for name in vars(ThoughtRules)
-        if name.startswith("test_")
-    }
+    excused = TOO_LONG
 
     @pytest.fixture
     def make_engine(self, upstream):

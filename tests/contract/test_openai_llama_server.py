@@ -1,4 +1,4 @@
-"""The engine before a real llama-server keeps the contract: with the built-in model, one that calls, one that thinks."""
+"""The engine before a real llama-server keeps the contract: the built-in model, one that calls, one that thinks."""
 
 import pytest
 
@@ -9,6 +9,11 @@ from tests.support.tool_templates import TEMPLATES
 
 pytestmark = [needs_llama, pytest.mark.slow]
 PLACES, CONTEXT = 4, 4096
+
+LOST = {
+    "test_text_held_back_for_a_stop_string_is_not_lost": "llama-server loses text that it held back for a stop string "
+    "where the answer ends at its limit",
+}
 
 
 def before(url):
@@ -40,10 +45,7 @@ class TestOpenAiBeforeLlamaServer(EngineContract):
     slow_tokens = 1900
     names_stops = False
     patience = 60.0
-    excused = {
-        "test_text_held_back_for_a_stop_string_is_not_lost": "llama-server loses text that it held back for a stop "
-        "string where the answer ends at its limit",
-    }
+    excused = LOST
 
     @pytest.fixture
     def make_engine(self, upstream):

@@ -122,9 +122,7 @@ async def _settle(load: Load) -> None:
     await asyncio.sleep(2.0)
 
 
-async def _try(
-    load: Load, name: str, trial: Callable[[float], None], seconds: float, usual: float | None
-) -> Span:
+async def _try(load: Load, name: str, trial: Callable[[float], None], seconds: float, usual: float | None) -> Span:
     print(f"{name} …", file=sys.stderr, flush=True)
     began = time.monotonic()
     await asyncio.to_thread(trial, seconds)

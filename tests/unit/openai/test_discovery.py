@@ -124,7 +124,8 @@ async def test_a_llama_server_calls_tools_where_its_template_does(able, has_tool
 
 
 @pytest.mark.parametrize(
-    ("template", "thinks"), [("{% if enable_thinking %}<think>{% endif %}", True), ("{{ messages }}", False), (7, False)]
+    ("template", "thinks"),
+    [("{% if enable_thinking %}<think>{% endif %}", True), ("{{ messages }}", False), (7, False)],
 )
 async def test_a_llama_server_thinks_where_its_template_can_be_told_to(template, thinks):
     props = {"default_generation_settings": {}, "chat_template": template}
