@@ -19,7 +19,8 @@ class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an engine is: `detail` says why, in one line; `cache_used` is in tokens.
 
     `steps` counts pieces of work of any size, and rises while the engine gets on. An isolated engine hangs when it has
-    work, and for `hang_seconds` neither answers nor changes `cache_used` or `steps`.
+    work, and for `hang_seconds` neither answers nor changes `cache_used` or `steps`. `preemptions` counts how often
+    an answer lost its room in the cache to another and was computed again; `None` where the engine does not say.
     """
 
     health: Health
@@ -28,3 +29,4 @@ class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     waiting: int = 0
     cache_used: int = 0
     steps: int = 0
+    preemptions: int | None = None

@@ -243,7 +243,8 @@ class ScoreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A served model. A name has no slash; the full id is an alias.
 
-    `places` sequences run side by side; `cache_tokens` is what their KV cache holds together. The `fingerprint`
+    `places` sequences run side by side; `cache_tokens` is what their KV cache holds together, in blocks of
+    `block_tokens`, or 0 where it has none. The `fingerprint`
     (weights, dtype, template, engine version) keys the answer cache. `defaults` are the model's own sampling
     defaults, from its generation config. `note` tells people how these weights differ. `tools` names the form in which
     the model writes calls: `generic` where it was taught none and gets an instruction; empty where it calls nothing.
@@ -257,6 +258,7 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aliases: tuple[str, ...] = ()
     places: int = 1
     cache_tokens: int = 0
+    block_tokens: int = 0
     vocabulary: int = 0
     fingerprint: str = ""
     owner: str = ""

@@ -46,6 +46,16 @@ class Directory:
         found = ((hosted.name, hosted.resident_bytes) for hosted in self.engines)
         return {(name,): size for name, size in found if size is not None}
 
+    def cpu_seconds(self) -> Mapping[tuple[str, ...], float]:
+        """Measure the time that each engine with a process of its own has computed for, in seconds, by engine."""
+        found = ((hosted.name, hosted.cpu_seconds) for hosted in self.engines)
+        return {(name,): seconds for name, seconds in found if seconds is not None}
+
+    def preemptions(self) -> Mapping[tuple[str, ...], float]:
+        """Count the answers that lost their room in the cache of each engine that says so, by engine."""
+        found = ((hosted.name, hosted.preemptions) for hosted in self.engines)
+        return {(name,): number for name, number in found if number is not None}
+
     def cache_used(self) -> Mapping[tuple[str, ...], float]:
         """Count the tokens that running answers have in the cache of each engine, by engine, as it last said."""
         return {(hosted.name,): hosted.cache_used for hosted in self.engines if hosted.engine is not None}

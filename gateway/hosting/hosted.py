@@ -25,7 +25,7 @@ from gateway.engine import (
 from gateway.flow.deadline import Deadline
 from gateway.hosting.residency import Resident
 from gateway.isolation import IsolatedEngine, Starter
-from gateway.linux import resident_bytes
+from gateway.linux import cpu_seconds, resident_bytes
 from gateway.supervisor.specs import spec_of
 
 
@@ -72,6 +72,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     is_silent: bool = False
     is_replaced: bool = False
     cache_used: int = 0
+    preemptions: int | None = None
     past_restarts: Counter[str] = msgspec.field(default_factory=Counter)
     cards: tuple[ModelCard, ...] = ()
     running: set[Deadline] = msgspec.field(default_factory=set)
@@ -121,6 +122,8 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         self.is_silent = status is None
         self.cache_used = 0 if status is None else status.cache_used
         self.is_replaced = status is not None and status.health is Health.STARTING
+        if status is not None:
+            self.preemptions = status.preemptions
         if status is not None and status.health is Health.FAILED:
             self.health, self.detail = status.health, status.detail
 
@@ -188,8 +191,16 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     @property
     def resident_bytes(self) -> int | None:
         """The memory that its process has in RAM; `None` where it has no process of its own."""
-        pid = self.engine.pid if isinstance(self.engine, IsolatedEngine) else None
-        return None if pid is None else resident_bytes(pid)
+        return None if self._pid is None else resident_bytes(self._pid)
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """The time that its process has computed for since it began; `None` where it has no process of its own."""
+        return None if self._pid is None else cpu_seconds(self._pid)
+
+    @property
+    def _pid(self) -> int | None:
+        return self.engine.pid if isinstance(self.engine, IsolatedEngine) else None
 
     async def enter(self, check_cards: Callable[[Self, tuple[ModelCard, ...]], None]) -> None:
         """Build the engine and enter it; the outcome is in `health` and in the log.

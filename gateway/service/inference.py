@@ -122,6 +122,11 @@ class Inference:
         current_record().model = chosen.card.name
         return chosen
 
+    def note_asked(self, model: str, prompts: int, answers: int) -> None:
+        """Take note of so many prompts, and of how many answers to each are asked for."""
+        for _ in range(prompts):
+            self._telemetry.metrics.answers.answers_asked.record(answers, model)
+
     def hold(
         self,
         caller: Caller,

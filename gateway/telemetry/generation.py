@@ -23,6 +23,7 @@ from gateway.engine import (
 )
 from gateway.telemetry import semconv
 from gateway.telemetry.context import afterwards, current_record
+from gateway.telemetry.fault_domains import domain_of
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Attributes, Tracing, traceparent
 
@@ -53,7 +54,7 @@ class GenerationTelemetry:
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         self._tokens = 0
-        self._started_at = self._first_at = self._ended_at = 0.0
+        self._placed_at = self._started_at = self._first_at = self._ended_at = 0.0
 
     @property
     def traceparent(self) -> str | None:
@@ -89,6 +90,7 @@ class GenerationTelemetry:
     def place(self, seconds: float) -> None:
         """Take note that it has its place, after so many seconds in the queue."""
         self._record.is_waiting = False
+        self._placed_at = perf_counter()
         afterwards(lambda: self._metrics.queue_wait.record(seconds, self._model))
 
     def move(self, card: ModelCard, engine: str, reason: str) -> None:
@@ -137,7 +139,7 @@ class GenerationTelemetry:
         self._metrics.active_requests.add(-1, self._model)
         self._error = error
         self._ended_at = self._ended_at or perf_counter()
-        code = self._code()
+        code = _code_of(error, is_whole=self._finished is not None)
         self._fill_record(code)
         afterwards(lambda: self._write(code))
 
@@ -148,18 +150,6 @@ class GenerationTelemetry:
             self._write_phases()
         self._span.end(self._at(self._ended_at))
         self._error = None  # its traceback leads back here, and to all that the request holds
-
-    def _code(self) -> str:
-        """Name what went wrong; empty for a whole answer, and for a client that left."""
-        match self._error:
-            case None:
-                return "" if self._finished is not None else EngineError.code
-            case EngineError(code=code):
-                return code
-            case GeneratorExit() | asyncio.CancelledError():
-                return ""
-            case _:
-                return "internal_error"
 
     @property
     def _left(self) -> str:
@@ -190,6 +180,11 @@ class GenerationTelemetry:
                 metrics.add_key_tokens(self._record.key, self._charged.prompt_tokens, self._charged.completion_tokens)
         if self.started is not None:
             metrics.generation_duration.record(self._ended_at - self._begun_at, model)
+            reason = self._finished.reason.value if self._finished is not None else code or self._left
+            metrics.answers.measure(model, reason, self.usage, self._request.sampling.max_tokens)
+            if self._placed_at:
+                begun = min(self._placed_at + self.started.queue_seconds, self._started_at)
+                metrics.answers.time(model, self._started_at - begun, self._ended_at - self._started_at)
         if self._first_at:
             metrics.first_token.record(self._first_at - self._begun_at, *labels)
         if self._finished is not None and self._tokens > 1:
@@ -199,6 +194,7 @@ class GenerationTelemetry:
         span.set_attributes(_asked(self._request) | self._answered())
         if failure := code or self._left:
             span.set_attribute(semconv.ERROR_TYPE, failure)
+            span.set_attribute(semconv.FAULT_DOMAIN, domain_of(failure))
         if code and not isinstance(self._error, InvalidRequest | UnknownModel):
             # The message of an error that is not ours may hold anything, a prompt too.
             message = self._error.message if isinstance(self._error, EngineError) else None
@@ -230,6 +226,19 @@ class GenerationTelemetry:
     def _at(self, moment: float) -> int:
         """Turn a moment into wall time, in nanoseconds, as the clock stood when the generation began."""
         return self._begun_ns + int((moment - self._begun_at) * 1e9)
+
+
+def _code_of(error: BaseException | None, *, is_whole: bool) -> str:
+    """Name what went wrong; empty for a whole answer, and for a client that left."""
+    match error:
+        case None:
+            return "" if is_whole else EngineError.code
+        case EngineError(code=code):
+            return code
+        case GeneratorExit() | asyncio.CancelledError():
+            return ""
+        case _:
+            return "internal_error"
 
 
 def _asked(request: GenerateRequest) -> Attributes:

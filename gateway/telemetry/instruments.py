@@ -40,7 +40,7 @@ class Distribution:
     ) -> None:
         self.name = name
         self._description = description
-        self._bounds = tuple(bounds)
+        self.bounds = tuple(bounds)
         self._labels = labels
         self._unit = unit
         # For each series the counts of its buckets, and behind them the sum.
@@ -55,9 +55,14 @@ class Distribution:
         """Add a measurement; the label values come in the order of the labels."""
         series = self._series.get(values)
         if series is None:
-            series = self._series[values] = [0] * (len(self._bounds) + 1) + [0.0]
-        series[bisect_left(self._bounds, amount)] += 1
+            series = self._series[values] = [0] * (len(self.bounds) + 1) + [0.0]
+        series[bisect_left(self.bounds, amount)] += 1
         series[-1] += amount
+
+    def series(self) -> list[tuple[dict[str, str], list[float], float]]:
+        """List for each series its labels, the counts of its buckets and the sum; any thread may ask."""
+        found = [(values, numbers.copy()) for values, numbers in self._series.copy().items()]
+        return [(dict(zip(self._labels, values, strict=True)), numbers[:-1], numbers[-1]) for values, numbers in found]
 
     def read(self, begun_ns: int, now_ns: int) -> Metric:
         """Return all series as OpenTelemetry's data model has them; the times are those of the first and this look."""
@@ -74,7 +79,7 @@ class Distribution:
             count=int(sum(counts)),
             sum=total,
             bucket_counts=[int(count) for count in counts],
-            explicit_bounds=self._bounds,
+            explicit_bounds=self.bounds,
             min=0.0,  # not kept: the exposition has none
             max=0.0,
         )

@@ -17,9 +17,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 from gateway.engine import ModelCard
 from gateway.telemetry import semconv
+from gateway.telemetry.answer_metrics import AnswerMetrics
 from gateway.telemetry.instruments import Distribution, Tally
 
 Readings = Mapping[tuple[str, ...], float]
@@ -49,7 +51,12 @@ class Metrics:
         self._rendering = Lock()
         self._count_requests()
         self._count_generations()
+        self.answers = AnswerMetrics(self._counter, self._distribution)
         self._observe_state()
+
+    def also_show(self, collector: Collector) -> None:
+        """Show at each scrape what a collector finds then; it is asked on the thread that renders."""
+        self._registry.register(collector)
 
     def watch(
         self, models: Callable[[], Iterable[tuple[str, ModelCard]]], engines: Callable[[], Mapping[str, bool]]
@@ -94,6 +101,13 @@ class Metrics:
 
     def _count_requests(self) -> None:
         self.requests = self._counter("requests", "HTTP requests answered.", "status", "endpoint", "model")
+        self.errors = self._counter(
+            "errors",
+            "Requests that failed, each once, by whose fault it is (caller, policy, engine, upstream, service).",
+            "domain",
+            "code",
+            "model",
+        )
         self.rejected = self._counter("rejected", "Requests refused, by error code.", "code")
         self.shed = self._counter("shed", "Generations turned away for want of room, by error code.", "reason")
         self.fallbacks = self._counter(

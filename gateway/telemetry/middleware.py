@@ -19,6 +19,7 @@ from opentelemetry.trace import Status, StatusCode
 from gateway.engine import UnknownModel
 from gateway.telemetry import semconv
 from gateway.telemetry.context import Outcome, RequestRecord, open_record, request_id
+from gateway.telemetry.fault_domains import domain_of
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Attributes, Tracing, remote_parent
 
@@ -133,10 +134,20 @@ class _Exchange:
         model = "unknown" if record.code == UnknownModel.code else record.model
         metrics.requests.add(1, status, route, model)
         metrics.request_duration.record(seconds, route, status)
+        if self._domain:
+            metrics.errors.add(1, self._domain, record.code or f"http_{status}", model)
         if record.outcome == "aborted":
             metrics.stream_aborts.add(1, record.code)
         elif record.outcome == "refused" or (record.code and self._status == HTTPStatus.SERVICE_UNAVAILABLE):
             metrics.rejected.add(1, record.code or f"http_{status}")
+
+    @property
+    def _domain(self) -> str:
+        """The domain of what went wrong; empty where nothing did, and for a probe that says how things stand."""
+        record = self._record
+        if record.outcome == "ok" or (self._is_routine and not record.code):
+            return ""
+        return domain_of(record.code, self._status)
 
     @property
     def _is_routine(self) -> bool:
@@ -153,6 +164,7 @@ class _Exchange:
             span.set_attributes(self._attributes() | ({semconv.HTTP_ROUTE: route} if is_routed else {}))
             if record.code or self._status >= HTTPStatus.BAD_REQUEST:
                 span.set_attribute(semconv.ERROR_TYPE, record.code or str(int(self._status)))
+                span.set_attribute(semconv.FAULT_DOMAIN, domain_of(record.code, self._status))
             if record.outcome in (
                 "error",
                 "aborted",
@@ -191,6 +203,7 @@ class _Exchange:
             key_id=record.key or None,
             status=int(self._status),
             code=record.code or None,
+            domain=self._domain or None,
             outcome=record.outcome,
             duration_ms=round(seconds * 1e3, 3),
             queue_ms=_milliseconds(record.queue),

@@ -31,6 +31,7 @@ REQUEST_ID = "llm_gateway.request.id"
 KEY_ID = "llm_gateway.key.id"
 OUTCOME = "llm_gateway.outcome"
 ENGINE = "llm_gateway.engine"
+FAULT_DOMAIN = "llm_gateway.fault.domain"
 
 # A field of `Sampling` and its attribute. Stop strings are left out: they are text of the caller's.
 REQUEST_PARAMETERS = (
@@ -53,5 +54,8 @@ FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.
 OUTPUT_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 # Upper bounds in tokens.
 TOKEN_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096)
+SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000)
+# Upper bounds of small counts.
+COUNT_BUCKETS = (1, 2, 5, 10, 20)
 # HTTP requests here take from a probe's microseconds to a long answer's minutes.
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)

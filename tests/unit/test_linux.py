@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gateway.linux import Lifeline, oom_kills, peer_is_this_user, resident_bytes, used_share
+from gateway.linux import Lifeline, cpu_seconds, oom_kills, peer_is_this_user, resident_bytes, used_share
 from tests.support.processes import descendants, is_alive
 
 
@@ -131,6 +131,19 @@ def test_the_memory_of_a_process_is_read(tmp_path):
     assert resident_bytes(8, root) is None
 
 
+def test_the_time_of_a_process_is_read_whatever_its_name(tmp_path):
+    ticks = os.sysconf("SC_CLK_TCK")
+    times = f"{2 * ticks} {ticks} {4 * ticks} {ticks}"
+    root = write(tmp_path, **{"7__stat": f"7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 {times} 20 0 9 0 500\n"})
+    assert cpu_seconds(7, root) == 8.0
+    assert cpu_seconds(8, root) is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_this_process_has_memory():
+def test_this_process_has_memory_and_has_taken_time():
     assert resident_bytes(os.getpid()) > 2**20
+    used = time.process_time()
+    assert 0 < cpu_seconds(os.getpid()) <= sum(os.times()[:4])
+    while time.process_time() < used + 0.05:
+        pass
+    assert cpu_seconds(os.getpid()) >= used

@@ -62,5 +62,6 @@ async def prepare(inference: Inference, endpoint: Endpoint[B], caller: Caller, a
     timeouts = read_timeouts(asked.head, endpoint.to_timeouts(body))
     policy = cache_policy(asked.head.get("cache-control", ""))
     options = Options(timeouts, policy, wants_updates(asked.head), prompts.shorten, asked.standby)
+    inference.note_asked(target.card.name, len(prompts.requests), prompts.n)
     run = Run(inference, caller, target, prompts, options)
     return Prepared(run, endpoint.to_rendering(body, target.card, own_id), keeper, body, target.card)

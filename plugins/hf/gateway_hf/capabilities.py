@@ -72,6 +72,7 @@ def card_of(settings: Settings, loaded: LoadedModel, *, constrains: bool) -> Mod
         capabilities=capabilities,
         places=settings.places,
         cache_tokens=loaded.blocks.count * loaded.blocks.size,
+        block_tokens=loaded.blocks.size,
         vocabulary=loaded.vocabulary,
         fingerprint=loaded.fingerprint,
         device=loaded.device,

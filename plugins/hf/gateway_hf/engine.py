@@ -159,6 +159,7 @@ class HfEngine(TokenAnswers):
             waiting=scheduler.waiting,
             cache_used=scheduler.cached,
             steps=self._running.served.steps.count,
+            preemptions=scheduler.preemptions,
         )
 
     def _reading(self) -> TextSide:

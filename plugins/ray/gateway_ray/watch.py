@@ -42,6 +42,7 @@ class ClusterWatch:
     def status(self) -> Status:
         """The state as of the last poll; `cache_used` is that of all replicas, as each told it last."""
         running = sum(answer.has_started for answer in self._answers)
+        preemptions = [told.preemptions for told in self._told.values() if told.preemptions is not None]
         return Status(
             health=self._health,
             detail=self._detail,
@@ -49,6 +50,7 @@ class ClusterWatch:
             waiting=len(self._answers) - running,
             cache_used=sum(status.cache_used for status in self._told.values()),
             steps=self._steps,
+            preemptions=sum(preemptions) if preemptions else None,
         )
 
     def begin(self, run: RunOnThread) -> None:

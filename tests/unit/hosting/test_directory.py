@@ -87,15 +87,25 @@ async def test_what_an_engine_said_of_its_cache_is_shown_until_it_says_nothing_o
     assert (directory.cache_used(), engine.cache_used) == ({}, 0)
 
 
+async def test_what_an_engine_said_of_preemptions_stays_while_it_is_silent(directory):
+    engine = directory.engines[0]
+    engine.update(Status(health=Health.READY))
+    assert directory.preemptions() == {}
+    engine.update(Status(health=Health.READY, preemptions=2))
+    engine.update(None)
+    assert directory.preemptions() == {("a",): 2}
+
+
 def test_only_a_loaded_model_with_a_cache_has_a_size():
     sized = ModelCard(name="one", context_window=8, capabilities=frozenset(), cache_tokens=96)
     both = Directory([hosted("a", sized), hosted("b", card("two")), hosted("c", sized, health=Health.UNLOADED)])
     assert both.cache_sizes() == {("one",): 96}
 
 
-def test_an_engine_without_a_process_has_no_memory_of_its_own(directory):
+def test_an_engine_without_a_process_has_no_memory_and_no_time_of_its_own(directory):
     directory.engines[0].engine = object()
     assert directory.memory() == {}
+    assert directory.cpu_seconds() == {}
 
 
 def test_the_room_of_a_model_is_not_counted_again_for_its_adapters():

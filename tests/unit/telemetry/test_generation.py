@@ -20,6 +20,7 @@ from gateway.engine import (
     Usage,
 )
 from gateway.telemetry.context import current_record, open_record
+from gateway.telemetry.fault_domains import DOMAINS
 from gateway.telemetry.tracing import remote_parent
 
 EVENTS = (
@@ -111,6 +112,45 @@ def test_the_metrics_of_a_whole_answer(watched, request_, card, samples):
     assert samples("gen_ai_server_time_per_output_token_seconds_count") == {key(**LABELS): 1}
 
 
+def test_what_an_answer_was_and_how_it_ended(watched, request_, card, samples):
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.place(0.0)
+        for event in EVENTS:
+            generation.see(event)
+    assert samples("llm_gateway_generations_total") == {key(model="tiny", reason="stop"): 1}
+    assert samples("llm_gateway_generation_tokens_sum") == {
+        key(model="tiny", type="input"): 5,
+        key(model="tiny", type="output"): 4,
+        key(model="tiny", type="limit"): 7,
+    }
+    phases = samples("llm_gateway_phase_duration_seconds_sum")
+    assert phases.keys() == {key(model="tiny", phase="prefill"), key(model="tiny", phase="decode")}
+    assert all(seconds >= 0 for seconds in phases.values())
+    (both,) = samples("llm_gateway_work_duration_seconds_sum").values()
+    assert both == pytest.approx(sum(phases.values()))
+
+
+def test_an_answer_that_took_no_place_has_no_phases(watched, request_, card, samples):
+    run(watched, request_, card)
+    assert samples("llm_gateway_generations_total") == {key(model="tiny", reason="stop"): 1}
+    assert samples("llm_gateway_phase_duration_seconds_count") == {}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        (EVENTS[:2], EngineError("broken"), {key(model="tiny", reason="engine_error"): 1}),
+        (EVENTS[:2], asyncio.CancelledError(), {key(model="tiny", reason="client_closed_request"): 1}),
+        ((), Unavailable("starting"), {}),
+    ],
+)
+def test_an_answer_that_began_counts_however_it_ends(watched, request_, card, samples, end):
+    events, error, ends = end
+    with pytest.raises(type(error)):
+        run(watched, request_, card, events, error)
+    assert samples("llm_gateway_generations_total") == ends
+
+
 def test_tokens_and_active_requests_are_seen_while_it_runs(watched, request_, card, samples):
     with watched.telemetry.generation(request_, card, "hf") as generation:
         generation.see(EVENTS[0])
@@ -135,6 +175,7 @@ def test_a_failure_is_named_everywhere(failure, request_, card, watched, samples
         run(watched, request_, card, EVENTS[:3], error)
     span = watched.spans()["text_completion tiny"]
     assert span.attributes["error.type"] == code
+    assert span.attributes["llm_gateway.fault.domain"] == DOMAINS[code]
     assert span.status.status_code is status
     assert "CANARY" not in str(span.to_json())
     assert samples("gen_ai_server_request_duration_seconds_count") == {key(error_type=code, **LABELS): 1}

@@ -241,10 +241,27 @@ async def test_refusals_and_aborts_are_counted_by_code(call, samples):
     assert samples("llm_gateway_stream_aborts_total") == {key(cause="engine_error"): 1}
 
 
+async def test_each_failure_is_counted_once_by_its_domain(call, samples, watched, lines):
+    for path in ("/unknown-model", "/busy", "/nowhere", "/bug", "/broken-stream", "/things/a", "/stream"):
+        await call("GET", path)
+    assert samples("llm_gateway_errors_total") == {
+        key(domain="caller", code="model_not_found", model="unknown"): 1,
+        key(domain="service", code="overloaded", model=""): 1,
+        key(domain="caller", code="http_404", model=""): 1,
+        key(domain="service", code="http_500", model=""): 1,
+        key(domain="engine", code="engine_error", model=""): 1,
+    }
+    domains = ["caller", "service", "caller", "service", "engine", None, None]
+    assert [line.get("domain") for line in lines()] == domains
+    assert watched.spans()["GET /busy"].attributes["llm_gateway.fault.domain"] == "service"
+    assert "llm_gateway.fault.domain" not in watched.spans()["GET /stream"].attributes
+
+
 async def test_a_probes_503_is_its_answer_and_no_refusal(call, samples):
     await call("GET", "/probe?status=503")
     assert samples("llm_gateway_requests_total") == {key(endpoint="/probe", status="503", model=""): 1}
     assert samples("llm_gateway_rejected_total") == {}
+    assert samples("llm_gateway_errors_total") == {}
 
 
 @pytest.mark.parametrize(
