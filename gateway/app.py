@@ -139,9 +139,9 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     )
     edge = Edge(app.asgi_handler, current, errors, is_leaving=lambda: hosting.is_leaving)
     app.asgi_handler = telemetry.middleware(edge)
-    gauges.register(telemetry.metrics, hosting.directory, admission, limiter, edge)
-    gauges.register_models(telemetry.metrics, hosting.loads)
+    gauges.register(telemetry.metrics, hosting, admission, limiter, edge)
     gauges.register_answers(telemetry.metrics, inference, batches, current)
+    gauges.register_aliases(telemetry.metrics, config.telemetry, hosting, admission)
     return app
 
 

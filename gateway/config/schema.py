@@ -103,6 +103,7 @@ class TelemetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
     metrics_enabled: bool = True
+    aliases: tuple[Literal["vllm"], ...] = ()
     otlp_endpoint: str | None = None
     otlp_traces_endpoint: str | None = None
     otlp_protocol: Literal["grpc", "http/protobuf"] = "http/protobuf"

@@ -1,20 +1,30 @@
 """Gauges: sampled at each scrape."""
 
 from gateway.admission import Admission
+from gateway.api.admin.vllm import VllmMetrics
 from gateway.api.batches.runner import BatchRunner
 from gateway.api.edge import Edge
 from gateway.background import Background
 from gateway.cache import Cache
+from gateway.config import TelemetrySettings
 from gateway.config.snapshot import CurrentConfig
 from gateway.flow.breaker import State
 from gateway.hosting.directory import Directory
+from gateway.hosting.hosting import Hosting
 from gateway.hosting.loads import Loads
 from gateway.limits import Limiter
 from gateway.service import Inference
 from gateway.store import Store
 from gateway.telemetry import Metrics
 
+_ALIASES = {"vllm": VllmMetrics}
 _BREAKER = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
+
+
+def register_aliases(metrics: Metrics, settings: TelemetrySettings, hosting: Hosting, admission: Admission) -> None:
+    """Have the metrics shown by other names too, as the configuration says."""
+    for name in dict.fromkeys(settings.aliases):
+        metrics.also_show(_ALIASES[name](metrics, hosting.directory, admission))
 
 
 def register_models(metrics: Metrics, loads: Loads) -> None:
@@ -49,9 +59,10 @@ def register_models(metrics: Metrics, loads: Loads) -> None:
     )
 
 
-def register(metrics: Metrics, directory: Directory, admission: Admission, limiter: Limiter, edge: Edge) -> None:
+def register(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: Limiter, edge: Edge) -> None:
     """Register the gauges; they are sampled on the thread that renders."""
-    queues = admission.queues
+    queues, directory = admission.queues, hosting.directory
+    register_models(metrics, hosting.loads)
     metrics.watch(directory.loaded, directory.up)
     metrics.observe("in_flight_requests", "HTTP requests under way.", (), lambda: {(): edge.in_flight})
     bodies, answers = edge.bodies, edge.outgoing.budget
@@ -64,6 +75,18 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
         directory.restarts,
     )
     _register_engines(metrics, directory, admission)
+    metrics.observe(
+        "places",
+        "Answers that a model makes side by side.",
+        ("model",),
+        lambda: {(name,): queue.places.total for name, queue in list(queues.items())},
+    )
+    metrics.observe(
+        "places_held",
+        "Places that are taken.",
+        ("model",),
+        lambda: {(name,): queue.places.running for name, queue in list(queues.items())},
+    )
     metrics.observe(
         "queue_depth",
         "Generations that wait for a place.",
@@ -93,6 +116,15 @@ def register(metrics: Metrics, directory: Directory, admission: Admission, limit
 
 def _register_engines(metrics: Metrics, directory: Directory, admission: Admission) -> None:
     metrics.observe("engine_memory_bytes", "Resident memory of an engine's process.", ("engine",), directory.memory)
+    metrics.observe_count(
+        "engine_cpu_seconds", "Time that an engine's process has computed for.", ("engine",), directory.cpu_seconds
+    )
+    metrics.observe_count(
+        "preemptions",
+        "Times that an answer lost its room in the cache to another, and was computed again.",
+        ("engine",),
+        directory.preemptions,
+    )
     metrics.observe(
         "kv_cache_used_tokens",
         "Tokens that running generations have in the cache of keys and values.",
