@@ -190,7 +190,9 @@ def test_prometheus_scrapes_the_gateway_where_it_listens():
 def test_promtool_accepts_the_configuration_of_prometheus(made, tmp_path):
     shutil.copy(COMPOSE / "prometheus.yaml", tmp_path)
     shutil.copytree(made[0], tmp_path / "keys")
-    assert "SUCCESS" in promtool("check", "config", tmp_path / "prometheus.yaml")
+    shutil.copytree(COMPOSE / mounts("prometheus")["/etc/prometheus/rules"], tmp_path / "rules")
+    told = promtool("check", "config", tmp_path / "prometheus.yaml")
+    assert "SUCCESS: 2 rule files found" in told
 
 
 def test_grafana_finds_its_provisioning_and_its_dashboards():

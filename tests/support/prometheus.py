@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, NamedTuple
@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 START_SECONDS = 30
+# What deploy/compose has Prometheus evaluate.
+RULES = tuple(sorted(map(str, (Path(__file__).parents[2] / "deploy/prometheus").glob("*.yaml"))))
 
 
 class Sample(NamedTuple):
@@ -66,12 +68,13 @@ def job(target: str, **settings: object) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def scraping(*jobs: dict[str, object]) -> Iterator[Prometheus]:
-    """Run a Prometheus that does its jobs each second; it takes five of them until the first."""
+def scraping(*jobs: dict[str, object], rules: Sequence[str] = ()) -> Iterator[Prometheus]:
+    """Run a Prometheus that does its jobs and the rules of files each second; it takes five of them until the first."""
     program = path_of("prometheus")
     with TemporaryDirectory() as folder:
         config = Path(folder, "prometheus.json")
-        config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+        times = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config.write_text(json.dumps({"global": times, "rule_files": rules, "scrape_configs": jobs}))
         address = _free_address()
         flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"]
         with Path(folder, "log").open("w") as log, _started([program, *flags], log) as process:
