@@ -55,10 +55,9 @@ class VectorRules(Subject):
         half = max(size // 2, 1)
         (short,) = (await self._embed(engine, self.text, dimensions=half)).vectors
         expect(len(short) == half * _NUMBER, f"{half} numbers are asked for, and {len(short) // 4} come.", EmbedRequest)
-        numbers, beginning = _numbers(short), _numbers(whole)[:half]
-        scale = _norm(beginning) / (_norm(numbers) or 1.0)
-        same = all(abs(one * scale - other) < _NEAR for one, other in zip(numbers, beginning, strict=True))
-        expect(same, "A shorter vector points elsewhere than the beginning of the whole one.", EmbedRequest)
+        beginning = whole[: half * _NUMBER]
+        same = _near(short, beginning) or _near(short, _normalized(beginning))
+        expect(same, "A shorter vector is not the beginning of the whole one, nor that normalized.", EmbedRequest)
         with pytest.raises(Unsupported) as refused:
             await self._embed(engine, self.text, dimensions=size + 1)
         expect(refused.value.param == "dimensions", f"The error names {refused.value.param!r}.", EmbedRequest)
@@ -103,6 +102,11 @@ def _numbers(vector: bytes) -> tuple[float, ...]:
 
 def _norm(numbers: tuple[float, ...]) -> float:
     return math.hypot(*numbers)
+
+
+def _normalized(vector: bytes) -> bytes:
+    numbers = _numbers(vector)
+    return struct.pack(f"<{len(numbers)}f", *(number / (_norm(numbers) or 1.0) for number in numbers))
 
 
 def _near(one: bytes, other: bytes) -> bool:
