@@ -9,6 +9,12 @@
 
 #include "vectors.h"
 
+#if defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define KERNELS_TILES
+#endif
+
 #ifdef __AVX512F__
 constexpr int kRows = 8, kWide = 3, kNarrow = 4;  // 8 x 3 or 4 x 4 sums, kept in the 32 registers
 #else
@@ -16,6 +22,7 @@ constexpr int kRows = 4, kWide = 1, kNarrow = 1;
 #endif
 
 constexpr int kAhead = 64;  // steps
+constexpr int kTall = 64;   // rows
 
 enum Format { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2 };
 
@@ -39,6 +46,20 @@ struct Operand {
     const float* scales;
 };
 
+constexpr int kFew = 2;    // rows of bfloat16 that vectors multiply faster than tiles do; of bytes it is a block's
+constexpr int kTile = 16;  // steps of a panel, or rows, in one of the processor's tile registers
+
+// Says whether products of this weight are summed as tiles do it; the kernel of the system has to be asked once.
+inline bool tiled(const Linear& w) {
+#ifdef KERNELS_TILES
+    constexpr int request = 0x1023, data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    static const bool allowed = syscall(SYS_arch_prctl, request, data) == 0;
+    return allowed && w.format != kFloat32 && w.steps() % kTile == 0;
+#else
+    return false;
+#endif
+}
+
 // Adds the products of R rows and C panels; `b[c]` is where panel c begins.
 template <class T, int R, int C>
 inline void multiply(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sum)[R][C]) {
@@ -51,6 +72,29 @@ inline void multiply(const uint32_t* a, long stride, const words* const* b, int 
             uint32_t word = a[r * stride + k];
             for (int c = 0; c < C; c++) T::dot(sum[r][c], word, panel[c]);
         }
+    }
+}
+
+// The same for bfloat16 in the order of tile registers, bit for bit: within a tile, elements of even and of odd places have
+// sums of their own. (Vectors of bfloat16 products are no faster where there are tiles.)
+template <int R, int C>
+inline void multiply_as_tiles(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sum)[R][C]) {
+    for (int t = 0; t < steps; t += kTile) {
+        floats even[R][C] = {}, odd[R][C] = {};
+        for (int k = t; k < t + kTile; k++) {
+            words panel[C];
+            for (int c = 0; c < C; c++) panel[c] = b[c][k];
+            for (int c = 0; c < C; c++) __builtin_prefetch(b[c] + k + kAhead);
+            for (int r = 0; r < R; r++) {
+                words word = every(a[r * stride + k]);
+                for (int c = 0; c < C; c++) {
+                    even[r][c] += (floats)(word << 16) * (floats)(panel[c] << 16);
+                    odd[r][c] += (floats)(word & 0xffff0000u) * (floats)(panel[c] & 0xffff0000u);
+                }
+            }
+        }
+        for (int r = 0; r < R; r++)
+            for (int c = 0; c < C; c++) sum[r][c] += even[r][c] + odd[r][c];
     }
 }
 
@@ -84,8 +128,9 @@ inline void block(const Linear& w, Operand x, int row, int panel, const Emit& em
     floats sum[R][C] = {};
     const uint32_t* a = x.words + row * x.stride;
     if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum);
-    else if (w.format == kBFloat16) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
-    else multiply_bytes<R, C>(w, x, row, panel, b, sum);
+    else if (w.format == kInt8) multiply_bytes<R, C>(w, x, row, panel, b, sum);
+    else if (!tiled(w)) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
+    else if constexpr (R <= kFew) multiply_as_tiles<R, C>(a, x.stride, b, steps, sum);
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) {
             floats bias = w.bias ? *(const floats*)(w.bias + (panel + c) * kLanes) : floats{};
@@ -114,15 +159,14 @@ inline void fetch(const void* from, long bytes) {
     for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
 }
 
-// Multiplies `rows` rows; a part of the job is a few panels and at most 64 rows.
-template <class Emit> void apply(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
+// Multiplies `rows` rows; a part of the job is a few panels and at most `kTall` rows.
+template <class Emit> void apply_vectors(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
     int wide = rows <= 4 ? kNarrow : kWide;
-    int tall = 64;
-    int across = (w.count() + wide - 1) / wide, down = (rows + tall - 1) / tall;
+    int across = (w.count() + wide - 1) / wide, down = (rows + kTall - 1) / kTall;
     team.each(across * down, [&](int part) {
         int first = part / down * wide, last = std::min(first + wide, w.count());
-        int end = std::min(rows, (part % down + 1) * tall);
-        for (int row = part % down * tall; row < end; row += kRows) {
+        int end = std::min(rows, (part % down + 1) * kTall);
+        for (int row = part % down * kTall; row < end; row += kRows) {
             int height = std::min(kRows, end - row);
             if (wide == kNarrow && last - first == kNarrow && height <= 4) {
                 rows_of<kNarrow>(w, x, row, height, first, emit);

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "linear.h"
+#include "tiles.h"
 
 // Room that is kept from one job to the next.
 template <class E> struct Room {
@@ -23,8 +23,12 @@ struct Sheet {
     uint32_t* row(int i) { return const_cast<uint32_t*>(at.words) + i * at.stride; }
 
     void fit(const Linear& w, int rows) {
+        constexpr int line = 16, page = 1024;  // words
         at.stride = w.steps();
-        at.words = words.of(size_t(rows) * at.stride + kLanes);
+        // Rows that are pages apart would push each other out of the nearest cache.
+        if (at.stride % page == 0) at.stride += line;
+        uintptr_t from = uintptr_t(words.of(size_t(round_up(rows, 2 * kTile)) * at.stride + 2 * line));
+        at.words = (const uint32_t*)((from + 63) & ~uintptr_t(63));
         at.scales = w.format == kInt8 ? scales.of(size_t(rows) * w.groups()) : nullptr;
     }
 };
