@@ -170,6 +170,19 @@ image tag="llm-gateway" *arguments:
     echo "just image needs one of docker, podman and buildah; none is installed" >&2
     exit 1
 
+# Write the bill of materials of all that an image may have (CycloneDX 1.5, from the lock file)
+[group('deliver')]
+sbom file="dist/llm-gateway.cdx.json":
+    mkdir -p "$(dirname '{{ file }}')"
+    uv export --format cyclonedx1.5 --frozen --no-dev --quiet --preview-features sbom-export --output-file '{{ file }}' \
+        --package llm-gateway --package llm-gateway-echo --package llm-gateway-hf --package llm-gateway-llamacpp \
+        --package llm-gateway-openai --package llm-gateway-ray
+
+# Run each line of the Dockerfile in a folder, then the service; root, Debian and debootstrap; `--build-arg TORCH=cuda`
+[group('deliver')]
+rehearse *arguments:
+    uv run python -m tests.image {{ arguments }}
+
 # Release a version, as in `just release 0.2.0`: bump, date the changelog, build, commit, tag; nothing is pushed
 [group('deliver')]
 release version:

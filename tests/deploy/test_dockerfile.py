@@ -7,22 +7,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from tests.support.dockerfile import DOCKERFILE, environment, instructions, said, stages
+from tests.image.__main__ import named, needed
+from tests.image.stage import is_ignored
+from tests.support.dockerfile import DOCKERFILE, arguments, environment, instructions, said, stages
 from tests.support.pages import Page, serving
 
 ROOT = Path(__file__).parents[2]
-
-
-def ignored(path: str) -> bool:
-    """Whether `.dockerignore` keeps a path at the root out of the build; its last matching line decides."""
-    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
-    verdicts = [not rule.startswith("!") for rule in rules if fnmatch(path, rule.removeprefix("!"))]
-    return verdicts[-1]
 
 
 def test_hadolint_finds_nothing():
@@ -37,9 +31,17 @@ def test_hadolint_finds_nothing():
 def test_every_base_is_pinned_or_a_stage_before_it():
     known = set()
     for stage in stages():
-        base, *name = re.split(r" AS ", stage[0][1])
+        base, name = named(stage, arguments())
         assert base in known or re.search(r":\d", base), base
-        known |= set(name)
+        known.add(name)
+
+
+@pytest.mark.parametrize(("torch", "other"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_an_image_has_the_torch_that_is_asked_for_and_no_other(torch, other):
+    assert arguments()["TORCH"] == "cpu"
+    names = [named(stage, {"TORCH": torch})[1] for stage in needed({"TORCH": torch})]
+    assert f"torch-{torch}" in names
+    assert f"torch-{other}" not in names
 
 
 def test_every_path_copied_from_the_tree_exists_and_reaches_the_build():
@@ -52,16 +54,16 @@ def test_every_path_copied_from_the_tree_exists_and_reaches_the_build():
     assert sources
     for path in sources:
         assert (ROOT / path).exists(), path
-        assert path == "." or not ignored(path.partition("/")[0]), path
+        assert path == "." or not is_ignored(path.partition("/")[0]), path
 
 
 def test_nothing_reaches_the_build_but_what_it_needs():
-    kept = {path.name for path in ROOT.iterdir() if not ignored(path.name)}
+    kept = {path.name for path in ROOT.iterdir() if not is_ignored(path.name)}
     assert kept == {"LICENSE", "README.md", "gateway", "plugins", "pyproject.toml", "uv.lock"}
 
 
 def test_every_plugin_is_installed_with_its_requirements():
-    text = " ".join(argument for word, argument in stages()[1] if word in {"RUN", "COPY"})
+    text = " ".join(argument for word, argument in instructions() if word in {"RUN", "COPY"})
     for file in ROOT.glob("plugins/*/pyproject.toml"):
         project = tomllib.loads(file.read_text())["project"]["name"]
         folder = file.parent.relative_to(ROOT)
@@ -71,7 +73,7 @@ def test_every_plugin_is_installed_with_its_requirements():
 
 
 def test_development_packages_are_left_out_and_the_lock_is_kept():
-    (install,) = [argument for word, argument in stages()[1] if word == "RUN" and "uv export" in argument]
+    (install,) = [argument for word, argument in instructions() if word == "RUN" and "uv export" in argument]
     assert "--no-dev" in install
     assert "--frozen" in install
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 
 import httpx
 import pytest
@@ -29,7 +30,12 @@ SECRETS = {
     "LLM_GATEWAY__CACHE__STORE_URL": "redis://:secret@redis:6379/1",
     "REMOTE_API_KEY": "remote",
 }
-ALL_ON = ("autoscaling.enabled=true", "serviceMonitor.enabled=true", "cacheVolume.persistent=true")
+ALL_ON = (
+    "autoscaling.enabled=true",
+    "serviceMonitor.enabled=true",
+    "prometheusRule.enabled=true",
+    "cacheVolume.persistent=true",
+)
 SHARED = "cacheVolume.accessModes={ReadWriteMany}"
 SETS = {
     "defaults": (),
@@ -214,6 +220,16 @@ def test_selectors_find_what_they_are_meant_for():
     assert "replicas" not in one(manifests, "Deployment")["spec"]
 
 
+def test_the_operator_gets_every_rule_and_scrapes_under_the_name_that_they_know():
+    manifests = render(*SETS["everything"])
+    files = sorted((CHART.parent / "prometheus").glob("*.yaml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    assert one(manifests, "PrometheusRule")["spec"]["groups"] == groups
+    label = one(manifests, "ServiceMonitor")["spec"]["jobLabel"]
+    job = one(manifests, "Service")["metadata"]["labels"][label]
+    assert set(re.findall(r'job="([^"]*)"', json.dumps(groups).replace("\\", ""))) == {job}
+
+
 def test_a_changed_configuration_starts_new_pods():
     def checksums(*sources):
         return one(render(*sources), "Deployment")["spec"]["template"]["metadata"]["annotations"]
@@ -225,7 +241,7 @@ def test_a_changed_configuration_starts_new_pods():
 
 
 @pytest.mark.parametrize(
-    ("sources", "kind"), [((), "RollingUpdate"), (("stored",), "Recreate"), (ALL_ON[2:], "Recreate")]
+    ("sources", "kind"), [((), "RollingUpdate"), (("stored",), "Recreate"), (ALL_ON[3:], "Recreate")]
 )
 def test_pods_that_cannot_be_side_by_side_follow_each_other(sources, kind):
     assert one(render(*sources), "Deployment")["spec"]["strategy"]["type"] == kind

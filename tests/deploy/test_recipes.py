@@ -1,8 +1,12 @@
 """`just image` and `just up` take the tool that is there, and say which one is needed where none is."""
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,39 @@ def test_the_image_is_built_by_the_tool_that_is_there(machine, tools, command):
 
 def test_the_image_can_be_named(machine):
     assert "--tag example:1 ." in machine("docker")("image", "example:1").stdout
+
+
+def test_the_build_can_be_given_arguments(machine):
+    assert (
+        "--tag example:1 --build-arg TORCH=cuda ."
+        in machine("docker")("image", "example:1", "--build-arg", "TORCH=cuda").stdout
+    )
+
+
+def test_the_bill_of_materials_has_all_that_is_installed(tmp_path):
+    """It is that of the lock file: what torch needs on a GPU too, whichever image is built."""
+    if not shutil.which("uv"):
+        pytest.skip("no uv")
+    file = tmp_path / "bill" / "sbom.json"
+    done = subprocess.run(
+        [JUST, "sbom", file],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"UV_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    bill = json.loads(file.read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    found = {part["name"]: part for part in bill["components"]}
+    for project in [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]:
+        for requirement in tomllib.loads(project.read_text())["project"]["dependencies"]:
+            name = re.match(r"[\w-]+", requirement)[0].lower().replace("_", "-")
+            assert name in found or name == "llm-gateway", requirement
+    assert "torch" in found
+    assert "pytest" not in found
+    assert found["litestar"]["purl"].startswith("pkg:pypi/litestar@")
 
 
 def test_without_a_tool_the_image_recipe_says_which_one_is_needed(machine):

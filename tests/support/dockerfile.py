@@ -18,13 +18,20 @@ def instructions() -> list[Instruction]:
 
 
 def stages() -> list[list[Instruction]]:
-    """Cut the instructions before each FROM; the last stage is the one that runs."""
+    """Cut the instructions before each FROM; the last stage is the one that runs, and what is before all is in none."""
     found: list[list[Instruction]] = []
     for instruction in instructions():
         if instruction[0] == "FROM":
             found.append([])
-        found[-1].append(instruction)
+        if found:
+            found[-1].append(instruction)
     return found
+
+
+def arguments() -> dict[str, str]:
+    """Map the arguments before the first stage, which a FROM may name, to their defaults."""
+    before = [argument for word, argument in instructions()[: -sum(map(len, stages()))] if word == "ARG"]
+    return dict(argument.split("=", 1) for argument in before)
 
 
 def said(word: str) -> list[str]:

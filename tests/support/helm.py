@@ -116,6 +116,8 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     strict = {key: _strict(value) for key, value in schema.items()}
+    if isinstance(pattern := schema.get("pattern"), str) and "(?i)" in pattern:
+        strict["pattern"] = "(?i)" + pattern.replace("(?i)", "")  # Go takes a flag anywhere, Python at the beginning
     keeps = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
     if schema.get("type") == "object" and "properties" in schema and not keeps:
         strict["additionalProperties"] = False
