@@ -343,6 +343,18 @@ MUTANTS = (
     ),
     Mutant("status_never_raises", FAKE, "        self._entered = True\n", ""),
     Mutant(
+        "work_that_stands_by_waits_for_the_others",
+        FAKE,
+        "        while request.standby is not None and self._asked:",
+        "        while False:",
+    ),
+    Mutant(
+        "work_that_stands_by_takes_no_place_and_keeps_what_it_has",
+        FAKE,
+        "        if request.standby is not None:\n            yield\n            return\n",
+        "",
+    ),
+    Mutant(
         "leaving_twice_is_harmless", FAKE, "        self._outside = Health.UNLOADED\n", "        del self._outside\n"
     ),
     Mutant(

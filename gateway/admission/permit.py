@@ -74,7 +74,8 @@ class Permit:
 
     def settle(self, started: Started) -> None:
         """Give back what was reserved beyond the prompt's true length, where it is known; call it at `Started`."""
-        self._queue.settle(self._waiter, started.prompt_tokens)
+        # What takes no place has reserved nothing.
+        self._queue.settle(self._waiter, started.prompt_tokens if self.is_held else None)
 
     async def positions(self) -> AsyncGenerator[QueuePosition, None]:
         """Wait for the place, and yield the position now and whenever it changes; then enter the permit."""
@@ -122,15 +123,20 @@ async def _stand_by(queue: ModelQueue, waiter: Waiter, work: Standby) -> None:
 
 
 def _begin(queue: ModelQueue, waiter: Waiter, work: Standby) -> bool:
-    """Let work that stands by begin; return whether there was a place."""
+    """Let work that stands by begin; return whether there was a place, or none is needed."""
     if queue.waiting or not queue.idleness.may_begin(work):
         raise NoRoom("a request of a client has the place, or wants it")
-    if not queue.places.fits(waiter.cost):
+    is_put_aside = bool(queue.batch) and work.is_put_aside(queue.card)
+    if not is_put_aside and not queue.places.fits(waiter.cost):
         return False
     attempt = queue.breaker.attempt()
     if attempt is None:
         raise Unavailable(LEFT_ALONE, retry_after=queue.breaker.wait or 1.0)
-    queue.places.take(waiter.caller, waiter.cost)
-    queue.idleness.begin(waiter, work)
+    if is_put_aside:
+        waiter.cost = 0
+        queue.idleness.begin(waiter, work, queue.batch)
+    else:
+        queue.places.take(waiter.caller, waiter.cost)
+        queue.idleness.begin(waiter, work)
     waiter.admit(attempt, queue.clock())
     return True

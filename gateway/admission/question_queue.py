@@ -16,7 +16,8 @@ class QuestionQueue(ModelQueue):
 
     def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
         """Go by `card` and `settings` from now on."""
-        self.card, self._settings = card, settings
+        # No engine puts generations aside for the sake of a question.
+        self.card, self.batch, self._settings = card, "", settings
         computes = OF_MANY_TEXTS & card.capabilities
         places = max(settings.questions, card.places) if computes else settings.questions
         self.places.resize(places, 0, settings.spare_places)

@@ -57,7 +57,7 @@ class ModelQueue:
 
     def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
         """Go by `card` and `settings` from now on: a model that was loaded again may have other places."""
-        self.card, self._settings = card, settings
+        self.card, self.batch, self._settings = card, card.batch, settings
         self.places.resize(card.places, card.cache_tokens, settings.spare_places)
         self._waiters.capacity = self.places.total * settings.waiters_per_place
 
@@ -74,7 +74,7 @@ class ModelQueue:
         if waiter.state is not WaiterState.OUTSIDE:
             raise RuntimeError("a permit is entered once")
         waiter.joined = now = self.clock()
-        self.idleness.come(waiter)
+        self.idleness.come(waiter, self.batch)
         displaced = self._push(waiter, now)
         if displaced is not None:
             displaced.leave(self._overloaded("too many requests are waiting, most of them yours", displaced))
@@ -85,7 +85,7 @@ class ModelQueue:
         if not waiter.is_waiting:  # its time was over when the queue was served, or it has another engine
             now = self.clock()
             raise _too_late(waiter, now) if waiter.limits.place <= now else _left_alone(self.breaker)
-        self.idleness.want()
+        self.idleness.want(self.batch)
         loop = asyncio.get_running_loop()
         waiter.turn = loop.create_future()
         if waiter.limits.place < math.inf:

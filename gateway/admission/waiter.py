@@ -21,7 +21,7 @@ from typing import final
 
 from msgspec import Struct
 
-from gateway.engine import EngineError, GenerateRequest, Overloaded
+from gateway.engine import Capability, EngineError, GenerateRequest, ModelCard, Overloaded
 from gateway.flow.breaker import Attempt
 
 
@@ -35,12 +35,17 @@ class Standby(Struct, frozen=True, eq=False, kw_only=True):
     """How work that no client waits for gives way to what one does wait for.
 
     It begins once no request was there for `quiet_seconds`, and calls `give_way` as soon as one comes, which is to end
-    it soon; `beside` pieces of such work stay while requests only run, and none while one waits for a place.
+    it soon; `beside` pieces of such work stay while requests only run, and none while one waits for a place. Where the
+    engine puts it aside by itself, requests of the same batch do not end it: it waits there, and takes no place.
     """
 
     give_way: Callable[[], None]
     quiet_seconds: float = 0.0
     beside: int = 0
+
+    def is_put_aside(self, card: ModelCard) -> bool:
+        """Tell whether a model's engine computes it only while it has nothing else to do."""
+        return not self.beside and Capability.STANDBY in card.capabilities
 
 
 class WaitLimits(Struct, frozen=True, kw_only=True):

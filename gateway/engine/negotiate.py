@@ -61,6 +61,8 @@ def needs(request: GenerateRequest) -> frozenset[Capability]:
         found.add(Capability.TOKENIZE)
         if request.truncation_side != "left":
             found.add(Capability.TRUNCATION_SIDE)
+    if request.standby is not None:
+        found.add(Capability.STANDBY)
     return frozenset(found)
 
 

@@ -39,6 +39,7 @@ class Capability(StrEnum):
     REGEX = "regex"
     CHOICE = "choice"
     GRAMMAR = "grammar"
+    STANDBY = "standby"
     # One for each field of `Sampling`; a test keeps the two in step.
     MAX_TOKENS = "max_tokens"
     MAX_LENGTH = "max_length"
@@ -181,7 +182,8 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Of a longer prompt only the last `truncate` tokens are read, or the first with the `truncation_side` `right`, on
     which it is cut. `timeout` is the seconds left when the request is
     handed over; `priority` is higher for sooner; `trace` is a W3C traceparent; `salt` keeps one caller's prefix cache
-    from another's.
+    from another's. One with `standby` is computed only while the engine has nothing else to do, and has had nothing
+    for so many seconds; meanwhile it is put aside, keeps what it has, and takes no place.
     """
 
     id: str
@@ -196,6 +198,7 @@ class GenerateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     priority: int = 0
     trace: str | None = None
     salt: str = ""
+    standby: float | None = None
 
 
 EmbedRole = Literal["query", "document"]

@@ -45,6 +45,8 @@ from gateway.telemetry import Telemetry, current_record
 
 # Work that no client waits for comes after every request in an engine, too.
 _STANDBY_PRIORITY = -1_000
+# Work that an engine puts aside has the longest time that a batch may have: 30 days.
+_STANDBY_SECONDS = 2_592_000.0
 
 
 class Inference:
@@ -163,6 +165,9 @@ class Inference:
         deadline, wait_limits = self._limit(options.timeouts)
         if options.standby is not None:
             wait_limits = WaitLimits(standby=options.standby)
+            if options.standby.is_put_aside(target.card):
+                timeouts = options.timeouts
+                deadline = Deadline(least(timeouts.total, _STANDBY_SECONDS), timeouts.first_token)
         cost = self._admission.cost(request, target.card)
         return InFlightRequest(
             request=request,

@@ -201,12 +201,14 @@ class Maker:
 
     def _to_engine(self, entry: InFlightRequest, target: Target, deadline: Deadline) -> GenerateRequest:
         """Write the request as the engine gets it."""
+        work = entry.wait_limits.standby
         return structs.replace(
             entry.request,
             model=target.card.name,
             timeout=deadline.left,
             trace=entry.telemetry.traceparent,
             salt=self._salt.of(entry.caller.id, entry.request.salt),
+            standby=work.quiet_seconds if work is not None and work.is_put_aside(target.card) else None,
         )
 
 

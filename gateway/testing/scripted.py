@@ -104,6 +104,7 @@ class ScriptedEngine(Engine):
         self._words: dict[str, int] = {}
         self._waiting = 0
         self._running = 0
+        self._asked = 0  # requests that do not stand by
         self._steps = 0
         self._outside = Health.STARTING
         self._entered = False
@@ -124,7 +125,7 @@ class ScriptedEngine(Engine):
         async with self._reader:
             pass
         async with (
-            self._place(),
+            self._place(request),
             aclosing(self._speak(request, script, Usage(prompt_tokens, limit), time.monotonic() - asked)) as events,
         ):
             with suppress(Cut):
@@ -145,6 +146,7 @@ class ScriptedEngine(Engine):
         speech = script.speech(without_end=bool(request.sampling.ignore_eos) and request.constraint is None)
         for said in itertools.islice(speech, most.completion_tokens):
             await asyncio.sleep(script.delay)
+            await self._stand_by(request)
             await strike(script, told)
             self._check_entered()
             told += 1
@@ -229,6 +231,11 @@ class ScriptedEngine(Engine):
                     await asyncio.sleep(script.prefill)
                     await strike(script, -1)
 
+    async def _stand_by(self, request: GenerateRequest) -> None:
+        """Put work aside that stands by while there is another request."""
+        while request.standby is not None and self._asked:  # noqa: ASYNC110 - whatever asks tells nothing of it
+            await asyncio.sleep(_STEP_SECONDS)
+
     async def _prefill(self, seconds: float) -> None:
         """Compute for so long, step by step."""
         ends = time.monotonic() + seconds
@@ -243,18 +250,26 @@ class ScriptedEngine(Engine):
             raise Unavailable("the engine is not entered")
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        self._running += 1
-        try:
+    async def _place(self, request: GenerateRequest) -> AsyncIterator[None]:
+        """Take a place; work that stands by takes none."""
+        if request.standby is not None:
             yield
+            return
+        self._waiting += 1
+        self._asked += 1
+        try:
+            try:
+                await self._places.acquire()
+            finally:
+                self._waiting -= 1
+            self._running += 1
+            try:
+                yield
+            finally:
+                self._running -= 1
+                self._places.release()
         finally:
-            self._running -= 1
-            self._places.release()
+            self._asked -= 1
 
 
 def _logprobs(script: Script, request: GenerateRequest, told: int, text: str) -> tuple[TokenLogprob, ...]:

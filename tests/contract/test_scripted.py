@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from gateway.engine import Capability, Choice, Completion, JsonObject, Regex
-from gateway.testing.contract import ConstraintRules, EngineContract, PairRules, ThoughtRules, ToolRules
+from gateway.testing.contract import ConstraintRules, EngineContract, PairRules, StandbyRules, ThoughtRules, ToolRules
 from gateway.testing.script import Script, ScriptedCall
 from gateway.testing.scripted import ScriptedEngine, Settings
 
@@ -67,6 +67,12 @@ class TestScriptedThatIsHeld(ConstraintRules):
                 texts = ()
         told = Completion(msgspec.json.encode({"script": Script(texts=texts)}).decode())
         return super().stream(engine, structs.replace(request, prompt=told))
+
+
+class TestScriptedThatStandsBy(StandbyRules):
+    @pytest.fixture
+    def make_engine(self):
+        return making(Script(texts=("so ",) * 1000, delay=0.01), Capability.STANDBY)
 
 
 class TestScriptedThatJudges(PairRules):

@@ -8,6 +8,7 @@ from gateway.testing.contract.life import LifeRules
 from gateway.testing.contract.pairs import PairRules
 from gateway.testing.contract.places import PlaceRules
 from gateway.testing.contract.scores import ScoreRules
+from gateway.testing.contract.standby import StandbyRules
 from gateway.testing.contract.subject import Subject
 from gateway.testing.contract.thoughts import ThoughtRules
 from gateway.testing.contract.tokens import TokenRules
@@ -28,6 +29,7 @@ class EngineContract(
     ScoreRules,
     TokenRules,
     PlaceRules,
+    StandbyRules,
     LifeRules,
 ):
     """Every rule, for one plugin.
@@ -48,6 +50,7 @@ __all__ = [
     "PairRules",
     "PlaceRules",
     "ScoreRules",
+    "StandbyRules",
     "StopRules",
     "Subject",
     "ThoughtRules",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterator
 from itertools import takewhile
@@ -48,6 +49,7 @@ class Generation:
     """One answer on its way; the times are of the monotonic clock, in seconds.
 
     Its `prompt` is there where the prompt's scores are wanted, its `guide` where the answer or its thoughts are bound.
+    One that stands by is computed once no other was there for `quiet` seconds.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Generation:
     writer: Writer
     mailbox: Mailbox
     arrived: float
+    quiet: float | None = None
     prompt: ScoredPrompt | None = None
     guide: AnswerGuide | None = None
     admitted: float = 0.0
@@ -71,19 +74,33 @@ class Batch:
         self._runner = runner
         self._guessing = guessing
         self._generations: dict[Sequence, Generation] = {}
+        self._asked = 0  # generations that do not stand by
+        self._left = -math.inf
 
     def __len__(self) -> int:
         return len(self._generations)
 
+    @property
+    def pause(self) -> float | None:
+        """The seconds until a step has something to compute, if no other generation joins; `None` for no end."""
+        if self._asked:
+            return 0.0
+        standing = (each.quiet or 0.0 for each in self._generations.values())
+        quiet = min(standing, default=None)
+        return None if quiet is None else max(0.0, self._left + quiet - time.monotonic())
+
     def join(self, generation: Generation) -> None:
         """Take a generation into the queue."""
         self._generations[generation.sequence] = generation
+        self._asked += generation.quiet is None
         self._runner.join(generation.sequence, generation.terms, generation.guide)
         self._scheduler.add(generation.sequence)
 
     def leave(self, generation: Generation) -> None:
         """Drop a generation, wherever it is, and free what it holds; harmless when it has ended."""
-        self._generations.pop(generation.sequence, None)
+        if self._generations.pop(generation.sequence, None) is not None and generation.quiet is None:
+            self._asked -= 1
+            self._left = time.monotonic()
         self._scheduler.remove(generation.sequence)
         self._runner.forget(generation.sequence)
 

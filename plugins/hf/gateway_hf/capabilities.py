@@ -24,6 +24,7 @@ _CAPABILITIES = frozenset(
         Capability.TOKENIZE,
         Capability.TRUNCATION_SIDE,
         Capability.TOKENIZER_INFO,
+        Capability.STANDBY,
         Capability.MAX_TOKENS,
         Capability.MAX_LENGTH,
         Capability.MIN_TOKENS,

@@ -158,7 +158,7 @@ class HfEngine(TokenAnswers):
             running=scheduler.running,
             waiting=scheduler.waiting,
             cache_used=scheduler.cached,
-            steps=self._running.served.steps.count,
+            steps=self._running.served.steps.count + self._running.loop.naps,
             preemptions=scheduler.preemptions,
         )
 
@@ -249,11 +249,14 @@ def _prepare(
     names, ranks = TokenNames(served.text), request.sampling.prompt_logprobs
     return Generation(
         id=request.id,
-        sequence=sequence.Sequence(ids, request.priority, request.salt or "", ranks, served.adapter(request.model)),
+        sequence=sequence.Sequence(
+            ids, request.priority, request.salt or "", ranks, served.adapter(request.model), request.standby is not None
+        ),
         terms=terms,
         writer=make_writer(served.text, ids, terms, names, plan.reading),
         mailbox=Mailbox(),
         arrived=arrived,
+        quiet=request.standby,
         prompt=None if ranks is None else ScoredPrompt(ids[0], names.of_prompt(request.prompt, ids), names),
         guide=guide if plan.thoughts is None else bind(served.constraints, plan.thoughts, guide, terms),
     )

@@ -3,6 +3,7 @@
 The event loop talks to it through one queue and hears from it through one post a step, so nothing is locked.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,15 +20,20 @@ M = TypeVar("M")
 
 Order = Callable[[Batch], None]
 
+# Seconds at most without a sign of life while work stands by.
+_NAP = 1.0
+
 
 class Loop(Generic[M]):
     """Loads with `load` in a thread of its own, which then runs the batch that was loaded until it is told to end.
 
     `loaded` becomes what `load` returned beside the batch, or what it raised. The batch, and so the model, lives and
-    dies with the thread, which calls `release` when nothing refers to them any more.
+    dies with the thread, which calls `release` when nothing refers to them any more. `naps` counts how often it waited
+    with work that stands by.
     """
 
     def __init__(self, load: Callable[[], tuple[Batch, M]], release: Callable[[], None], post: Post) -> None:
+        self.naps = 0
         self.loaded: Future[M] = Future()
         self._load = load
         self._release = release
@@ -100,8 +106,10 @@ class Loop(Generic[M]):
 
     def _step(self, batch: Batch, letters: list[MailboxEvent]) -> None:
         """Obey the orders, then run one step; what it says until it breaks is kept."""
-        if not batch:
-            self._orders.get()(batch)
+        while (pause := batch.pause) != 0.0 and not self._ending:
+            self.naps += pause is not None
+            with contextlib.suppress(Empty):
+                self._orders.get(timeout=None if pause is None else min(pause, _NAP))(batch)
         self._obey(batch)
         letters.extend(batch.step())
 

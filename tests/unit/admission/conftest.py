@@ -13,11 +13,15 @@ from tests.support.clock import Clock
 class House:
     """Asks for permits of one model, and looks after those who hold them."""
 
-    def __init__(self, places=2, cache_tokens=0, waiters_per_place=4):
+    def __init__(self, places=2, cache_tokens=0, waiters_per_place=4, capabilities=()):
         self.clock = Clock()
         self.admission = Admission(AdmissionSettings(waiters_per_place=waiters_per_place), self.clock)
         self.card = ModelCard(
-            name="m", context_window=1_000, capabilities=frozenset(), places=places, cache_tokens=cache_tokens
+            name="m",
+            context_window=1_000,
+            capabilities=frozenset(capabilities),
+            places=places,
+            cache_tokens=cache_tokens,
         )
         self.log = []
 

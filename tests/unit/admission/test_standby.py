@@ -5,7 +5,16 @@ import asyncio
 import pytest
 
 from gateway.admission import Admission, NoRoom, Standby, WaitLimits
-from gateway.engine import Capability, Completion, GenerateRequest, ModelCard, Overloaded, Sampling, Tokens
+from gateway.engine import (
+    Capability,
+    Completion,
+    GenerateRequest,
+    ModelCard,
+    Overloaded,
+    Sampling,
+    Started,
+    Tokens,
+)
 from tests.support.clock import Clock
 from tests.unit.admission.conftest import settle_down
 
@@ -169,3 +178,46 @@ async def test_a_line_takes_no_turn_of_an_engine_that_is_left_alone(house):
         await Line(house).permit.__aenter__()
     assert not isinstance(refused.value, Overloaded)
     house.assert_empty()
+
+
+async def test_an_engine_that_puts_work_aside_keeps_it_beside_its_own_requests(make_house, lines):
+    house = make_house(places=1, capabilities=[Capability.STANDBY])
+    first, second = await begin(house, lines, 2)
+    assert house.queue.places.running == 0  # they take no place
+    async with house.permit() as request, asyncio.TaskGroup() as group:
+        assert request.is_held
+        waiting = group.create_task(house.permit().__aenter__())
+        await settle_down()
+        assert not waiting.done()
+        assert (first.told, second.told) == (0, 0)
+        with pytest.raises(NoRoom):  # and none begins meanwhile
+            await Line(house).permit.__aenter__()
+        waiting.cancel()
+    first.permit.settle(Started(1))
+    assert first.permit.is_settled
+    first.let_go.set()
+    second.let_go.set()
+    await settle_down()
+    house.assert_empty()
+
+
+async def test_where_some_stay_beside_requests_the_others_are_ended(make_house, lines):
+    house = make_house(places=3, capabilities=[Capability.STANDBY])
+    first, second = await begin(house, lines, 2, beside=1)
+    assert house.queue.places.running == 2
+    async with house.permit():
+        assert (first.told, second.told) == (0, 1)
+
+
+async def test_a_request_of_another_batch_ends_what_its_engine_does_not_put_aside():
+    admission, told = Admission(clock=Clock()), []
+    one, other = (card(name, capabilities=frozenset({Capability.STANDBY})) for name in ("one", "other"))
+    vectors = card("vectors", capabilities=frozenset({Capability.EMBEDDING}))
+    for another in (other, vectors):
+        work = Standby(give_way=lambda: told.append(1))
+        line = admission.permit(request_of("one"), one, "a", WaitLimits(standby=work))
+        ask = admission.permit if another is other else admission.ask
+        asked = {"cost": 1} if another is vectors else {}
+        async with line, ask(request_of("x"), another, "a", WaitLimits(), **asked):
+            pass
+    assert told == [1, 1]

@@ -171,6 +171,10 @@ def test_a_refusal_names_the_model_and_all_that_is_missing():
     assert refused.value.param == "min_p"
 
 
+def test_to_stand_by_is_asked_of_an_engine_that_can():
+    assert needs(structs.replace(request(), standby=0.0)) == {Capability.COMPLETION, Capability.STANDBY}
+
+
 def test_the_side_on_which_a_prompt_is_cut_counts_only_where_it_is_cut():
     cut = structs.replace(request(), truncate=5)
     assert needs(cut) == {Capability.COMPLETION, Capability.TOKENIZE}

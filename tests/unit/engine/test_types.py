@@ -93,6 +93,7 @@ def test_every_sampling_field_has_its_capability():
         Capability.REGEX,
         Capability.CHOICE,
         Capability.GRAMMAR,
+        Capability.STANDBY,
     }
     assert set(Sampling.__struct_fields__) == set(Capability) - others
 

@@ -354,3 +354,24 @@ def test_a_thousand_comings_goings_and_failures_leave_the_cache_empty(seed, capl
         sequence, terms = mailboxes[mailbox].sequence, mailboxes[mailbox].terms
         prompt = sequence.tokens[: sequence.prompt_tokens]
         assert text_of(letters, mailboxes[mailbox]) == words(answer(prompt, terms.limit, hashed))
+
+
+def test_a_batch_of_what_stands_by_pauses_until_it_was_quiet(batch, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("gateway_hf.batch.time.monotonic", lambda: now)
+    assert batch.pause is None
+    standing, asked = make_generation(), make_generation()
+    standing.quiet, standing.sequence.standby = 2.0, True
+    _join(batch, standing)
+    assert batch.pause == 0.0  # nothing was there before
+    _join(batch, asked)
+    assert batch.pause == 0.0
+    batch.leave(asked)
+    batch.leave(asked)
+    assert batch.pause == 2.0
+    now += 1.5
+    assert batch.pause == 0.5
+    now += 1.0
+    assert batch.pause == 0.0
+    assert text_of(run_all(batch), standing) == words([0, 1, 2])
+    assert batch.pause is None

@@ -189,3 +189,21 @@ async def test_a_cancelled_generation_leaves_while_another_goes_on(loop, schedul
             await asyncio.sleep(0)
     await staying.mailbox.get()
     assert scheduler.running == 1
+
+
+async def test_what_stands_by_waits_for_quiet_and_shows_that_it_lives(loop):
+    standing, asked = make_generation(limit=3), make_generation(limit=3)
+    standing.quiet, standing.sequence.standby = 3600.0, True
+    loop.submit(asked)
+    await _read(asked)
+    loop.submit(standing)
+    async with asyncio.timeout(20):
+        while not loop.naps:  # noqa: ASYNC110 - a thread tells nobody
+            await asyncio.sleep(0.01)
+    again = make_generation(limit=3)
+    loop.submit(again)  # an order ends the nap at once
+    assert isinstance((await _read(again))[-1], Finished)
+    loop.cancel(standing)
+    last = make_generation(limit=1)
+    loop.submit(last)
+    assert isinstance((await _read(last))[-1], Finished)

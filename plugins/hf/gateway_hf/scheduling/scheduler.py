@@ -4,6 +4,9 @@ A sequence waits in the queue until a place and room in the cache are free: high
 first served. It keeps both until it leaves, or until one that is before it finds no block for its next token: then
 the last one is preempted, which goes back to the front of the queue and is computed again later.
 
+A sequence on standby comes after all others: it is admitted and computed only while none of them runs, and makes room
+for any. What it has in the cache stays as long as there is room.
+
 Prefill in chunks beside decodes is that of Sarathi (Agrawal et al. 2023).
 """
 
@@ -15,6 +18,8 @@ from gateway_hf.scheduling.sequence import Sequence
 
 # Rows of prompts that a step keeps logits of: 128 MiB where the vocabulary has 256 Ki tokens.
 _SCORED = 128
+# Tokens of a step of those on standby: a request that comes in the middle of it waits for its end.
+_STANDBY = 64
 
 
 class Chunk(NamedTuple):
@@ -52,7 +57,7 @@ class Scheduler:
         self._budget = max(budget, places + 1)
         self._blocks = blocks
         self._queue: list[Sequence] = []
-        self._running: list[Sequence] = []  # by priority, then in the order of admission: the last is preempted first
+        self._running: list[Sequence] = []  # by rank, then in the order of admission: the last is preempted first
         self._outgrown: list[Sequence] = []
 
     @property
@@ -93,24 +98,30 @@ class Scheduler:
     def admit(self) -> list[Sequence]:
         """Give free places to the head of the queue, as long as it fits into the cache; return those that got one.
 
-        A head that does not fit holds back those behind it.
+        A head that does not fit holds back those behind it, and takes the room of those on standby.
         """
         admitted: list[Sequence] = []
-        while self._queue and len(self._running) < self._places and self._enter(self._queue[0]):
-            sequence = self._queue.pop(0)
-            bisect.insort_right(self._running, sequence, key=_rank)
-            admitted.append(sequence)
+        while self._queue and self._may_enter(self._queue[0]):
+            if len(self._running) < self._places and self._enter(self._queue[0]):
+                sequence = self._queue.pop(0)
+                bisect.insort_right(self._running, sequence, key=_rank)
+                admitted.append(sequence)
+            elif self._running and self._running[-1].standby and not self._queue[0].standby:
+                self._preempt()
+            else:
+                break
         return admitted
 
     def decoding(self) -> list[Sequence]:
         """List the sequences that decode in the next step, and so may have a draft."""
-        return [sequence for sequence in self._running if not sequence.prefilling]
+        return [sequence for sequence in self._computed if not sequence.prefilling]
 
     def plan(self) -> list[Chunk]:
         """Plan the next step, at most one chunk a sequence; it is empty only when no sequence has a place."""
         self._make_room()
         decodes = self.decoding()
-        room = self._budget - len(decodes)
+        stands_by = bool(self._running) and self._running[0].standby
+        room = (min(self._budget, _STANDBY + len(decodes)) if stands_by else self._budget) - len(decodes)
         guesses = self._keep_drafts(decodes, room // 2)
         return [
             *[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes],
@@ -121,6 +132,17 @@ class Scheduler:
         """Hand over those, already removed, that the whole cache cannot hold."""
         outgrown, self._outgrown = self._outgrown, []
         return outgrown
+
+    @property
+    def _computed(self) -> list[Sequence]:
+        """The running sequences that the next step computes: those on standby where there are no others."""
+        running = self._running
+        if not running or running[0].standby or not running[-1].standby:
+            return running
+        return [sequence for sequence in running if not sequence.standby]
+
+    def _may_enter(self, sequence: Sequence) -> bool:
+        return not sequence.standby or not self._running or self._running[0].standby
 
     def _enter(self, sequence: Sequence) -> bool:
         """Take the room for all that is pending, and a block more to begin decoding with; alone, it does without."""
@@ -176,7 +198,7 @@ class Scheduler:
         chunks: list[Chunk] = []
         scored = _SCORED
         # Tokens that a grammar forced are a few, and their answer waits for them: they go before prompts.
-        for sequence in sorted([each for each in self._running if each.prefilling], key=_reads_prompt):
+        for sequence in sorted([each for each in self._computed if each.prefilling], key=_reads_prompt):
             if not room:
                 break
             if sequence.scoring and not scored:
@@ -196,5 +218,5 @@ def _reads_prompt(sequence: Sequence) -> bool:
     return sequence.computed < sequence.prompt_tokens
 
 
-def _rank(sequence: Sequence) -> int:
-    return -sequence.priority
+def _rank(sequence: Sequence) -> tuple[bool, int]:
+    return sequence.standby, -sequence.priority

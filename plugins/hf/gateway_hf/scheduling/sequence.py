@@ -20,9 +20,9 @@ class Sequence:
     blocks    [0 .......... computed ..... room)
 
     The model reads it with the adapter of the number `adapter`, 0 for none. `draft` are guesses at the tokens after the
-    last one, to be verified. `cached` counts the prompt's tokens that were
-    found in the cache, `preempted` how often the blocks were taken away. `chain` and `sealed` are kept by `Blocks`:
-    the hashes of the full blocks of tokens, and how many of `blocks` were looked at for others to find.
+    last one, to be verified. One on `standby` is computed where no other is. `cached` counts the prompt's tokens that
+    were found in the cache, `preempted` how often the blocks were taken away. `chain` and `sealed` are the business of
+    `Blocks`: the hashes of the full blocks of tokens, and how many of `blocks` were looked at for others to find.
 
     Where `ranks` is a number, the prompt is scored: `scores` grows to one entry for each of its tokens but the first,
     which holds the token itself and then the `ranks` likeliest in its place.
@@ -33,6 +33,7 @@ class Sequence:
     salt: str = ""
     ranks: int | None = None
     adapter: int = 0
+    standby: bool = False
     prompt_tokens: int = dataclasses.field(init=False)
     computed: int = 0
     blocks: list[int] = dataclasses.field(default_factory=list)

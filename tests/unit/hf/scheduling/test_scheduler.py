@@ -424,3 +424,56 @@ def test_one_token_more_or_less_scores_nobody_elses():
     assert (Chunk(sequence, 9).wanted, Chunk(sequence, 10).wanted) == (0, 1)
     sequence.computed, sequence.draft = 9, [1, 2, 3]
     assert Chunk(sequence, 4).wanted == Chunk(sequence, 4).draws == 4
+
+
+def _standing(*lengths, priority=0):
+    made = _sequences(*lengths, priority=priority)
+    for sequence in made:
+        sequence.standby = True
+    return made
+
+
+def test_what_stands_by_is_computed_only_while_nothing_else_is():
+    scheduler, _ = _make(budget=20)
+    first, second = _standing(3, 3, priority=9)
+    _start(scheduler, first, second)
+    assert _compute(scheduler) == [Chunk(first, 3), Chunk(second, 3)]
+    (asked,) = _sequences(3)
+    assert _start(scheduler, asked) == [asked]
+    assert _compute(scheduler) == [Chunk(asked, 3)]
+    assert scheduler.decoding() == [asked]
+    (third,) = _standing(3)
+    assert _start(scheduler, third) == []
+    assert _compute(scheduler) == [Chunk(asked, 1)]
+    scheduler.remove(asked)
+    assert scheduler.admit() == [third]
+    assert _compute(scheduler) == [Chunk(first, 1), Chunk(second, 1), Chunk(third, 3)]
+
+
+def test_a_step_of_what_stands_by_is_short():
+    scheduler, _ = _make(budget=500)
+    (standing,) = _standing(200)
+    _start(scheduler, standing)
+    assert [tokens for _, tokens in _compute(scheduler)] == [64]
+    (asked,) = _sequences(200)
+    _start(scheduler, asked)
+    assert _compute(scheduler) == [Chunk(asked, 200)]
+
+
+def test_what_stands_by_makes_room_for_places_and_for_the_cache():
+    scheduler, blocks = _make(places=2, blocks=8, budget=40)
+    first, second = _standing(6, 6)
+    _start(scheduler, first, second)
+    _compute(scheduler)
+    told = list(second.tokens)
+    (asked,) = _sequences(3)
+    assert _start(scheduler, asked) == [asked]  # the place of the second
+    assert (second.preempted, first.preempted, scheduler.waiting) == (1, 0, 1)
+    (large,) = _sequences(17)
+    assert _start(scheduler, large) == [large]  # what the first had in the cache
+    assert (first.preempted, scheduler.running, scheduler.waiting) == (1, 2, 2)
+    for sequence in (asked, large):
+        scheduler.remove(sequence)
+    assert scheduler.admit() == [first, second]
+    assert second.tokens == told
+    blocks.check()
