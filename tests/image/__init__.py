@@ -1,1 +1,1 @@
-"""Every line of the Dockerfile, run in a folder where no container engine is, and the service that comes of it."""
+"""Every line of the Dockerfile, run in a folder where no container engine is, and pods without a cluster."""
