@@ -53,6 +53,7 @@ NOT_RUN = {
     "ps ": "shows what the machine at hand runs",
     "docker ": "needs a container engine; tests/deploy parses the files",
     "helm ": "needs a cluster; tests/deploy renders the chart",
+    "llm-gateway completion": "writes to the user's own files; unit/cli/test_completion.py runs what it prints",
 }
 # Python that is no program of its own: e2e/test_readme.py makes files of it.
 FILES = ("plugin = Plugin(", "EngineContract")

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway import config
 from gateway.cli.examples import show_examples
+from gateway.cli.listing import print_json, print_table, size
 from gateway.config import ConfigError
 from gateway.engine import CacheEntry, DiskCache, load
 
@@ -25,18 +26,33 @@ def add_commands(command: argparse.ArgumentParser) -> None:
         action.add_argument("--folder", help="the cache folder (default: those of the configured engines)")
         action.add_argument("--config", metavar="FILE", help="a TOML file (or LLM_GATEWAY_CONFIG)")
         action.set_defaults(run=run)
+    listing.add_argument("--json", action="store_true", help="as JSON")
     clear.add_argument("names", metavar="NAME", nargs="*", help="what to remove (default: all)")
 
 
 def _list(options: argparse.Namespace) -> int:
+    if options.json:
+        print_json([_as_json(cache) for cache in _caches(options)])
+        return 0
     for cache in _caches(options):
         entries = cache.entries()
-        print(f"{cache.folder}: {_size(sum(entry.size for entry in entries))}")
-        rows = [_COLUMNS, *map(_row, entries)] if entries else []
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(f"{cache.folder}: {size(sum(entry.size for entry in entries))}")
+        if entries:
+            print_table(_COLUMNS, map(_row, entries))
     return 0
+
+
+def _as_json(cache: DiskCache) -> dict[str, object]:
+    entries = [
+        {
+            "name": entry.path.name,
+            "size": entry.size,
+            "used": datetime.fromtimestamp(entry.used_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "in_use": entry.in_use,
+        }
+        for entry in cache.entries()
+    ]
+    return {"folder": str(cache.folder), "entries": entries}
 
 
 def _clear(options: argparse.Namespace) -> int:
@@ -50,7 +66,7 @@ def _clear(options: argparse.Namespace) -> int:
         named = [entry for entry in before if entry.path.name in options.names]
         stays = [entry for entry in named if not cache.remove(entry.path)] if options.names else cache.clear()
         gone = sum(entry.size for entry in before) - sum(entry.size for entry in cache.entries())
-        print(f"{cache.folder}: removed {_size(gone)}")
+        print(f"{cache.folder}: removed {size(gone)}")
         for entry in stays:
             print(f"{entry.path.name} stays: {'a running service uses it' if entry.in_use else 'it cannot be removed'}")
     return 0
@@ -73,14 +89,4 @@ def _caches(options: argparse.Namespace) -> Iterator[DiskCache]:
 
 def _row(entry: CacheEntry) -> tuple[str, ...]:
     used = datetime.fromtimestamp(entry.used_at, UTC).strftime("%Y-%m-%d %H:%M")
-    return entry.path.name, _size(entry.size), used, "in use" if entry.in_use else ""
-
-
-def _size(count: int) -> str:
-    """Say a number of bytes in the unit that fits."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1 << 10:
-            return f"{size:.0f} {unit}"
-        size /= 1 << 10
-    return f"{size:.1f} GiB"
+    return entry.path.name, size(entry.size), used, "in use" if entry.in_use else ""

@@ -1,79 +1,91 @@
-"""The terminal's side: chat with a running gateway, and list its models."""
+"""`llm-gateway chat`: a streaming chat with a running gateway, on a terminal or through a pipe."""
 
 import json
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console
 
-from gateway.cli.abilities import to_table
+from gateway.cli.answer_view import view
+from gateway.cli.client import FOREIGN, GatewayClient, GatewaySaysNo, complain
+from gateway.cli.dialogue import ChatCommands, Dialogue, Unsettable, unescaped
 
-_TIMEOUT = httpx.Timeout(10.0, read=600.0)
-# What comes of a server that is away, or is no gateway.
-_FOREIGN = (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError)
-# A model may write what moves a terminal's cursor or rings its bell.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}") | {
-    9: "\t",
-    10: "\n",
-    13: None,
-}
-_COLUMNS = {
-    "model": "id",
-    "engine": "engine",
-    "loaded": "loaded",
-    "context": "context_window",
-    "device": "device",
-    "dtype": "dtype",
-    "note": "note",
-}
+_IGNORED = "x-ignored-params"
 
 
 class Conversation:
-    """A streaming chat over `/v1/generate`; every turn sends the whole conversation."""
+    """A streaming chat over `/v1/generate`; every turn sends the whole conversation.
 
-    def __init__(self, url: str, key: str | None, system: str | None, asked: Mapping[str, object]) -> None:
-        self._url = url
-        self._headers = _bearer(key)
-        self._asked = {key: value for key, value in asked.items() if value is not None}
-        self._messages = [{"role": "system", "content": system}] if system else []
+    `asked` are the parameters of its requests, the model among them. On a terminal answers are drawn as Markdown,
+    unless it `is_plain`; `history` names the file that keeps what was typed, for the next chat.
+    """
+
+    def __init__(
+        self,
+        client: GatewayClient,
+        system: str | None,
+        asked: Mapping[str, object],
+        *,
+        is_plain: bool = False,
+        history: str | None = None,
+    ) -> None:
+        self._gateway = client
+        self._dialogue = Dialogue([], {key: value for key, value in asked.items() if value is not None})
+        self._dialogue.system = system or ""
         self._console = Console(highlight=False)
-        self._ended = "stop"
+        self._is_plain = is_plain
+        self._history = history
+        self._first = ""
+        self._last: Mapping[str, Any] = {}
         self._is_answering = False
 
     def run(self) -> int:
         """Talk until the input ends or says /exit; return the exit code."""
         try:
-            with httpx.Client(base_url=self._url, headers=self._headers, timeout=_TIMEOUT) as self._client:
-                model = self._wait_until_ready()
+            with self._gateway:
+                self._first = self._wait_until_ready()
                 if sys.stdin.isatty():
-                    self._talk(f"{self._asked.get('model', model)}; /exit leaves, Ctrl-C stops an answer")
+                    self._talk()
                 else:
                     for said in _said(_Piped()):
-                        self._turn(said)
-        except ChatError as error:
-            return _complain(str(error))
-        except _FOREIGN as error:
-            return _complain(f"there is no gateway at {self._url}: {error}")
+                        self._turn(said, is_plain=True)
+        except GatewaySaysNo as error:
+            return complain(str(error))
+        except FOREIGN as error:
+            return complain(self._gateway.away(error))
+        except OSError as error:  # of the file of the history
+            return complain(str(error))
         return 0
 
-    def _talk(self, welcome: str) -> None:
+    def _talk(self) -> None:
         """Talk on a terminal: an error ends a turn and not the chat."""
         from gateway.cli.editor import Editor  # noqa: PLC0415 - for terminals only
 
-        self._console.print(welcome)
+        commands = ChatCommands(lambda name: self._gateway.ask(f"/v1/models/{quote(name)}"))
+        editor = Editor([f"/{name}" for name in commands.known], self._history)
+        self._console.print(
+            f"{self._dialogue.asked.get('model', self._first)}; /exit leaves, /help shows more, Ctrl-C stops an answer",
+            markup=False,
+        )
         with self._interruptible():
-            for said in _said(Editor()):
+            for said in _said(editor):
                 try:
-                    self._turn(said)
-                except ChatError as error:
-                    _complain(str(error))
-                except _FOREIGN as error:
-                    _complain(f"the gateway at {self._url} did not answer: {error}")
+                    shown = commands.obey(self._dialogue, said)
+                    if shown is None:
+                        self._turn(unescaped(said), is_plain=self._is_plain)
+                        self._tell_speed()
+                    else:
+                        self._console.print(shown, style="dim", markup=False)
+                except (GatewaySaysNo, Unsettable) as error:
+                    complain(str(error))
+                except FOREIGN as error:
+                    complain(f"the gateway at {self._gateway.url} did not answer: {error}")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -93,85 +105,67 @@ class Conversation:
     def _wait_until_ready(self) -> str:
         """Wait while the gateway starts; return the name of its first model."""
         with self._console.status("") as status:
-            while (health := self._client.get("/v1/health").json())["status"] == "starting":
+            while (health := self._gateway.http.get("/v1/health").json())["status"] == "starting":
                 status.update(f"{health['detail']} ({health['uptime']:.0f} s)")
                 time.sleep(0.2)
         if health["status"] != "ready":
-            raise ChatError(f"the gateway is {health['status']}: {health['detail']}")
+            raise GatewaySaysNo(f"the gateway is {health['status']}: {health['detail']}")
         return str(health["model"])
 
-    def _turn(self, said: str) -> None:
+    def _turn(self, said: str, *, is_plain: bool) -> None:
         """Send a message and show the answer; the part before a Ctrl-C is kept, a turn that fails is not."""
         question = {"role": "user", "content": said}
-        self._ended, texts = "stop", list[str]()
+        texts, ended = list[str](), "stop"
+        self._last = {}
         try:
-            with closing(self._stream([*self._messages, question])) as stream:
+            stream = self._stream([*self._dialogue.messages, question])
+            with closing(stream), view(self._console, is_plain=is_plain) as shown:
                 self._is_answering = True
                 for text in stream:
-                    self._console.out(text.translate(_CONTROLS), end="")
+                    shown.add(text)
                     texts.append(text)
                 self._is_answering = False
+            ended = self._last.get("finish_reason", "stop")
         except KeyboardInterrupt:
-            self._ended = "Ctrl-C"
+            ended = "Ctrl-C"
         finally:
             self._is_answering = False
-            if texts or self._ended != "stop":
-                self._console.out("")
-        if self._ended != "stop":
-            print(f"(stopped: {self._ended})", file=sys.stderr, flush=True)
-        if texts or self._ended == "stop":
-            self._messages += [question, {"role": "assistant", "content": "".join(texts)}]
+        if ended != "stop":
+            print(f"(stopped: {ended})", file=sys.stderr, flush=True)
+        if texts or ended == "stop":
+            self._dialogue.messages += [question, {"role": "assistant", "content": "".join(texts)}]
 
     def _stream(self, messages: list[dict[str, str]]) -> Generator[str, None, None]:
-        body = self._asked | {"messages": messages, "stream": True}
-        with self._client.stream("POST", "/v1/generate", json=body) as response:
+        body = self._dialogue.asked | {"messages": messages, "stream": True}
+        with self._gateway.http.stream("POST", "/v1/generate", json=body) as response:
             if response.is_error:
-                raise ChatError(json.loads(response.read())["error"]["message"])
+                raise GatewaySaysNo(json.loads(response.read())["error"]["message"])
+            self._check_taken(response)
             for line in _split(response.iter_text()):
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
                 frame = json.loads(line.removeprefix("data: "))
                 if "error" in frame:
-                    raise ChatError(frame["error"]["message"])
-                self._ended = frame.get("finish_reason", self._ended)
+                    raise GatewaySaysNo(frame["error"]["message"])
+                if "finish_reason" in frame:
+                    self._last = frame
                 yield frame["text"]
 
+    def _check_taken(self, response: httpx.Response) -> None:
+        """Refuse an answer that leaves a parameter out of account, and take that back."""
+        ignored = [name for name in response.headers.get(_IGNORED, "").split(",") if name]
+        for name in ignored:
+            self._dialogue.asked.pop(name, None)
+        if ignored:
+            raise GatewaySaysNo(f"the gateway has no parameter {', '.join(ignored)}; it is unset again")
 
-class ChatError(Exception):
-    """The gateway said no; the message is its own."""
-
-
-def show_models(url: str, key: str | None, *, as_table: bool = False) -> int:
-    """Print the models of the gateway at `url`, or as a table what each can do; return the exit code."""
-    try:
-        answer = httpx.get(f"{url}/v1/models", headers=_bearer(key), timeout=_TIMEOUT)
-        if answer.is_error:
-            return _complain(answer.json()["error"]["message"])
-        models = answer.json()["data"]
-        if as_table:
-            print(to_table({_column(model, models): model["capabilities"] for model in models}), end="")
-            return 0
-        rows = [list(_COLUMNS), *([_shown(model[key]) for key in _COLUMNS.values()] for model in models)]
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-        return _complain(f"cannot list the models of {url}: {error}")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
-
-
-def _column(model: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
-    """Name a model's engine, and the model too where the engine has several."""
-    engine = str(model["engine"])
-    return engine if sum(other["engine"] == engine for other in models) == 1 else f"{engine}: {model['id']}"
-
-
-def _bearer(key: str | None) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def _shown(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    def _tell_speed(self) -> None:
+        """Say how fast an answer came, as the gateway measured it; nothing of one that was broken off."""
+        if self._last and self._console.is_terminal:
+            tokens, timings = self._last["usage"]["completion_tokens"], self._last["timings"]
+            first = timings["queue"] + timings["prefill"]
+            speed = f", {tokens / timings['decode']:.1f} tokens/s" if timings["decode"] else ""
+            self._console.print(f"({tokens} tokens{speed}, the first after {first:.2f} s)", style="dim")
 
 
 class Lines(Protocol):
@@ -205,8 +199,3 @@ def _split(texts: Iterator[str]) -> Iterator[str]:
     for text in texts:
         *lines, rest = (rest + text).split("\n")
         yield from lines
-
-
-def _complain(message: str) -> int:
-    print(f"llm-gateway: {message}", file=sys.stderr)
-    return 1

@@ -1,7 +1,11 @@
-"""The line editor of the chat: arrow keys, a history of the session, pasted text as it is."""
+"""The line editor of the chat: arrow keys, a history of what was typed, pasted text as it is."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 
@@ -11,12 +15,15 @@ _PROMPT = "> "
 class Editor:
     """Reads from a terminal. Enter sends, Alt-Enter begins a new line, and a pasted text is one message.
 
-    The history is kept in memory only: no message is written to a file.
+    Tab completes the `commands`. The history is kept in memory only, unless a file is named for it: no message is
+    written to a file unasked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, commands: Sequence[str], history: str | None) -> None:
         self._session: PromptSession[str] = PromptSession(
-            history=InMemoryHistory(),
+            history=_history(history),
+            completer=WordCompleter(commands, sentence=True),
+            complete_while_typing=False,
             key_bindings=_bindings(),
             multiline=True,
             prompt_continuation=" " * len(_PROMPT),
@@ -39,6 +46,15 @@ class Editor:
                 continue
             self._interrupted = False
             return said
+
+
+def _history(name: str | None) -> History:
+    """Keep the history in a file that only its owner may read, or in memory."""
+    if name is None:
+        return InMemoryHistory()
+    path = Path(name).expanduser()
+    path.touch(mode=0o600)
+    return FileHistory(str(path))
 
 
 def _bindings() -> KeyBindings:

@@ -11,11 +11,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from gateway import config
 from gateway.auth import Key, KeyFile, KeyFileError, Scope
 from gateway.cli.examples import show_examples
+from gateway.cli.listing import print_json, print_table
 from gateway.config import ConfigError
 from gateway.limits import Quota
 
@@ -92,12 +91,9 @@ def _list(options: argparse.Namespace, file: KeyFile) -> None:
         raise KeyFileError(f"{file.path}: there is no such file; `{config.command()} keys create NAME` makes it")
     keys = file.read()
     if options.json:
-        print(msgspec.json.format(msgspec.json.encode([_as_json(key) for key in keys])).decode())
-        return
-    rows = [_COLUMNS, *map(_row, keys)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_json([_as_json(key) for key in keys])
+    else:
+        print_table(_COLUMNS, map(_row, keys))
 
 
 def _revoke(options: argparse.Namespace, file: KeyFile) -> None:

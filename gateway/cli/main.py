@@ -6,14 +6,17 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway import __version__, config
-from gateway.cli import cache, keys
+from gateway.cli import cache, engines, keys
 from gateway.cli.bench import flags
 from gateway.cli.examples import show_examples
-from gateway.engine import PluginError, installed, load
 from gateway.store import StoreFileError, hold
 from gateway.supervisor.console import console
+
+if TYPE_CHECKING:
+    from gateway.cli.client import GatewayClient
 
 _HELP = {
     "--host": "the address to listen on (default 127.0.0.1)",
@@ -25,11 +28,20 @@ _HELP = {
     "--insecure-no-auth": "serve whoever comes, where there is no key, on any address",
 }
 _ANSWER_TOKENS = 512
+# Scrapes within a second share one rendering.
+_LEAST_INTERVAL, _MOST_INTERVAL = 1.0, 3600.0
+_BATCH = "have a file of requests answered by a running gateway while no client waits"
+_CONFORMANCE = "try whether a server keeps what clients of OpenAI's API rely on"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code: 0, 1 failed, 2 wrong usage or configuration, 3 no engine loads."""
-    options = _parser().parse_args(_command_first(list(sys.argv[1:] if arguments is None else arguments)))
+    parser = _parser()
+    if config.is_completing():
+        from gateway.cli.completion import complete  # noqa: PLC0415 - argcomplete is for shells only
+
+        complete(parser)
+    options = parser.parse_args(_command_first(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         return int(options.run(options))
     except config.ConfigError as error:
@@ -67,27 +79,23 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "check the configuration and say what is wrong where", _check),
         ("engines", "list the engine plugins, installed and configured", _engines),
     ):
-        _add_flags(_add_command(commands, name, what, run))
-    for name, what, run in (
-        ("models", "list the models of a running gateway", _models),
-        ("chat", "chat with a model of a running gateway", _chat),
+        _add_flags(command := _add_command(commands, name, what, run))
+    command.add_argument("--json", action="store_true", help="as JSON")
+    for name, what, run, add_flags in (
+        ("chat", "chat with a model of a running gateway", _chat, _add_chat_flags),
+        ("models", "list the models of a running gateway", _models, _add_models_flags),
+        ("requests", "list what waits and runs in a running gateway, or end it", _requests, _add_requests_flags),
+        ("top", "watch a running gateway: its engines, requests and rates", _top, _add_top_flags),
+        ("batch", f"{_BATCH}; run again, it goes on", _batch, _add_batch_flags),
+        ("bench", "measure a running gateway, or any server that speaks OpenAI's dialect", _bench, flags.add_flags),
+        ("conformance", f"{_CONFORMANCE}; exit code 1 where it breaks a must", _conformance, _add_conformance_flags),
     ):
         client = _add_command(commands, name, what, run)
-        client.add_argument("--url", help="where the gateway is (default: where the configuration has it listen)")
-        client.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
-        if name == "models":
-            client.add_argument("--table", action="store_true", help="write as Markdown what each of them can do")
-    _add_chat_flags(client)
-    what = "measure a running gateway, or any server that speaks OpenAI's dialect"
-    bench = _add_command(commands, "bench", what, _bench)
-    bench.add_argument("--url", help="the server, or one of its endpoints (default: as for chat)")
-    flags.add_flags(bench)
-    what = "have a file of requests answered by a running gateway while no client waits; run again, it goes on"
-    batch = _add_command(commands, "batch", what, _batch)
-    _add_batch_flags(batch)
-    what = "try whether a server keeps what clients of OpenAI's API rely on; exit code 1 where it breaks a must"
-    conformance = _add_command(commands, "conformance", what, _conformance)
-    _add_conformance_flags(conformance)
+        _add_client_flags(client, name)
+        add_flags(client)
+    what = "print what a shell needs to complete these commands and flags"
+    shell = _add_command(commands, "completion", what, _completion)
+    shell.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     keys.add_commands(_add_command(commands, "keys", "make, list and revoke the keys of callers", None))
     cache.add_commands(_add_command(commands, "cache", "list and clear what engines made once and keep", None))
     return parser
@@ -105,6 +113,40 @@ def _add_command(
     return added
 
 
+def _add_client_flags(client: argparse.ArgumentParser, name: str) -> None:
+    where = "the gateway is (default: where the configuration has it listen)"
+    if name in ("bench", "conformance"):
+        where = "the server is, or one of its endpoints (default: as for chat)"
+    client.add_argument("--url", help=f"where {where}")
+    client.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
+
+
+def _add_models_flags(models: argparse.ArgumentParser) -> None:
+    form = models.add_mutually_exclusive_group()
+    form.add_argument("--table", action="store_true", help="write as Markdown what each of them can do")
+    form.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_requests_flags(requests: argparse.ArgumentParser) -> None:
+    requests.add_argument("--json", action="store_true", help="as JSON")
+    requests.add_argument("--cancel", metavar="ID", help="end the request of this id")
+
+
+def _add_top_flags(top: argparse.ArgumentParser) -> None:
+    top.add_argument("--json", action="store_true", help="print each look as a line of JSON")
+    top.add_argument("--interval", type=_interval, default=2.0, metavar="S", help="seconds between looks (2)")
+    top.add_argument(
+        "--count", type=int, metavar="N", help="print N looks one below the other (default: 1 where no terminal is)"
+    )
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL:
+        raise argparse.ArgumentTypeError(f"expected {_LEAST_INTERVAL:g} to {_MOST_INTERVAL:g} seconds")
+    return seconds
+
+
 def _add_chat_flags(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--model", help="the model to talk to (default: the gateway's first)")
     chat.add_argument("--system", help="a system message to begin with")
@@ -112,6 +154,8 @@ def _add_chat_flags(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
         "--max-new-tokens", type=int, default=_ANSWER_TOKENS, help=f"the longest answer (default {_ANSWER_TOKENS})"
     )
+    chat.add_argument("--plain", action="store_true", help="show answers as they come, and not as Markdown")
+    chat.add_argument("--history", metavar="FILE", help="keep what is typed, for the next chat (default: nowhere)")
 
 
 def _add_batch_flags(batch: argparse.ArgumentParser) -> None:
@@ -121,14 +165,10 @@ def _add_batch_flags(batch: argparse.ArgumentParser) -> None:
     batch.add_argument("--endpoint", metavar="PATH", help="the route for all lines (default: the first line's url)")
     batch.add_argument("--window", default="24h", metavar="TIME", help="how long it may take: 30m, 24h, 7d (24h)")
     batch.add_argument("--again", action="store_true", help="make a new batch, also where the same file had one")
-    batch.add_argument("--url", help="where the gateway is (default: as for chat)")
-    batch.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
 
 
 def _add_conformance_flags(conformance: argparse.ArgumentParser) -> None:
     conformance.add_argument("groups", nargs="*", metavar="GROUP", help="the groups of rules (default: all)")
-    conformance.add_argument("--url", help="the server (default: as for chat)")
-    conformance.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
     conformance.add_argument("--model", help="the model (default: the server's first)")
     conformance.add_argument("--json", metavar="FILE", help="write what was found as JSON")
     conformance.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds for an answer (120)")
@@ -178,32 +218,25 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _engines(options: argparse.Namespace) -> int:
-    """List the plugins even if the configuration is wrong: a plugin may be the reason."""
-    try:
-        engines, trouble = config.look(*_layers(options)).engines, None
-    except config.ConfigError as error:
-        engines, trouble = {}, error
-    for name, point in sorted(installed().items()):
-        origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-        used = ", ".join(engine for engine, settings in engines.items() if settings.plugin == name)
-        print(f"{name:12} {origin:28} {_state(name, used)}{' (for tests)' * point.value.startswith('gateway.testing')}")
-    if trouble:
-        raise trouble
-    return 0
-
-
-def _state(plugin: str, used: str) -> str:
-    try:
-        load(plugin)
-    except PluginError as error:
-        return f"broken: {error}"
-    return f"serves as {used}" if used else "installed"
+    return engines.show(lambda: config.look(*_layers(options)), as_json=options.json)
 
 
 def _models(options: argparse.Namespace) -> int:
-    from gateway.cli.chat import show_models  # noqa: PLC0415 - httpx and rich are for the clients only
+    from gateway.cli.models import show_models  # noqa: PLC0415 - httpx is for the clients only
 
-    return show_models(_url(options), _key(options), as_table=options.table)
+    return show_models(options, _client(options))
+
+
+def _requests(options: argparse.Namespace) -> int:
+    from gateway.cli.models import show_requests  # noqa: PLC0415 - httpx is for the clients only
+
+    return show_requests(options, _client(options))
+
+
+def _top(options: argparse.Namespace) -> int:
+    from gateway.cli.top import run  # noqa: PLC0415 - httpx and rich are for the clients only
+
+    return run(options, _client(options))
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -214,7 +247,19 @@ def _chat(options: argparse.Namespace) -> int:
         "temperature": options.temperature,
         "max_new_tokens": options.max_new_tokens,
     }
-    return Conversation(_url(options), _key(options), options.system, asked).run()
+    return Conversation(_client(options), options.system, asked, is_plain=options.plain, history=options.history).run()
+
+
+def _client(options: argparse.Namespace) -> "GatewayClient":
+    from gateway.cli.client import GatewayClient  # noqa: PLC0415 - httpx is for the clients only
+
+    return GatewayClient(_url(options), _key(options))
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from gateway.cli.completion import print_completion  # noqa: PLC0415 - argcomplete is for shells only
+
+    return print_completion(options.shell)
 
 
 def _url(options: argparse.Namespace) -> str:

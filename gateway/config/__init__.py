@@ -22,7 +22,19 @@ from gateway.config.schema import (
     ShadowSettings,
     TelemetrySettings,
 )
-from gateway.config.sources import FLAGS, PLAIN, PREFIX, SWITCHES, api_key, command, environment, variable
+from gateway.config.sources import (
+    FLAGS,
+    PLAIN,
+    PREFIX,
+    SWITCHES,
+    api_key,
+    command,
+    environment,
+    has_colors,
+    is_completing,
+    is_dumb,
+    variable,
+)
 from gateway.config.standard import SPAN_QUEUE
 from gateway.limits.settings import LimitsSettings
 from gateway.store import StoreSettings
@@ -54,6 +66,9 @@ __all__ = [
     "command",
     "environment",
     "handed_over",
+    "has_colors",
+    "is_completing",
+    "is_dumb",
     "look",
     "misspelt_models",
     "read",

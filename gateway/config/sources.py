@@ -112,6 +112,21 @@ def command() -> str:
     return "uv run llm-gateway" if "UV_RUN_RECURSION_DEPTH" in os.environ else "llm-gateway"
 
 
+def is_completing() -> bool:
+    """Tell whether a shell asks for completions, as argcomplete's variable says."""
+    return "_ARGCOMPLETE" in os.environ
+
+
+def has_colors() -> bool:
+    """Tell whether a terminal may get colours: not where NO_COLOR is set (no-color.org), nor on a dumb one."""
+    return not os.environ.get("NO_COLOR") and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Tell whether the terminal can do nothing but print lines."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
 def unread() -> list[str]:
     """Return a warning for each variable that is not read but resembles one that is."""
     return [

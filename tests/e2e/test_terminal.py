@@ -1,6 +1,8 @@
-"""`llm-gateway chat` and `llm-gateway models` against the real service."""
+"""`llm-gateway chat`, `models`, `requests` and `top` against the real service."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -83,13 +85,13 @@ def answered(terminal, *keys):
     terminal.clear()
     terminal.type("".join(keys) + ENTER)
     lines = terminal.wait_for_prompt()
-    return "\n".join(line for line in lines if not line.startswith(">"))
+    return "\n".join(line for line in lines if not line.startswith((">", "(")))
 
 
 @pytest.mark.parametrize("leave", [CTRL_C + CTRL_C, CTRL_D, "/exit" + ENTER])
 def test_a_chat_says_who_answers_and_how_to_leave(service, chat, leave):
     terminal = chat(service)
-    assert terminal.lines[0].startswith("echo; /exit leaves")
+    assert terminal.lines[0].startswith("echo; /exit leaves, /help shows more")
     terminal.type(leave)
     assert terminal.end() == 0
 
@@ -107,7 +109,7 @@ def test_a_pasted_text_of_many_lines_is_one_turn(service, chat):
     before = service.metric("llm_gateway_requests_total", endpoint="/v1/generate")
     answered(terminal, paste("one\ntwo\n\nthree"))
     assert service.metric("llm_gateway_requests_total", endpoint="/v1/generate") == before + 1
-    assert "three" in terminal.lines[-2]
+    assert terminal.lines[-3] == "three"
 
 
 def test_alt_enter_begins_a_line_and_does_not_send(service, chat):
@@ -158,3 +160,117 @@ def test_ctrl_c_stops_an_answer_and_keeps_the_chat(chat):
         while service.metric("llm_gateway_active_requests") and time.monotonic() < until:
             pass
         assert service.metric("llm_gateway_active_requests") == 0
+
+
+def test_models_and_requests_are_listed_as_json(service):
+    (model,) = json.loads(run("models", "--url", service.url, "--json").stdout)
+    assert (model["id"], model["status"]) == ("echo", "loaded")
+    assert json.loads(run("requests", "--url", service.url, "--json").stdout) == []
+
+
+def test_an_answer_is_drawn_as_markdown_and_says_how_fast_it_came(service, chat):
+    terminal = chat(service)
+    assert answered(terminal, "some **bold** words") == "some bold words"
+    assert re.search(r"^\(\d+ tokens, [\d.]+ tokens/s, the first after [\d.]+ s\)$", terminal.lines[-2])
+    assert b"\x1b[1mbold\x1b[0m" in terminal.raw
+
+
+def test_without_colours_or_on_a_dumb_terminal_a_chat_is_plain(service):
+    terminal = Terminal("chat", "--url", service.url, TERM="dumb", NO_COLOR="1")
+    try:
+        terminal.wait_for(">")
+        terminal.type("some **bold** words" + ENTER)
+        terminal.wait_until(lambda lines: any(line.startswith("some **bold** words") for line in lines))
+        terminal.wait_for("tokens/s")
+        assert b"\x1b[3" not in terminal.raw
+        terminal.type("/exit" + ENTER)
+        assert terminal.end() == 0
+    finally:
+        terminal.kill()
+
+
+def test_commands_of_a_chat_change_what_is_asked_and_save_what_was_said(service, chat, tmp_path):
+    terminal = chat(service)
+    assert "/save FILE" in answered(terminal, "/help")
+    answered(terminal, "/set nonsense 1")
+    assert "no parameter nonsense" in answered(terminal, "one two three")
+    assert answered(terminal, "one two three") == "one two three"
+    answered(terminal, "/reset")
+    assert answered(terminal, "/set max_new_tokens 2") == "max_new_tokens = 2"
+    assert answered(terminal, "/system be kind") == "be kind"
+    assert answered(terminal, "one two three") == "one two"
+    assert answered(terminal, f"/save {tmp_path}/it.json").startswith("saved as")
+    saved = json.loads((tmp_path / "it.json").read_text())
+    assert saved["max_new_tokens"] == 2
+    assert [message["role"] for message in saved["messages"]] == ["system", "user", "assistant"]
+    assert "no model 'nope'" in answered(terminal, "/model nope")
+
+
+def test_a_history_file_is_read_by_the_next_chat_and_by_nobody_else(service, tmp_path):
+    file = tmp_path / "history"
+    for keys in ("remember me" + ENTER, UP):
+        terminal = Terminal("chat", "--url", service.url, "--history", str(file), PROMPT_TOOLKIT_NO_CPR="1")
+        try:
+            terminal.wait_for(">")
+            terminal.type(keys)
+            terminal.wait_for("tokens/s" if ENTER in keys else "> remember me")
+        finally:
+            terminal.kill()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def slow():
+    """A service that writes a word every fifth of a second."""
+    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY="0.2") as service:
+        yield service
+
+
+def test_requests_are_listed_while_they_run_and_ended_by_their_id(slow):
+    body = {"prompt": "on and on ", "ignore_eos": True, "stream": True, "max_new_tokens": 3000}
+    with slow.client.stream("POST", "/v1/generate", json=body, headers={"x-request-id": "mine"}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        names, values = (line.split() for line in run("requests", "--url", slow.url).stdout.splitlines())
+        assert names[:3] == ["id", "model", "phase"]
+        assert values[:3] == ["mine", "echo", "decode"]
+        looks = run("top", "--url", slow.url, "--json", "--count", "2", "--interval", "1").stdout.splitlines()
+        assert [json.loads(look)["requests"][0]["id"] for look in looks] == ["mine", "mine"]
+        assert json.loads(looks[1])["rates"]["tokens"] > 0
+        ended = run("requests", "--url", slow.url, "--cancel", "mine")
+        assert (ended.returncode, ended.stdout) == (0, "mine is ended\n")
+        assert "cancelled" in "".join(lines)
+    missing = run("requests", "--url", slow.url, "--cancel", "mine")
+    assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("leave", ["q", CTRL_C])
+def test_top_shows_a_gateway_until_it_is_left_and_lives_through_its_absence(leave):
+    with Service() as service:
+        terminal = Terminal("top", "--url", service.url, "--interval", "1")
+        try:
+            terminal.wait_for("requests/s")
+            lines = terminal.lines
+            assert service.url in lines[0]
+            assert any(line.split()[:3] == ["default", "echo", "ready"] for line in lines)
+            service.process.terminate()
+            terminal.wait_for("it does not answer since")
+            terminal.type(leave)
+            assert terminal.end() == 0
+            assert terminal.raw.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in terminal.raw[-200:]
+        finally:
+            terminal.kill()
+
+
+def test_top_through_a_pipe_is_one_look(service):
+    ended = run("top", "--url", service.url, "--interval", "1")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "requests/s" in ended.stdout
+    assert "\x1b" not in ended.stdout
+
+
+def test_top_says_what_a_key_may_not_see():
+    with Service(METRICS_ENABLED="false") as service:
+        ended = run("top", "--url", service.url, "--interval", "1")
+        assert ended.returncode == 0
+        assert "no rates and no memory: its metrics are turned off" in " ".join(ended.stdout.split())

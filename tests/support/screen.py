@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -11,10 +12,19 @@ import termios
 import time
 
 import pyte
+from rich.style import Style
+from rich.text import Text
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 ENTER, ALT_ENTER = "\r", "\x1b\r"
 UP, LEFT = "\x1b[A", "\x1b[D"
+
+
+def _color(name):
+    """Translate pyte's name of a colour to rich's."""
+    if re.fullmatch(r"[0-9a-f]{6}", name):
+        return f"#{name}"
+    return {"default": None, "brown": "yellow"}.get(name, name.replace("bright", "bright_"))
 
 
 def paste(text):
@@ -38,11 +48,23 @@ class Screen:
         self._read(0)
         return [line.rstrip() for line in self._screen.display if line.strip()]
 
-    def wait_for(self, text, seconds=30.0):
+    def as_text(self):
+        """What is shown, with its colours, and without the empty lines below it."""
+        shown = Text()
+        last = max((row for row, line in enumerate(self._screen.display) if line.strip()), default=0)
+        for row in range(last + 1):
+            for column in range(self._screen.columns):
+                char = self._screen.buffer[row][column]
+                shown.append(char.data, Style(color=_color(char.fg), bold=char.bold))
+            shown.rstrip()
+            shown.append("\n")
+        return shown
+
+    def wait_for(self, text, seconds=60.0):
         """Read until `text` is shown; return the lines."""
         return self.wait_until(lambda lines: any(text in line for line in lines), seconds)
 
-    def wait_until(self, condition, seconds=30.0):
+    def wait_until(self, condition, seconds=60.0):
         """Read until `condition` holds for the lines; return them."""
         until = time.monotonic() + seconds
         while not condition(self.lines):
@@ -94,7 +116,7 @@ class Terminal(Screen):
 
     def end(self):
         """Wait until it has ended; return its exit code."""
-        ended, until = (0, 0), time.monotonic() + 30
+        ended, until = (0, 0), time.monotonic() + 60
         while not ended[0]:
             assert time.monotonic() < until, "the command goes on:\n" + "\n".join(self.lines)
             self._read(0)

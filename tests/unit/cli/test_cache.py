@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from gateway import config
@@ -26,6 +28,15 @@ def test_the_cache_of_the_configured_engines_is_listed(cache, capfd):
     assert columns.split() == ["name", "size", "last", "used"]
     assert [(row.split()[0], "in use" in row) for row in rows] == [("model-2", True), ("model-1", False)]
     hold.close()
+
+
+def test_the_cache_is_listed_as_json_too(cache, capfd):
+    assert cli.main(["cache", "list", "--json"]) == 0
+    (found,) = json.loads(capfd.readouterr().out)
+    assert found["folder"] == str(cache.folder)
+    assert {entry["name"]: entry["in_use"] for entry in found["entries"]} == {
+        entry.path.name: entry.in_use for entry in cache.entries()
+    }
 
 
 def test_clearing_removes_what_no_service_uses_and_says_what_stays(cache, capfd):

@@ -1,6 +1,7 @@
 """The command line without a service."""
 
 import io
+import json
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -114,6 +115,13 @@ def test_engines_lists_what_is_installed_and_used(capfd):
     assert lines["hf"].endswith("installed")
 
 
+def test_engines_are_listed_as_json_too(capfd):
+    assert cli.main(["engines", "--json"]) == 0
+    found = {plugin["name"]: plugin for plugin in json.loads(capfd.readouterr().out)}
+    assert (found["echo"]["engines"], found["echo"]["broken"]) == (["default"], None)
+    assert (found["hf"]["engines"], found["scripted"]["for_tests"]) == ([], True)
+
+
 def test_an_unknown_command_or_flag_is_wrong_usage():
     for words in (["dance"], ["serve", "--nope"], ["--nope"]):
         with pytest.raises(SystemExit) as stopped:
@@ -139,13 +147,13 @@ def test_help_imports_neither_torch_nor_litestar():
 
 def test_models_and_chat_look_where_the_configuration_listens(capfd, monkeypatch):
     monkeypatch.setenv("PORT", "9")
-    for command in ("models", "chat"):
+    for command in ("models", "chat", "requests", "top"):
         assert cli.main([command]) == 1
         assert "http://127.0.0.1:9:" in capfd.readouterr().err
 
 
 def test_models_and_chat_say_in_one_line_that_nobody_answers(capfd):
-    for command in ("models", "chat"):
+    for command in ("models", "chat", "requests", "top"):
         assert cli.main([command, "--url", "http://127.0.0.1:9"]) == 1
         assert capfd.readouterr().err.count("\n") == 1
 
