@@ -1,10 +1,12 @@
-"""The worker under the supervisor: it drains on SIGTERM, and reports when no engine can be loaded."""
+"""The worker under the supervisor: it drains on SIGTERM, and reports when its engines are loaded, or none can be."""
 
 import asyncio
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 from types import FrameType
+
+from loguru import logger
 
 from gateway.engine import Health
 from gateway.hosting.hosting import Hosting
@@ -44,5 +46,10 @@ async def _settle(hosting: Hosting, supervisor: SupervisorClient | None) -> None
     """Wait until every engine was tried, and give up if none can ever be loaded."""
     await hosting.settled.wait()
     logs.capture()  # a library may have set up its own log when the engine imported it
-    if supervisor is not None and all(hosted.health is Health.FAILED for hosted in hosting.engines):
+    if supervisor is None:
+        return
+    if all(hosted.health is Health.FAILED for hosted in hosting.engines):
         supervisor.give_up({hosted.name: hosted.detail for hosted in hosting.engines})
+        return
+    await logger.complete()  # what the supervisor prints comes below the steps of loading
+    supervisor.settle()

@@ -17,6 +17,7 @@ from gateway.supervisor.protocol import (
     Command,
     Drain,
     Drained,
+    EnginesSettled,
     LogLine,
     NoEngineLoads,
     ProcessesThere,
@@ -97,6 +98,10 @@ class SupervisorClient:
     def give_up(self, reasons: dict[str, str]) -> None:
         """Report that no engine can be loaded, with the reason for each of them."""
         self._send(NoEngineLoads(reasons))
+
+    def settle(self) -> None:
+        """Report that every engine of the start was tried."""
+        self._send(EnginesSettled())
 
     async def _ask(self, command: StartProcess | StopProcess) -> ProcessStarted | ProcessStopped | StartFailed:
         answer: asyncio.Future[ProcessStarted | ProcessStopped | StartFailed] = (

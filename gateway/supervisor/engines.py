@@ -24,6 +24,7 @@ from gateway.supervisor.protocol import (
     Command,
     Drain,
     Drained,
+    EnginesSettled,
     LogLine,
     NoEngineLoads,
     ProcessesThere,
@@ -48,9 +49,15 @@ _DUMP_SECONDS = 0.25
 class EngineProcesses:
     """Runs engine processes for successive workers, and forwards their output to the log of the current one."""
 
-    def __init__(self, on_hopeless: Callable[[dict[str, str]], None], on_worker: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_hopeless: Callable[[dict[str, str]], None],
+        on_worker: Callable[[], None],
+        on_settled: Callable[[], None],
+    ) -> None:
         self._on_hopeless = on_hopeless
         self._on_worker = on_worker
+        self._on_settled = on_settled
         self._processes: dict[str, tuple[ProcessSpec, EngineProcess]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.beats = 0
@@ -170,6 +177,8 @@ class EngineProcesses:
                 self.beats += 1
             case NoEngineLoads(reasons):
                 self._on_hopeless(reasons)
+            case EnginesSettled():
+                self._on_settled()
             case Drained():
                 self._note_drained()
 
@@ -196,10 +205,8 @@ class EngineProcesses:
         return lines
 
     async def _prepare(self, spec: ProcessSpec) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the worker will ask, and be told
             await self._start(spec)
-        except OSError:
-            return  # the worker will ask, and be told
 
     async def _answer_start(self, call: int, spec: ProcessSpec) -> None:
         try:

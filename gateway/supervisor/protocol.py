@@ -36,6 +36,10 @@ class NoEngineLoads(Struct, frozen=True, array_like=True, tag="hopeless"):
     reasons: dict[str, str]
 
 
+class EnginesSettled(Struct, frozen=True, array_like=True, tag="settled"):
+    """Every engine of the start was tried, and what its load had to say is written."""
+
+
 class Drained(Struct, frozen=True, array_like=True, tag="drained"):
     """The last request has ended."""
 
@@ -98,7 +102,7 @@ class UpToDate(Struct, frozen=True, array_like=True, tag="told"):
     """All orders that were given before the worker connected have been sent."""
 
 
-Command = StartProcess | StopProcess | NoEngineLoads | Drained | WorkerBeat
+Command = StartProcess | StopProcess | NoEngineLoads | EnginesSettled | Drained | WorkerBeat
 SupervisorReply = (
     ProcessStarted | ProcessStopped | StartFailed | LogLine | Reload | Announce | Drain | ProcessesThere | UpToDate
 )

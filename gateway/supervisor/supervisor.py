@@ -16,14 +16,14 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from gateway import __version__
-from gateway.config import Config, ConfigError, Handover, HandoverFile, ServerSettings, command, environment
+from gateway.config import Config, ConfigError, Handover, HandoverFile, environment
 from gateway.flow.tasks import Tasks
 from gateway.isolation import sweep
 from gateway.isolation.output import Output
 from gateway.linux import Lifeline, is_shortage
 from gateway.supervisor.console import console
 from gateway.supervisor.engines import EngineProcesses
+from gateway.supervisor.greeting import Greeting
 from gateway.supervisor.listener import finish, listen, pause, resume
 from gateway.supervisor.protocol import SHORTAGE
 from gateway.supervisor.specs import at_start
@@ -53,19 +53,27 @@ def serve(config: Config, reread: Callable[[], Config]) -> int:
     with listen(config.server) as listener:
         pause(listener)
         sweep()
-        _greet(config)
-        return asyncio.run(Supervisor(config, listener, reread).run())
+        greeting = Greeting(config)
+        greeting.begin()
+        return asyncio.run(Supervisor(config, listener, reread, greeting.settle).run())
 
 
 class Supervisor:
     """Keeps one HTTP server and the engine processes running."""
 
-    def __init__(self, config: Config, listener: socket.socket, reread: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listener: socket.socket,
+        reread: Callable[[], Config],
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
         self._config = config
         self._listener = listener
         self._handover = HandoverFile()
         self._reread = reread
-        self._engines = EngineProcesses(self._fail, self._open_port)
+        self._on_settled = on_settled
+        self._engines = EngineProcesses(self._fail, self._open_port, self._settle)
         self._server: asyncio.subprocess.Process | None = None
         self._deaths: deque[float] = deque(maxlen=_DEATHS)
         self._shortages = 0
@@ -183,6 +191,11 @@ class Supervisor:
             self._is_open = True
             resume(self._listener)
 
+    def _settle(self) -> None:
+        """Say that the models of the start are loaded, unless the service goes down already."""
+        if self._stopped is None:
+            self._on_settled()
+
     async def _end_server(self, notice: float) -> None:
         """Stop the server after the notice and the last request; kill it when its time is over.
 
@@ -247,21 +260,3 @@ def _say_why(reasons: dict[str, str]) -> None:
         console.print("llm-gateway: no engine could be loaded; the log says why")
     elif reasons:
         console.print(*(f"llm-gateway: engine {name!r}: {reason}" for name, reason in reasons.items()))
-
-
-def _greet(config: Config) -> None:
-    url = config.server.url
-    body = '{"prompt":"The capital of France is","max_new_tokens":16,"temperature":0}'
-    lines = [
-        f"LLM gateway {__version__}",
-        f"  API     {url}/v1",
-        *([f"  page    {url}/"] if config.server.playground else []),
-        *([f"  docs    {url}/schema"] if config.server.docs else []),
-        f"  health  {url}/v1/health",
-        "",
-        "Try it, in another terminal:",
-        f"  curl -s {url}/v1/generate --json '{body}'",
-        f"  {command()} chat" + ("" if config.server.port == ServerSettings().port else f" --url {url}"),
-        "",
-    ]
-    console.print(*lines)

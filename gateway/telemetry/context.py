@@ -21,7 +21,8 @@ class RequestRecord:
     """The facts of one request, written as they become known. Times are in seconds.
 
     `model` and `code` come from closed sets (cards, error codes): they become labels. `outcome` is worked out from
-    the answer unless it is set; `key` is the id of the caller's key.
+    the answer unless it is set; `key` is the id of the caller's key. A failure that `is_expected` is no news, as that
+    of a probe while models load.
     """
 
     span: Span = INVALID_SPAN
@@ -29,6 +30,7 @@ class RequestRecord:
     code: str = ""
     key: str = ""
     is_waiting: bool = False
+    is_expected: bool = False
     outcome: Outcome | None = None
     queue: float | None = None
     ttft: float | None = None

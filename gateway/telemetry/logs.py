@@ -19,7 +19,7 @@ import loguru
 import msgspec
 from loguru import logger
 
-from gateway.config import TelemetrySettings
+from gateway.config import TelemetrySettings, has_colors
 from gateway.engine.progress import step_of
 from gateway.telemetry.context import current_record, request_id
 from gateway.telemetry.log_writer import LogWriter
@@ -79,7 +79,9 @@ class LogSink:
 
     def __init__(self, lines: LogWriter, columns: int, *, is_json: bool) -> None:
         self._lines = lines
-        self._render = _as_json if is_json else partial(_as_text, is_terminal=columns > 0)
+        self._render = (
+            _as_json if is_json else partial(_as_text, is_terminal=columns > 0, is_colored=columns > 0 and has_colors())
+        )
         self._columns = 0 if is_json else columns
         self._steps: Steps | None = None
 
@@ -93,9 +95,7 @@ class LogSink:
         record = message.record
         if not self._is_line(record):
             return
-        line = self._render(record)
-        if any(start in line for start in _STARTS):  # rarely; the pattern costs ten times as much
-            line = _SECRET.sub(r"\1***", line)
+        line = _without_secrets(self._render(record))
         if self._steps is None:
             self._lines.write(line)
         else:
@@ -127,7 +127,7 @@ class LogSink:
         if self._steps is None:
             self._steps = self._new_steps()
         key = str(engine or extra.get("logger")), str(step)
-        return self._steps.take(key, float(extra.get("progress", 1.0)), record["message"])
+        return self._steps.take(key, float(extra.get("progress", 1.0)), _without_secrets(record["message"]))
 
     def _new_steps(self) -> Steps:
         if self._columns:
@@ -137,6 +137,12 @@ class LogSink:
             if bars.is_possible:
                 return bars
         return StepLines(self._lines.write)
+
+
+def _without_secrets(text: str) -> str:
+    if any(start in text for start in _STARTS):  # rarely; the pattern costs ten times as much
+        return _SECRET.sub(r"\1***", text)
+    return text
 
 
 class _Intercept(logging.Handler):
@@ -223,7 +229,7 @@ def _to_ascii(line: dict[str, Scalar]) -> str:
     return text.decode() if text.isascii() and b"\x7f" not in text else json.dumps(line)
 
 
-def _as_text(record: "loguru.Record", *, is_terminal: bool) -> str:
+def _as_text(record: "loguru.Record", *, is_terminal: bool, is_colored: bool) -> str:
     fields: dict[str, Scalar] = {}
     _add_fields(fields, record)
-    return text_line(record, fields, _traceback(record), is_terminal=is_terminal)
+    return text_line(record, fields, _traceback(record), is_terminal=is_terminal, is_colored=is_colored)

@@ -1,6 +1,7 @@
 """One middleware around the whole app: a span, metrics and a log line for every HTTP request.
 
-A route whose `opt` is `ROUTINE`, such as a probe, is never traced, and logged as DEBUG while all is well.
+A route whose `opt` is `ROUTINE`, such as a probe, is never traced, and logged as DEBUG while all is well
+or the models load.
 """
 
 import asyncio
@@ -194,7 +195,7 @@ class _Exchange:
 
     def _log(self, route: str, seconds: float) -> None:
         record = self._record
-        is_quiet = record.outcome == "ok" and self._is_routine
+        is_quiet = self._is_routine and (record.outcome == "ok" or record.is_expected)
         logger.bind(
             event="request",
             method=self._method,

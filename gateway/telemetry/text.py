@@ -19,13 +19,15 @@ _LEAST = ("key", "model", "first", "id", "tokens")
 _SHORTEST_PATH = 32
 
 
-def text_line(record: "loguru.Record", fields: dict[str, Scalar], trace: str, *, is_terminal: bool) -> str:
-    """Write a record as a line, and its traceback below; colours, and the time without its date, on a terminal."""
+def text_line(
+    record: "loguru.Record", fields: dict[str, Scalar], trace: str, *, is_terminal: bool, is_colored: bool
+) -> str:
+    """Write a record as a line, and its traceback below; on a terminal the time goes without its date."""
     level = f"{record['level'].name:<7}"
     moment = f"{record['time']:{'%H:%M:%S.%f' if is_terminal else '%Y-%m-%d %H:%M:%S.%f'}}"[:-3]
     room = _WIDTH - len(moment) - len(level) - 2
     told = _request(fields, room) if fields.get("event") == "request" else _event(record["message"], fields)
-    if is_terminal:
+    if is_colored:
         level = f"\x1b[{COLORS.get(level.strip(), '0')}m{level}\x1b[0m"
     # A traceback keeps its lines, each behind a mark that no line of ours begins with.
     lines = [f"    | {escape(line)}\n" for line in trace.split("\n") if line]

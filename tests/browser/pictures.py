@@ -1,12 +1,17 @@
 """Take the pictures of the pages again: `just pictures` writes small PNGs beside `deploy/README.md`."""
 
 import asyncio
+import re
 import sys
+import tempfile
 from pathlib import Path
 
 from playwright.async_api import Page, expect
+from rich.console import Console
+from rich.text import Text
 
 from tests.support.chromium import launched
+from tests.support.screen import CTRL_C, Terminal
 from tests.support.service import Service
 
 TARGET = Path(__file__).resolve().parents[2] / "deploy" / "pictures"
@@ -45,19 +50,61 @@ async def _operate(page: Page, url: str) -> None:
         await asyncio.sleep(1)
 
 
+def _first_start() -> list[Text]:
+    """Start on a terminal with an empty cache; return it as it loads, and as it serves."""
+    with tempfile.TemporaryDirectory() as cache:
+        terminal = Terminal(XDG_CACHE_HOME=cache, NO_COLOR="", UV_RUN_RECURSION_DEPTH="1")
+        try:
+            terminal.wait_for("building kernels", 900)
+            kept = [terminal.as_text()]
+            while not any("╰" in line for line in terminal.lines):
+                terminal.wait_until(lambda lines: any("%" in line or "╰" in line for line in lines), 900)
+                if any(re.search(r" [3-8]\d%", line) for line in terminal.lines):
+                    kept = [terminal.as_text()]
+            terminal.type(CTRL_C)
+            shown = [*kept, terminal.as_text()]
+            terminal.end()
+        finally:
+            terminal.kill()
+    return shown
+
+
+async def _terminal(page: Page) -> None:
+    windows = []
+    for title, text in zip(("the first start", "once it serves"), await asyncio.to_thread(_first_start), strict=True):
+        paper = Console(record=True, width=88, file=tempfile.TemporaryFile("w"))  # noqa: SIM115 - nothing reads it
+        paper.print(text)
+        drawn = paper.export_svg(title=title, unique_id=f"t{len(windows)}")
+        windows.append(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # from another host
+    await page.set_content(f"<style>body {{ margin: 8px }} svg {{ display: block }}</style>{''.join(windows)}")
+
+
+async def _keep(page: Page, name: str, *, is_whole: bool = False) -> None:
+    file = TARGET / f"{name}.png"
+    await page.screenshot(path=file, full_page=is_whole)
+    sys.stdout.write(f"{file.relative_to(Path.cwd())}: {file.stat().st_size} bytes\n")
+    await page.close()
+
+
+async def take_terminal() -> None:
+    """Take the picture of the first start on a terminal, at the usual port."""
+    async with launched() as browser:
+        page = await browser.new_page(viewport={"width": 900, "height": 200})
+        await _terminal(page)
+        await _keep(page, "terminal", is_whole=True)
+
+
 async def take() -> None:
     """Take all of them, with the built-in model."""
     TARGET.mkdir(exist_ok=True)
+    await take_terminal()
     with Service(ENGINE="", ready=False) as service:
         service.wait_for("/readyz", seconds=300)
         async with launched() as browser:
             for view in (_chat, _completion, _operate):
                 page = await browser.new_page(viewport=SIZE)
                 await view(page, service.url)
-                file = TARGET / f"{view.__name__.strip('_')}.png"
-                await page.screenshot(path=file)
-                sys.stdout.write(f"{file.relative_to(Path.cwd())}: {file.stat().st_size} bytes\n")
-                await page.close()
+                await _keep(page, view.__name__.strip("_"))
 
 
 if __name__ == "__main__":

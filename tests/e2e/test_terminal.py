@@ -228,19 +228,20 @@ def slow():
 
 def test_requests_are_listed_while_they_run_and_ended_by_their_id(slow):
     body = {"prompt": "on and on ", "ignore_eos": True, "stream": True, "max_new_tokens": 3000}
-    with slow.client.stream("POST", "/v1/generate", json=body, headers={"x-request-id": "mine"}) as answer:
+    with slow.client.stream("POST", "/v1/generate", json=body) as answer:
+        own = answer.headers["x-request-id"]
         lines = answer.iter_lines()
         next(lines)
         names, values = (line.split() for line in run("requests", "--url", slow.url).stdout.splitlines())
         assert names[:3] == ["id", "model", "phase"]
-        assert values[:3] == ["mine", "echo", "decode"]
+        assert values[:3] == [own, "echo", "decode"]
         looks = run("top", "--url", slow.url, "--json", "--count", "2", "--interval", "1").stdout.splitlines()
-        assert [json.loads(look)["requests"][0]["id"] for look in looks] == ["mine", "mine"]
+        assert [json.loads(look)["requests"][0]["id"] for look in looks] == [own, own]
         assert json.loads(looks[1])["rates"]["tokens"] > 0
-        ended = run("requests", "--url", slow.url, "--cancel", "mine")
-        assert (ended.returncode, ended.stdout) == (0, "mine is ended\n")
+        ended = run("requests", "--url", slow.url, "--cancel", own)
+        assert (ended.returncode, ended.stdout) == (0, f"{own} is ended\n")
         assert "cancelled" in "".join(lines)
-    missing = run("requests", "--url", slow.url, "--cancel", "mine")
+    missing = run("requests", "--url", slow.url, "--cancel", own)
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
 
 

@@ -17,7 +17,7 @@ from gateway.api.reference.errors import error_responses
 from gateway.engine import Health, Status
 from gateway.flow.breaker import State
 from gateway.hosting.hosting import HostedEngine, Hosting
-from gateway.telemetry import ROUTINE
+from gateway.telemetry import ROUTINE, current_record
 
 _BEGIN = time.monotonic()
 
@@ -174,4 +174,5 @@ def _engine_health(hosted: HostedEngine, status: Status, admission: Admission) -
 
 
 def _to_status_code(status: Health) -> int:
+    current_record().is_expected = status is Health.STARTING
     return HTTP_200_OK if status is Health.READY else HTTP_503_SERVICE_UNAVAILABLE

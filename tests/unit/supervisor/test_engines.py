@@ -29,7 +29,8 @@ class House:
         self.last_request_ends = asyncio.Event()
         self.workers = 0
         self.announced = 0
-        self.hosts = EngineProcesses(self.lose_hope, self.greet)
+        self.settled = 0
+        self.hosts = EngineProcesses(self.lose_hope, self.greet, self.settle)
         self.spec = spec("scripted", scrubbed_environment(os.environ, is_offline=True))
         self.reloaded = []
 
@@ -38,6 +39,9 @@ class House:
 
     def greet(self) -> None:
         self.workers += 1
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def announce(self) -> None:
         self.announced += 1
@@ -67,6 +71,13 @@ async def eventually(holds):
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.01)
+
+
+async def test_a_worker_says_that_the_engines_of_the_start_were_tried(house):
+    async with house.worker() as helm:
+        assert house.settled == 0
+        helm.settle()
+        await eventually(lambda: house.settled == 1)
 
 
 async def test_the_next_worker_finds_the_process_of_the_last(house):

@@ -38,7 +38,8 @@ async def busy() -> Response[str]:
 
 
 @get("/probe", opt=ROUTINE)
-async def probe(status: FromQuery[int]) -> Response[str]:
+async def probe(status: FromQuery[int], loading: FromQuery[bool] = False) -> Response[str]:  # noqa: FBT002 - a query
+    current_record().is_expected = loading
     return Response("", status_code=status)
 
 
@@ -265,7 +266,13 @@ async def test_a_probes_503_is_its_answer_and_no_refusal(call, samples):
 
 
 @pytest.mark.parametrize(
-    "asked", [("/probe?status=200", "DEBUG"), ("/probe?status=503", "INFO"), ("/things/a", "INFO")]
+    "asked",
+    [
+        ("/probe?status=200", "DEBUG"),
+        ("/probe?status=503", "INFO"),
+        ("/probe?status=503&loading=true", "DEBUG"),
+        ("/things/a", "INFO"),
+    ],
 )
 async def test_what_is_routine_is_told_only_to_who_wants_everything(call, lines, log, asked):
     path, level = asked

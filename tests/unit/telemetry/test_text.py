@@ -30,13 +30,14 @@ REQUEST = {
 }
 
 
-def line(message="POST /v1/chat/completions 200", trace="", *, is_terminal=True, **fields):
+def line(message="POST /v1/chat/completions 200", trace="", *, is_terminal=True, is_colored=None, **fields):
     record = {
         "time": datetime(2026, 1, 2, 3, 4, 5, 678_000),  # noqa: DTZ001 - loguru's own knows the zone
         "level": SimpleNamespace(name="INFO"),
         "message": message,
     }
-    text = text_line(record, {"logger": "gateway.x", **fields}, trace, is_terminal=is_terminal)
+    is_colored = is_terminal if is_colored is None else is_colored
+    text = text_line(record, {"logger": "gateway.x", **fields}, trace, is_terminal=is_terminal, is_colored=is_colored)
     return re.sub("\x1b\\[[0-9;]*m", "", text)
 
 
@@ -48,6 +49,14 @@ def test_a_request_is_told_once_in_a_hundred_columns():
     assert len(told) <= 101
     for word in ("POST", "/v1/chat/completions", "200"):
         assert told.count(word) == 1
+
+
+def test_a_level_has_its_colour_where_the_terminal_may_have_some():
+    record = {"time": datetime(2026, 1, 2, 3, 4, 5), "level": SimpleNamespace(name="INFO"), "message": "hello"}  # noqa: DTZ001 - as above
+    for is_colored in (True, False):
+        told = text_line(record, {"logger": "gateway.x"}, "", is_terminal=True, is_colored=is_colored)
+        assert told.count("\x1b[32m") == is_colored
+        assert told.count("\x1b") == 2 * is_colored
 
 
 def test_where_there_is_room_a_request_says_more():
