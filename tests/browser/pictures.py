@@ -55,7 +55,9 @@ def _first_start() -> list[Text]:
     with tempfile.TemporaryDirectory() as cache:
         terminal = Terminal(XDG_CACHE_HOME=cache, NO_COLOR="", UV_RUN_RECURSION_DEPTH="1")
         try:
-            terminal.wait_for("building kernels", 900)
+            terminal.wait_until(lambda lines: any("building" in line or "cannot listen" in line for line in lines), 900)
+            if any("cannot listen" in line for line in terminal.lines):
+                sys.exit("another service is at the usual port, which the picture shows; end it first")
             kept = [terminal.as_text()]
             while not any("╰" in line for line in terminal.lines):
                 terminal.wait_until(lambda lines: any("%" in line or "╰" in line for line in lines), 900)
