@@ -74,7 +74,7 @@ def _first_start() -> list[Text]:
 async def _terminal(page: Page) -> None:
     windows = []
     for title, text in zip(("the first start", "once it serves"), await asyncio.to_thread(_first_start), strict=True):
-        paper = Console(record=True, width=88, file=tempfile.TemporaryFile("w"))  # noqa: SIM115 - nothing reads it
+        paper = Console(record=True, width=101, file=tempfile.TemporaryFile("w"))  # noqa: SIM115 - nothing reads it
         paper.print(text)
         drawn = paper.export_svg(title=title, unique_id=f"t{len(windows)}")
         windows.append(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # from another host
