@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
@@ -26,7 +26,7 @@ from gateway.api.exchange.dialect import Dialect, ParameterTables
 from gateway.api.http.access import Access
 from gateway.api.http.cors import to_cors
 from gateway.api.routes import DIALECTS, routes
-from gateway.config import Config, Handover, handed_over, read, variable
+from gateway.config import Config, Handover, ServerSettings, handed_over, read, variable
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import lend_secrets
 from gateway.hosting.hosting import Hosting
@@ -36,8 +36,15 @@ from gateway.isolation import EngineProcess
 from gateway.limits.settings import to_limiter
 from gateway.questions import Questions
 from gateway.service import Inference
-from gateway.supervisor.client import SupervisorClient
+from gateway.supervisor.client import ReloadWork, SupervisorClient
 from gateway.telemetry import STDOUT, Telemetry
+
+# Takes up the certificate of a configuration, and names the settings that only a restart can change.
+Renew = Callable[[ServerSettings], list[str]]
+
+
+def _keep(_: ServerSettings) -> list[str]:
+    return []
 
 
 class _Application(Litestar):
@@ -70,20 +77,25 @@ def _without_options(found: dict[str, RouteHandlerMapItem]) -> dict[str, RouteHa
     return found
 
 
-def serve() -> Litestar:
-    """Make the application in granian's worker, from what was handed over; under another server, from all layers."""
+def serve(renew: Renew = _keep) -> Litestar:
+    """Make the application in granian's worker, from what was handed over; under another server, from all layers.
+
+    `renew` takes up the certificate of a reload, and names the settings that only a restart can change.
+    """
     # All of this lives as long as the process: nothing of it is garbage, and to look through it again and again took
     # pauses of 45 ms.
     gc.disable()
     lend_secrets(variable)
     handover = handed_over()
-    app = create_app(handover.config if handover else read(), handover=handover)
+    app = create_app(handover.config if handover else read(), handover=handover, renew=renew)
     gc.freeze()
     gc.enable()
     return app
 
 
-def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover: Handover | None = None) -> Litestar:
+def create_app(
+    config: Config, dialects: Sequence[Dialect] = DIALECTS, handover: Handover | None = None, renew: Renew = _keep
+) -> Litestar:
     """Make the application; without a `handover` no supervisor is behind it."""
     telemetry = Telemetry.start(config.telemetry, handover.log if handover else STDOUT)
     # The supervisor has read the keys: a worker that finds the file locked must not end, and the service with it.
@@ -94,16 +106,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
     inference = Inference(hosting, admission, limiter, telemetry, current)
     questions = Questions(hosting, admission, limiter, current)
     batches = BatchRunner(LineAsker(inference, questions, admission, current, endpoints_of(dialects)))
-    errors = Errors(dialects)
-
-    async def reload(changed: Config) -> None:
-        """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
-        fixed = current.swap(await asyncio.to_thread(Snapshot.of, changed))
-        admission.configure(changed.admission)
-        if fixed:
-            logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
-        hosting.drain_seconds = changed.server.drain_seconds
-        await hosting.reload(changed.engines, changed.models)
+    errors, reload = Errors(dialects), _to_reload(current, admission, hosting, renew)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
@@ -134,7 +137,7 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
         cors_config=to_cors(config.cors),
         lifespan=[lifespan],
         logging_config=None,
-        openapi_config=docs.Description(dialects) if config.server.docs else None,
+        openapi_config=docs.Description(dialects, config.server.root_path) if config.server.docs else None,
         request_max_body_size=None,
     )
     edge = Edge(app.asgi_handler, current, errors, is_leaving=lambda: hosting.is_leaving)
@@ -148,6 +151,20 @@ def create_app(config: Config, dialects: Sequence[Dialect] = DIALECTS, handover:
 def _to_hosting(config: Config, supervisor: SupervisorClient | None) -> Hosting:
     start, there = (supervisor.start, supervisor.find_there) if supervisor else (EngineProcess.start, tuple)
     return Hosting(config.engines, config.server.drain_seconds, start, config.models, there)
+
+
+def _to_reload(current: CurrentConfig, admission: Admission, hosting: Hosting, renew: Renew) -> ReloadWork:
+    async def reload(changed: Config) -> None:
+        """Go by another configuration; what runs, waits and was used stays as it is. Raise `KeyFileError`."""
+        snapshot = await asyncio.to_thread(Snapshot.of, changed)
+        fixed = renew(changed.server) + current.swap(snapshot)
+        admission.configure(changed.admission)
+        if fixed:
+            logger.bind(event="reload").warning("only a restart can change {}; it stays", ", ".join(fixed))
+        hosting.drain_seconds = changed.server.drain_seconds
+        await hosting.reload(changed.engines, changed.models)
+
+    return reload
 
 
 async def _drain(batches: BatchRunner, inference: Inference) -> None:

@@ -9,16 +9,19 @@ import os
 import resource
 import signal
 import sys
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
+from granian.server.mp import WorkerProcess
+from litestar.types import ASGIApp
 
-from gateway.config import Handover, relay
+from gateway.acceptor import BACKPRESSURE, Acceptor, http_settings
+from gateway.config import Handover, ServerSettings, handed_over, relay
 from gateway.linux import die_with_parent, give_back_freed_memory, is_shortage
 from gateway.supervisor.protocol import SHORTAGE
 
@@ -60,8 +63,10 @@ def main() -> int:
     server.on_startup(functools.partial(_listen, server))
     _spare_no_worker()
     _import_application()
+    acceptor = Acceptor(handover.listener)
+    work, load = functools.partial(_work, os.getpid(), acceptor), functools.partial(_load, acceptor)
     try:
-        server.serve(functools.partial(_work, os.getpid()), _load, wrap_loader=False)
+        server.serve(work, load, wrap_loader=False)
     except SystemExit as stop:
         return int(stop.code or 0)
     except (OSError, RuntimeError) as error:
@@ -104,11 +109,11 @@ def _import_application() -> None:
     gc.enable()
 
 
-def _load() -> Callable[..., object]:
+def _load(acceptor: Acceptor) -> Callable[..., object]:
     """Make the application; granian's own loader would put the current folder first on the path."""
     from gateway.app import serve  # noqa: PLC0415 - imported before, for the workers
 
-    return serve()
+    return serve(acceptor.renew)
 
 
 def _listen(server: MPServer) -> None:
@@ -135,14 +140,26 @@ def _let_signals_end() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _work(main: int, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, handed on
+def _work(main: int, acceptor: Acceptor, *arguments: Any) -> None:  # noqa: ANN401 - granian's own, handed on
     """Run the worker of the process `main`, and exit without waiting for threads: one may still load a model."""
     die_with_parent(main)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold prompts
     faulthandler.enable(all_threads=True)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001 - what granian takes by itself for this interface
+    handover = handed_over()
+    if handover is not None and handover.config.server.tls_certificate is not None:
+        _accept_with_tls(acceptor, handover.config.server, *arguments)
+    else:
+        # What granian takes by itself for this interface.
+        MPServer._spawn_asgi_lifespan_worker(*arguments)  # noqa: SLF001
     os._exit(0)
+
+
+def _accept_with_tls(acceptor: Acceptor, settings: ServerSettings, *arguments: Any) -> None:  # noqa: ANN401
+    def run(_number: int, app: ASGIApp, _socket: Any, _pipe: Any, loop: AbstractEventLoop, *_: Any) -> None:  # noqa: ANN401
+        acceptor.run(app, loop, settings)
+
+    WorkerProcess.wrap_target(run)(*arguments)  # type: ignore[no-untyped-call]
 
 
 def _granian(handover: Handover) -> MPServer:
@@ -158,11 +175,8 @@ def _granian(handover: Handover) -> MPServer:
         respawn_failed_workers=True,
         http=HTTPModes.http1,
         websockets=False,
-        # High enough to refuse nothing: a connection is not a request, and a refused one gets no answer at all.
-        backpressure=65_536,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=server.idle_seconds * 1_000, max_buffer_size=32_768, pipeline_flush=False
-        ),
+        backpressure=BACKPRESSURE,
+        http1_settings=http_settings(server),
         log_enabled=True,
         log_level=LogLevels.warning,
         log_dictconfig=_LOGGING,

@@ -51,6 +51,7 @@ PARTS = {
     "gateway.inflight": "gateway.service",
     "gateway.questions": "gateway.service",
     "gateway.server": "gateway.app",
+    "gateway.acceptor": "gateway.app",
 }
 
 # Tests in tests/unit that are named for no module, and why.

@@ -14,6 +14,7 @@ from ulid import ULID
 
 from gateway.api.errors import Errors
 from gateway.api.http.cors import check_origin
+from gateway.api.http.forwarded import take_forwarded
 from gateway.api.http.incoming import IncomingBody
 from gateway.api.http.limits import to_limits
 from gateway.api.http.outgoing import PIECE, Outgoing
@@ -49,6 +50,7 @@ class Edge:
         self.is_leaving = is_leaving
         self._app = app
         self._current = current
+        self._root = current.config.server.root_path  # as the pages were made for it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -57,6 +59,9 @@ class Edge:
             return
         is_bare = scope["method"] == HttpMethod.HEAD
         config = self._current.config
+        if self._root:
+            _leave_root(scope, self._root)
+        host = take_forwarded(scope, config.server) if config.server.forwarded_allow else ""
         body = IncomingBody(scope, receive, to_limits(scope["path"], config), self.bodies)
         answer = _Answer(send, body, scope["path"], self, is_bare=is_bare)
         answer.stall_seconds = config.server.stall_seconds
@@ -64,6 +69,8 @@ class Edge:
         self.in_flight += 1
         try:
             _check_host(scope, config.server)
+            if host:
+                _take_host(scope, host, config.server)
             _check_single(scope)
             check_origin(scope, config.cors)
             if scope["method"] == HttpMethod.OPTIONS and scope["path"] in _WHOLE_SERVER:
@@ -170,6 +177,22 @@ def _check_host(scope: HTTPScope, settings: ServerSettings) -> None:
     name = host[1].lower()
     if allowed and name not in allowed and scope["path"] not in PROBES:
         raise Problem("bad_host", f"this service does not answer to the host {name}; {_remedy(name, settings)}")
+
+
+def _leave_root(scope: HTTPScope, root: str) -> None:
+    """Take the prefix off a path; a proxy may have done it already, so a path without it is one of the service's."""
+    scope["root_path"] = root
+    path, raw = scope["path"], scope.get("raw_path", b"")
+    if path == root or path.startswith(f"{root}/"):
+        scope["path"] = path[len(root) :] or "/"
+        if raw.startswith(root.encode()):
+            scope["raw_path"] = raw[len(root) :] or b"/"
+
+
+def _take_host(scope: HTTPScope, host: str, settings: ServerSettings) -> None:
+    """Go by the host that a trusted proxy tells, for `Origin` has it too. It is held to the rules that Host is."""
+    scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] != b"host"), (b"host", host.encode("latin-1"))]
+    _check_host(scope, settings)
 
 
 def _remedy(host: str, settings: ServerSettings) -> str:

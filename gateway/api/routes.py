@@ -45,11 +45,12 @@ _CONTROLLERS = (
 def routes(dialects: Sequence[Dialect], settings: ServerSettings) -> list[ControllerRouterHandler]:
     """List the routes of the dialects, of the service itself, of its pages and of installed packages."""
     spoken = [route for dialect in dialects for route in (*generations(dialect), *dialect.routes)]
-    pages: list[ControllerRouterHandler] = [*docs.ROUTES] if settings.docs else []
+    root = settings.root_path
+    pages: list[ControllerRouterHandler] = [*docs.Pages(root).routes()] if settings.docs else []
     if settings.playground:
-        pages += Playground(dialects, has_docs=settings.docs).routes()
+        pages += Playground(dialects, root, has_docs=settings.docs).routes()
     elif settings.docs:
-        pages.append(docs.front)
+        pages.append(docs.front(root))
     custom = [point.load() for point in entry_points(group=ROUTES)]
     asked = question_routes(*TOKENS, *EMBEDDINGS, *RERANK)
     return [*spoken, *asked, *_CONTROLLERS, *pages, *custom]

@@ -2,20 +2,29 @@
 
 import ipaddress
 import os
+import re
 import socket
+import ssl
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.auth import KeyFile, KeyFileError
-from gateway.config.schema import AuthSettings, Config
+from gateway.config.schema import AuthSettings, Config, ServerSettings
 from gateway.config.sources import command
 from gateway.config.spelling import meant
 from gateway.store import StoreFileError, check_file
 
 # The path of a setting, and the error.
 Violation = tuple[str, str]
+
+# What comes first in the paths of the service itself: under such a prefix its own would be taken for another's.
+OWN_PATH = re.compile(
+    "apply-template|batches|capabilities|chat|classify|completions|conversations|detokenize|docs|embeddings?|files|"
+    "generate|health|livez|messages|metrics|models|ping|playground|readyz|redoc|requests|rerank|responses|schema|score|"
+    "tokenize|tokenizer_info|v1|v2|version"
+)
 
 _STORES = ("redis", "rediss", "unix")
 
@@ -28,6 +37,7 @@ def contradictions(config: Config) -> Iterator[Violation]:
     if config.server.workers != 1:
         why = "one worker a process keeps the metrics true and the batch whole; run more replicas to scale"
         yield "server.workers", f"{config.server.workers} is refused: {why}"
+    yield from _behind_proxies(config.server)
     if config.warnings:
         yield "warnings", "there is no such setting"
     if not config.engines:
@@ -47,6 +57,20 @@ def contradictions(config: Config) -> Iterator[Violation]:
     yield from _no_engines(config)
     yield from _no_store_of_files(config)
     yield from _unkept(config)
+
+
+def _behind_proxies(server: ServerSettings) -> Iterator[Violation]:
+    if OWN_PATH.fullmatch(server.root_path[1:].partition("/")[0]):
+        yield "server.root_path", f"{server.root_path} is a path of the service itself; choose another prefix"
+    for number, text in enumerate(server.forwarded_allow):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            why = f"{error}; expected an address or a network, such as 10.0.0.0/8"
+            yield f"server.forwarded_allow[{number}]", why
+    for one, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate"), ("tls_client_ca", "tls_key")):
+        if getattr(server, one) is not None and getattr(server, other) is None:
+            yield f"server.{other}", f"server.{one} is set, and so this must be set too"
 
 
 def _unkept(config: Config) -> Iterator[Violation]:
@@ -118,12 +142,34 @@ def openings(config: Config) -> Iterator[Violation]:
 
 
 def unusable_files(config: Config) -> Iterator[Violation]:
-    """Yield a file of stored answers that the service could not use."""
+    """Yield files of certificates and of stored answers that the service could not use."""
+    yield from _unusable_certificates(config.server)
     if config.store.file is not None:
         try:
             check_file(Path(config.store.file))
         except StoreFileError as error:
             yield "store.file", f"stored answers cannot be kept there: {error}"
+
+
+def _unusable_certificates(server: ServerSettings) -> Iterator[Violation]:
+    if server.tls_certificate is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without a password of its own OpenSSL asks for one at the terminal.
+        context.load_cert_chain(server.tls_certificate, server.tls_key, password=_no_password)
+    except (OSError, ValueError) as error:  # the errors of `ssl` are `OSError`s
+        yield "server.tls_certificate", f"it cannot be used with server.tls_key: {error}"
+        return
+    try:
+        if server.tls_client_ca is not None:
+            context.load_verify_locations(server.tls_client_ca)
+    except (OSError, ValueError) as error:
+        yield "server.tls_client_ca", f"it cannot be used: {error}"
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password; take it off, as with `openssl pkey`")
 
 
 def misspelt_models(config: Config, models: Iterable[str]) -> Iterator[str]:

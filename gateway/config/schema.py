@@ -69,6 +69,12 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unsent_bytes: Annotated[int, Meta(ge=1_024)] = 32 * 1024 * 1024
     hang_seconds: Annotated[float, Meta(ge=2, le=86_400)] = 30.0
     allowed_hosts: tuple[str, ...] = ()
+    root_path: Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$")] = ""
+    forwarded_allow: tuple[str, ...] = ()
+    forwarded_header: Literal["x-forwarded-for", "forwarded", "x-real-ip"] = "x-forwarded-for"
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
     strict: bool = False
     docs: bool = True
     playground: bool = True
@@ -77,7 +83,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def url(self) -> str:
         """The URL of the service for a client on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - all addresses
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "https" if self.tls_certificate else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

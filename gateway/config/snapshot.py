@@ -15,6 +15,7 @@ _FIXED = (
     "server.port",
     "server.workers",
     "server.idle_seconds",
+    "server.root_path",
     "server.docs",
     "server.playground",
     "cors",

@@ -64,6 +64,7 @@ class _Exchange:
         method = str(scope.get("method", ""))
         self._method = method if method in _METHODS else "OTHER"
         self._path = _clean(scope["path"])  # now, for routing may rewrite it
+        self._peer = scope.get("client")  # now, for the client behind a trusted proxy takes its place
         self._status = 0
         self._bytes = 0
         self._ended_at = 0.0
@@ -187,6 +188,9 @@ class _Exchange:
             attributes[semconv.REQUEST_ID] = own
         if self._record.key:
             attributes[semconv.KEY_ID] = self._record.key
+        if (client := scope.get("client")) and self._peer:
+            attributes[semconv.CLIENT_ADDRESS] = client[0]
+            attributes[semconv.PEER_ADDRESS] = self._peer[0]
         if server := scope["server"]:
             attributes[semconv.SERVER_ADDRESS] = server[0]
             if server[1]:
@@ -201,6 +205,7 @@ class _Exchange:
             method=self._method,
             route=route,
             path=self._path,
+            client=client[0] if (client := self._scope.get("client")) else None,
             key_id=record.key or None,
             status=int(self._status),
             code=record.code or None,

@@ -30,9 +30,9 @@ def _read(name: str) -> bytes:
 _FILES = {name: PackedFile(kind, partial(_read, name)) for name, kind in _TYPES.items()}
 
 
-def url(name: str) -> str:
-    """Say where a page finds the file `name`; the version is a part of the address."""
-    return f"/schema/assets/{name}?v={_PACKAGE.version}"
+def url(name: str, root: str) -> str:
+    """Say where a page finds the file `name`, of a service at `root`; the version is a part of the address."""
+    return f"{root}/schema/assets/{name}?v={_PACKAGE.version}"
 
 
 @get("/schema/assets/{name:str}", opt=PUBLIC, include_in_schema=False)

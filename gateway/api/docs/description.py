@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, Schema, SecurityScheme, Tag
+from litestar.openapi.spec import Components, License, OpenAPI, OpenAPIHeader, Schema, SecurityScheme, Server, Tag
 from litestar.openapi.spec.enums import OpenAPIType
 from msgspec import Struct
 
@@ -18,7 +18,7 @@ from gateway import __version__
 from gateway.api.admin.health import Alive, Readiness, ServiceHealth
 from gateway.api.admin.requests import CancelledRequest, LiveRequest, RequestList
 from gateway.api.batches.schema import BatchBody, BatchList, BatchObject
-from gateway.api.docs.pages import REDOC, SCALAR, SWAGGER, router
+from gateway.api.docs.pages import Pages, router
 from gateway.api.embeddings.schema import ContentBody, ContentVector, EmbeddingsBody, EmbeddingsReply
 from gateway.api.exchange.dialect import Dialect
 from gateway.api.files.schema import DeletedFile, FileList, FileObject
@@ -103,16 +103,18 @@ _HINTS = {
 
 
 class Description(OpenAPIConfig):
-    """The settings of the document and its pages."""
+    """The settings of the document and its pages, of a service that browsers find at `root`."""
 
-    def __init__(self, dialects: Sequence[Dialect]) -> None:
+    def __init__(self, dialects: Sequence[Dialect], root: str = "") -> None:
         self._dialects = dialects
+        pages = Pages(root)
         tags = {dialect.name: dialect.about for dialect in dialects} | _TAGS
         super().__init__(
             title="LLM gateway",
             version=__version__,
-            description=_ABOUT,
+            description=_ABOUT.replace("](/", f"]({root}/"),
             license=License(name="Apache License 2.0", identifier="Apache-2.0"),
+            servers=[Server(url=pages.root or "/")],
             tags=[Tag(name, description) for name, description in tags.items()],
             components=Components(
                 headers={name: _header(text) for name, text in HEADERS.items()},
@@ -124,7 +126,7 @@ class Description(OpenAPIConfig):
             security=[{"bearer": []}, {"x-api-key": []}, {}],
             use_handler_docstrings=True,
             openapi_router=router(),
-            render_plugins=[SCALAR, SWAGGER, REDOC, JsonRenderPlugin()],
+            render_plugins=[*pages.all, JsonRenderPlugin()],
         )
 
     def to_openapi_schema(self) -> OpenAPI:

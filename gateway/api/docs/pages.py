@@ -25,7 +25,8 @@ _PAGE = """<!doctype html>
 {tags}
 </head>
 <body>
-<noscript>This page needs JavaScript; without it there is <a href="/schema/openapi.json">the document</a>.</noscript>
+<noscript>This page needs JavaScript; without it there is
+<a href="{root}/schema/openapi.json">the document</a>.</noscript>
 <div id="page"></div>
 <script type="module">{start}</script>
 </body>
@@ -36,7 +37,7 @@ _PAGE = """<!doctype html>
 _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 # Left to itself, Scalar fetches fonts, sends telemetry and offers services that would get the document.
 _SCALAR = """Scalar.createApiReference('#page', {
-    url: '/schema/openapi.json',
+    url: '{root}/schema/openapi.json',
     agent: { disabled: true },
     customCss: 'button[aria-haspopup=dialog].px-3 { display: none }',
     defaultOpenAllTags: true,
@@ -48,17 +49,24 @@ _SCALAR = """Scalar.createApiReference('#page', {
     telemetry: false,
     withDefaultFonts: false,
 })"""
-_SWAGGER = "SwaggerUIBundle({ url: '/schema/openapi.json', dom_id: '#page', deepLinking: true, validatorUrl: null })"
-_REDOC = f"""import {{ init }} from '{url("redoc.js")}'
-init('/schema/openapi.json', {{ disableTelemetry: true }}, document.getElementById('page'))"""
+_SWAGGER = """SwaggerUIBundle({
+    url: '{root}/schema/openapi.json', dom_id: '#page', deepLinking: true, validatorUrl: null,
+})"""
+_REDOC = """import { init } from '{redoc}'
+init('{root}/schema/openapi.json', { disableTelemetry: true }, document.getElementById('page'))"""
 
 
 class Page(OpenAPIRenderPlugin):
-    """One page: its path under `/schema`, the script that starts it, and the assets which that needs before."""
+    """One page: its path under `/schema`, the script that starts it, and the assets which that needs before.
 
-    def __init__(self, path: str, start: str, *assets: str) -> None:
+    `root` is the prefix under which browsers find the service.
+    """
+
+    def __init__(self, path: str, root: str, start: str, *assets: str) -> None:
         super().__init__(path=path)
-        self.html = _PAGE.format(policy=_POLICY, tags="\n".join(map(_tag, assets)), start=start).encode()
+        started = start.replace("{root}", root).replace("{redoc}", url("redoc.js", root))
+        tags = "\n".join(_tag(url(name, root)) for name in assets)
+        self.html = _PAGE.format(policy=_POLICY, root=root, tags=tags, start=started).encode()
 
     def render(self, request: Request[None, None, State], openapi_schema: dict[str, object]) -> bytes:
         """Answer with the page; it asks for the document by itself."""
@@ -66,10 +74,29 @@ class Page(OpenAPIRenderPlugin):
         return self.html
 
 
-def _tag(name: str) -> str:
-    if name.endswith(".css"):
-        return f'<link rel="stylesheet" href="{url(name)}">'
-    return f'<script defer src="{url(name)}"></script>'
+class Pages:
+    """The three pages of a service that browsers find at `root`."""
+
+    def __init__(self, root: str = "") -> None:
+        self.root = root
+        self.scalar = Page("/scalar", root, _SCALAR, "scalar.js")
+        self.swagger = Page("/swagger", root, _SWAGGER, "swagger_style.css", "swagger_bundle.js")
+        self.redoc = Page("/redoc", root, _REDOC)
+
+    @property
+    def all(self) -> tuple[Page, ...]:
+        """The pages in the order in which Litestar takes them: the first is at `/schema` itself."""
+        return self.scalar, self.swagger, self.redoc
+
+    def routes(self) -> tuple[HTTPRouteHandler, ...]:
+        """Make the routes beside those of the document."""
+        return _also_at("/docs", self.swagger), _also_at("/redoc", self.redoc), asset
+
+
+def _tag(address: str) -> str:
+    if ".css?" in address:
+        return f'<link rel="stylesheet" href="{address}">'
+    return f'<script defer src="{address}"></script>'
 
 
 def _also_at(path: str, page: Page) -> HTTPRouteHandler:
@@ -80,10 +107,14 @@ def _also_at(path: str, page: Page) -> HTTPRouteHandler:
     return show
 
 
-@get("/", opt=PUBLIC, include_in_schema=False)
-async def front() -> Redirect:
-    """Lead to the reference, where there is no playground."""
-    return Redirect("/schema")
+def front(root: str) -> HTTPRouteHandler:
+    """Make the route that leads to the reference, where there is no playground."""
+
+    @get("/", opt=PUBLIC, include_in_schema=False)
+    async def lead() -> Redirect:
+        return Redirect(f"{root}/schema")
+
+    return lead
 
 
 async def _refuse_unknown(request: Request[None, None, State]) -> None:
@@ -95,10 +126,3 @@ async def _refuse_unknown(request: Request[None, None, State]) -> None:
 def router() -> Router:
     """Make the router that Litestar fills with the pages and the document."""
     return Router("/schema", route_handlers=[], opt=PUBLIC, include_in_schema=False, before_request=_refuse_unknown)
-
-
-SCALAR = Page("/scalar", _SCALAR, "scalar.js")
-SWAGGER = Page("/swagger", _SWAGGER, "swagger_style.css", "swagger_bundle.js")
-REDOC = Page("/redoc", _REDOC)
-
-ROUTES = (_also_at("/docs", SWAGGER), _also_at("/redoc", REDOC), asset)

@@ -43,10 +43,11 @@ _REFERENCE = '<a href="schema">Reference</a>'
 
 
 class Playground:
-    """The page of a service that speaks these dialects; with `has_docs` it leads to the reference."""
+    """The page of a service at `root` that speaks these dialects; with `has_docs` it leads to the reference."""
 
-    def __init__(self, dialects: Sequence[Dialect], *, has_docs: bool) -> None:
+    def __init__(self, dialects: Sequence[Dialect], root: str, *, has_docs: bool) -> None:
         self._dialects = dialects
+        self._root = root
         self._has_docs = has_docs
 
     def routes(self) -> tuple[HTTPRouteHandler, ...]:
@@ -91,9 +92,16 @@ class Playground:
         # A browser would ask for a module only when it has read the one that imports it.
         modules = [f'<link rel="modulepreload" href="{files}/{name}">' for name in self._contents if name[-3:] == ".js"]
         page = Template((_STATIC / _PAGE).read_text()).substitute(
-            files=files, modules="\n".join(modules), reference=_REFERENCE if self._has_docs else ""
+            # Addresses are relative, and a prefix without its last slash would be left out of them.
+            base=f'<base href="{self._root}/">' if self._root else "",
+            files=files,
+            modules="\n".join(modules),
+            reference=_REFERENCE if self._has_docs else "",
         )
-        return PackedFile("text/html", page.encode, _HEADERS)
+        headers = dict(_HEADERS)
+        if self._root:
+            headers["content-security-policy"] = _POLICY.replace("base-uri 'none'", "base-uri 'self'")
+        return PackedFile("text/html", page.encode, headers)
 
 
 def _file(name: str, content: bytes) -> PackedFile:

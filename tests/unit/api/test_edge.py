@@ -274,3 +274,55 @@ async def test_what_is_not_http_passes_untouched():
 
     await guard(app)({"type": "lifespan"}, None, None)
     assert seen == [({"type": "lifespan"}, None, None)]
+
+
+ROOTED = ServerSettings(root_path="/llm", forwarded_allow=("10.0.0.1",), allowed_hosts=("localhost", "a.example"))
+
+
+async def seen_of(path, *headers, peer="10.0.0.1"):
+    """Return what the application sees of a request, or the code of the error."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(dict(scope))
+        await answer(send)
+
+    exchange = Exchange(headers=((b"host", b"localhost"), *headers))
+    exchange.scope |= {"path": path, "raw_path": path.encode(), "client": (peer, 1), "scheme": "http"}
+    await exchange.run(app, ROOTED)
+    return seen[0] if seen else exchange.code
+
+
+@pytest.mark.parametrize(
+    ("path", "inner"),
+    [
+        ("/llm/v1/models", "/v1/models"),
+        ("/v1/models", "/v1/models"),
+        ("/llm/", "/"),
+        ("/llm", "/"),
+        ("/", "/"),
+        ("/llm/llm/x", "/llm/x"),
+        ("/llmx", "/llmx"),
+        ("/a/llm/b", "/a/llm/b"),
+    ],
+)
+async def test_a_path_is_found_with_its_prefix_and_without(path, inner):
+    seen = await seen_of(path)
+    assert (seen["path"], seen["raw_path"], seen["root_path"]) == (inner, inner.encode(), "/llm")
+
+
+async def test_a_forwarded_host_takes_the_place_of_the_proxys_and_is_held_to_the_same_rules():
+    seen = await seen_of("/", (b"x-forwarded-host", b"a.example"), (b"origin", b"https://a.example"))
+    assert dict(seen["headers"])[b"host"] == b"a.example"
+    assert await seen_of("/", (b"x-forwarded-host", b"evil.example")) == "bad_host"
+    assert await seen_of("/", (b"x-forwarded-host", b"a.example/..")) == "bad_host"
+    stranger = await seen_of("/", (b"x-forwarded-host", b"evil.example"), peer="10.0.0.2")
+    assert dict(stranger["headers"])[b"host"] == b"localhost"
+
+
+async def test_a_forwarded_host_does_not_excuse_a_foreign_one():
+    """A page that has rebound its own name can send the header too; the proxy then passes it on."""
+    exchange = Exchange(headers=((b"host", b"evil.example"), (b"x-forwarded-host", b"a.example")))
+    exchange.scope |= {"client": ("10.0.0.1", 1), "scheme": "http"}
+    await exchange.run(None, ROOTED)
+    assert exchange.code == "bad_host"

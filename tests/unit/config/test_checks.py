@@ -3,8 +3,11 @@
 import pytest
 
 from gateway import config
+from gateway.app import create_app
 from gateway.auth import KeyFile
 from gateway.config import ConfigError
+from gateway.config.checks import OWN_PATH
+from tests.support import certificate
 
 ECHO = {config.PLAIN["ENGINE"]: "echo"}
 EVERYWHERE = ECHO | {"server.host": "0.0.0.0"}  # noqa: S104 - read, not bound
@@ -137,3 +140,44 @@ def test_a_folder_of_files_needs_the_file_that_knows_them(tmp_path):
         config.read(flags=folder)
     both = folder | {"store.file": str(tmp_path / "store.db")}
     assert config.read(flags=both).files.folder == str(tmp_path / "files")
+
+
+@pytest.mark.parametrize("path", ["llm", "/llm/", "/", "/a b", "/..", "/.hidden", '/"', "/a//b", "/ä"])
+def test_a_prefix_is_a_plain_path(path):
+    with pytest.raises(ConfigError, match=r"server\.root_path: "):
+        config.look(flags=ECHO | {"server.root_path": path})
+
+
+def test_a_prefix_is_none_of_the_services_own_paths():
+    for path in ("/llm", "/team-1/llm.v2", "/v1x", ""):
+        assert config.look(flags=ECHO | {"server.root_path": path}).server.root_path == path
+    with pytest.raises(ConfigError, match=r"server\.root_path: /v1/llm is a path of the service itself"):
+        config.look(flags=ECHO | {"server.root_path": "/v1/llm"})
+    first = {route.path.split("/")[1] for route in create_app(config.Config()).routes} - {""}
+    assert {name for name in first if not OWN_PATH.fullmatch(name)} == set()
+
+
+@pytest.mark.parametrize("text", ["*", "proxy.example", "10.0.0.1/8", ""])
+def test_a_trusted_proxy_is_an_address_or_a_network(text):
+    with pytest.raises(ConfigError, match=r"server\.forwarded_allow\[1\]: .*expected an address or a network"):
+        config.look(flags=ECHO | {"server.forwarded_allow": f'["::1", "{text}"]'})
+
+
+def test_a_certificate_needs_its_key_and_the_other_way_round(tmp_path):
+    for one, other in (("certificate", "key"), ("key", "certificate"), ("client_ca", "key")):
+        with pytest.raises(ConfigError, match=rf"server\.tls_{other}: server\.tls_{one} is set, and so this must be"):
+            config.look(flags=ECHO | {f"server.tls_{one}": "x"})
+
+
+@pytest.mark.skipif(certificate.program() is None, reason=certificate.MISSING)
+def test_files_that_make_no_certificate_are_refused_before_the_service_starts(tmp_path):
+    one, other = certificate.make(tmp_path, "one", "one"), certificate.make(tmp_path, "other", "other")
+    good = ECHO | {"server.tls_certificate": str(one.file), "server.tls_key": str(one.key)}
+    assert config.read(flags=good).server.url == "https://127.0.0.1:8000"
+    (tmp_path / "empty").touch()
+    for key, name in (("certificate", "Missing"), ("certificate", "empty"), ("key", "other.key"), ("key", "empty")):
+        with pytest.raises(ConfigError, match=r"server\.tls_certificate: it cannot be used with server\.tls_key: "):
+            config.read(flags=good | {f"server.tls_{key}": str(tmp_path / name)})
+    with pytest.raises(ConfigError, match=r"server\.tls_client_ca: it cannot be used: "):
+        config.read(flags=good | {"server.tls_client_ca": str(tmp_path / "empty")})
+    assert config.read(flags=good | {"server.tls_client_ca": str(other.file)})

@@ -128,10 +128,23 @@ async def test_the_span_has_the_routes_name_and_the_http_attributes(call, watche
         "url.scheme": "http",
         "server.address": "127.0.0.1",
         "server.port": 8000,
+        "client.address": "127.0.0.1",
+        "network.peer.address": "127.0.0.1",
         "network.protocol.version": "1.1",
         "llm_gateway.outcome": "ok",
     }
     assert span.status.status_code is StatusCode.UNSET
+
+
+async def test_a_client_behind_a_proxy_is_named_beside_it(call, watched, lines):
+    async def forwarded(scope, receive, send):
+        scope["client"] = ("192.0.2.7", 0)
+        await LITESTAR(scope, receive, send)
+
+    await call("GET", "/things/a", app=forwarded)
+    (span,) = watched.spans().values()
+    assert (span.attributes["client.address"], span.attributes["network.peer.address"]) == ("192.0.2.7", "127.0.0.1")
+    assert [line["client"] for line in lines()] == ["192.0.2.7"]
 
 
 async def test_the_span_names_the_request_the_key_and_the_code_of_a_refusal(watched):

@@ -1,4 +1,5 @@
 import json
+import re
 import typing
 
 import httpx
@@ -467,3 +468,20 @@ def test_a_route_of_another_package_gets_the_errors_that_it_has_here():
     assert is_error(written["400"])
     assert is_error(written["default"])
     assert "x-request-id" in written["200"]["headers"]
+
+
+@pytest.mark.parametrize("root", ["", "/llm"])
+async def test_the_pages_and_the_document_are_under_the_prefix(root):
+    app = create_app(Config(server=ServerSettings(root_path=root, playground=False)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        document = (await client.get(f"{root}/schema/openapi.json")).json()
+        assert document["servers"] == [{"url": root or "/"}]
+        assert not any(path.startswith("/llm") for path in document["paths"])
+        assert f"[ReDoc]({root}/redoc)" in document["info"]["description"]
+        assert (await client.get(f"{root}/")).headers["location"] == f"{root}/schema"
+        for path in PAGES:
+            page = (await client.get(root + path)).text
+            named = re.findall(r"""["'](/[^"']+)["']""", page)
+            assert named
+            assert {(await client.get(address)).status_code for address in named} == {200}
+            assert all(address.startswith(f"{root}/schema/") for address in named)

@@ -128,3 +128,13 @@ def test_a_file_of_the_page_is_short_and_imports_only_what_is_beside_it(path):
     imported = re.findall(r'from "([^"]+)"', text)
     assert [name for name in imported if not (path.parent / name).is_file()] == []
     assert not re.search(r"innerHTML|eval\(|https?://(?!www\.w3\.org)", text)
+
+
+async def test_under_a_prefix_the_pages_addresses_are_too():
+    async with client(root_path="/llm") as asked:
+        page = (await asked.get("/llm/")).text
+        policy = (await asked.get("/llm")).headers["content-security-policy"]
+        found = {(await asked.get(f"/llm/{address}")).status_code for address in addresses(page)}
+    assert '<base href="/llm/">' in page
+    assert "base-uri 'self'" in policy
+    assert found == {200}
