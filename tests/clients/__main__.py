@@ -13,10 +13,12 @@ from rich.table import Table
 from gateway.auth import KeyFile, Scope
 from gateway.limits import Quota
 from tests.clients.table import CLIENTS, Client, NotInstalled
+from tests.support.observe import eventually
 from tests.support.service import Service
 
 # What the machine has set up for real services is not for this one.
 _FOREIGN = ("OPENAI_", "ANTHROPIC_", "LITELLM_", "LLM_", "LANGCHAIN_", "LANGSMITH_", "PYTHONPATH", "VIRTUAL_ENV")
+_MODELS = 3
 # Seconds for one script: it ends one that hangs, on a machine however busy.
 _PATIENCE = 1_200
 
@@ -49,6 +51,7 @@ def main() -> int:
         environments = {name: _admit(name, keys) for name in names}
         with _service(keys) as service:
             service.wait_for("/readyz", seconds=180)
+            eventually(lambda: _loaded(service, environments[names[0]]["GATEWAY_KEY"]) == _MODELS, 180)
             for name in names:
                 environment = environments[name] | {"GATEWAY_URL": service.url}
                 outcome = _run(name, CLIENTS[name], Path(folder, name), environment)
@@ -59,13 +62,21 @@ def main() -> int:
 
 
 def _service(keys: KeyFile) -> Service:
-    """Start the built-in model, and beside it an engine that follows scripts, for what no model does when told."""
+    """Start both built-in models, and beside them an engine that follows scripts, for what no model does when told."""
     return Service(
         ENGINE="hf",
         LLM_GATEWAY__AUTH__FILE=str(keys.path),
         LLM_GATEWAY__ENGINES__ACTOR__PLUGIN="scripted",
+        LLM_GATEWAY__ENGINES__VECTORS__PLUGIN="hf",
+        LLM_GATEWAY__ENGINES__VECTORS__SETTINGS__MODEL="builtin-embedding",
         ready=False,
     )
+
+
+def _loaded(service: Service, key: str) -> int:
+    """Count the models that are loaded."""
+    answer = service.client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+    return len(answer.json()["data"])
 
 
 def _admit(name: str, keys: KeyFile) -> dict[str, str]:

@@ -22,7 +22,12 @@ OWN_WAIT = 1.0
 
 MODEL = "smollm2-135m-instruct"
 SCRIPTED = "scripted"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+VECTORS = "all-minilm-l6-v2"
+TOPICS = ["A cat sits on the mat.", "A kitten rests on a rug.", "Stock markets fell on Monday."]
+ASKED = "What is the capital of France?"
+QUESTION = [{"role": "user", "content": ASKED}]
+# The second one answers the question.
+ANSWERS = ["Bananas are yellow.", "Paris is the capital of France.", "The river flows to the sea."]
 # Tokens that an answer only has where nobody stops it.
 MANY = 4_000
 PROMPT = "The capital of France is"
@@ -91,6 +96,14 @@ def is_call(name: str, arguments: dict[str, object]) -> bool:
         and arguments == {"city": arguments.get("city"), "days": days}
         and (arguments["city"] in ("Paris", "Rome") and isinstance(days, int) and 1 <= days <= 7)
     )
+
+
+def knows_topics(vectors: list[list[float]]) -> None:
+    """Claim that the first two of three vectors are near each other, and far from the third: those of `TOPICS`."""
+    first, second, third = vectors
+    assert len(first) == 384
+    near, far = (sum(a * b for a, b in zip(first, other, strict=True)) for other in (second, third))
+    assert near > 3 * abs(far), (near, far)
 
 
 def play(**script) -> list[dict[str, str]]:

@@ -2,8 +2,22 @@
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import OpenAI from "openai";
-import { KEY, MODEL, PATIENCE, POOR_KEY, QUESTION, URL, eventually, refused, run, running, tell } from "./checks.mjs";
+import OpenAI, { toFile } from "openai";
+import {
+  KEY,
+  MODEL,
+  PATIENCE,
+  POOR_KEY,
+  QUESTION,
+  TOPICS,
+  URL,
+  VECTORS,
+  eventually,
+  refused,
+  run,
+  running,
+  tell,
+} from "./checks.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: KEY, maxRetries: 0, timeout: PATIENCE });
 
@@ -62,6 +76,36 @@ await run({
     const names = (await Array.fromAsync(client.models.list())).map((model) => model.id);
     assert(names.includes(MODEL));
     assert.equal((await client.models.retrieve(MODEL)).id, MODEL);
+  },
+
+  async "vectors know what a text is about"() {
+    const answer = await client.embeddings.create({ model: VECTORS, input: TOPICS });
+    const [first, second, third] = answer.data.map((each) => each.embedding);
+    const dot = (other) => first.reduce((sum, number, place) => sum + number * other[place], 0);
+    assert.equal(first.length, 384);
+    assert(dot(second) > 3 * Math.abs(dot(third)));
+    const shorter = { model: VECTORS, input: TOPICS[0], dimensions: 64, encoding_format: "float" };
+    assert.equal((await client.embeddings.create(shorter)).data[0].embedding.length, 64);
+    const tooLong = { model: VECTORS, input: "a", dimensions: 385 };
+    assert.equal((await refused(OpenAI.BadRequestError, () => client.embeddings.create(tooLong))).param, "dimensions");
+  },
+
+  async "a file of texts is answered as a batch"() {
+    const url = "/v1/embeddings";
+    const lines = TOPICS.map((input, place) =>
+      JSON.stringify({ custom_id: `t${place}`, method: "POST", url, body: { model: VECTORS, input } }),
+    ).join("\n");
+    const given = await client.files.create({ file: await toFile(Buffer.from(lines), "texts.jsonl"), purpose: "batch" });
+    assert.equal((await client.files.retrieve(given.id)).bytes, lines.length);
+    const made = await client.batches.create({ input_file_id: given.id, endpoint: url, completion_window: "24h" });
+    await eventually(async () => (await client.batches.retrieve(made.id)).status === "completed");
+    const over = await client.batches.retrieve(made.id);
+    assert.deepEqual(over.request_counts, { total: 3, completed: 3, failed: 0 });
+    const answers = (await (await client.files.content(over.output_file_id)).text()).trim().split("\n").map(JSON.parse);
+    assert.deepEqual(answers.map((each) => each.custom_id).sort(), ["t0", "t1", "t2"]);
+    assert(answers.every((each) => each.response.body.data[0].embedding.length === 384));
+    assert((await client.files.delete(given.id)).deleted);
+    await refused(OpenAI.NotFoundError, () => client.files.retrieve(given.id));
   },
 
   async "errors have classes"() {
