@@ -9,6 +9,7 @@ import pytest
 from gateway_hf import plugin
 from gateway_hf.memory import _PROCESS, estimate
 from gateway_hf.settings import LARGEST_CACHE, Settings
+from tests.support.tiny_encoders import make_cross_encoder, make_encoder
 from tests.support.tiny_models import make_tiny
 
 # The tiny Llama: two layers that keep two heads of sixteen numbers, keys and values.
@@ -49,6 +50,18 @@ def test_the_cache_is_as_large_as_the_settings_say_and_bounded_where_they_do_not
 def test_a_model_of_vectors_has_no_cache(folder):
     own = Settings(model=str(folder), dtype="float32", task="embed")
     assert estimate(own) == _PROCESS + weights(folder) * 4
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert"])
+def test_a_folder_of_an_encoder_takes_its_weights_and_no_cache(kind, tmp_path):
+    for task, made in (
+        ("embed", make_encoder(kind, tmp_path / "vectors")),
+        ("score", make_cross_encoder(kind, tmp_path / "pairs")),
+    ):
+        for dtype, size in (("float32", 4), ("bfloat16", 2)):
+            found = estimate(Settings(model=str(made), dtype=dtype))
+            assert found == estimate(Settings(model=str(made), dtype=dtype, task=task))
+            assert found == _PROCESS + weights(made) * size
 
 
 def test_a_model_in_the_cache_of_the_hub_is_looked_at_there(folder, tmp_path, monkeypatch):
