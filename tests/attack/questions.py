@@ -7,6 +7,7 @@ from tests.attack.table import attack
 from tests.attack.target import Target
 from tests.attack.transport import typed
 from tests.chaos.row import Row, none_of
+from tests.support.observe import eventually
 from tests.support.processes import engines
 
 _MOST = 4 * 1024 * 1024 - 65_536
@@ -119,3 +120,34 @@ def million_items(target: Target) -> Iterator[Row]:
     asked = [(path, body) for body in bodies for path in paths]
     target.chance.shuffle(asked)
     yield from _keep_asking(target, lambda number: target.post(*asked[number % len(asked)]), len(asked))
+
+
+_VECTORS = {
+    "LLM_GATEWAY__ENGINES__VECTORS__PLUGIN": "hf",
+    "LLM_GATEWAY__ENGINES__VECTORS__SETTINGS__MODEL": "builtin-embedding",
+    "LLM_GATEWAY__ENGINES__VECTORS__SETTINGS__THREADS": "1",
+}
+
+
+@attack(seconds=12.0, **_VECTORS)
+def texts_to_judge(target: Target) -> Iterator[Row]:
+    """Embed and rerank thousands of texts, texts of megabytes, lists of a million, and numbers that are no tokens."""
+    asked = {"model": "all-minilm-l6-v2"}
+    eventually(lambda: target.post("/v1/embeddings", asked | {"input": "a"}).status_code == 200, 120)
+    long, many = "fox " * (_MOST // 4), ["a b c"] * 2_048
+    million = ["a"] * 1_000_000
+    bodies: list[tuple[str, dict[str, object]]] = [
+        ("/v1/embeddings", {"input": many, "encoding_format": "base64"}),
+        ("/v1/embeddings", {"input": long}),
+        ("/v1/embeddings", {"input": long, "truncate_prompt_tokens": 1}),
+        ("/v1/embeddings", {"input": million}),
+        ("/v1/embeddings", {"input": [[1 << 31] * 500] * 500}),
+        ("/v1/rerank", {"query": "a", "documents": many}),
+        ("/v2/rerank", {"query": "a", "documents": [long]}),
+        ("/v1/rerank", {"query": long, "documents": ["a"]}),
+        ("/v1/score", {"text_1": ["a"] * 2_048, "text_2": many}),
+        ("/v1/score", {"text_1": "a", "text_2": million}),
+        ("/v1/classify", {"input": million}),
+    ]
+    sent = [(path, json.dumps(asked | body).encode()) for path, body in bodies]
+    yield from _keep_asking(target, lambda number: target.post(*sent[number % len(sent)]), len(sent))
