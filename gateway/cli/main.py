@@ -118,7 +118,8 @@ def _add_client_flags(client: argparse.ArgumentParser, name: str) -> None:
     if name in ("bench", "conformance"):
         where = "the server is, or one of its endpoints (default: as for chat)"
     client.add_argument("--url", help=f"where {where}")
-    client.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
+    if name != "bench":  # which has it among its own
+        client.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
 
 
 def _add_models_flags(models: argparse.ArgumentParser) -> None:

@@ -102,6 +102,7 @@ def test_without_colours_a_panel_has_none(start):
     assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", terminal.raw)
 
 
+@pytest.mark.slow
 def test_the_built_in_model_shows_its_steps_and_then_the_panel(start, tmp_path):
     """Without kernels, whose building takes a minute: the conversion takes seconds."""
     terminal = start(ENGINE="hf", XDG_CACHE_HOME=str(tmp_path), **{f"{SETTINGS}KERNELS": "off"})

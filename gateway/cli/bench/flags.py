@@ -35,6 +35,7 @@ def _add_work(command: argparse.ArgumentParser) -> None:
     work = command.add_argument_group("requests")
     work.add_argument("--api", choices=("native", "chat", "completions"), help="the dialect (found by asking)")
     work.add_argument("--model", help="the model (the server's first)")
+    work.add_argument("--api-key", metavar="KEY", help="the key to send (or LLM_GATEWAY_API_KEY)")
     work.add_argument("--prompt-words", type=_positive, default=100, metavar="N", help="words of a prompt (100)")
     work.add_argument("--output-tokens", type=_positive, default=64, metavar="N", help="tokens of an answer (64)")
     work.add_argument(
