@@ -126,7 +126,10 @@ class OpenAiEngine(Engine):
             response = await self._ask(asked, watch, span)
             watch.watch(response)
             while not answer.ended:
-                for event in await self._read(asked, answer, response, watch):
+                events = await self._read(asked, answer, response, watch)
+                if answer.ended:
+                    span.end(*answer.finish)  # before the generation that it belongs to
+                for event in events:
                     yield event
             await read_rest(response.content)
         except BaseException as error:

@@ -1,6 +1,7 @@
 """The span of a request to the server, read from an exporter in memory."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -8,9 +9,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gateway.engine import Chat, FinishReason, GenerateRequest, Message, Text, UpstreamFailed
+from gateway.engine import Chat, Finished, FinishReason, GenerateRequest, Message, Text, UpstreamFailed
 from gateway_openai.chunks import FrameUsage
 from gateway_openai.span import ClientTracing
+from tests.support.scripted_upstream import GOOD, Script, behind
 
 TRACE, SPAN = "1" * 32, "2" * 16
 REQUEST = GenerateRequest(
@@ -78,3 +80,13 @@ def test_without_a_provider_the_callers_trace_is_handed_on():
     span = ClientTracing("http://127.0.0.1").begin(REQUEST)
     assert span.headers == {"traceparent": REQUEST.trace}
     span.end(None, None)
+
+
+async def test_the_span_ends_before_the_last_event_of_the_answer_as_its_parent_does_then(exporter, provider):
+    async with behind(Script(GOOD, still=True)) as engine:
+        engine._tracing = ClientTracing("http://127.0.0.1", provider)
+        async with aclosing(engine.generate(REQUEST)) as events:
+            ended = [len(exporter.get_finished_spans()) async for event in events if isinstance(event, Finished)]
+    assert ended == [1]
+    (span,) = exporter.get_finished_spans()
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("stop",)
