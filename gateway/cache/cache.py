@@ -7,8 +7,7 @@ from msgspec import Struct
 from gateway.cache.key import CachePolicy
 from gateway.cache.replay import CacheStatus, Replay
 from gateway.cache.single_flight import Flight, StartAnswer
-from gateway.cache.store import AnswerStore, read, write
-from gateway.engine import GenerateEvent
+from gateway.cache.store import AnswerStore, KeptAnswer, read, write
 from gateway.flow.tasks import end_all
 
 
@@ -89,18 +88,18 @@ class Cache:
             if not flight.followers and not flight.is_told:
                 await self._end(key, flight)
 
-        replay = Replay(status, flight.follow(), leave)
+        replay = Replay(status, flight, leave)
         return replay
 
     async def _make(self, key: bytes, flight: Flight, generate: StartAnswer, policy: CachePolicy) -> None:
-        async def find() -> list[GenerateEvent] | None:
+        async def find() -> KeptAnswer | None:
             kept = await self._store.get(key) if policy is CachePolicy.ANY else None
             return None if kept is None else read(kept)
 
         try:
             await flight.fly(find, generate)
             is_to_keep = not (flight.is_kept or flight.error is not None or flight.work.is_another)
-            answer = write(flight.log) if is_to_keep else None
+            answer = write(flight.log, flight.work.trace) if is_to_keep else None
             # Until it is kept, it is still to be had here.
             if answer is not None and await self._store.put(key, answer):
                 self.counts.stores += 1

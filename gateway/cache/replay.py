@@ -22,13 +22,17 @@ class Replay(AsyncGenerator[GenerateEvent, None]):
     After that `owed` is the generation that this reader pays for; `None` where another does, or where none was made.
     """
 
-    def __init__(
-        self, status: CacheStatus, events: AsyncGenerator[GenerateEvent, None], leave: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, status: CacheStatus, flight: Flight, leave: Callable[[], Awaitable[None]]) -> None:
         self.status = status
         self.owed: Flight | None = None
-        self._events = events
+        self._flight = flight
+        self._events = flight.follow()
         self._leave: Callable[[], Awaitable[None]] | None = leave
+
+    @property
+    def maker(self) -> str | None:
+        """The `traceparent` of the other request that makes, or made, the answer; `None` where it has no trace."""
+        return None if self.status is CacheStatus.MISS else self._flight.work.trace
 
     def __anext__(self) -> Coroutine[None, None, GenerateEvent]:
         """Return the next event."""

@@ -1,16 +1,17 @@
 """One generation with many followers, each from its beginning and at its own pace (single flight)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
+from gateway.cache.store import KeptAnswer
 from gateway.engine import Delta, Draining, EngineError, Finished, GenerateEvent, Started, ToolDelta, Usage
 from gateway.flow.tasks import is_cancelled
 from gateway.flow.work import Work
 
 # Begins a generation, and takes note of what it makes the engine do.
 StartAnswer = Callable[[Work], AsyncGenerator[GenerateEvent, None]]
-Find = Callable[[], Awaitable[Sequence[GenerateEvent] | None]]
+Find = Callable[[], Awaitable[KeptAnswer | None]]
 
 
 class Flight:
@@ -39,7 +40,8 @@ class Flight:
             if kept is None:
                 await self._read(generate)
             else:
-                self.log.extend(kept)
+                self.work.trace = kept.trace
+                self.log.extend(kept.events)
                 self.is_told = True
         except asyncio.CancelledError:
             self.error = Draining("the answer is not made any more")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started, ToolDelta, Usage, continued, join_run
 
@@ -13,8 +13,16 @@ from gateway.engine import Delta, Finished, FinishReason, GenerateEvent, Started
 _PIECE = 8
 _WHOLE = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS})
 
+
+class KeptAnswer(Struct, frozen=True, array_like=True):
+    """A whole answer; `trace` is the W3C traceparent under which it was made, if there was one."""
+
+    events: list[GenerateEvent]
+    trace: str | None
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(list[GenerateEvent])
+_decoder = msgspec.msgpack.Decoder(KeptAnswer)
 
 
 class AnswerStore(ABC):
@@ -38,21 +46,21 @@ class AnswerStore(ABC):
         """Let go."""
 
 
-def write(log: Sequence[GenerateEvent]) -> bytes | None:
-    """Write the events of an answer, deltas joined to pieces; `None` where the answer is not whole."""
+def write(log: Sequence[GenerateEvent], trace: str | None) -> bytes | None:
+    """Write an answer that was made under `trace`, deltas joined to pieces; `None` where the answer is not whole."""
     if not _is_whole(log):
         return None
     last = cast("Finished", log[-1])
-    return _encode([_unprefilled(event, last.usage) for event in _pieces(log)])
+    return _encode(KeptAnswer([_unprefilled(event, last.usage) for event in _pieces(log)], trace))
 
 
-def read(answer: bytes) -> list[GenerateEvent] | None:
+def read(answer: bytes) -> KeptAnswer | None:
     """Read what was written; `None` where it is something else."""
     try:
-        log = _decoder.decode(answer)
+        kept = _decoder.decode(answer)
     except msgspec.MsgspecError:
         return None
-    return log if _is_whole(log) else None
+    return kept if _is_whole(kept.events) else None
 
 
 def _is_whole(log: Sequence[GenerateEvent]) -> bool:

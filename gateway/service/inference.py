@@ -209,6 +209,8 @@ class Inference:
                             watch.see(last)
                             yield last
                 finally:
+                    if isinstance(answer, Replay):
+                        watch.link(answer.maker)
                     if made := made_by(entry, answer):
                         watch.charge(made, allowance.charge(made))
 
@@ -229,6 +231,7 @@ class Inference:
     async def _share(self, entry: InFlightRequest, work: Work) -> AsyncGenerator[GenerateEvent, None]:
         """Generate once for all waiting clients, with a deadline of its own: the first client may disconnect."""
         deadline, wait_limits = self._limit(Timeouts())
+        work.trace = entry.telemetry.traceparent
         async with deadline, aclosing(self._maker.begin(entry, deadline, wait_limits, work)) as events:
             while (event := await deadline.wait(anext(events, None))) is not None:
                 made = cast("GenerateEvent", event)

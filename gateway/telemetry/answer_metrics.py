@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from opentelemetry.trace import SpanContext
+
 from gateway.engine import Usage
 from gateway.telemetry import semconv
 from gateway.telemetry.instruments import Distribution, Tally
@@ -44,16 +46,16 @@ class AnswerMetrics:
             unit="{answer}",
         )
 
-    def measure(self, model: str, reason: str, usage: Usage, limit: int | None) -> None:
+    def measure(self, model: str, reason: str, usage: Usage, limit: int | None, trace: SpanContext | None) -> None:
         """Measure an answer that ended for a `reason`; `limit` is what it was asked for at most, in tokens."""
         self.generations.add(1, model, reason)
-        self.generation_tokens.record(usage.prompt_tokens, model, "input")
-        self.generation_tokens.record(usage.completion_tokens, model, "output")
+        self.generation_tokens.record(usage.prompt_tokens, model, "input", trace=trace)
+        self.generation_tokens.record(usage.completion_tokens, model, "output", trace=trace)
         if limit is not None:
-            self.generation_tokens.record(limit, model, "limit")
+            self.generation_tokens.record(limit, model, "limit", trace=trace)
 
-    def time(self, model: str, prefill: float, decode: float) -> None:
+    def time(self, model: str, prefill: float, decode: float, trace: SpanContext | None) -> None:
         """Measure the phases of an answer that had a place in a batch, in seconds."""
-        self.phase_duration.record(prefill, model, "prefill")
-        self.phase_duration.record(decode, model, "decode")
-        self.work_duration.record(prefill + decode, model)
+        self.phase_duration.record(prefill, model, "prefill", trace=trace)
+        self.phase_duration.record(decode, model, "decode", trace=trace)
+        self.work_duration.record(prefill + decode, model, trace=trace)

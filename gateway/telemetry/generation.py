@@ -25,10 +25,13 @@ from gateway.telemetry import semconv
 from gateway.telemetry.context import afterwards, current_record
 from gateway.telemetry.fault_domains import domain_of
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import Attributes, Tracing, traceparent
+from gateway.telemetry.tracing import Attributes, Tracing, sampled, span_context, traceparent
 
 # A tuple, for `Delta | ToolDelta` would be put together again for every event.
 _WRITTEN = (Delta, ToolDelta)
+
+# The name, beginning and end.
+Phase = tuple[str, float, float]
 
 
 class GenerationTelemetry:
@@ -40,8 +43,7 @@ class GenerationTelemetry:
     def __init__(
         self, tracing: Tracing, metrics: Metrics, request: GenerateRequest, card: ModelCard, engine: str
     ) -> None:
-        self._tracing = tracing
-        self._metrics = metrics
+        self._tracing, self._metrics = tracing, metrics
         self._request = request
         self._model = card.name
         self._engine = engine
@@ -54,7 +56,7 @@ class GenerationTelemetry:
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         self._tokens = 0
-        self._placed_at = self._started_at = self._first_at = self._ended_at = 0.0
+        self._queued_at = self._placed_at = self._started_at = self._first_at = self._ended_at = 0.0
 
     @property
     def traceparent(self) -> str | None:
@@ -78,33 +80,35 @@ class GenerationTelemetry:
     def __enter__(self) -> Self:
         self._record.model = self._model
         self._metrics.active_requests.add(1, self._model)
-        self._begun_ns = time_ns()
-        self._begun_at = perf_counter()
+        self._begun_ns, self._begun_at = time_ns(), perf_counter()
         self._span = self._tracing.begin(f"{self._operation} {self._model}", self._record.span, self._begun_ns)
+        self._trace = sampled(self._span) if self._tracing.is_on else None
         return self
 
     def wait(self) -> None:
         """Take note that it joins the queue."""
         self._record.is_waiting = True
+        self._queued_at, self._placed_at = perf_counter(), 0.0
 
     def place(self, seconds: float) -> None:
         """Take note that it has its place, after so many seconds in the queue."""
         self._record.is_waiting = False
         self._placed_at = perf_counter()
-        afterwards(lambda: self._metrics.queue_wait.record(seconds, self._model))
+        afterwards(lambda: self._metrics.queue_wait.record(seconds, self._model, trace=self._trace))
 
     def move(self, card: ModelCard, engine: str, reason: str) -> None:
         """Take note that another engine of the route takes over; `reason` is the code of the error of the last one."""
         self._metrics.fallbacks.add(1, self._model, reason)
         self._metrics.active_requests.add(-1, self._model)
-        models = {semconv.REQUEST_MODEL: self._model, semconv.RESPONSE_MODEL: card.name}
-        self._span.add_event("fallback", {**models, "reason": reason})
+        models: Attributes = {semconv.REQUEST_MODEL: self._model, semconv.RESPONSE_MODEL: card.name}
+        self._span.add_event("fallback", models | {"reason": reason})
+        self._span.update_name(f"{self._operation} {card.name}")
         self._model, self._engine, self._record.model = card.name, engine, card.name
         self._metrics.active_requests.add(1, self._model)
 
     def note_try(self, engine: str, reason: str, seconds: float) -> None:
         """Take note that an engine of a route began an answer after so long, or of the code of its error: `reason`."""
-        self._metrics.try_duration.record(seconds, engine, reason)
+        self._metrics.try_duration.record(seconds, engine, reason, trace=self._trace)
         self._span.add_event("try", {semconv.ENGINE: engine, "reason": reason, "seconds": seconds})
 
     def see(self, event: GenerateEvent) -> None:
@@ -135,6 +139,11 @@ class GenerationTelemetry:
         """
         self._made, self._charged = made, charged
 
+    def link(self, maker: str | None) -> None:
+        """Take note that another request makes, or made, the answer: its generation has this `traceparent`, if any."""
+        if maker is not None and (context := span_context(maker)) is not None:
+            self._span.add_link(context)
+
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._metrics.active_requests.add(-1, self._model)
         self._error = error
@@ -147,8 +156,7 @@ class GenerationTelemetry:
         self._measure(code)
         if self._span.is_recording():
             self._describe(self._span, code)
-            self._write_phases()
-        self._span.end(self._at(self._ended_at))
+            self._span.end(max(self._at(self._ended_at), self._write_phases()))
         self._error = None  # its traceback leads back here, and to all that the request holds
 
     @property
@@ -168,27 +176,27 @@ class GenerationTelemetry:
             record.ttft = self._first_at - self._begun_at
 
     def _measure(self, code: str) -> None:
-        metrics, model = self._metrics, self._model
+        metrics, model, trace = self._metrics, self._model, self._trace
         labels = (self._operation, self._engine, model)
         if isinstance(self._error, Overloaded) and self.started is None:
             metrics.shed.add(1, code)
-        metrics.server_duration.record(self._ended_at - self._begun_at, *labels, code or self._left)
+        metrics.server_duration.record(self._ended_at - self._begun_at, *labels, code or self._left, trace=trace)
         if self._made is not None:
             metrics.prompt_tokens.add(self._made.prompt_tokens, model)
             metrics.cached_tokens.add(self._made.cached_tokens, model)
             if self._record.key:
                 metrics.add_key_tokens(self._record.key, self._charged.prompt_tokens, self._charged.completion_tokens)
         if self.started is not None:
-            metrics.generation_duration.record(self._ended_at - self._begun_at, model)
+            metrics.generation_duration.record(self._ended_at - self._begun_at, model, trace=trace)
             reason = self._finished.reason.value if self._finished is not None else code or self._left
-            metrics.answers.measure(model, reason, self.usage, self._request.sampling.max_tokens)
+            metrics.answers.measure(model, reason, self.usage, self._request.sampling.max_tokens, trace)
             if self._placed_at:
                 begun = min(self._placed_at + self.started.queue_seconds, self._started_at)
-                metrics.answers.time(model, self._started_at - begun, self._ended_at - self._started_at)
+                metrics.answers.time(model, self._started_at - begun, self._ended_at - self._started_at, trace)
         if self._first_at:
-            metrics.first_token.record(self._first_at - self._begun_at, *labels)
+            metrics.first_token.record(self._first_at - self._begun_at, *labels, trace=trace)
         if self._finished is not None and self._tokens > 1:
-            metrics.output_token.record((self._ended_at - self._first_at) / (self._tokens - 1), *labels)
+            metrics.output_token.record((self._ended_at - self._first_at) / (self._tokens - 1), *labels, trace=trace)
 
     def _describe(self, span: Span, code: str) -> None:
         span.set_attributes(_asked(self._request) | self._answered())
@@ -213,15 +221,13 @@ class GenerationTelemetry:
             attributes[semconv.FINISH_REASONS] = (self._finished.reason.value,)
         return attributes
 
-    def _write_phases(self) -> None:
-        """Write the phases as child spans, backwards from `Started`, which ends the prefill."""
-        if self.started is None:
-            return
-        prefill = max(self._started_at - self.started.prefill_seconds, self._begun_at)
-        queue = max(prefill - self.started.queue_seconds, self._begun_at)
-        moments = (queue, prefill, self._started_at, self._ended_at)
-        for name, start, end in zip(("queue", "prefill", "decode"), moments, moments[1:], strict=False):
-            self._tracing.begin(name, self._span, self._at(start)).end(self._at(end))
+    def _write_phases(self) -> int:
+        """Write the phases as child spans, and return their end."""
+        if self.started is not None:
+            phases = _phases(self.started, self._begun_at, self._started_at, self._ended_at)
+        else:
+            phases = [("queue", self._queued_at, self._placed_at or self._ended_at)] if self._queued_at else []
+        return self._tracing.write(self._span, [(name, self._at(start), self._at(end)) for name, start, end in phases])
 
     def _at(self, moment: float) -> int:
         """Turn a moment into wall time, in nanoseconds, as the clock stood when the generation began."""
@@ -239,6 +245,13 @@ def _code_of(error: BaseException | None, *, is_whole: bool) -> str:
             return ""
         case _:
             return "internal_error"
+
+
+def _phases(started: Started, begun: float, at: float, ended: float) -> list[Phase]:
+    """Work out the phases backwards from `Started`, which came `at` the end of the prefill."""
+    prefill = max(at - started.prefill_seconds, begun)
+    queue = max(prefill - started.queue_seconds, begun)
+    return [("queue", queue, prefill), ("prefill", prefill, at), ("decode", at, ended)]
 
 
 def _asked(request: GenerateRequest) -> Attributes:

@@ -1,14 +1,23 @@
 """The two kinds of instrument: numbers that only count, and distributions.
 
-Both are plain numbers that OpenTelemetry reads at a scrape: a request adds to a dozen of them, and each call of
-the SDK's own instruments takes 5 to 10 µs, most of it to find the series of the labels again.
+Both are plain numbers that are read at a scrape: a request adds to a dozen of them, and each call of the SDK's own
+instruments takes 5 to 10 µs, most of it to find the series of the labels again.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
+from time import time
 
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics.export import AggregationTemporality, Histogram, HistogramDataPoint, Metric
+from opentelemetry.trace import SpanContext, format_span_id, format_trace_id
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.samples import Exemplar
+
+# OpenTelemetry's units in Prometheus' words; what is counted, as `{token}`, is no unit there.
+_UNITS = {"s": "seconds"}
+# The upper end of a bucket as it is written, how many measurements are below it, and one of its own.
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
 
 
 class Tally:
@@ -32,7 +41,7 @@ class Distribution:
     """Measurements, counted by buckets and label values; written on the event loop's thread, read on any.
 
     They are in seconds, unless the `unit` is another. `bounds` are the upper ends of the buckets; one more is above
-    the last.
+    the last. Each bucket keeps its last measurement that has a trace: OpenMetrics has a place for it, an exemplar.
     """
 
     def __init__(
@@ -41,45 +50,53 @@ class Distribution:
         self.name = name
         self._description = description
         self.bounds = tuple(bounds)
+        self._ends = (*map(str, bounds), "+Inf")
         self._labels = labels
-        self._unit = unit
+        self._unit = _UNITS.get(unit, "")
         # For each series the counts of its buckets, and behind them the sum.
         self._series: dict[tuple[str, ...], list[float]] = {}
+        # The measurement, its span, and the Unix time in seconds, by series and bucket.
+        self._traced: dict[tuple[tuple[str, ...], int], tuple[float, SpanContext, float]] = {}
 
-    @property
-    def has_any(self) -> bool:
-        """Whether anything was measured."""
-        return bool(self._series)
-
-    def record(self, amount: float, *values: str) -> None:
-        """Add a measurement; the label values come in the order of the labels."""
+    def record(self, amount: float, *values: str, trace: SpanContext | None = None) -> None:
+        """Add a measurement; the label values come in the order of the labels. `trace` is the span that it is from."""
         series = self._series.get(values)
         if series is None:
             series = self._series[values] = [0] * (len(self.bounds) + 1) + [0.0]
-        series[bisect_left(self.bounds, amount)] += 1
+        bucket = bisect_left(self.bounds, amount)
+        series[bucket] += 1
         series[-1] += amount
+        if trace is not None:
+            self._traced[values, bucket] = amount, trace, time()
 
     def series(self) -> list[tuple[dict[str, str], list[float], float]]:
         """List for each series its labels, the counts of its buckets and the sum; any thread may ask."""
         found = [(values, numbers.copy()) for values, numbers in self._series.copy().items()]
         return [(dict(zip(self._labels, values, strict=True)), numbers[:-1], numbers[-1]) for values, numbers in found]
 
-    def read(self, begun_ns: int, now_ns: int) -> Metric:
-        """Return all series as OpenTelemetry's data model has them; the times are those of the first and this look."""
-        series = {values: numbers.copy() for values, numbers in self._series.copy().items()}
-        points = [self._point(values, numbers, begun_ns, now_ns) for values, numbers in series.items()]
-        return Metric(self.name, self._description, self._unit, Histogram(points, AggregationTemporality.CUMULATIVE))
+    def read(self) -> HistogramMetricFamily:
+        """Return all series as Prometheus has them; any thread may ask."""
+        name, labels = _underscored(self.name), list(map(_underscored, self._labels))
+        family = HistogramMetricFamily(name, self._description, labels=labels, unit=self._unit)
+        for values, numbers in self._series.copy().items():
+            *counts, total = numbers.copy()
+            family.add_metric(values, self._buckets(values, counts), total)
+        return family
 
-    def _point(self, values: tuple[str, ...], numbers: list[float], begun_ns: int, now_ns: int) -> HistogramDataPoint:
-        *counts, total = numbers
-        return HistogramDataPoint(
-            attributes=dict(zip(self._labels, values, strict=True)),
-            start_time_unix_nano=begun_ns,
-            time_unix_nano=now_ns,
-            count=int(sum(counts)),
-            sum=total,
-            bucket_counts=[int(count) for count in counts],
-            explicit_bounds=self.bounds,
-            min=0.0,  # not kept: the exposition has none
-            max=0.0,
-        )
+    def _buckets(self, values: tuple[str, ...], counts: list[float]) -> list[Bucket]:
+        buckets: list[Bucket] = []
+        for place, (end, count) in enumerate(zip(self._ends, accumulate(counts), strict=True)):
+            traced = self._traced.get((values, place))
+            buckets.append((end, count) if traced is None else (end, count, _exemplar(*traced)))
+        return buckets
+
+
+def _exemplar(amount: float, trace: SpanContext, moment: float) -> Exemplar:
+    """Name a measurement's span by the labels that OpenTelemetry's rules give it."""
+    ids = {"trace_id": format_trace_id(trace.trace_id), "span_id": format_span_id(trace.span_id)}
+    return Exemplar(ids, amount, round(moment, 3))
+
+
+def _underscored(name: str) -> str:
+    """Write a dotted name as Prometheus does."""
+    return name.replace(".", "_")

@@ -1,20 +1,20 @@
 """Metrics: OpenTelemetry instruments with closed label sets, rendered for Prometheus.
 
-Dotted names and units become Prometheus names in the exporter: `llm_gateway.request.duration` in `s` is
-`llm_gateway_request_duration_seconds`.
+Dotted names and units become Prometheus names: `llm_gateway.request.duration` in seconds is
+`llm_gateway_request_duration_seconds`. OpenTelemetry's exporter writes counters and gauges; it has no place for
+exemplars, so the distributions are a collector beside it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
-from time import monotonic, time_ns
+from time import monotonic
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
@@ -40,9 +40,10 @@ class Metrics:
     def __init__(self, resource: Resource, dropped: Callable[[], Mapping[str, int]]) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._distributions: list[Distribution] = []
-        reader = _InstrumentReader(self._registry, resource, self._distributions)
+        reader = PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)
         provider = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self._distributions = _Distributions()
+        self._registry.register(self._distributions)
         self._meter = provider.get_meter(_SCOPE, schema_url=semconv.SCHEMA_URL)
         self._dropped = dropped
         self._models: Callable[[], Iterable[tuple[str, ModelCard]]] = tuple
@@ -88,7 +89,8 @@ class Metrics:
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its content type: OpenMetrics for a client that accepts it, else the classic text.
 
-        It takes milliseconds: call it in a thread. A second's scrapes share one rendering.
+        OpenMetrics has exemplars: in each bucket the trace of its last measurement that has one. To render takes
+        milliseconds: call it in a thread. A second's scrapes share one rendering.
         """
         is_open = _OPENMETRICS in accept
         with self._rendering:
@@ -198,8 +200,8 @@ class Metrics:
     def _distribution(
         self, name: str, description: str, bounds: Sequence[float], labels: tuple[str, ...], unit: str = "s"
     ) -> Distribution:
-        self._distributions.append(Distribution(name, description, bounds, labels, unit))
-        return self._distributions[-1]
+        self._distributions.all.append(Distribution(name, description, bounds, labels, unit))
+        return self._distributions.all[-1]
 
     def _gauge(self, name: str, description: str, observe: Callable[[CallbackOptions], Iterable[Observation]]) -> None:
         self._meter.create_observable_gauge(f"llm_gateway.{name}", [observe], description=description)
@@ -232,21 +234,14 @@ class Metrics:
         return [Observation(number, {"signal": signal}) for signal, number in self._dropped().items()]
 
 
-class _InstrumentReader(PrometheusMetricReader):
-    """The exporter's reader, which also gets the distributions: the SDK has no instrument that is asked for them."""
+class _Distributions(Collector):
+    """The distributions that measured anything."""
 
-    def __init__(self, registry: CollectorRegistry, resource: Resource, distributions: Sequence[Distribution]) -> None:
-        super().__init__(registry=registry, scope_info_enabled=False)
-        self._resource = resource
-        self._distributions = distributions
-        self._begun_ns = time_ns()
+    def __init__(self) -> None:
+        self.all: list[Distribution] = []
 
-    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:
-        found = [each.read(self._begun_ns, time_ns()) for each in self._distributions if each.has_any]
-        scope = ScopeMetrics(InstrumentationScope(_SCOPE), found, semconv.SCHEMA_URL)
-        ours = ResourceMetrics(self._resource, [scope], semconv.SCHEMA_URL)
-        both = MetricsData([*metrics_data.resource_metrics, ours])
-        super()._receive_metrics(both, timeout_millis, **kwargs)
+    def collect(self) -> list[HistogramMetricFamily]:
+        return [family for each in self.all if (family := each.read()).samples]
 
 
 def _reader(labels: Sequence[str], read: Callable[[], Readings]) -> Callable[[CallbackOptions], list[Observation]]:

@@ -22,7 +22,7 @@ from gateway.telemetry import semconv
 from gateway.telemetry.context import Outcome, RequestRecord, open_record, request_id
 from gateway.telemetry.fault_domains import domain_of
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import Attributes, Tracing, remote_parent
+from gateway.telemetry.tracing import Attributes, Tracing, remote_parent, sampled
 
 CLIENT_CLOSED = 499
 NO_ROUTE = "unmatched"
@@ -60,6 +60,7 @@ class _Exchange:
     def __init__(self, scope: Scope, send: Send, tracing: Tracing) -> None:
         self._scope = scope
         self._send = send
+        self._tracing = tracing
         self._begun_at = perf_counter()
         method = str(scope.get("method", ""))
         self._method = method if method in _METHODS else "OTHER"
@@ -135,7 +136,9 @@ class _Exchange:
         record, status = self._record, str(int(self._status))
         model = "unknown" if record.code == UnknownModel.code else record.model
         metrics.requests.add(1, status, route, model)
-        metrics.request_duration.record(seconds, route, status)
+        is_sent = self._tracing.is_on and not self._is_routine
+        trace = sampled(record.span) if is_sent else None
+        metrics.request_duration.record(seconds, route, status, trace=trace)
         if self._domain:
             metrics.errors.add(1, self._domain, record.code or f"http_{status}", model)
         if record.outcome == "aborted":

@@ -16,10 +16,12 @@ from opentelemetry.trace import (
     NoOpTracer,
     ProxyTracerProvider,
     Span,
+    SpanContext,
     SpanKind,
     Tracer,
     format_span_id,
     format_trace_id,
+    get_current_span,
     get_tracer_provider,
     set_span_in_context,
     set_tracer_provider,
@@ -41,9 +43,10 @@ _TRACES_PATH = "/v1/traces"
 
 
 class Tracing:
-    """Starts spans and sees that they are sent, or counted as dropped."""
+    """Starts spans and sees that they are sent, or counted as dropped; `is_on` where there is an exporter."""
 
     def __init__(self, exporter: SpanExporter | None, resource: Resource) -> None:
+        self.is_on = exporter is not None
         self._spans: _Spans | None = None
         self._tracer: Tracer = NoOpTracer()
         if exporter is not None:
@@ -70,6 +73,18 @@ class Tracing:
     def begin(self, name: str, parent: Span, start_ns: int) -> Span:
         """Start a span of our own work under `parent`."""
         return self._tracer.start_span(name, set_span_in_context(parent, _ROOT), start_time=start_ns)
+
+    def write(self, parent: Span, phases: Iterable[tuple[str, int, int]]) -> int:
+        """Write spans of work that is over, by name, start and end, and return the end of the last; times are in ns.
+
+        Each is a nanosecond long at least, and begins after the one before it: Jaeger warns of a span without length.
+        """
+        last = 0
+        for name, start, end in phases:
+            begun = max(start, last)
+            last = max(end, begun + 1)
+            self.begin(name, parent, begun).end(last)
+        return last
 
     async def stop(self) -> None:
         """Send what waits, for at most 1.5 s; a collector that is away delays no stop."""
@@ -168,6 +183,18 @@ def remote_parent(headers: Iterable[tuple[bytes, bytes]]) -> Context:
     states = b",".join([value for name, value in headers if name == b"tracestate"])
     carrier = {"traceparent": parents[0].decode("latin-1"), "tracestate": states.decode("latin-1")}
     return _W3C.extract(carrier, _ROOT)
+
+
+def sampled(span: Span) -> SpanContext | None:
+    """Return the context of a span that is to be sent; `None` for any other."""
+    context = span.get_span_context()
+    return context if context.trace_flags.sampled and span.is_recording() else None
+
+
+def span_context(parent: str) -> SpanContext | None:
+    """Read a W3C `traceparent`; `None` for what is none."""
+    context = get_current_span(_W3C.extract({"traceparent": parent}, _ROOT)).get_span_context()
+    return context if context.is_valid else None
 
 
 def traceparent(span: Span) -> str | None:

@@ -212,3 +212,15 @@ def test_grafana_shows_to_anyone_and_lets_nobody_change_or_sign_in():
     assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert settings["GF_AUTH_BASIC_ENABLED"] == "false"
     assert settings["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+
+
+def test_a_bucket_leads_to_its_trace_in_jaeger():
+    settings = SERVICES["prometheus"]
+    flags = dict(flag.removeprefix("--").split("=") for flag in settings["command"])
+    assert flags["enable-feature"] == "exemplar-storage"
+    assert flags["config.file"] in mounts("prometheus")
+    assert flags["storage.tsdb.path"] in mounts("prometheus")
+    sources = {source["uid"]: source for source in provisioned("datasources/datasources.yaml")["datasources"]}
+    (destination,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert destination["name"] == "trace_id"
+    assert sources[destination["datasourceUid"]]["type"] == "jaeger"

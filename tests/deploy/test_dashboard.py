@@ -167,3 +167,11 @@ def test_the_data_source_chosen_at_first_is_provisioned():
     for name in DASHBOARDS:
         variable = variables(name)["datasource"]
         assert (variable["current"]["value"], variable["query"]) == (source["uid"], source["type"])
+
+
+def test_the_quantiles_of_times_have_dots_that_lead_to_traces():
+    drawn = [panel for name in DASHBOARDS for panel in panels(name) if panel["type"] == "timeseries"]
+    quantiles = re.compile(r"histogram_quantile\(0\.95.*_seconds_bucket")
+    targets = [target for panel in drawn for target in panel["targets"] if quantiles.match(target["expr"])]
+    assert len(targets) > len(DASHBOARDS)
+    assert all(target["exemplar"] is True for target in targets)

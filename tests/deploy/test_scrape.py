@@ -3,6 +3,8 @@
 import pytest
 
 from gateway.auth import KeyFile, Scope
+from tests.support.observe import eventually
+from tests.support.otlp import otlp_receiver
 from tests.support.prometheus import job, promtool, scraping
 from tests.support.service import Service
 
@@ -46,3 +48,18 @@ def test_prometheus_scrapes_the_service(service: Service, prometheus):
 def test_prometheus_scrapes_with_a_key_from_a_file(closed: Service, prometheus):
     assert prometheus.wait_for(f'up{{instance="127.0.0.1:{closed.port}"}} == 1')
     assert closed.client.get("/metrics").status_code == 401
+
+
+def test_a_bucket_in_prometheus_leads_to_the_trace_of_a_request_in_it():
+    with otlp_receiver() as receiver:
+        with (
+            Service(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint) as service,
+            scraping(job(f"127.0.0.1:{service.port}")) as prometheus,
+        ):
+            service.client.post("/v1/generate", json={"prompt": "one two", "stream": True}).raise_for_status()
+            slowest = "histogram_quantile(1, rate(gen_ai_server_request_duration_seconds_bucket[1m]))"
+            (found,) = eventually(lambda: prometheus.exemplars(slowest), 60)
+            promtool("check", "metrics", text=service.client.get("/metrics").text)
+        (root,) = receiver.roots()
+    (generation,) = root.children
+    assert found == {"trace_id": root.span.trace_id.hex(), "span_id": generation.span.span_id.hex()}

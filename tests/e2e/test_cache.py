@@ -8,6 +8,7 @@ import pytest
 
 from gateway.auth import KeyFile, Scope
 from tests.support.observe import eventually
+from tests.support.otlp import otlp_receiver
 from tests.support.service import Service
 from tests.support.sse import frames
 
@@ -112,3 +113,14 @@ def test_several_answers_to_one_prompt_come_from_the_cache_too(ask):
     first, second = ask(**body), ask(**body)
     assert [answer.headers["x-cache"] for answer in (first, second)] == ["miss", "hit"]
     assert first.json()["choices"] == second.json()["choices"]
+
+
+def test_a_kept_answer_leads_to_the_trace_that_made_it():
+    with otlp_receiver() as receiver:
+        with Service(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint) as service:
+            statuses = [service.generate(**BODY).headers["x-cache"] for _ in range(2)]
+        roots = [root for root in receiver.roots() if root.name == "POST /v1/generate"]
+    assert statuses == ["miss", "hit"]
+    made, kept = (root.children[0].span for root in roots)
+    assert list(made.links) == []
+    assert [(link.trace_id, link.span_id) for link in kept.links] == [(made.trace_id, made.span_id)]

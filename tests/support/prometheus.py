@@ -39,6 +39,15 @@ class Prometheus:
             raise ValueError(answer["error"])
         return [Sample(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
 
+    def exemplars(self, promql: str) -> list[dict[str, str]]:
+        """Return the labels of the exemplars that the series in an expression had in the last hour."""
+        now = time.time()
+        asked: dict[str, str | float] = {"query": promql, "start": now - 3600, "end": now + 60}
+        answer = httpx.get(f"{self.url}/api/v1/query_exemplars", params=asked, timeout=10, trust_env=False).json()
+        if answer["status"] != "success":
+            raise ValueError(answer["error"])
+        return [exemplar["labels"] for series in answer["data"] for exemplar in series["exemplars"]]
+
     def wait_for(self, promql: str, seconds: float = 30) -> list[Sample]:
         """Evaluate an expression until it has an answer."""
         deadline = time.monotonic() + seconds
@@ -77,6 +86,7 @@ def scraping(*jobs: dict[str, object], rules: Sequence[str] = ()) -> Iterator[Pr
         config.write_text(json.dumps({"global": times, "rule_files": rules, "scrape_configs": jobs}))
         address = _free_address()
         flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={address}"]
+        flags.append("--enable-feature=exemplar-storage")
         with Path(folder, "log").open("w") as log, _started([program, *flags], log) as process:
             _wait_until_ready(process, f"http://{address}/-/ready", Path(log.name))
             yield Prometheus(f"http://{address}")

@@ -440,3 +440,22 @@ async def test_who_pays_does_so_also_where_it_is_cancelled_while_it_leaves(cache
     stuck.set()
     await asyncio.gather(leaving, return_exceptions=True)
     assert replay.owed.usage == Usage(3, 0)
+
+
+async def test_whoever_shares_an_answer_learns_the_trace_of_its_maker(cache):
+    class Traced(Source):
+        async def __call__(self, work):
+            work.trace = "00-1-2-01"
+            async for event in super().__call__(work):
+                yield event
+
+    async def maker(source):
+        async with aclosing(await cache.stream(KEY, source)) as replay:
+            events = [event async for event in replay]
+            assert events
+            return replay.status, replay.maker
+
+    source = Traced()
+    told = await asyncio.gather(maker(source), maker(source))
+    assert set(told) == {(CacheStatus.MISS, None), (CacheStatus.COALESCED, "00-1-2-01")}
+    assert await maker(source) == (CacheStatus.HIT, "00-1-2-01")

@@ -4,6 +4,7 @@ from contextlib import aclosing
 import pytest
 from msgspec.structs import replace
 from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway.engine import (
     Chat,
@@ -323,3 +324,80 @@ def test_a_shared_answer_is_counted_where_it_is_made_and_not_where_it_is_read(wa
 def test_without_a_key_no_key_has_tokens(watched, request_, card, samples):
     run(watched, request_, card)
     assert samples("llm_gateway_key_tokens_total") == {}
+
+
+def exemplars(watched):
+    """Map each histogram to the spans that its buckets lead to."""
+    watched.telemetry.metrics._rendered.clear()
+    text = watched.telemetry.metrics.render("application/openmetrics-text")[0].decode()
+    return {
+        family.name: {sample.exemplar.labels["span_id"] for sample in family.samples if sample.exemplar}
+        for family in read_openmetrics(text)
+        if family.type == "histogram"
+    }
+
+
+def test_the_histograms_of_a_generation_lead_to_its_span(watched, request_, card):
+    record = open_record(watched.telemetry.tracing.serve("POST", remote_parent([])))
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        generation.wait()
+        generation.place(0.5)
+        generation.note_try("hf", "", 0.1)
+        for event in EVENTS:
+            generation.see(event)
+    record.close()
+    found = exemplars(watched)
+    span = watched.spans()["text_completion tiny"]
+    assert {spans.pop() for spans in found.values()} == {f"{span.context.span_id:016x}"}
+    assert not any(found.values())
+    assert {"llm_gateway_queue_wait_seconds", "llm_gateway_try_duration_seconds"} < set(found)
+    assert {"llm_gateway_generation_duration_seconds", "gen_ai_server_time_per_output_token_seconds"} < set(found)
+
+
+def test_no_histogram_leads_to_a_trace_that_the_caller_did_not_sample(watched, request_, card):
+    unsampled = [(b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")]
+    record = open_record(watched.telemetry.tracing.serve("POST", remote_parent(unsampled)))
+    run(watched, request_, card)
+    record.close()
+    found = exemplars(watched)
+    assert not any(found.values())
+    assert "gen_ai_server_request_duration_seconds" in found
+
+
+def test_a_shared_answer_has_a_link_to_the_generation_that_makes_it(watched, request_, card):
+    maker = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with watched.telemetry.generation(request_, card, "hf") as generation:
+        for event in EVENTS:
+            generation.see(event)
+        for nothing in (None, "", "nonsense"):
+            generation.link(nothing)
+        generation.link(maker)
+    (link,) = watched.spans()["text_completion tiny"].links
+    assert (f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}") == tuple(maker.split("-")[1:3])
+
+
+def fail(watched, request, card, error, *places):
+    """Join the line, have a place after so many seconds, and end in an error before any event."""
+    with watched.telemetry.generation(request, card, "hf") as generation:
+        generation.wait()
+        for seconds in places:
+            generation.place(seconds)
+        raise error
+
+
+def test_one_that_leaves_the_line_has_waited_to_its_end(watched, request_, card):
+    with pytest.raises(GeneratorExit):
+        fail(watched, request_, card, GeneratorExit())
+    spans = watched.spans()
+    span, queue = spans["text_completion tiny"], spans["queue"]
+    assert set(spans) == {"text_completion tiny", "queue"}
+    assert queue.parent.span_id == span.context.span_id
+    assert span.start_time <= queue.start_time < queue.end_time == span.end_time
+
+
+def test_one_that_fails_at_its_place_has_waited_until_it_had_it(watched, request_, card):
+    with pytest.raises(Unavailable):
+        fail(watched, request_, card, Unavailable("gone"), 0.5)
+    spans = watched.spans()
+    assert set(spans) == {"text_completion tiny", "queue"}
+    assert spans["queue"].end_time < spans["text_completion tiny"].end_time

@@ -7,6 +7,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway.telemetry import ROUTINE, current_record, request_id
 
@@ -398,3 +399,13 @@ async def test_other_scopes_pass_untouched(watched):
     await watched.telemetry.middleware(app)({"type": "lifespan"}, None, None)
     assert seen == ["lifespan"]
     assert watched.spans() == {}
+
+
+async def test_the_duration_of_a_request_leads_to_its_span_and_that_of_a_probe_nowhere(call, watched):
+    await call("GET", "/probe?status=200")
+    await call("GET", "/things/a")
+    text = watched.telemetry.metrics.render("application/openmetrics-text")[0].decode()
+    samples = [sample for family in read_openmetrics(text) for sample in family.samples if sample.exemplar]
+    (span,) = watched.spans().values()
+    found = {(sample.labels["endpoint"], sample.exemplar.labels["trace_id"]) for sample in samples}
+    assert found == {("/things/{name}", f"{span.context.trace_id:032x}")}

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import INVALID_SPAN, SpanContext, get_current_span
 
 from gateway.config import TelemetrySettings
-from gateway.telemetry.tracing import Tracing, otlp_exporter, remote_parent, resource, traceparent
+from gateway.telemetry.tracing import Tracing, otlp_exporter, remote_parent, resource, span_context, traceparent
 from tests.support.otlp import otlp_receiver
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -187,3 +187,20 @@ class _Slow(SpanExporter):
     def export(self, spans):
         time.sleep(0.5)
         return SpanExportResult.SUCCESS
+
+
+def test_a_traceparent_is_read_as_the_span_that_it_names():
+    assert span_context(PARENT.decode()) == context_of((b"traceparent", PARENT))
+    assert span_context("00-nonsense") is None
+
+
+def test_phases_follow_each_other_and_none_is_without_length(watched):
+    tracing = watched.telemetry.tracing
+    parent = tracing.serve("POST", remote_parent([]))
+    phases = [("queue", 100, 100), ("prefill", 100, 100), ("decode", 100, 500)]
+    assert tracing.write(parent, phases) == 500
+    assert tracing.write(parent, []) == 0
+    spans = watched.spans()
+    found = [(spans[name].start_time, spans[name].end_time) for name, _, _ in phases]
+    assert found == [(100, 101), (101, 102), (102, 500)]
+    assert {span.parent.span_id for span in spans.values()} == {parent.get_span_context().span_id}
