@@ -30,9 +30,6 @@ from gateway.telemetry.tracing import Attributes, Tracing, sampled, span_context
 # A tuple, for `Delta | ToolDelta` would be put together again for every event.
 _WRITTEN = (Delta, ToolDelta)
 
-# The name, beginning and end.
-Phase = tuple[str, float, float]
-
 
 class GenerationTelemetry:
     """Watches one generation from request to end: enter it, show it each event, leave it however the generation ends.
@@ -247,8 +244,8 @@ def _code_of(error: BaseException | None, *, is_whole: bool) -> str:
             return "internal_error"
 
 
-def _phases(started: Started, begun: float, at: float, ended: float) -> list[Phase]:
-    """Work out the phases backwards from `Started`, which came `at` the end of the prefill."""
+def _phases(started: Started, begun: float, at: float, ended: float) -> list[tuple[str, float, float]]:
+    """Work out the phases with their times, backwards from `Started`, which came `at` the end of the prefill."""
     prefill = max(at - started.prefill_seconds, begun)
     queue = max(prefill - started.queue_seconds, begun)
     return [("queue", queue, prefill), ("prefill", prefill, at), ("decode", at, ended)]
