@@ -127,6 +127,11 @@ scale *arguments:
 attack *arguments:
     uv run --group attack python -m tests.attack {{ arguments }}
 
+# Run everything at once for ten minutes, and print what the service kept of it; `--minutes 2`, `--seed`
+[group('check')]
+soak *arguments:
+    uv run python -m tests.soak {{ arguments }}
+
 # Measure this machine, and the engine and the service on it, with the built-in model
 [group('measure')]
 bench *arguments:
