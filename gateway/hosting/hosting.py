@@ -134,7 +134,6 @@ class Hosting:
         Returns at once; the outcome of each load is in the log. Requests that wait for the load of an engine that goes
         are refused. When an engine is loaded and unloaded may change while it runs on.
         """
-        self.loads.configure(_bounds(models))
         before = {hosted.name: hosted for hosted in self.engines}
         same = {name for name, settings in engines.items() if name in before and _same(before[name].config, settings)}
         found = {
@@ -144,6 +143,7 @@ class Hosting:
         self.directory.engines = tuple(found.values())
         for name in same:
             found[name].configure(engines[name])
+        self.loads.configure(_bounds(models))
         for name in (before.keys() | found.keys()) - same:
             if (old := before.get(name)) is not None:
                 self.loads.retire(old, _REPLACED)

@@ -16,13 +16,14 @@ ENGINE = """
 [engines.{name}]
 plugin = "scripted"
 isolated = {isolated}
-load = "{load}"
-settings = {{ model = "org/{name}-model", load = {seconds}, size = {size} }}
+load = "demand"
+{idle}settings = {{ model = "org/{name}-model", load = {seconds}, size = {size} }}
 """
 
 
-def engine(name, *, load="demand", seconds=0.0, size=4, isolated=False):
-    return ENGINE.format(name=name, load=load, seconds=seconds, size=size, isolated=str(isolated).lower())
+def engine(name, *, seconds=0.0, size=4, isolated=False, idle=None):
+    idle = "" if idle is None else f"idle_seconds = {idle}\n"
+    return ENGINE.format(name=name, seconds=seconds, size=size, isolated=str(isolated).lower(), idle=idle)
 
 
 @pytest.fixture
@@ -152,3 +153,59 @@ def test_random_traffic_to_more_models_than_there_is_room_for_is_answered_rightl
     while any(thread.is_alive() for thread in threads):
         assert sum(model["status"] in ("loaded", "loading") for model in shown(service).values()) <= 2
     assert wrong == []
+
+
+def test_a_model_that_is_idle_is_unloaded_and_one_that_answers_is_not(configured):
+    service = configured(engine("a", isolated=True, idle=0.5))
+    body = {"model": "a", "prompt": play(texts=["tick "] * 30, delay=0.05), "return_full_text": False}
+    assert service.client.post("/v1/generate", json=body).json()["generated_text"] == "tick " * 30
+    eventually(lambda: shown(service)["a"]["status"] == "unloaded", PATIENCE)
+    assert shown(service)["a"]["detail"] == "not loaded, for it was idle; the next request loads it"
+    eventually(lambda: engines(service.process.pid) == [], PATIENCE)
+    assert service.client.get("/readyz").status_code == 200
+    assert ask(service, "a").json()["generated_text"] == "right"
+    assert service.metric("llm_gateway_model_loads_total", engine="a", result="ok") == 2
+    assert service.metric("llm_gateway_model_evictions_total", engine="a", reason="idle") >= 1
+
+
+def reload(service, file, *parts):
+    """Put another configuration in force."""
+    before = service.output.count('"reloaded"')
+    file.write_text("".join(parts))
+    service.process.send_signal(signal.SIGHUP)
+    eventually(lambda: service.output.count('"reloaded"') > before, PATIENCE)
+
+
+def test_a_reload_changes_which_models_there_are_and_how_many_stay(configured, tmp_path):
+    bound, kept = "[models]\nmax_loaded = {}\n", [engine(name, isolated=True) for name in "ab"]
+    service = configured(bound.format(3), *kept, engine("goes", seconds=2.0))
+    assert [ask(service, name).status_code for name in "ab"] == [200, 200]
+    before = engines(service.process.pid)
+    waiting = []
+    asking = threading.Thread(target=lambda: waiting.append(ask(service, "goes")))
+    asking.start()
+    eventually(lambda: shown(service)["goes"]["status"] == "loading", PATIENCE)
+    reload(service, tmp_path / "gateway.toml", bound.format(2), *kept, engine("comes"))
+    asking.join(PATIENCE)
+    assert is_error(waiting[0], 503, "engine_unavailable")
+    assert "the configuration has another engine of this name, or none" in waiting[0].json()["error"]["message"]
+    assert is_error(ask(service, "goes"), 404, "model_not_found", "model")
+    # With the one that was loading there were three: the least recently used made room, the other runs on unchanged.
+    eventually(lambda: [shown(service)[name]["status"] for name in "ab"] == ["unloaded", "loaded"], PATIENCE)
+    eventually(lambda: len(engines(service.process.pid)) == 1, PATIENCE)
+    assert set(engines(service.process.pid)) < set(before)
+    eventually(lambda: service.metric("llm_gateway_model_resident") == 1, PATIENCE)  # what was loading has left
+    assert ask(service, "comes").json()["generated_text"] == "right"
+    assert shown(service)["b"]["status"] == "loaded"
+
+
+def test_a_reload_changes_when_a_model_goes_while_it_runs_on(configured, tmp_path):
+    service = configured(engine("a", isolated=True))
+    assert ask(service, "a").status_code == 200
+    [process] = engines(service.process.pid)
+    reload(service, tmp_path / "gateway.toml", engine("a", isolated=True, idle=3600))
+    assert ask(service, "a").status_code == 200
+    assert engines(service.process.pid) == [process]
+    reload(service, tmp_path / "gateway.toml", engine("a", isolated=True, idle=0.2))
+    eventually(lambda: engines(service.process.pid) == [], PATIENCE)
+    assert ask(service, "a").status_code == 200
