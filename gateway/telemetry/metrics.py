@@ -6,6 +6,7 @@ exemplars, so the distributions are a collector beside it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from time import monotonic
 
@@ -32,6 +33,8 @@ _CACHE_SECONDS = 1.0
 MOST_KEYS = 200
 OTHER_KEYS = "(other)"
 _OPENMETRICS = "application/openmetrics-text"
+# All names are plain ones; left to itself the library writes an underscore for a colon, which other servers' have.
+_write_open = partial(openmetrics.generate_latest, escaping=openmetrics.ALLOWUTF8)
 
 
 class Metrics:
@@ -96,7 +99,7 @@ class Metrics:
         with self._rendering:
             made, body = self._rendered.get(is_open, (-_CACHE_SECONDS, b""))
             if monotonic() - made >= _CACHE_SECONDS:
-                write = openmetrics.generate_latest if is_open else generate_latest
+                write = _write_open if is_open else generate_latest
                 body = write(self._registry)
                 self._rendered[is_open] = (monotonic(), body)
         return body, openmetrics.CONTENT_TYPE_LATEST if is_open else CONTENT_TYPE_PLAIN_0_0_4

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from opentelemetry.sdk.resources import Resource
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.api.admin.vllm import VllmMetrics
@@ -45,6 +46,10 @@ def scrape():
             }
         )
         metrics.also_show(VllmMetrics(metrics, directory, admission))
+        families = text_string_to_metric_families(metrics.render()[0].decode())
+        opened = read_openmetrics(metrics.render("application/openmetrics-text")[0].decode())
+        both = [{sample.name for family in found for sample in family.samples} for found in (families, opened)]
+        assert {name for name in both[0] if name.startswith("vllm:")} <= both[1]
         families = text_string_to_metric_families(metrics.render()[0].decode())
         return {family.name: family for family in families if family.name.startswith("vllm:")}
 
