@@ -132,6 +132,11 @@ attack *arguments:
 soak *arguments:
     uv run python -m tests.soak {{ arguments }}
 
+# Send every endpoint what our document allows and what it does not, and look for a 5xx; `--seconds`, `--examples`, `--seed`
+[group('check')]
+fuzz *arguments:
+    uv run --group attack python -m tests.fuzz {{ arguments }}
+
 # Measure this machine, and the engine and the service on it, with the built-in model
 [group('measure')]
 bench *arguments:

@@ -206,7 +206,7 @@ def test_the_files_that_a_page_names_exist(page):
 def test_every_folder_of_the_tests_is_documented():
     rows = tables(PAGES["tests/README.md"], "folder", "what it shows", "tests", "time")
     listed = {name for row in rows for name in re.findall(r"`([\w.]+)`", row["folder"])}
-    by_hand = {"architectures", "attack", "chaos", "clients", "image", "load", "scale", "soak", "support"}
+    by_hand = {"architectures", "attack", "chaos", "clients", "fuzz", "image", "load", "scale", "soak", "support"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("_")}
     assert folders == (listed | by_hand) - {name for name in listed if name.endswith(".py")}
 

@@ -65,7 +65,6 @@ class _Soak:
         self._target = found
         self._seconds = seconds
         self._files = files
-        self._own_files = self._count_files()  # what is there without any file of a client's
         self._samples: list[Sample] = []
         # The larger engine is left alone, so that its memory can be followed; the smaller one is killed.
         self._kept = max(engines(found.main), key=lambda pid: resident_bytes(pid) or 0)
@@ -89,7 +88,7 @@ class _Soak:
         late = await asyncio.to_thread(self._scrape)
         asked = sum(sum(statuses.values()) for statuses in traffic.statuses.values())
         rows += [
-            none_of("files left in files.folder", self._count_files() - self._own_files, asked),
+            none_of("files left in files.folder", self._count_files(), asked),
             at_most("label sets, more than after the warm-up", late.total() - early.total(), _LATE_SERIES),
             none_of("5xx and broken streams that nothing provoked", len(traffic.unprovoked), asked),
             none_of("neighbour: wrong answers", len(seen.wrong), len(seen.answers)),
@@ -128,7 +127,8 @@ class _Soak:
                 os.kill(pid, signal.SIGKILL)
 
     def _count_files(self) -> int:
-        return sum(1 for _ in self._files.rglob("*")) if self._files.exists() else 0
+        """Count the files of clients; `lock` is the folder's own."""
+        return sum(path.name != "lock" for path in self._files.rglob("*"))
 
     def _held(self) -> dict[str, float]:
         """Count what is held when no request runs."""

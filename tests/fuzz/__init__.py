@@ -1,0 +1,1 @@
+"""Inputs of which no one has thought, at every endpoint."""
