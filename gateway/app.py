@@ -23,6 +23,7 @@ from gateway.api.batches.runner import BatchRunner
 from gateway.api.edge import Edge
 from gateway.api.errors import Errors
 from gateway.api.exchange.dialect import Dialect, ParameterTables
+from gateway.api.explain.explaining import Explainer, explained_endpoints
 from gateway.api.http.access import Access
 from gateway.api.http.cors import to_cors
 from gateway.api.routes import DIALECTS, routes
@@ -129,6 +130,7 @@ def create_app(
             current=current,
             tables=ParameterTables(dialects),
             questions=questions,
+            explainer=Explainer(inference, questions, admission, explained_endpoints(dialects)),
             batches=batches,
             telemetry=telemetry,
         ),

@@ -21,6 +21,7 @@ from gateway.engine import (
     EmbedRequest,
     Engine,
     GenerateRequest,
+    ModelCard,
     Prompt,
     ScoreRequest,
     Started,
@@ -34,7 +35,7 @@ from gateway.flow.deadline import Deadline
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Target
 from gateway.inflight import account_of
-from gateway.limits import Limiter
+from gateway.limits import Limiter, Quota
 
 T = TypeVar("T")
 
@@ -121,26 +122,31 @@ class Questions:
         model = inquiry.target.card.name
         return await self._ask(inquiry, chat, _TOKENIZE, lambda engine: engine.render(model, chat))
 
+    async def ask_freely(self, inquiry: Inquiry, cost: int, ask: Callable[[Engine], Awaitable[T]]) -> T:
+        """Ask what is to be charged to no limit; it has its turn as any question of that cost has."""
+        question = EngineQuestion(ask, cost, lambda _: cost)
+        return await self._take_turn(inquiry, Tokens(()), question, is_free=True)
+
     async def embed(self, inquiry: Inquiry, request: EmbedRequest) -> Embeddings:
         """Return the vectors of texts; they cost their tokens, for all of these are computed."""
-        require(_EMBED, inquiry.target.card)
+        check_needs(request, inquiry.target.card)
         seconds = self._seconds(inquiry)
 
         def ask(engine: Engine) -> Awaitable[Embeddings]:
             return engine.embed(structs.replace(request, timeout=seconds))
 
-        bound = 1 + sum(map(prompt_bound, request.inputs))
+        bound = cost_bound(request, inquiry.target.card)
         return await self._take_turn(inquiry, Tokens(()), EngineQuestion(ask, bound, lambda made: made.prompt_tokens))
 
     async def score(self, inquiry: Inquiry, request: ScoreRequest) -> TextScores:
         """Return the scores of documents, or what classes they are of; they cost the tokens of each pair."""
-        require(_SCORE if request.queries else _CLASSIFY, inquiry.target.card)
+        check_needs(request, inquiry.target.card)
         seconds = self._seconds(inquiry)
 
         def ask(engine: Engine) -> Awaitable[TextScores]:
             return engine.score(structs.replace(request, timeout=seconds))
 
-        bound = pairs_bound(request, inquiry.target.card)
+        bound = cost_bound(request, inquiry.target.card)
         return await self._take_turn(inquiry, Tokens(()), EngineQuestion(ask, bound, lambda made: made.prompt_tokens))
 
     async def _ask(
@@ -155,11 +161,14 @@ class Questions:
         cost = reading_cost(prompt)
         return await self._take_turn(inquiry, prompt, EngineQuestion(question, cost, lambda _: cost))
 
-    async def _take_turn(self, inquiry: Inquiry, prompt: Prompt, asked: EngineQuestion[T]) -> T:
+    async def _take_turn(
+        self, inquiry: Inquiry, prompt: Prompt, asked: EngineQuestion[T], *, is_free: bool = False
+    ) -> T:
         card, caller = inquiry.target.card, inquiry.caller
         config = self._current.config
         deadline = Deadline(self._seconds(inquiry))
-        quota, account = caller.quota_or(config.limits.default), account_of(caller, inquiry.standby)
+        quota = Quota() if is_free else caller.quota_or(config.limits.default)
+        account = account_of(caller, inquiry.standby)
         request = _to_request(inquiry, prompt)
 
         async def take_turn() -> T:
@@ -189,6 +198,19 @@ class Questions:
             return WaitLimits(standby=standby)
         place = time.monotonic() + self._current.config.admission.queue_seconds
         return WaitLimits(place=min(place, deadline.ends), first_token=deadline.ends)
+
+
+def check_needs(request: EmbedRequest | ScoreRequest, card: ModelCard) -> None:
+    """Raise `Unsupported` unless a model makes the vectors, scores or classes that are asked for."""
+    of_texts = _EMBED if isinstance(request, EmbedRequest) else _SCORE if request.queries else _CLASSIFY
+    require(of_texts, card)
+
+
+def cost_bound(request: EmbedRequest | ScoreRequest, card: ModelCard) -> int:
+    """Bound the tokens of texts that are computed."""
+    if isinstance(request, EmbedRequest):
+        return 1 + sum(map(prompt_bound, request.inputs))
+    return pairs_bound(request, card)
 
 
 def _to_request(inquiry: Inquiry, prompt: Prompt) -> GenerateRequest:

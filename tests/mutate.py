@@ -39,6 +39,7 @@ FAKE = Subject("gateway/testing/scripted.py", "tests/contract/test_scripted.py")
 SCRIPT = Subject("gateway/testing/script.py", "tests/contract/test_scripted.py")
 KEEPING = Subject("gateway/testing/keeping.py", "tests/contract/test_scripted.py")
 TOY = Subject("tests/contract/test_toy.py", "tests/contract/test_toy.py")
+READING = Subject("gateway/engine/reading.py", "tests/contract/test_toy.py")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,15 @@ MUTANTS = (
         FAKE,
         "enumerate(words)]",
         "enumerate(map(str.strip, words))]",
+    ),
+    Mutant("an_explanation_says_what_the_answer_reads", READING, "prompt_tokens=count,", "prompt_tokens=count and 1,"),
+    Mutant("an_explanation_says_what_the_answer_reads", READING, "        return ids\n", "        return ids[1:]\n"),
+    Mutant("an_explanation_computes_nothing", TOY, "cached_tokens=0)", "cached_tokens=1)"),
+    Mutant(
+        "an_explanation_refuses_a_prompt_that_is_too_long",
+        READING,
+        "answer_limit(request.sampling, count,",
+        "answer_limit(request.sampling, 1,",
     ),
     Mutant("tokens_are_what_is_counted", FAKE, "for word in words_of(prompt))", "for word in words_of(prompt)[1:])"),
     Mutant("the_pieces_of_a_text_are_the_text", FAKE, "tuple(words[number] for", "tuple(words[number].strip() for"),

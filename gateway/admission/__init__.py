@@ -8,11 +8,12 @@ from gateway.admission.question_queue import QuestionQueue
 from gateway.admission.queue import ModelQueue
 from gateway.admission.settings import AdmissionSettings
 from gateway.admission.standby import NoRoom
-from gateway.admission.waiter import QueuePosition, QueueTimeout, Standby, WaitLimits
+from gateway.admission.waiter import Foresight, QueuePosition, QueueTimeout, Standby, WaitLimits
 
 __all__ = [
     "Admission",
     "AdmissionSettings",
+    "Foresight",
     "MemoryPressure",
     "ModelQueue",
     "NoRoom",

@@ -147,6 +147,10 @@ class FairQueue(Generic[W]):
         self._length += 1
         return displaced
 
+    def has_room(self, newcomer: W) -> bool:
+        """Tell whether `push` would take a waiter."""
+        return self._length < self.capacity or self._displaced(newcomer) is not newcomer
+
     def head(self) -> W | None:
         """Return the next waiter to be served."""
         return self._ranks[self._priorities[-1]].head() if self._length else None

@@ -5,9 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Self
 
+from gateway.admission.foresee import foresee
 from gateway.admission.queue import LEFT_ALONE, ModelQueue
 from gateway.admission.standby import NoRoom
-from gateway.admission.waiter import QueuePosition, Standby, Waiter, WaiterState, WaitLimits
+from gateway.admission.waiter import Foresight, QueuePosition, Standby, Waiter, WaiterState, WaitLimits
 from gateway.engine import GenerateRequest, Started, Unavailable, UpstreamFailed
 
 
@@ -71,6 +72,10 @@ class Permit:
     def position(self) -> QueuePosition | None:
         """Its position in the queue; `None` when it does not wait."""
         return self._queue.position(self._waiter) if self._waiter.state is WaiterState.WAITING else None
+
+    def foresee(self) -> Foresight:
+        """Say what would become of it, were it entered now."""
+        return foresee(self._queue, self._waiter)
 
     def settle(self, started: Started) -> None:
         """Give back what was reserved beyond the prompt's true length, where it is known; call it at `Started`."""

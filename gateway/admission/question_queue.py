@@ -21,4 +21,4 @@ class QuestionQueue(ModelQueue):
         computes = OF_MANY_TEXTS & card.capabilities
         places = max(settings.questions, card.places) if computes else settings.questions
         self.places.resize(places, 0, settings.spare_places)
-        self._waiters.capacity = settings.waiting_questions
+        self.waiters.capacity = settings.waiting_questions

@@ -35,7 +35,7 @@ class ModelQueue:
         self.idleness = Idleness(clock)
         self.clock = clock
         self._recent = RecentCallers()
-        self._waiters: FairQueue[Waiter] = FairQueue(0)
+        self.waiters: FairQueue[Waiter] = FairQueue(0)
         self._positions: dict[Waiter, tuple[int, int]] | None = None
         self.moves = Moves()
         self._retry: asyncio.TimerHandle | None = None
@@ -44,7 +44,7 @@ class ModelQueue:
     @property
     def waiting(self) -> int:
         """The number of waiters."""
-        return len(self._waiters)
+        return len(self.waiters)
 
     @property
     def load(self) -> tuple[float, float]:
@@ -52,14 +52,14 @@ class ModelQueue:
         share = (self.places.running + self.waiting) / max(self.places.total, 1)
         if not self.waiting and self.places.running < self.places.total and not self.breaker.wait:
             return 0.0, share
-        wait = self.estimator.wait(sum(waiter.cost for waiter in self._waiters.order()), self.places.running)
+        wait = self.estimator.wait(sum(waiter.cost for waiter in self.waiters.order()), self.places.running)
         return max(share if wait is None else wait, self.breaker.wait), share
 
     def configure(self, card: ModelCard, settings: AdmissionSettings) -> None:
         """Go by `card` and `settings` from now on: a model that was loaded again may have other places."""
         self.card, self.batch, self._settings = card, card.batch, settings
         self.places.resize(card.places, card.cache_tokens, settings.spare_places)
-        self._waiters.capacity = self.places.total * settings.waiters_per_place
+        self.waiters.capacity = self.places.total * settings.waiters_per_place
 
     def bound(self, request: GenerateRequest, answers: int = 1) -> int:
         """Bound the tokens that so many answers to `request` may take, which share its prompt."""
@@ -77,14 +77,14 @@ class ModelQueue:
         self.idleness.come(waiter, self.batch)
         displaced = self._push(waiter, now)
         if displaced is not None:
-            displaced.leave(self._overloaded("too many requests are waiting, most of them yours", displaced))
+            displaced.leave(overloaded(self, "too many requests are waiting, most of them yours", displaced))
         self._announce()
         self._serve()
         if waiter.held:
             return None
         if not waiter.is_waiting:  # its time was over when the queue was served, or it has another engine
             now = self.clock()
-            raise _too_late(waiter, now) if waiter.limits.place <= now else _left_alone(self.breaker)
+            raise _too_late(waiter, now) if waiter.limits.place <= now else left_alone(self.breaker)
         self.idleness.want(self.batch)
         loop = asyncio.get_running_loop()
         waiter.turn = loop.create_future()
@@ -105,7 +105,7 @@ class ModelQueue:
     def leave(self, waiter: Waiter) -> None:
         """Take back what `waiter` holds, or its position in the queue."""
         if waiter.state is WaiterState.WAITING:
-            self._waiters.remove(waiter)
+            self.waiters.remove(waiter)
         elif waiter.held:
             self.places.give_back(waiter.caller, waiter.held)
             if waiter.state is WaiterState.SETTLED and waiter.limits.standby is None:
@@ -118,37 +118,41 @@ class ModelQueue:
     def position(self, waiter: Waiter) -> QueuePosition:
         """Return the position of `waiter`, which waits; all are computed at once, and kept until the queue moves."""
         if self._positions is None:
-            self._positions = self._waiters.positions()
+            self._positions = self.waiters.positions()
         position, ahead = self._positions[waiter]
         return QueuePosition(position, self.estimator.wait(ahead, self.places.running))
 
     def _push(self, waiter: Waiter, now: float) -> Waiter | None:
         """Let `waiter` wait, or refuse it; return the waiter that it displaces from a full queue."""
         try:
-            if self.breaker.wait or not (waiter.limits.is_patient or self.breaker.is_free):
-                raise _left_alone(self.breaker)
+            self.check_breaker(waiter)
             self._recent.note(waiter.caller, now)
-            self._check_limits(waiter, now)
-            displaced = self._waiters.push(waiter)
+            self.check_limits(waiter, now)
+            displaced = self.waiters.push(waiter)
             if displaced is waiter:
-                raise self._overloaded("too many requests are waiting", waiter)
+                raise overloaded(self, "too many requests are waiting", waiter)
         except EngineError:
             waiter.leave()
             raise
         waiter.state = WaiterState.WAITING
         return displaced
 
-    def _check_limits(self, waiter: Waiter, now: float) -> None:
+    def check_breaker(self, waiter: Waiter) -> None:
+        """Refuse a request while the engine is left alone."""
+        if self.breaker.wait or not (waiter.limits.is_patient or self.breaker.is_free):
+            raise left_alone(self.breaker)
+
+    def check_limits(self, waiter: Waiter, now: float) -> None:
         """Refuse a request that would wait in vain; where a place is free, it is admitted and measured anew."""
         if waiter.limits.place <= now:
             raise _too_late(waiter, now)
-        if not self.waiting and (self._fits(waiter, now) or self.idleness.is_giving_way):
+        if not self.waiting and (self.fits(waiter, now) or self.idleness.is_giving_way):
             return
-        wait = self.estimator.wait(self._waiters.ahead(waiter), self.places.running)
+        wait = self.estimator.wait(self.waiters.ahead(waiter), self.places.running)
         if wait is not None and now + wait + (self.estimator.first_seconds or 0.0) > waiter.limits.first_token:
             left = waiter.limits.first_token - now
             what = f"the first token would come in about {wait:.1f} s, and the request has {left:.1f} s for it"
-            raise self._overloaded(what, waiter)
+            raise overloaded(self, what, waiter)
 
     def _serve(self) -> None:
         """Admit from the head of the queue; a waiter whose limit has passed expires, and is never computed."""
@@ -156,24 +160,25 @@ class ModelQueue:
         while (head := self._next(now)) is not None:
             if head.limits.place <= now:
                 self._expire(head)
-            elif not self._fits(head, now) or (attempt := self._attempt()) is None:
+            elif not self.fits(head, now) or (attempt := self._attempt()) is None:
                 return
             else:
-                self._waiters.take(head)
+                self.waiters.take(head)
                 self.places.take(head.caller, head.cost)
                 self._announce()  # first, so that the clients behind are told before this one may have left again
                 head.admit(attempt, now)
 
     def _next(self, now: float) -> Waiter | None:
         """Find the next to be admitted: the head, or where only the spare places are left for it, one behind it."""
-        head = self._waiters.head()
+        head = self.waiters.head()
         if head is None or not self._is_kept_from_spare(head, now):
             return head
-        if self._waiters.count(head.caller) == len(self._waiters):
+        if self.waiters.count(head.caller) == len(self.waiters):
             return None
-        return next((waiter for waiter in self._waiters.order() if not self._is_kept_from_spare(waiter, now)), None)
+        return next((waiter for waiter in self.waiters.order() if not self._is_kept_from_spare(waiter, now)), None)
 
-    def _fits(self, waiter: Waiter, now: float) -> bool:
+    def fits(self, waiter: Waiter, now: float) -> bool:
+        """Tell whether a waiter would have a place at once, were it the only one."""
         return self.places.fits(waiter.cost) and not self._is_kept_from_spare(waiter, now)
 
     def _is_kept_from_spare(self, waiter: Waiter, now: float) -> bool:
@@ -191,9 +196,9 @@ class ModelQueue:
 
     def _dismiss(self) -> None:
         """Let those that have another engine go there: this one is left alone, or tried by one request."""
-        for waiter in [waiter for waiter in self._waiters.order() if not waiter.limits.is_patient]:
-            self._waiters.remove(waiter)
-            waiter.leave(_left_alone(self.breaker))
+        for waiter in [waiter for waiter in self.waiters.order() if not waiter.limits.is_patient]:
+            self.waiters.remove(waiter)
+            waiter.leave(left_alone(self.breaker))
             self._announce()
 
     def _serve_again(self) -> None:
@@ -202,8 +207,8 @@ class ModelQueue:
 
     def _expire(self, waiter: Waiter) -> None:
         seconds = self.clock() - waiter.joined
-        self._waiters.remove(waiter)
-        waiter.leave(QueueTimeout(f"no place came free within {seconds:.1f} s", retry_after=self._retry_after(waiter)))
+        self.waiters.remove(waiter)
+        waiter.leave(QueueTimeout(f"no place came free within {seconds:.1f} s", retry_after=_retry_after(self, waiter)))
         self._announce()
 
     def _announce(self) -> None:
@@ -214,16 +219,20 @@ class ModelQueue:
     def _cost(self, request: GenerateRequest, prompt_tokens: int) -> int:
         return cost.cost(request, self.card, prompt_tokens, self._settings.unstated_tokens)
 
-    def _overloaded(self, what: str, waiter: Waiter) -> Overloaded:
-        return Overloaded(what, retry_after=self._retry_after(waiter))
 
-    def _retry_after(self, waiter: Waiter) -> float:
-        """Estimate when the queue as it stands would have admitted `waiter`."""
-        wait = self.estimator.wait(self._waiters.ahead(waiter), self.places.running)
-        return 1.0 if wait is None else min(max(wait, 1.0), _LONGEST_RETRY)
+def overloaded(queue: ModelQueue, what: str, waiter: Waiter) -> Overloaded:
+    """Make the refusal of a waiter."""
+    return Overloaded(what, retry_after=_retry_after(queue, waiter))
 
 
-def _left_alone(breaker: Breaker) -> Unavailable:
+def _retry_after(queue: ModelQueue, waiter: Waiter) -> float:
+    """Estimate when the queue as it stands would have admitted `waiter`."""
+    wait = queue.estimator.wait(queue.waiters.ahead(waiter), queue.places.running)
+    return 1.0 if wait is None else min(max(wait, 1.0), _LONGEST_RETRY)
+
+
+def left_alone(breaker: Breaker) -> Unavailable:
+    """Make the error of a model that is left alone."""
     return Unavailable(LEFT_ALONE, retry_after=breaker.wait or 1.0)
 
 

@@ -69,6 +69,20 @@ class QueuePosition(Struct, frozen=True):
     eta: float | None
 
 
+@final
+class Foresight(Struct, frozen=True):
+    """What would become of a waiter, were it to join now: its position, 0 where a place is free for it.
+
+    `wait` and `first_token` are seconds from now, `None` before anything was measured. `refusal` is the error that it
+    would get in place of all that.
+    """
+
+    position: int
+    wait: float | None
+    first_token: float | None
+    refusal: EngineError | None = None
+
+
 class WaiterState(Enum):
     """The states in the drawing above."""
 

@@ -15,6 +15,7 @@ from gateway.api.embeddings.questions import ROUTES as EMBEDDINGS
 from gateway.api.exchange.dialect import Dialect
 from gateway.api.exchange.question import question_routes
 from gateway.api.exchange.route import generations
+from gateway.api.explain.controller import explain
 from gateway.api.files.controller import FileController
 from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
@@ -36,6 +37,7 @@ _CONTROLLERS = (
     tokenizer_info,
     FileController,
     BatchController,
+    explain,
     RequestsController,
     HealthController,
     MetricsController,

@@ -56,6 +56,14 @@ class Cache:
             return self._follow(CacheStatus.COALESCED, key, flight)
         return await self._begin(key, generate, policy)
 
+    async def foresee(self, key: bytes, policy: CachePolicy = CachePolicy.ANY) -> CacheStatus:
+        """Say how `stream` would come to an answer now; nothing is made, counted or kept longer for it."""
+        if policy is not CachePolicy.ANY:
+            return CacheStatus.MISS
+        if key in self._flights:
+            return CacheStatus.COALESCED
+        return CacheStatus.HIT if await self._store.has(key) else CacheStatus.MISS
+
     async def aclose(self) -> None:
         """End what is under way, and let go of the store."""
         await end_all(list(self._tasks.values()))

@@ -49,6 +49,11 @@ class MemoryAnswerStore(AnswerStore):
         self.size += size
         return True
 
+    async def has(self, key: bytes) -> bool:
+        """Tell whether there is an answer that is young enough."""
+        kept = self._kept.get(key)
+        return kept is not None and kept.until > self._clock()
+
     def _drop(self, key: bytes) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:

@@ -58,6 +58,10 @@ class RedisAnswerStore(AnswerStore):
             return False
         return bool(await self._try(lambda: self._client.set(self._name(key), answer, px=self._ttl)))
 
+    async def has(self, key: bytes) -> bool:
+        """Tell whether there is an answer; none where the server is down."""
+        return bool(await self._try(lambda: self._client.exists(self._name(key))))
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()

@@ -42,6 +42,10 @@ class AnswerStore(ABC):
     async def put(self, key: bytes, answer: bytes) -> bool:
         """Keep an answer; tell whether it is kept."""
 
+    async def has(self, key: bytes) -> bool:
+        """Tell whether an answer is kept under `key`; that should not count as reading it."""
+        return await self.get(key) is not None
+
     async def aclose(self) -> None:  # noqa: B027 - a store in memory has nothing to close
         """Let go."""
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Self
 
 from gateway.engine.errors import Unsupported
-from gateway.engine.events import Embeddings, GenerateEvent, TextScores, TokenSpelling
+from gateway.engine.events import Embeddings, GenerateEvent, PromptReading, TextScores, TokenSpelling
+from gateway.engine.reading import read_prompt
 from gateway.engine.status import Health, Status
 from gateway.engine.types import Chat, EmbedRequest, GenerateRequest, ModelCard, Prompt, ScoreRequest
 
@@ -70,6 +71,14 @@ class Engine(ABC):
         """Return a conversation as the chat template writes it; needs `Capability.TOKENIZE` and `Capability.CHAT`."""
         del chat
         raise Unsupported(f"{model} does not show its template")
+
+    async def explain(self, request: GenerateRequest) -> PromptReading:
+        """Say what `generate` would read for a request, and compute nothing.
+
+        Raises what `generate` would before `Started` for a request that it cannot do. By default it says what the
+        questions above tell; an engine that keeps prompts in a cache says what it would find there, too.
+        """
+        return await read_prompt(self, request)
 
     async def status(self) -> Status:
         """Say how the engine is. Never raises: a broken engine says so."""

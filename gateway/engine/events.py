@@ -108,6 +108,20 @@ class TokenSpelling(Struct, frozen=True, array_like=True, gc=False, forbid_unkno
     data: bytes
 
 
+class PromptReading(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an engine would read for a request that it has not begun, each as far as it is known.
+
+    `ids` are the tokens, `prompt_tokens` is their number, and `text` what the template writes. `cached_tokens` of them
+    would not be computed again; `max_tokens` are the most that the answer may have.
+    """
+
+    prompt_tokens: int | None = None
+    ids: tuple[int, ...] | None = None
+    text: str | None = None
+    cached_tokens: int | None = None
+    max_tokens: int | None = None
+
+
 class Embeddings(Struct, frozen=True, forbid_unknown_fields=True):
     """One vector an input, in order, each as the bytes of its numbers: float32, the lowest byte first."""
 

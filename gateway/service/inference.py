@@ -70,7 +70,7 @@ class Inference:
         self._limiter = limiter
         self._telemetry = telemetry
         self._current = current
-        self._maker = Maker(hosting, admission, current, telemetry.metrics)
+        self.maker = Maker(hosting, admission, current, telemetry.metrics)
 
     @property
     def config(self) -> Config:
@@ -80,7 +80,7 @@ class Inference:
     async def drain(self) -> None:
         """Refuse new requests; return when the last one has ended, or was ended because its time was over."""
         self._hosting.drain()
-        await self._maker.shadows.end()
+        await self.maker.shadows.end()
         await self.in_flight.finish(self._hosting.drain_seconds)
         await self.background.wait()
 
@@ -119,8 +119,6 @@ class Inference:
         chosen = target.route.choose(
             requests[0], lambda card: Load(*queue(card).load), lambda card: queue(card).breaker.is_free
         )
-        if chosen.route is not None and chosen.route.wished is not None:
-            self._hosting.loads.wish(chosen.route.wished)
         current_record().model = chosen.card.name
         return chosen
 
@@ -214,15 +212,21 @@ class Inference:
                     if made := made_by(entry, answer):
                         watch.charge(made, allowance.charge(made))
 
-    async def _answer(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
-        """Choose the maker of the answer: the engine for this client alone, or the cache for all that ask the same."""
-        options, card = entry.options, entry.target.card
-        key = key_of(entry.request, card, entry.caller.id) if self.config.cache.enabled else None
+    def shared_key(self, entry: InFlightRequest) -> bytes | None:
+        """Return the key under which the cache has the answer; `None` where it is made for this client alone."""
+        options = entry.options
         # The maker of a shared answer waits for all its clients: one that limits its wait, or follows it, goes alone.
         is_alone = options.timeouts.queue is not None or options.wants_queue_updates
-        if key is None or is_alone or options.cache_policy is CachePolicy.NO_STORE:
+        if is_alone or options.cache_policy is CachePolicy.NO_STORE or not self.config.cache.enabled:
+            return None
+        return key_of(entry.request, entry.target.card, entry.caller.id)
+
+    async def _answer(self, entry: InFlightRequest) -> AsyncGenerator[ServiceEvent, None]:
+        """Choose the maker of the answer: the engine for this client alone, or the cache for all that ask the same."""
+        options, key = entry.options, self.shared_key(entry)
+        if key is None:
             self.cache.counts.bypassed += 1
-            return self._maker.begin(entry, entry.deadline, entry.wait_limits, entry.progress.work)
+            return self.maker.begin(entry, entry.deadline, entry.wait_limits, entry.progress.work)
         entry.deadline.arm()
         replay: Replay = await self.cache.stream(key, partial(self._share, entry), options.cache_policy)
         entry.headers["x-cache"] = entry.telemetry.cache = replay.status
@@ -232,7 +236,7 @@ class Inference:
         """Generate once for all waiting clients, with a deadline of its own: the first client may disconnect."""
         deadline, wait_limits = self._limit(Timeouts())
         work.trace = entry.telemetry.traceparent
-        async with deadline, aclosing(self._maker.begin(entry, deadline, wait_limits, work)) as events:
+        async with deadline, aclosing(self.maker.begin(entry, deadline, wait_limits, work)) as events:
             while (event := await deadline.wait(anext(events, None))) is not None:
                 made = cast("GenerateEvent", event)
                 entry.telemetry.make(made)

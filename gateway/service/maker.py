@@ -64,14 +64,20 @@ class Maker:
         answer, shadow = self._try_each(entry, route, terms), route.settings.shadow
         if shadow is None or not self.shadows.draw(shadow):
             return answer
-        copied = structs.replace(entry.request, salt=self._salt.of(entry.caller.id, entry.request.salt), trace=None)
+        copied = structs.replace(entry.request, salt=self.salt_of(entry), trace=None)
         return self.shadows.follow(answer, copied, shadow, self._current.config.server.request_seconds)
+
+    def salt_of(self, entry: InFlightRequest) -> str:
+        """Return the salt that keeps the prefixes of a caller from others."""
+        return self._salt.of(entry.caller.id, entry.request.salt)
 
     async def _try_each(
         self, entry: InFlightRequest, route: Route, terms: TryTerms
     ) -> AsyncGenerator[ServiceEvent, None]:
         """Make an answer at one engine after the other until one begins it: then there is no way back."""
         self._retries.earn()
+        if route.wished is not None:
+            self._hosting.loads.wish(route.wished)
         if route.skipped:
             entry.headers["x-fallback"] = route.skipped
         for target, other in zip_longest(route.targets, route.targets[1:]):
@@ -207,7 +213,7 @@ class Maker:
             model=target.card.name,
             timeout=deadline.left,
             trace=entry.telemetry.traceparent,
-            salt=self._salt.of(entry.caller.id, entry.request.salt),
+            salt=self.salt_of(entry),
             standby=work.quiet_seconds if work is not None and work.is_put_aside(target.card) else None,
         )
 

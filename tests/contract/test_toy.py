@@ -7,6 +7,7 @@ import re
 from struct import pack
 
 import pytest
+from msgspec import structs
 
 import gateway.engine as api
 from gateway.testing.contract import EngineContract
@@ -64,6 +65,9 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             told += thought
             reason = "STOP" if stop is not None or told < limit else "LENGTH"
             yield api.Finished(api.FinishReason[reason], api.Usage(len(prompt), told, 0, thought), stop)
+
+    async def explain(self, request):
+        return structs.replace(await super().explain(request), cached_tokens=0)
 
     async def count_tokens(self, model, prompt):
         return len(_read(prompt))

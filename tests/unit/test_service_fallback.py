@@ -146,7 +146,7 @@ async def test_one_that_failed_again_and_again_is_passed_over_without_being_aske
 
 
 async def test_a_slow_engine_is_waited_for_where_no_retry_is_left(inference):
-    while inference._maker._retries.spend():
+    while inference.maker._retries.spend():
         pass
     entry = admitted(inference, "slow-first")
     task = asyncio.create_task(collect(inference.generate(entry)))

@@ -21,6 +21,7 @@ from gateway.api.batches.schema import BatchBody, BatchList, BatchObject
 from gateway.api.docs.pages import Pages, router
 from gateway.api.embeddings.schema import ContentBody, ContentVector, EmbeddingsBody, EmbeddingsReply
 from gateway.api.exchange.dialect import Dialect
+from gateway.api.explain.schema import ExplainBody, Explanation
 from gateway.api.files.schema import DeletedFile, FileList, FileObject
 from gateway.api.http.problems import OWN_WORDS, ErrorBody
 from gateway.api.models.schema import ModelList, ModelParameters, ModelState, Version
@@ -50,7 +51,7 @@ _MODELS = (ModelList, ModelState, ModelParameters, Version, ErrorBody)
 _TOKENS = (TokenizeBody, TokenizeReply, DetokenizeBody, DetokenizeReply, TemplateBody, TemplateReply)
 _EMBEDDINGS = (EmbeddingsBody, EmbeddingsReply, ContentBody, ContentVector)
 _RERANK = (RerankBody, SecondRerankBody, RerankReply, ScoreBody, ScoreReply, ClassifyBody, ClassifyReply)
-_SERVICE = (RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
+_SERVICE = (ExplainBody, Explanation, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
 _BATCHES = (FileObject, FileList, DeletedFile, BatchBody, BatchObject, BatchList)
 STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_RERANK, *_BATCHES, *_SERVICE)
 HEADERS = {

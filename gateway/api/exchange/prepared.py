@@ -7,7 +7,7 @@ from typing import Generic
 from msgspec import Struct, structs
 
 from gateway.admission import Standby
-from gateway.api.exchange.asked import Asking
+from gateway.api.exchange.asked import Asking, Prompts
 from gateway.api.exchange.dialect import B, Endpoint, Rendering
 from gateway.api.exchange.keeper import AnswerKeeper
 from gateway.api.exchange.run import Run
@@ -17,6 +17,7 @@ from gateway.auth import Caller
 from gateway.cache import cache_policy
 from gateway.engine import ModelCard
 from gateway.flow.offload import offload_large
+from gateway.hosting.route import Target
 from gateway.inflight import Options
 from gateway.service import Inference
 from gateway.telemetry import request_id
@@ -38,7 +39,14 @@ class Prepared(Struct, Generic[B], frozen=True):
     rendering: Rendering
     keeper: AnswerKeeper[B] | None
     body: B
-    card: ModelCard
+    target: Target
+    prompts: Prompts
+    options: Options
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model."""
+        return self.target.card
 
     async def whole(self) -> tuple[bytes, dict[str, str]]:
         """Return the whole answer, and its headers."""
@@ -64,4 +72,5 @@ async def prepare(inference: Inference, endpoint: Endpoint[B], caller: Caller, a
     options = Options(timeouts, policy, wants_updates(asked.head), prompts.shorten, asked.standby)
     inference.note_asked(target.card.name, len(prompts.requests), prompts.n)
     run = Run(inference, caller, target, prompts, options)
-    return Prepared(run, endpoint.to_rendering(body, target.card, own_id), keeper, body, target.card)
+    rendering = endpoint.to_rendering(body, target.card, own_id)
+    return Prepared(run, rendering, keeper, body, target, prompts, options)

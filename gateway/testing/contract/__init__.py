@@ -3,6 +3,7 @@
 from gateway.testing.contract.answers import AnswerRules, StopRules
 from gateway.testing.contract.constraints import ConstraintRules
 from gateway.testing.contract.drawing import DrawRules
+from gateway.testing.contract.explanations import ExplainRules
 from gateway.testing.contract.features import FeatureRules
 from gateway.testing.contract.life import LifeRules
 from gateway.testing.contract.pairs import PairRules
@@ -28,6 +29,7 @@ class EngineContract(
     ThoughtRules,
     ScoreRules,
     TokenRules,
+    ExplainRules,
     PlaceRules,
     StandbyRules,
     LifeRules,
@@ -45,6 +47,7 @@ __all__ = [
     "ConstraintRules",
     "DrawRules",
     "EngineContract",
+    "ExplainRules",
     "FeatureRules",
     "LifeRules",
     "PairRules",

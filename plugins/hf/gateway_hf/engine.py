@@ -21,6 +21,7 @@ from gateway.engine import (
     ModelCard,
     Post,
     Prompt,
+    PromptReading,
     Status,
     Unavailable,
     Unsupported,
@@ -137,6 +138,14 @@ class HfEngine(TokenAnswers):
         finally:
             running.loop.cancel(generation)
 
+    async def explain(self, request: GenerateRequest) -> PromptReading:
+        """Read the prompt as `generate` does, and look for it in the cache."""
+        running = self._ready()
+        plan = await _plan(running, request)
+        held = await _hold(running.served, plan)
+        job = functools.partial(_explain, running.served, request, (plan, held))
+        return await running.reader.read(job, size_of(request.prompt))
+
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the tokens that the model would read."""
         del model
@@ -232,6 +241,13 @@ async def _hold(served: ServedModel, plan: AnswerPlan) -> Held | None:
             await served.constraints.hold(plan.content)
     with naming(plan):
         return await served.constraints.hold(plan.constraint, plan.content)
+
+
+def _explain(served: ServedModel, request: GenerateRequest, planned: tuple[AnswerPlan, Held | None]) -> PromptReading:
+    generation = _prepare(served, request, 0.0, planned)
+    ids, prompt = tuple(generation.sequence.tokens), request.prompt
+    text = served.text.render(prompt) if isinstance(prompt, Chat) else getattr(prompt, "text", None)
+    return PromptReading(len(ids), ids, text, served.scheduler.found(generation.sequence), generation.terms.limit)
 
 
 def _prepare(

@@ -17,6 +17,7 @@ from gateway.engine import (
     InvalidRequest,
     ModelCard,
     Prompt,
+    PromptReading,
     Status,
     TokenSpelling,
     Unavailable,
@@ -102,6 +103,14 @@ class LlamaCppEngine(Engine):
                 raise
             self._ready()
             raise EngineError("llama-server ended its answer before it was finished")
+
+    async def explain(self, request: GenerateRequest) -> PromptReading:
+        """Make ready what `generate` would ask, and ask nothing; what a place has of a prompt the server knows."""
+        loaded = self._ready()
+        asked = await to_asked(request, loaded.card, loaded.prompts, loaded.vocabulary)
+        prompt = request.prompt
+        text = await loaded.prompts.render(prompt) if isinstance(prompt, Chat) else getattr(prompt, "text", None)
+        return PromptReading(len(asked.ids), asked.ids, text, max_tokens=asked.body["n_predict"])
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the tokens that the model would read."""

@@ -23,6 +23,7 @@ from gateway.engine import (
     LoadFailed,
     ModelCard,
     Prompt,
+    PromptReading,
     ScoreRequest,
     Status,
     TextScores,
@@ -144,6 +145,12 @@ class OpenAiEngine(Engine):
                 response.release()  # to the pool, where nothing more is to come
             elif response is not None:
                 response.close()
+
+    async def explain(self, request: GenerateRequest) -> PromptReading:
+        """Say what the server's questions tell; what it would be asked for is checked, and not sent."""
+        model = self._model(request.model)
+        to_asked(await self._prepared(request, model), model)
+        return await super().explain(request)
 
     async def count_tokens(self, model: str, prompt: Prompt) -> int:
         """Count the tokens that the server would read."""

@@ -459,3 +459,16 @@ async def test_whoever_shares_an_answer_learns_the_trace_of_its_maker(cache):
     told = await asyncio.gather(maker(source), maker(source))
     assert set(told) == {(CacheStatus.MISS, None), (CacheStatus.COALESCED, "00-1-2-01")}
     assert await maker(source) == (CacheStatus.HIT, "00-1-2-01")
+
+
+async def test_how_an_answer_would_come_is_foreseen_and_counts_nothing(cache):
+    source = Source()
+    assert await cache.foresee(KEY) is CacheStatus.MISS
+    reading = asyncio.create_task(read(cache, source))
+    await asyncio.sleep(0)
+    assert await cache.foresee(KEY) is CacheStatus.COALESCED
+    await reading
+    await turns()
+    assert await cache.foresee(KEY) is CacheStatus.HIT
+    assert await cache.foresee(KEY, CachePolicy.REFRESH) is CacheStatus.MISS
+    assert (source.begun, cache.counts.hits, cache.counts.misses) == (1, 0, 1)

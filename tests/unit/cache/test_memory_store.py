@@ -92,3 +92,15 @@ async def test_one_that_is_too_large_takes_no_others_place_but_that_of_its_older
     assert not await store.put(b"b", bytes(1_000))
     assert (await store.get(b"a"), await store.get(b"b")) == (b"x", None)
     assert store.evictions == 0
+
+
+async def test_to_look_for_an_answer_does_not_keep_it_longer():
+    clock = Clock()
+    store = MemoryAnswerStore(2 * (ENTRY + 1), 60, clock)
+    for key in (b"one", b"two"):
+        await store.put(key, b"x")
+    assert (await store.has(b"one"), await store.has(b"none")) == (True, False)
+    await store.put(b"three", b"x")
+    assert [await store.has(key) for key in (b"one", b"two", b"three")] == [False, True, True]
+    clock.advance(60)
+    assert not await store.has(b"two")

@@ -73,6 +73,7 @@ async def test_any_bytes_come_back_as_they_were(store_server, make_store):
     assert await store.put(KEY, answer)
     assert await store.get(KEY) == answer
     assert await store.get(b"other") is None
+    assert (await store.has(KEY), await store.has(b"other")) == (True, False)
 
 
 async def test_nobody_there_is_as_if_nothing_were_kept(make_store):

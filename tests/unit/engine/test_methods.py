@@ -13,9 +13,11 @@ from gateway.engine import (
     Engine,
     EngineError,
     EngineMethod,
+    GenerateRequest,
     Health,
     Message,
     ModelCard,
+    PromptReading,
     ScoreRequest,
     Status,
     Text,
@@ -44,6 +46,10 @@ EXAMPLES = {
     "spell": (("m", (1, 2)), (TokenSpelling("a", b"a"), TokenSpelling("Ġb", b" b"))),
     "render": (("m", CHAT), "<user>hi"),
     "tokenizer_info": (("m",), {"tokenizer_class": "T"}),
+    "explain": (
+        (GenerateRequest(id="1", model="m", prompt=CHAT),),
+        PromptReading(prompt_tokens=2, ids=(1, 2), text="<user>hi", cached_tokens=1, max_tokens=6),
+    ),
     "probe": ((), True),
     "status": ((), Status(health=Health.READY, running=2, cache_used=64)),
 }

@@ -49,7 +49,7 @@ async def inference():
         await hosting.settled.wait()
         made = Inference(hosting, Admission(), Limiter(), telemetry, CurrentConfig(Snapshot.of(config)))
         yield made
-        await made._maker.shadows.end()
+        await made.maker.shadows.end()
     await telemetry.stop()
 
 
@@ -80,7 +80,7 @@ async def until(holds):
 async def test_a_copy_is_compared_and_its_caller_learns_nothing(inference, name, result):
     alone, entry = admitted(inference, "first"), admitted(inference, name)
     answer = await collect(inference.generate(entry))
-    await inference._maker.shadows.wait()
+    await inference.maker.shadows.wait()
     assert answer.text == "Once upon a time."
     assert results(inference) == {(name, result): 1}
     await collect(inference.generate(alone))
@@ -91,7 +91,7 @@ async def test_a_copy_is_compared_and_its_caller_learns_nothing(inference, name,
 
 async def test_how_far_the_texts_agree_and_how_long_both_took_is_measured(inference):
     await answers(inference, "other")
-    await inference._maker.shadows.wait()
+    await inference.maker.shadows.wait()
     scrape = inference._telemetry.metrics.render()[0]
     assert b'llm_gateway_shadow_divergence_sum{engine="other"} 2.0' in scrape
     assert b'llm_gateway_shadow_duration_seconds_count{answer="copy",engine="other"} 1.0' in scrape
@@ -139,7 +139,7 @@ async def test_a_drain_ends_copies_at_once(inference):
 
 async def test_what_a_copy_takes_is_charged_to_nobody_and_kept_nowhere(inference):
     await answers(inference, "twin")
-    await inference._maker.shadows.wait()
+    await inference.maker.shadows.wait()
     assert inference.in_flight.seen_by(ANONYMOUS) == []
     assert inference.cache.counts.stores == 0
     scrape = inference._telemetry.metrics.render()[0]
@@ -151,8 +151,8 @@ async def test_the_share_decides_how_many_are_copied(inference, monkeypatch):
     draws = iter([0.5, 0.4])
     monkeypatch.setattr("gateway.service.shadow.random.random", lambda: next(draws))
     settings = ShadowSettings(engine="twin", share=0.45)
-    assert not inference._maker.shadows.draw(settings)
-    assert inference._maker.shadows.draw(settings)
+    assert not inference.maker.shadows.draw(settings)
+    assert inference.maker.shadows.draw(settings)
 
 
 def recording(*pieces):

@@ -51,6 +51,10 @@ class Blocks:
         idle = sum([not self._references[block] for block in found])
         return self._blocks(tokens) - len(found) <= self.free - idle
 
+    def found(self, sequence: Sequence) -> int:
+        """Count the tokens that `reuse` would find for a sequence that holds nothing; may be asked from any thread."""
+        return len(self._find(sequence)) * self.size
+
     def reuse(self, sequence: Sequence) -> int:
         """Let a sequence go on with full blocks of the cache that hold its next tokens; return how many tokens.
 

@@ -75,6 +75,10 @@ class Scheduler:
         """The tokens of the cache that running sequences hold; any thread may read it."""
         return self._blocks.used * self._blocks.size
 
+    def found(self, sequence: Sequence) -> int:
+        """Count the tokens of a sequence that the cache has now; any thread may ask."""
+        return self._blocks.found(sequence)
+
     def add(self, sequence: Sequence) -> None:
         """Put a sequence into the queue, behind those of its priority."""
         bisect.insort_right(self._queue, sequence, key=_rank)

@@ -19,6 +19,7 @@ from gateway.api.docs import Description
 from gateway.api.edge import PROBES
 from gateway.api.embeddings import schema as embeddings_schema
 from gateway.api.exchange import paging
+from gateway.api.explain import schema as explain_schema
 from gateway.api.files import schema as files_schema
 from gateway.api.http import problems
 from gateway.api.http.problems import TABLE, ErrorBody, Problem
@@ -44,7 +45,7 @@ ASSETS = ("redoc.js", "scalar.js", "swagger_bundle.js", "swagger_style.css")
 STRUCTS = {
     name: kind
     for module in (
-        *(files_schema, batches_schema),
+        *(files_schema, batches_schema, explain_schema),
         *(
             schema,
             health,

@@ -315,3 +315,13 @@ def test_what_was_scored_already_is_found_again():
     scored = Sequence(list(range(12)), ranks=0)
     scored.scores += [()] * 11
     assert blocks.reuse(scored) == 8
+
+
+def test_what_would_be_found_is_counted_and_nothing_held():
+    blocks = Blocks(8, SIZE)
+    _leave(blocks, range(10))
+    sequence = Sequence(list(range(10)))
+    free = blocks.free
+    assert (blocks.found(sequence), blocks.free, blocks.hits, sequence.blocks) == (8, free, 0, [])
+    assert blocks.found(Sequence(list(range(10)), salt="other")) == 0
+    assert blocks.reuse(sequence) == 8

@@ -1,0 +1,1 @@
+"""What would become of a request: `POST /v1/explain`."""
