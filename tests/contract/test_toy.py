@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import itertools
 import re
+from contextlib import nullcontext
 from struct import pack
 
 import pytest
@@ -34,7 +35,7 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             raise api.InvalidRequest("no token may be drawn")
         if BROKEN.search(str(request.constraint)):
             raise api.InvalidRequest("nothing is like that", param=request.constraint.__struct_config__.tag)
-        async with self.places:
+        async with self.places if request.standby is None else nullcontext():
             chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
             read = tuple(prompt) if asked.token_ids else None
             yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs), prompt_ids=read)
