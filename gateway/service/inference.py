@@ -115,10 +115,8 @@ class Inference:
         """Choose the engine for requests that came by a route, by its strategy; all answers of a body are of one."""
         if target.route is None:
             return target
-        queue = self._admission.queue
-        chosen = target.route.choose(
-            requests[0], lambda card: Load(*queue(card).load), lambda card: queue(card).breaker.is_free
-        )
+        find = self._admission.queue
+        chosen = target.route.choose(requests[0], lambda c: Load(*find(c).load), lambda c: find(c).breaker.is_free)
         current_record().model = chosen.card.name
         return chosen
 
