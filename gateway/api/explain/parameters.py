@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.api.explain.schema import ExplainedParameter, ParameterSource
-from gateway.engine import EmbedRequest, GenerateRequest, ModelCard, Sampling, ScoreRequest
+from gateway.engine import EmbedRequest, GenerateRequest, ModelCard, ScoreRequest
 
 # What of a question are no parameters: what it is about, and what the gateway fills in.
 _NO_PARAMETERS = frozenset({"id", "model", "inputs", "documents", "queries", "timeout", "trace"})
@@ -43,5 +43,6 @@ def _given(struct: Struct) -> dict[str, object]:
 
 
 def _source(name: str, request: GenerateRequest) -> ParameterSource:
-    sources: dict[ParameterSource, Sampling] = {"request": request.sampling, "gateway": request.defaults}
-    return next((source for source, sampling in sources.items() if getattr(sampling, name) is not None), "model")
+    if getattr(request.sampling, name) is not None:
+        return "request"
+    return "model" if getattr(request.defaults, name) is None else "gateway"

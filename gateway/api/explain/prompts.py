@@ -41,6 +41,7 @@ async def read_prompt(questions: Questions, inquiry: Inquiry, entry: InFlightReq
     """
     route = entry.target.route
     targets = (entry.target,) if route is None else route.targets
+    target = targets[0]
     for target, other in zip_longest(targets, targets[1:]):
         if not target.hosted.is_up:
             break
