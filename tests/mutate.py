@@ -286,8 +286,8 @@ MUTANTS = (
     Mutant(
         "closing_the_stream_frees_its_place",
         FAKE,
-        "        try:\n            yield\n        finally:\n            self._running -= 1\n",
-        "        yield\n        if True:\n            self._running -= 1\n",
+        "            try:\n                yield\n            finally:\n                self._running -= 1\n",
+        "            yield\n            if True:\n                self._running -= 1\n",
     ),
     Mutant(
         "cancelling_the_reader_frees_its_place",
@@ -299,8 +299,9 @@ MUTANTS = (
     Mutant(
         "a_reader_that_leaves_the_line_takes_no_place",
         FAKE,
-        "        try:\n            await self._places.acquire()\n        finally:\n            self._waiting -= 1\n",
-        "        await self._places.acquire()\n        self._waiting -= 1\n",
+        "            try:\n                await self._places.acquire()\n"
+        "            finally:\n                self._waiting -= 1\n",
+        "            await self._places.acquire()\n            self._waiting -= 1\n",
     ),
     Mutant(
         "an_unread_stream_takes_no_place",

@@ -4,7 +4,7 @@ import asyncio
 import codecs
 import itertools
 import re
-from contextlib import nullcontext
+from contextlib import asynccontextmanager
 from struct import pack
 
 import pytest
@@ -21,6 +21,7 @@ BROKEN = re.compile("nonsense|nowhere|[(]unclosed|options=[(][)]")
 class Toy(api.Engine):  # says a prompt again; a token is a byte
     def __init__(self):
         self.places = asyncio.Semaphore(CARD.places)
+        self.asked = 0  # requests that do not stand by
 
     def models(self):
         return [CARD]
@@ -35,7 +36,7 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             raise api.InvalidRequest("no token may be drawn")
         if BROKEN.search(str(request.constraint)):
             raise api.InvalidRequest("nothing is like that", param=request.constraint.__struct_config__.tag)
-        async with self.places if request.standby is None else nullcontext():
+        async with self.place(request):
             chat = request.prompt if isinstance(request.prompt, api.Chat) else api.Chat(())
             read = tuple(prompt) if asked.token_ids else None
             yield api.Started(len(prompt), prompt_logprobs=_scores(prompt, asked.prompt_logprobs), prompt_ids=read)
@@ -66,6 +67,20 @@ class Toy(api.Engine):  # says a prompt again; a token is a byte
             told += thought
             reason = "STOP" if stop is not None or told < limit else "LENGTH"
             yield api.Finished(api.FinishReason[reason], api.Usage(len(prompt), told, 0, thought), stop)
+
+    @asynccontextmanager
+    async def place(self, request):
+        if request.standby is not None:
+            while self.asked:  # noqa: ASYNC110 - whatever asks tells nothing of it
+                await asyncio.sleep(0.01)
+            yield
+            return
+        self.asked += 1
+        try:
+            async with self.places:
+                yield
+        finally:
+            self.asked -= 1
 
     async def explain(self, request):
         return structs.replace(await super().explain(request), cached_tokens=0)

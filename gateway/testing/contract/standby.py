@@ -20,7 +20,7 @@ class StandbyRules(Subject):
         self.require(engine, Capability.STANDBY)
         async with aclosing(self.stream(engine, self.slow_request(engine))) as busy:
             await anext(busy)
-            waiting = asyncio.create_task(self._whole(engine, _standing(self.request(engine))))
+            waiting = asyncio.create_task(self._whole(engine, _standing(self.request(engine, max_tokens=2))))
             async with Within(self.patience, "A slow answer goes on beside work that stands by."):
                 for _ in range(_SAID):
                     await anext(busy)

@@ -101,7 +101,7 @@ async def _capabilities(client: UpstreamClient, model: str) -> frozenset[Capabil
         own = msgspec.convert(told, OwnCapabilities)
     except msgspec.ValidationError:
         return None
-    known = {member.value for member in Capability}
+    known = {member.value for member in Capability if member is not Capability.STANDBY}  # which no body can ask for
     return frozenset(Capability(name) for name in own.capabilities if name in known)
 
 

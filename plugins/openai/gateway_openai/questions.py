@@ -134,7 +134,7 @@ def _read(status: int, body: bytes, kind: type[V]) -> V:
         error = to_error(status, body, None)
         raise (
             InvalidRequest("the server behind this model refuses the tokens", param="tokens")
-            if (isinstance(error, InvalidRequest))
+            if type(error) is InvalidRequest
             else error
         )
     try:

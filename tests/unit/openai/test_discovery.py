@@ -78,7 +78,7 @@ async def test_a_gateway_says_what_each_model_can():
 
 
 async def test_questions_about_tokens_need_their_ids():
-    own = {"object": "model.capabilities", "capabilities": ["chat", "token_count", "tokenizer_info"]}
+    own = {"object": "model.capabilities", "capabilities": ["chat", "standby", "token_count", "tokenizer_info"]}
     replies = {"/v1/models": {"data": [{"id": "m"}]}, "/v1/models/m/capabilities": own}
     async with asking(replies) as ((model,), _):
         assert model.card.capabilities == {"chat"}
