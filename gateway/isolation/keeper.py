@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 _TICKS = 20
 _DOUBLINGS = 32
+# A start takes a moment; without a supervisor to answer it would never end.
+_CALLED_OFF_SECONDS = 5.0
 _LOADING = "the model is loading"
 
 
@@ -106,7 +108,7 @@ class Keeper:
     async def _run_once(self) -> tuple[str, str, int]:
         """Run one process from start to death; return the reason, how it ended, and how many answers it finished."""
         kills = oom_kills()
-        process = await self._outlast(lambda: self._start(self._spec))
+        process = await self._outlast(self._spawn)
         remote = self._loading = RemoteEngine(process.path, self._on_lost)
         reason = "load"
         try:
@@ -126,6 +128,18 @@ class Keeper:
         if reason == "exit" and oom_kills() > kills:
             reason = "oom"
         return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served
+
+    async def _spawn(self) -> RunningProcess:
+        """Start a process. One whose start is called off is ended once it is there: nothing else knows of it."""
+        starting = asyncio.ensure_future(self._start(self._spec))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait({starting}, timeout=_CALLED_OFF_SECONDS)
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
+                await starting.result().kill()
+            starting.cancel()
+            raise
 
     async def _outlast(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Attempt it until there are descriptors, processes, memory and space for it: to lack them is no death."""
