@@ -12,8 +12,14 @@ def descendants(pid: int) -> list[int]:
 
 
 def engines(pid: int) -> list[int]:
-    """List the engines' processes."""
-    return [child for child in descendants(pid) if "gateway.isolation.child" in _command(child)]
+    """List the engines' processes.
+
+    What an engine starts has its command line until it runs its own program, and is no engine.
+    """
+    found = []
+    for child in _children(pid):
+        found += [child] if "gateway.isolation.child" in _command(child) else engines(child)
+    return found
 
 
 def server(pid: int) -> int:
