@@ -56,9 +56,12 @@ def take_forwarded(scope: HTTPScope, settings: ServerSettings) -> str:
             break
     if client:
         scope["client"] = (client, 0)
-    scheme = told.scheme or _nearest(scope, b"x-forwarded-proto")
+    if settings.forwarded_header == "forwarded":  # what clients put into the others was passed on
+        scheme, host = told.scheme, told.host
+    else:
+        scheme, host = _nearest(scope, b"x-forwarded-proto"), _nearest(scope, b"x-forwarded-host")
     scope["scheme"] = _SCHEMES.get(scheme.lower(), scope["scheme"])
-    return told.host or _nearest(scope, b"x-forwarded-host")
+    return host
 
 
 def _list_of_addresses(scope: HTTPScope) -> Sequence[_Hop]:

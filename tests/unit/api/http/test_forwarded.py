@@ -83,6 +83,13 @@ def test_one_header_is_read_for_the_address_for_a_proxy_passes_the_others_on():
     assert [take(told, header=header)[0][-1] for header in ("forwarded", "x-forwarded-for", "x-real-ip")] == [*"123"]
 
 
+def test_beside_the_standard_header_a_client_chooses_neither_scheme_nor_host():
+    told = [("x-forwarded-proto", "https"), ("x-forwarded-host", "a.example")]
+    assert take([("forwarded", "for=192.0.2.7"), *told], header="forwarded") == ("192.0.2.7", "http", "")
+    assert take(told, header="forwarded") == (PROXY, "http", "")
+    assert take([*told, ("x-real-ip", "192.0.2.7")], header="x-real-ip") == ("192.0.2.7", "https", "a.example")
+
+
 def test_a_scheme_is_one_that_the_service_has():
     assert take([("x-forwarded-proto", "HTTPS")])[1] == "https"
     assert take([("x-forwarded-proto", "https, http")])[1] == "http"
