@@ -135,6 +135,7 @@ def test_the_engine_that_is_named_comes_first(sources, first, pod):
     ("sources", "message"),
     [
         (("config.server.port=9000",), "config.server.port: the image listens on port 8000"),
+        (("config.server.tls_client_ca=/ca",), "the probes of the kubelet have no certificate to show"),
         (("config.engines.a.plugin=echo",), "config.engines: write it as the value `engines`"),
         (("config.auth.file=a",), "config.auth: write it as the value `keys`"),
         (("defaultEngine=other",), 'there is no engine "other"; there is default'),
@@ -179,6 +180,18 @@ def test_liveness_gives_the_supervisor_time_to_replace_a_worker_first(hang):
     probe = container(render(*([f"config.server.hang_seconds={hang}"] if hang else [])))["livenessProbe"]
     waits = probe["periodSeconds"] * probe["failureThreshold"]
     assert waits >= (hang or ServerSettings().hang_seconds) + 30
+
+
+.mark.parametrize("tls", [True, False])
+def test_probes_and_scrapes_speak_as_the_port_does(tls):
+    files = ("config.server.tls_certificate=/tls/tls.crt", "config.server.tls_key=/tls/tls.key") if tls else ()
+    manifests = render("serviceMonitor.enabled=true", "serviceMonitor.tlsConfig.serverName=llm.example.org", *files)
+    gateway = container(manifests)
+    schemes = {gateway[f"{name}Probe"]["httpGet"]["scheme"] for name in ("startup", "liveness", "readiness")}
+    assert schemes == {"HTTPS" if tls else "HTTP"}
+    (endpoint,) = one(manifests, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["scheme"] == ("https" if tls else "http")
+    assert endpoint["tlsConfig"] == {"serverName": "llm.example.org"}
 
 
 def test_the_pod_has_no_rights_and_writes_only_where_something_is_mounted():

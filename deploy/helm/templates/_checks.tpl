@@ -11,6 +11,9 @@
 {{- fail (printf "config.server.%s: the image listens on port 8000 of all addresses; `service.port` is the port of the Service" $key) -}}
 {{- end -}}
 {{- end -}}
+{{- if ($values.config.server | default dict).tls_client_ca -}}
+{{- fail "config.server.tls_client_ca: the probes of the kubelet have no certificate to show; have a proxy ask for one" -}}
+{{- end -}}
 {{- if not $values.engines -}}
 {{- fail "engines: at least one engine is needed" -}}
 {{- end -}}

@@ -77,6 +77,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- divf (addf ($server.hang_seconds | default 30) 30) 10 | ceil | int64 -}}
 {{- end -}}
 
+{{- /* How the port speaks: the kubelet takes any certificate for its probes. */ -}}
+{{- define "llm-gateway.scheme" -}}
+{{- ternary "HTTPS" "HTTP" (not (empty (.Values.config.server | default dict).tls_certificate)) -}}
+{{- end -}}
+
 {{- define "llm-gateway.volume" -}}
 {{- $volume := index .root.Values (printf "%sVolume" .name) -}}
 - name: {{ .name }}
