@@ -280,8 +280,9 @@ def test_on_a_ray_cluster_the_pod_joins_before_it_starts():
 def test_the_nodes_of_a_ray_cluster_reach_the_pod_on_every_port_and_others_on_one():
     http, nodes = one(render("kuberay"), "NetworkPolicy")["spec"]["ingress"]
     assert http["ports"] == [{"port": "http", "protocol": "TCP"}]
-    (peer,) = nodes.pop("from")
-    assert (nodes, peer["podSelector"]["matchExpressions"][0]["key"]) == ({}, "ray.io/cluster")
+    assert [*nodes] == ["from"]
+    (peer,) = nodes["from"]
+    assert peer["podSelector"]["matchExpressions"] == [{"key": "ray.io/cluster", "operator": "Exists"}]
 
 
 def test_the_adapter_and_the_autoscaler_mean_the_same_metric(tmp_path):
