@@ -22,7 +22,7 @@ ORDER = [
     group["name"] for file in sorted(RULES, reverse=True) for group in yaml.safe_load(Path(file).read_text())["groups"]
 ]
 J = 'job="llm-gateway"'
-REQUESTS = f'llm_gateway_requests_total{{{J},endpoint="/v1/generate"}}'
+REQUESTS = f'llm_gateway_requests_total{{{J},endpoint="%s"}}'
 ERRORS = f'llm_gateway_errors_total{{{J},domain="%s"}}'
 FIRST = "gen_ai_server_time_to_first_token_seconds"
 
@@ -37,10 +37,11 @@ class Case(NamedTuple):
     at: str = "20m"
 
 
-def errors(each: str, domain: str = "service", of: str = "60") -> dict[str, str]:
+def errors(each: str, domain: str = "service", of: str = "60", endpoint: str = "/v1/generate") -> dict[str, str]:
     """Count so many errors a minute among so many requests; a probe counts as neither."""
-    probes = f'llm_gateway_requests_total{{{J},endpoint="/readyz"}}'
-    return {REQUESTS: f"0+{of}x6000", ERRORS % domain: f"0+{each}x6000", probes: "0+100000x6000"}
+    probes = [REQUESTS % path for path in ("/readyz", "/", "/schema/assets/{name:str}", "unmatched")]
+    counted = {REQUESTS % endpoint: f"0+{of}x6000", ERRORS % domain: f"0+{each}x6000"}
+    return counted | dict.fromkeys(probes, "0+100000x6000")
 
 
 def late(each: str) -> dict[str, str]:
@@ -59,6 +60,11 @@ def grows(name: str, labels: str, fires: str, silent: str = "0") -> tuple[dict[s
     return {f"{name}{{{J},{labels}}}": f"0+{fires}x60"}, {f"{name}{{{J},{labels}}}": f"0+{silent}x60"}
 
 
+def born(name: str, labels: str, fires: str, silent: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Have a counter appear two minutes before the time, with one of two numbers."""
+    return {f"{name}{{{J},{labels}}}": f"_x18 {fires}x60"}, {f"{name}{{{J},{labels}}}": f"_x18 {silent}x60"}
+
+
 def places(held: int, queue: int) -> dict[str, str]:
     numbers = {"places": 8, "places_held": held, "queue_depth": queue}
     return {f'llm_gateway_{name}{{{J},model="m"}}': f"{number}x60" for name, number in numbers.items()}
@@ -68,6 +74,8 @@ CASES = [
     # 10% fail: 20 times the budget of 0.5%; what callers and policies are to blame for does not count.
     Case("LlmGatewayErrorBudgetBurn", "page", errors("6"), errors("30", "caller") | errors("30", "policy")),
     Case("LlmGatewayErrorBudgetBurn", "page", errors("6", "engine"), errors("1", "engine", of="60"), at="70m"),
+    # A client may leave `/v1` out of its base URL.
+    Case("LlmGatewayErrorBudgetBurn", "page", *(errors(each, endpoint="/chat/completions") for each in ("6", "0"))),
     # 4%: 8 times, which only the window of six hours minds.
     Case("LlmGatewayErrorBudgetBurn", "page", errors("24", "upstream", of="600"), errors("12", of="600"), at="7h"),
     # 2%: 4 times, over a day; 1%: twice, over three days; 0.4% is within the objective.
@@ -79,11 +87,14 @@ CASES = [
     Case("LlmGatewayDown", "page", *steady("up", 'instance="a"', "0", "1")),
     Case("LlmGatewayEngineDown", "page", *steady("llm_gateway_engine_up", 'engine="e"', "0", "1")),
     Case("LlmGatewayEngineRestarts", "ticket", *grows("llm_gateway_engine_restarts_total", 'reason="oom"', "1")),
+    # A counter that was not there before counts from nothing on.
+    Case("LlmGatewayEngineRestarts", "ticket", *born("llm_gateway_engine_restarts_total", 'reason="oom"', "3", "2")),
     Case("LlmGatewayUpstreamLeftAlone", "page", *steady("llm_gateway_breaker_state", 'upstream="m"', "0.5")),
     Case("LlmGatewaySaturated", "ticket", places(8, 3), places(7, 3)),
     Case("LlmGatewaySaturated", "ticket", places(8, 1), places(8, 0)),
     Case("LlmGatewayShedding", "ticket", *grows("llm_gateway_shed_total", 'reason="overloaded"', "60", "1")),
     Case("LlmGatewayModelLoadsFail", "ticket", *grows("llm_gateway_model_loads_total", 'result="failed"', "1")),
+    Case("LlmGatewayModelLoadsFail", "ticket", *born("llm_gateway_model_loads_total", 'result="failed"', "1", "0")),
     Case(
         "LlmGatewayModelLoadsFail",
         "ticket",
