@@ -182,7 +182,7 @@ def test_liveness_gives_the_supervisor_time_to_replace_a_worker_first(hang):
     assert waits >= (hang or ServerSettings().hang_seconds) + 30
 
 
-.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("tls", [True, False])
 def test_probes_and_scrapes_speak_as_the_port_does(tls):
     files = ("config.server.tls_certificate=/tls/tls.crt", "config.server.tls_key=/tls/tls.key") if tls else ()
     manifests = render("serviceMonitor.enabled=true", "serviceMonitor.tlsConfig.serverName=llm.example.org", *files)
