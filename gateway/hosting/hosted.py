@@ -23,7 +23,7 @@ from gateway.engine import (
     load,
 )
 from gateway.flow.deadline import Deadline
-from gateway.hosting.residency import Resident
+from gateway.hosting.resident import Resident
 from gateway.isolation import IsolatedEngine, Starter
 from gateway.linux import cpu_seconds, resident_bytes
 from gateway.supervisor.specs import spec_of
@@ -55,13 +55,14 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     """One configured engine, loaded or not; `cards` are remembered while it is unloaded.
 
     Before its first load an engine that need not load at the start has a card of its names alone (`knows_cards`). One
-    that is `is_on_call` is loaded by a request. `running` are the requests that it answers, `waiting` those that wait
-    for its load.
+    that is `is_on_call` is loaded by a request; `waits_for` is what holds up the load. `running` are the requests that
+    it answers, `waiting` those that wait for its load.
     """
 
     name: str
     resident: Resident = msgspec.field(default_factory=lambda: Resident(name=""))
     is_on_call: bool = False
+    waits_for: str = ""
     knows_cards: bool = True
     config: EngineSettings
     build: Callable[[], Engine]
@@ -108,14 +109,14 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         plugin = load(self.config.plugin)
         try:
             return plugin.estimate(msgspec.convert(self.config.settings, plugin.settings))
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its load will say what is wrong
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and its load will say what is wrong
             logger.opt(exception=error).warning("what {!r} would take in memory cannot be estimated", self.name)
             return None
 
     def answers_to(self, name: str) -> ModelCard | None:
         """Find the card that `name` means: a model's name, its full id, or this engine's own name."""
         named = (card for card in self.cards if name == card.name or name in card.aliases)
-        return next(named, self.cards[0] if name == self.name and self.cards else None)
+        return next(named, next(iter(self.cards), None) if name == self.name else None)
 
     def update(self, status: Status | None) -> None:
         """Take the engine's status; `None` if it did not answer."""
@@ -124,8 +125,8 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         self.is_replaced = status is not None and status.health is Health.STARTING
         if status is not None:
             self.preemptions = status.preemptions
-        if status is not None and status.health is Health.FAILED:
-            self.health, self.detail = status.health, status.detail
+            if status.health is Health.FAILED:
+                self.health, self.detail = status.health, status.detail
 
     @property
     def plugin(self) -> str:
@@ -179,9 +180,9 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     @property
     def progress(self) -> LoadProgress:
-        """How far its load is, as far as its process says."""
+        """How far its load is, as far as its process says, or what its load waits for."""
         step = None if self.entering is None else self.entering.step
-        return LoadProgress(self.label) if step is None else LoadProgress(self.label, *step)
+        return LoadProgress(self.label, *(step or (self.waits_for,)))
 
     @property
     def restarts(self) -> Counter[str]:
@@ -235,8 +236,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         if cards != self.cards:  # equal ones stay the same: a queue is known by its card
             self.cards = cards
         self.health, self.detail, self.knows_cards = Health.READY, "", True
-        seconds = asyncio.get_running_loop().time() - started
-        names = ", ".join(card.name for card in cards)
+        seconds, names = asyncio.get_running_loop().time() - started, ", ".join(card.name for card in cards)
         logger.bind(event="loaded", engine=self.name, model=names).info("{} is ready after {:.1f} s", names, seconds)
 
     async def leave(self) -> None:

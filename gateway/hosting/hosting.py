@@ -23,7 +23,7 @@ from gateway.hosting.directory import Directory
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.lease import Lease, abort_all, wait_idle
 from gateway.hosting.loads import Loads, LoadWork
-from gateway.hosting.residency import Bounds, Stage
+from gateway.hosting.resident import Bounds, Stage
 from gateway.hosting.status import ask_status
 from gateway.isolation import EngineProcess, Starter
 

@@ -69,6 +69,7 @@ class Lease:
         entering = asyncio.create_task(self._hold())
         last: LoadProgress | None = None
         try:
+            await asyncio.sleep(0)  # it asks for the load, which may have to wait
             while not entering.done():
                 if (progress := self._hosted.progress) != last:
                     last = progress
@@ -108,7 +109,9 @@ class Lease:
             async with asyncio.timeout(max(left, 0.0)):
                 await self._loads.hold(hosted)
         except TimeoutError as error:
-            what = f"the model {hosted.label!r} was not loaded within {max(left, 0.0):.1f} s"
+            step = hosted.progress.step
+            why = f": {step}" if step else ""
+            what = f"the model {hosted.label!r} was not loaded within {max(left, 0.0):.1f} s{why}"
             if self._until < self._deadline.first:
                 raise QueueTimeout(what, retry_after=1.0) from error
             raise DeadlineExceeded(what) from error

@@ -11,8 +11,10 @@ from msgspec import Struct, field
 
 from gateway.engine import EngineError, Health, Unavailable
 from gateway.flow.tasks import Tasks
+from gateway.hosting.estimates import Estimates
 from gateway.hosting.hosted import HostedEngine
-from gateway.hosting.residency import Bounds, Claim, Decision, Residency, Resident, Stage, Verdict
+from gateway.hosting.residency import Residency
+from gateway.hosting.resident import Bounds, Claim, Decision, Resident, Stage, Verdict
 
 _MISFIT_RETRY = 60.0
 _BY_ITSELF = {Verdict.EVICT: "it made room for another", Verdict.EXPIRE: "it was idle"}
@@ -43,7 +45,7 @@ class Loads:
         self._work = work
         self._hosted: dict[Resident, HostedEngine] = {}
         self._told: dict[Claim, asyncio.Future[EngineError | None]] = {}
-        self._estimating: set[Resident] = set()
+        self._estimates = Estimates()
         self._tasks = Tasks()
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
@@ -84,10 +86,14 @@ class Loads:
         if hosted.resident.stage is not Stage.UNLOADED:
             return False
         if self._is_bounded and not is_there:
-            await self._estimate(hosted)
+            before = hosted.health
+            is_wished = await self._estimates.make(hosted)
+            if hosted.resident.stage is not Stage.UNLOADED or hosted.health is not before:
+                return False  # it was loaded by hand meanwhile, whatever came of it
             if not self.residency.fits(hosted.resident):
                 hosted.set_aside("there was no room for it at the start")
                 logger.bind(event="not_loaded", engine=hosted.name).warning("{}: {}", hosted.name, hosted.detail)
+                self._wish_estimated(hosted, is_wished=is_wished)
                 return False
         self.residency.begin(hosted.resident, time.monotonic())
         return True
@@ -139,6 +145,9 @@ class Loads:
             if decision.verdict is Verdict.REFUSE:  # its load was not even begun
                 self.counts.loads[self._hosted[decision.resident].name, "refused"] += 1
             self._carry_out(decision)
+        for resident, hosted in self._hosted.items():
+            if not self._estimates.has(resident):
+                hosted.waits_for = self.residency.waits_for(resident)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -167,27 +176,22 @@ class Loads:
     def _ask(self, hosted: HostedEngine, *, is_wish: bool = False) -> None:
         """Ask for a load, once it is known how much it would take."""
         if hosted.resident.stage is Stage.UNLOADED and self._is_bounded:
-            if hosted.resident not in self._estimating:
-                self._tasks.start(self._ask_estimated(hosted, is_wish=is_wish))
+            is_under_way = self._estimates.has(hosted.resident)
+            self._estimates.note(hosted, is_wish=is_wish)
+            if not is_under_way:
+                self._tasks.start(self._ask_estimated(hosted))
             return
         self.residency.wish(hosted.resident)
         self.step()
 
-    async def _ask_estimated(self, hosted: HostedEngine, *, is_wish: bool) -> None:
-        await self._estimate(hosted)
-        if is_wish or hosted.resident.claims:
+    async def _ask_estimated(self, hosted: HostedEngine) -> None:
+        self._wish_estimated(hosted, is_wished=await self._estimates.make(hosted))
+
+    def _wish_estimated(self, hosted: HostedEngine, *, is_wished: bool) -> None:
+        """Have an engine loaded whose size was estimated, if a request waits for it still."""
+        if is_wished or hosted.resident.claims:
             self.residency.wish(hosted.resident)
         self.step()
-
-    async def _estimate(self, hosted: HostedEngine) -> None:
-        resident = hosted.resident
-        self._estimating.add(resident)
-        try:
-            size = await asyncio.to_thread(hosted.estimate)
-        finally:
-            self._estimating.discard(resident)
-        if size is not None and resident.stage is Stage.UNLOADED:
-            resident.size = max(size, resident.size or 0)
 
     def _carry_out(self, decision: Decision) -> None:
         hosted = self._hosted.get(decision.resident)

@@ -11,88 +11,13 @@ took to load: so none waits for ever, and at most half of the time goes into loa
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from enum import StrEnum
-from typing import NamedTuple
 
-from msgspec import Struct, field
+from gateway.hosting.resident import Bounds, Claim, Decision, Resident, Stage, Verdict, why_never, why_not_yet
 
 # Seconds that a model is left alone after a load that failed: doubled each time, up to the longest.
 _PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
 _DOUBLINGS = 8
-
-
-class Stage(StrEnum):
-    """Where a model is; all but the first take memory."""
-
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    LOADED = "loaded"
-    LEAVING = "leaving"
-
-
-class Claim(Struct, eq=False):
-    """A request that waits for a model; once it is `is_held`, the model stays until the claim ends."""
-
-    resident: "Resident"
-    is_held: bool = False
-
-
-class Resident(Struct, kw_only=True, eq=False):
-    """One model, as far as memory goes. Sizes are in bytes, moments in the seconds of any one clock.
-
-    `leases` counts the requests that it answers, `claims` are those that wait for it. A `size` that is not known counts
-    for nothing. One that `is_closing` makes way: it takes no new requests.
-    """
-
-    name: str
-    idle_seconds: float | None = None
-    is_pinned: bool = False
-    size: int | None = None
-    stage: Stage = Stage.UNLOADED
-    leases: int = 0
-    claims: list[Claim] = field(default_factory=list)
-    is_closing: bool = False
-    last_used: float = 0.0
-    began_at: float = 0.0
-    loaded_at: float = 0.0
-    failures: int = 0
-    retry_at: float = 0.0
-
-    @property
-    def turn_ends(self) -> float:
-        """The moment from which on it may have to make way although it is busy."""
-        return 2 * self.loaded_at - self.began_at
-
-
-class Verdict(StrEnum):
-    """Load a model, unload it for room or since it is idle, let claims in, or refuse them."""
-
-    LOAD = "load"
-    EVICT = "evict"
-    EXPIRE = "expire"
-    ADMIT = "admit"
-    REFUSE = "refuse"
-
-
-class Decision(NamedTuple):
-    """What to do with one model; the claims that it lets in or refuses, and why."""
-
-    verdict: Verdict
-    resident: Resident
-    claims: tuple[Claim, ...] = ()
-    why: str = ""
-
-
-class Bounds(Struct, frozen=True):
-    """The most that may be in memory at once: bytes, and models; `None` is no bound."""
-
-    memory: int | None = None
-    models: int | None = None
-
-    def allow(self, memory: int, models: int) -> bool:
-        """Tell whether so much may be in memory."""
-        return (self.memory is None or memory <= self.memory) and (self.models is None or models <= self.models)
 
 
 class Residency:
@@ -179,14 +104,13 @@ class Residency:
 
     def misfit(self, resident: Resident) -> str:
         """Say why a model can never be loaded beside those that stay; empty where it can."""
-        pinned = [each for each in self._present() if each.is_pinned and each is not resident]
-        size, held, most = resident.size or 0, sum(each.size or 0 for each in pinned), self.bounds
-        if most.memory is not None and size + held > most.memory:
-            beside = f", {held:,} of which pinned models take" if held else ""
-            return f"it would take about {size:,} bytes, and models.memory_budget is {most.memory:,}{beside}"
-        if most.models is not None and len(pinned) >= most.models:
-            return f"{len(pinned)} pinned models are loaded, and models.max_loaded is {most.models}"
-        return ""
+        return why_never(resident, [each for each in self._present() if each is not resident], self.bounds)
+
+    def waits_for(self, resident: Resident) -> str:
+        """Say what a model that is to be loaded waits for; empty where nothing is in its way."""
+        if resident not in self._queue:
+            return ""
+        return why_not_yet(resident, [each for each in self._present() if each is not resident])
 
     def fits(self, resident: Resident, without: Iterable[Resident] = ()) -> bool:
         """Tell whether there is room for a model, once those of `without` are gone."""

@@ -1,7 +1,8 @@
 """Engines that requests load: waiting, failing, leaving and making room, with engines that load when they are let."""
 
 import asyncio
-from collections import Counter
+import threading
+from collections import Counter, deque
 from typing import ClassVar
 
 import pytest
@@ -483,3 +484,128 @@ async def test_a_plugin_that_cannot_estimate_stops_no_load(monkeypatch):
     async with hosting(demand("a"), memory_budget=1) as found:
         await use(found, "a")
         assert structs.asdict(named(found, "a").resident)["size"] is None
+
+
+async def told_until_held(found, name, told):
+    async with Deadline(PATIENCE) as deadline:
+        lease = found.lease(named(found, name), deadline)
+        async for update in lease.updates():
+            told.append(update.step)
+        lease.leave()
+
+
+async def test_what_a_load_waits_for_is_told_to_those_that_want_to_know_and_in_the_error_of_those_that_gave_up(
+    monkeypatch,
+):
+    monkeypatch.setattr("gateway.hosting.lease._LOOK", 0.001)
+    async with hosting(demand("a"), demand("b"), max_loaded=1) as found:
+        busy, told = Use(found, "a"), []
+        await busy.holds.wait()
+        follows = asyncio.create_task(told_until_held(found, "b", told))
+        await until(lambda: "waiting for room (1 busy)" in told)
+        with pytest.raises(DeadlineExceeded, match=r"'b' was not loaded within 0.0 s: waiting for room \(1 busy\)"):
+            await Use(found, "b", seconds=0.01).task
+        comes_back = []
+        again = asyncio.create_task(told_until_held(found, "a", comes_back))
+        await busy.end()
+        await follows
+        await again
+        assert named(found, "b").waits_for == named(found, "a").waits_for == ""
+
+
+async def test_an_estimate_that_takes_long_is_told(estimates):
+    gate, held = estimates("a", 1)
+    async with hosting(demand("a", 4), memory_budget=4) as found:
+        told = []
+        follows = asyncio.create_task(told_until_held(found, "a", told))
+        await until(lambda: not held and told)
+        gate.set()
+        await follows
+        assert "estimating its size" in told
+
+
+@pytest.fixture
+def estimates(monkeypatch):
+    """Have each estimate of an engine wait for an event of its own, in the order in which they begin."""
+    gates = {}
+
+    def estimate(settings):
+        events = gates.get(settings.model)
+        if events:
+            assert events.popleft().wait(PATIENCE)
+        return settings.size
+
+    made = Plugin(Settings, Obedient, estimate=estimate)
+    monkeypatch.setattr("gateway.hosting.hosted.load", lambda _: made)
+
+    def hold(name, count):
+        events = [threading.Event() for _ in range(count)]
+        gates[name] = deque(events)
+        return [*events, gates[name]]
+
+    return hold
+
+
+async def test_a_load_asked_for_during_the_estimate_of_the_start_is_made_also_where_the_start_has_no_room(estimates):
+    gate, held = estimates("b", 1)
+    engines = [demand(name, 4, load="start") for name in "ab"]
+    async with hosting(*engines, memory_budget=4) as found:
+        await until(lambda: not held)
+        by_hand = asyncio.create_task(found.load("b"))
+        await asyncio.sleep(0)
+        gate.set()
+        async with asyncio.timeout(5):
+            assert (await by_hand).health is Health.READY
+        assert Obedient.inside == {"b"}
+        assert Obedient.entries == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_engine_that_was_loaded_during_the_estimate_of_the_start_is_not_loaded_again(estimates, fails):
+    [first, _] = estimates("a", 1)
+    by_request, by_start, held = estimates("b", 2)
+    if fails:
+        Obedient.failing.add("b")
+    async with hosting(demand("a", 4, load="start"), demand("b", 4, load="start"), memory_budget=8) as found:
+        by_hand = asyncio.create_task(found.load("b"))
+        await until(lambda: len(held) == 1)
+        first.set()
+        await until(lambda: not held)
+        by_request.set()
+        if fails:
+            with pytest.raises(LoadFailed):
+                await by_hand
+        else:
+            await by_hand
+        by_start.set()
+        async with asyncio.timeout(PATIENCE):
+            await found.settled.wait()
+        assert Obedient.entries["b"] == 1
+        assert found.loads.counts.loads["b", "failed" if fails else "ok"] == 1
+
+
+async def test_a_load_wished_for_during_an_estimate_is_made_though_the_request_that_began_it_has_left(estimates):
+    gate, held = estimates("a", 1)
+    async with hosting(demand("a", 4), memory_budget=4) as found:
+        asks = Use(found, "a")
+        await until(lambda: not held)
+        with pytest.raises(Unavailable):
+            await Use(found, "a", is_patient=False).task
+        asks.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asks.task
+        gate.set()
+        await until(lambda: named(found, "a").health is Health.READY)
+
+
+async def test_a_plugin_whose_estimate_panics_stops_no_load(monkeypatch):
+    class Panic(BaseException):
+        """As a library in Rust raises it."""
+
+    def panic(_):
+        raise Panic
+
+    broken = Plugin(Settings, Obedient, estimate=panic)
+    monkeypatch.setattr("gateway.hosting.hosted.load", lambda _: broken)
+    async with hosting(demand("a"), memory_budget=1) as found:
+        await Use(found, "a", seconds=5.0).end()

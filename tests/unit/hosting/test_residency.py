@@ -5,7 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.hosting.residency import Bounds, Residency, Resident, Stage, Verdict
+from gateway.hosting.residency import Residency
+from gateway.hosting.resident import Bounds, Resident, Stage, Verdict
 
 
 class Room:
