@@ -66,6 +66,8 @@ def to_prompt(body: PromptBody, past: tuple[Message, ...]) -> Chat:
     check_calls(messages, "input")
     if not any(message.role != "system" for message in messages) and body.input is None:
         raise InvalidRequest("this field is required", param="input")
+    if not messages:  # no items, or nothing but thoughts
+        raise InvalidRequest("the input says nothing", param="input")
     tools = tuple(_to_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ()))
     check_tools(tools, _TOOL_PATHS)
     chosen = _to_choice(body.tool_choice, tools)

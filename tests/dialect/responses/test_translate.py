@@ -52,6 +52,14 @@ def test_a_text_is_the_users():
     assert (request.id, request.model, request.sampling) == ("1", "m", Sampling())
 
 
+@pytest.mark.parametrize("items", [[], [{"type": "reasoning", "id": "rs_1", "summary": []}]], ids=["none", "a thought"])
+def test_an_input_that_says_nothing_is_refused(items):
+    with pytest.raises(InvalidRequest, match="says nothing") as refused:
+        asked(input=items)
+    assert refused.value.param == "input"
+    assert asked(input=items, instructions="Be brief.").prompt.messages == (Message("system", (Text("Be brief."),)),)
+
+
 def test_instructions_come_first_and_what_was_said_before_comes_next():
     messages = asked(PAST, instructions="Be brief.").prompt.messages
     assert messages == (Message("system", (Text("Be brief."),)), *PAST, Message("user", (Text("hi"),)))
