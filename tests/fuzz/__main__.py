@@ -1,11 +1,13 @@
 """Send every endpoint what our document allows, and what it does not; exit 1 where one answer was a 5xx.
 
-First schemathesis for `--seconds`, then hypothesis with `--examples` for each operation; `--seed` repeats a run.
+First schemathesis for `--seconds`, then hypothesis for as long at most, with `--examples` for each operation; `--seed`
+repeats what is drawn.
 """
 
 import argparse
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -28,20 +30,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     asked = parser.parse_args()
     with target(random.Random(asked.seed)) as found:  # noqa: S311 - a run that can be repeated
-        rows = [*documented(found, asked.seconds)] if asked.seconds else []
-        rows += _every_operation(found, asked.examples, asked.seed)
+        rows = [*documented(found, asked.seconds), *_every_operation(found, asked.seconds, asked.examples, asked.seed)]
     _print(rows)
     print(f"seed {asked.seed}", file=sys.stderr)
     return 0 if all(row.holds for row in rows) else 1
 
 
-def _every_operation(found: Target, examples: int, chance: int) -> Iterator[Row]:
+def _every_operation(found: Target, seconds: float, examples: int, chance: int) -> Iterator[Row]:
+    """Send to each operation what is drawn; each has its share of the time that is left, and no more."""
+    until = time.monotonic() + seconds
     headers = {"authorization": f"Bearer {found.keys['attacker']}"}
     client = httpx.Client(base_url=found.service.url, headers=headers, timeout=30)
     with client:
         document = client.get("/schema/openapi.json").json()
-        for operation in operations(document):
-            told = _Told()
+        every = [*operations(document)]
+        for number, operation in enumerate(every):
+            share = (until - time.monotonic()) / (len(every) - number)
+            told = _Told(time.monotonic() + share)
             _send_all(client, operation, examples, chance, told)
             said = f"{operation.method} {operation.path}: {dict(sorted(told.statuses.items()))}"
             if told.faults:
@@ -50,9 +55,10 @@ def _every_operation(found: Target, examples: int, chance: int) -> Iterator[Row]
 
 
 class _Told:
-    """The answers to one operation."""
+    """The answers to one operation, which is asked until that monotonic second."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
+        self.until = until
         self.statuses: Counter[int] = Counter()
         self.faults: list[str] = []
 
@@ -70,6 +76,8 @@ def _send_all(client: httpx.Client, operation: Operation, examples: int, chance:
     )
     @given(path=operation.paths(), body=operation.bodies())
     def send(path: str, body: tuple[str, bytes]) -> None:
+        if time.monotonic() > told.until and told.statuses:
+            return
         kind, content = body
         headers = {"content-type": kind} if kind else {}
         try:

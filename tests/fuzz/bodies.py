@@ -17,11 +17,12 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_MODELS = st.sampled_from(["echo", "tiny", "scripted", "nothing", ""])
+_MODELS = st.sampled_from(["echo", "echo", "tiny", "tiny", "scripted", "nothing", ""])
 _MESSAGES = st.lists(
     st.fixed_dictionaries(
         {"role": st.sampled_from(["user", "system", "assistant", "tool", "x"]), "content": st.text() | ANYTHING}
-    ),
+    )
+    | st.fixed_dictionaries({"role": st.just("user"), "content": st.text(min_size=1)}),
     max_size=3,
 )
 # Likely values, so that more than the first check of a body is met.
@@ -43,6 +44,9 @@ _LIKELY: Mapping[str, st.SearchStrategy[Any]] = {
 _TYPES = st.sampled_from(
     ["application/json", "application/json; charset=utf-16", "text/plain", "", "multipart/form-data"]
 )
+# The model, and what one of a body's fields says to it.
+_NEEDED = ("model", "messages", "prompt", "input")
+_MOST_OTHERS = 3
 _FORM = "multipart/form-data; boundary=b"
 
 
@@ -68,10 +72,10 @@ class Operation(Struct, frozen=True):
         if not self.fields and not self.has_form:
             return st.just(("", b""))
         fields = {name: _LIKELY.get(name, ANYTHING) | ANYTHING for name in self.fields}
-        needed = [name for name in ("model", "messages", "prompt", "input") if name in fields]
-        own = st.fixed_dictionaries(
-            {name: _LIKELY[name] for name in needed},
-            optional={name: value for name, value in fields.items() if name not in needed},
+        own = self._names().flatmap(
+            lambda names: st.fixed_dictionaries(
+                {name: _LIKELY[name] if name in _NEEDED else fields[name] for name in names}
+            )
         )
         objects = (own | ANYTHING).map(lambda value: json.dumps(value).encode())
         # A piece of an object that is right, with anything behind it.
@@ -81,6 +85,15 @@ class Operation(Struct, frozen=True):
         plain = st.tuples(st.just("application/json"), objects | torn | st.binary(max_size=300))
         typed = st.tuples(_TYPES, objects | st.binary(max_size=100))
         return plain | typed | self._forms() if self.has_form else plain | typed
+
+    def _names(self) -> st.SearchStrategy[list[str]]:
+        """Draw the fields of a body: one of many is always wrong, so only a few let some bodies be right."""
+        one = [name for name in _NEEDED[1:] if name in self.fields]
+        others = sorted({*self.fields} - {*_NEEDED})
+        contents = st.sampled_from([[name] for name in one] or [[]])
+        some = st.lists(st.sampled_from(others), max_size=_MOST_OTHERS, unique=True) if others else st.just([])
+        model = [name for name in _NEEDED[:1] if name in self.fields]
+        return st.tuples(contents, some).map(lambda drawn: [*model, *drawn[0], *drawn[1]])
 
     def _forms(self) -> st.SearchStrategy[tuple[str, bytes]]:
         part = st.tuples(st.sampled_from(["file", "purpose", "", 'x"y']), st.binary(max_size=60)).map(
