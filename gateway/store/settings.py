@@ -38,7 +38,7 @@ class FileSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class BatchSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[batches]`: how many lines one may have, how many run at once, and how they give way to clients' requests.
 
-    A key has `per_key` batches under way at most. Of all batches together `at_once` lines run at most. One begins when
+    A key has `per_key` batches under way at most. Of one model `at_once` lines run at most. One begins when
     no request was on its device for `quiet_seconds`, and gives way to the next one, but for `beside` of them.
     """
 

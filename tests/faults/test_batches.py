@@ -98,6 +98,18 @@ def test_a_batch_outlives_its_worker_and_goes_on(kept):
 
 
 @pytest.mark.slow
+def test_a_model_that_is_busy_for_long_holds_up_no_batch_of_another(tmp_path):
+    """More batches of the busy one than run at once, and each with more lines than are answered at once."""
+    with start(tmp_path / "store.db", LLM_GATEWAY__BATCHES__AT_ONCE="2") as service, sdk(service) as client:
+        busy = [batch(client, Lines(CHAT).add_all([ticks(60, 1.0)] * 3)) for _ in range(9)]
+        over = ended(client, batch(client, Lines(CHAT).add_all([say("quick")])), PATIENCE)
+        assert (over.status, over.request_counts.completed) == ("completed", 1)
+        found = [client.batches.retrieve(made.id) for made in busy]
+        assert sum(made.status == "in_progress" for made in found) >= 8
+        assert all(made.request_counts.completed == 0 for made in found)
+
+
+@pytest.mark.slow
 def test_the_drain_leaves_lines_to_the_next_service(tmp_path):
     path = tmp_path / "store.db"
     with start(path) as service, sdk(service) as client:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -133,7 +134,7 @@ class _GiveWay:
 
 
 class LineAsker:
-    """Asks lines of all batches, `batches.at_once` at the same time; each gives way to clients' requests."""
+    """Asks lines of all batches, `batches.at_once` of a model at once; each gives way to clients' requests."""
 
     def __init__(
         self,
@@ -149,8 +150,13 @@ class LineAsker:
         self._admission = admission
         self.current = current
         self._endpoints = endpoints
-        self._turns = asyncio.Semaphore(current.config.batches.at_once)
+        most = current.config.batches.at_once
+        self._turns = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(most))
         self.given_way = 0
+
+    def name_of(self, model: str) -> str:
+        """Return the own name of the model that a line names; empty for none of ours."""
+        return self._inference.router.name(model)
 
     def checker(self, path: str) -> Callable[[bytes], str | None]:
         """Return what checks a body for a route: it raises `Problem`, and returns the model that is named."""
@@ -175,7 +181,7 @@ class LineAsker:
             body = self._decode(endpoint.endpoint, raw)
             card = (await self._inference.find_loaded(body.model, caller, Timeouts())).card
             await self._admission.wait_idle(card, self._standby(_GiveWay()))
-            async with self._turns:
+            async with self._turns[card.name]:
                 return await self._ask(endpoint, caller, body, own_id, weigh(raw))
         except KeyGone:
             raise

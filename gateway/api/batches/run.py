@@ -46,11 +46,12 @@ class BatchParts(Struct, frozen=True):
 
 
 class BatchRun:
-    """Runs one batch; `cancel` has it end with what there is."""
+    """Runs one batch; `cancel` has it end with what there is. Of a `group` so many run at once."""
 
-    def __init__(self, parts: BatchParts, owner: str, record: BatchRecord) -> None:
+    def __init__(self, parts: BatchParts, owner: str, record: BatchRecord, group: str | None = None) -> None:
         self.id = record.id
         self.owner = owner
+        self.group = group
         self._parts = parts
         self._record = record
         self._cancelled = asyncio.Event()
@@ -63,9 +64,10 @@ class BatchRun:
         self._cancelled.set()
 
     async def run(self) -> None:
-        """Run it to its end, unless the task is cancelled: then it goes on another time."""
+        """Check it, or run it to its end; it goes on another time where the task is cancelled, and after the check."""
         if self._record.status == "validating":
             await self._check()
+            return
         if self._record.status == "in_progress":
             await self._work()
         if not self._record.is_over:

@@ -16,7 +16,7 @@ from gateway.api.batches.run import BatchParts, BatchRun
 from gateway.flow.tasks import Tasks
 from gateway.store import BatchTable, OwnedBatch, StoreUnavailable, beside_disk
 
-# Batches that run at once; their lines share what there is.
+# Batches of one model that run at once, whose lines share its places; and batches that are checked, or end, at once.
 _MOST_RUNS = 8
 # Seconds between two looks at what others have stored, two tries at a batch that failed, and two sweeps.
 _LOOK_SECONDS = 5.0
@@ -86,25 +86,33 @@ class BatchRunner:
         for owned in found:
             if owned.record.status == "cancelling" and owned.record.id in self._runs:
                 self._runs[owned.record.id].cancel()
-        while len(self._runs) < _MOST_RUNS and (batch := self._next(found)) is not None:
+        while (batch := self._next(found)) is not None:
             self._start(batch)
         if time.monotonic() - self._swept > _SWEEP_SECONDS:
             self._swept = time.monotonic()
             await self._sweep()
 
     def _next(self, found: list[OwnedBatch]) -> OwnedBatch | None:
-        """Choose a batch that does not run: of the owner with the fewest that do, the oldest."""
-        now = time.monotonic()
+        """Choose a batch that does not run, of a group with room: of the owner with the fewest that do, the oldest."""
+        now, groups = time.monotonic(), Counter(run.group for run in self._runs.values())
         waiting = [
             batch
             for batch in found
-            if batch.record.id not in self._runs and self._paused.get(batch.record.id, now) <= now
+            if batch.record.id not in self._runs
+            and self._paused.get(batch.record.id, now) <= now
+            and groups[self._group(batch)] < _MOST_RUNS
         ]
         own = Counter(run.owner for run in self._runs.values())
         return min(waiting, key=lambda batch: own[batch.owner], default=None)
 
+    def _group(self, batch: OwnedBatch) -> str | None:
+        """Return the own name of the model that all lines are for, empty for another; `None` where none is asked."""
+        if batch.record.status != "in_progress":
+            return None
+        return "" if batch.record.model is None else self._asker.name_of(batch.record.model)
+
     def _start(self, batch: OwnedBatch) -> None:
-        run = self._runs[batch.record.id] = BatchRun(self._parts, batch.owner, batch.record)
+        run = self._runs[batch.record.id] = BatchRun(self._parts, batch.owner, batch.record, self._group(batch))
         self._tasks.start(self._run(run))
 
     async def _run(self, run: BatchRun) -> None:
