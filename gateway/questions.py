@@ -6,6 +6,7 @@ answers at once, and by the queue for them, which is fair by caller. It costs to
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import structs
@@ -35,7 +36,7 @@ from gateway.flow.deadline import Deadline
 from gateway.hosting.hosting import Hosting
 from gateway.hosting.route import Target
 from gateway.inflight import account_of
-from gateway.limits import Limiter, Quota
+from gateway.limits import Allowance, Limiter
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class Inquiry(NamedTuple):
     """The circumstances of a question: the model, the caller, and the seconds that it may take, `None` for the most.
 
     `weight` is that of its body, as bytes of plain text. Work that no client waits for says in `standby` how it gives
-    way.
+    way. Several questions that are one request for the limits share an `allowance`, which is entered around them.
     """
 
     target: Target
@@ -62,6 +63,7 @@ class Inquiry(NamedTuple):
     seconds: float | None = None
     weight: int = 0
     standby: Standby | None = None
+    allowance: Allowance | None = None
 
 
 class EngineQuestion(NamedTuple, Generic[T]):
@@ -122,10 +124,13 @@ class Questions:
         model = inquiry.target.card.name
         return await self._ask(inquiry, chat, _TOKENIZE, lambda engine: engine.render(model, chat))
 
-    async def ask_freely(self, inquiry: Inquiry, cost: int, ask: Callable[[Engine], Awaitable[T]]) -> T:
-        """Ask what is to be charged to no limit; it has its turn as any question of that cost has."""
-        question = EngineQuestion(ask, cost, lambda _: cost)
-        return await self._take_turn(inquiry, Tokens(()), question, is_free=True)
+    def hold(self, caller: Caller, cost: int) -> Allowance:
+        """Make the allowance of several questions of a caller, which cost so many tokens together."""
+        return self._limiter.hold(account_of(caller, None), caller.quota_or(self._current.config.limits.default), cost)
+
+    async def ask_engine(self, inquiry: Inquiry, cost: int, ask: Callable[[Engine], Awaitable[T]]) -> T:
+        """Ask anything that reads so many tokens; it has its turn as any question of that cost has."""
+        return await self._take_turn(inquiry, Tokens(()), EngineQuestion(ask, cost, lambda _: cost))
 
     async def embed(self, inquiry: Inquiry, request: EmbedRequest) -> Embeddings:
         """Return the vectors of texts; they cost their tokens, for all of these are computed."""
@@ -161,13 +166,10 @@ class Questions:
         cost = reading_cost(prompt)
         return await self._take_turn(inquiry, prompt, EngineQuestion(question, cost, lambda _: cost))
 
-    async def _take_turn(
-        self, inquiry: Inquiry, prompt: Prompt, asked: EngineQuestion[T], *, is_free: bool = False
-    ) -> T:
+    async def _take_turn(self, inquiry: Inquiry, prompt: Prompt, asked: EngineQuestion[T]) -> T:
         card, caller = inquiry.target.card, inquiry.caller
-        config = self._current.config
         deadline = Deadline(self._seconds(inquiry))
-        quota = Quota() if is_free else caller.quota_or(config.limits.default)
+        quota = caller.quota_or(self._current.config.limits.default)
         account = account_of(caller, inquiry.standby)
         request = _to_request(inquiry, prompt)
 
@@ -179,13 +181,15 @@ class Questions:
                 ) as turn,
             ):
                 deadline.arm()
-                allowance.used = asked.bound
+                before = allowance.used
+                allowance.used = before + asked.bound
                 answer = await asked.ask(engine)
-                allowance.used = asked.cost(answer)
+                allowance.used = before + asked.cost(answer)
                 turn.settle(Started(None))
                 return answer
 
-        async with deadline, self._limiter.hold(account, quota, asked.bound) as allowance:
+        own = self._limiter.hold(account, quota, asked.bound)
+        async with deadline, own if inquiry.allowance is None else nullcontext(inquiry.allowance) as allowance:
             return await deadline.wait(take_turn())
 
     def _seconds(self, inquiry: Inquiry) -> float:

@@ -64,11 +64,17 @@ def gateway(tmp_path_factory):
     file = KeyFile(folder / "keys.db")
     quota = Quota(requests_per_minute=1_000_000, tokens_per_minute=1_000_000)
     keys = {"one": file.create("one", quota=quota)[1], "other": file.create("other", quota=quota)[1]}
-    keys["poor"] = file.create("poor", quota=Quota(requests_per_minute=1))[1]
     keys["admin"] = file.create("admin", scopes=frozenset({Scope.ADMIN}))[1]
     (folder / "gateway.toml").write_text(CONFIG.format(keys=file.path))
     with Service("--config", str(folder / "gateway.toml")) as running:
         running.keys = keys
+
+        def new_key(quota):
+            name = f"made-{len(keys)}"
+            keys[name] = file.create(name, quota=quota)[1]
+            return name
+
+        running.new_key = new_key
         yield running
 
 
@@ -170,13 +176,20 @@ def test_several_prompts_are_told_and_the_most_counted(explain):
     assert (told["prompts_in_all"], told["answers"]) == (20, 2)
 
 
-def test_nothing_is_charged(explain, post):
-    """The key has one request a minute."""
-    for url, body in (GENERATIONS | QUESTIONS).items():
-        explain(url, body, key="poor")
-    assert post("/v1/generate", GENERATIONS["/v1/generate"], key="poor").status_code == 200
-    assert post("/v1/generate", GENERATIONS["/v1/generate"], key="poor").status_code == 429
-    assert explain("/v1/generate", GENERATIONS["/v1/generate"], key="poor")["limits"]["requests_per_minute"] == 1
+@pytest.mark.parametrize("url", ["/v1/completions", "/v1/score"])
+def test_an_explanation_is_one_request_of_the_limits_and_costs_what_it_reads(url, explain, post, gateway):
+    """The key has two requests a minute; each of several prompts has a turn of its own."""
+    key = gateway.new_key(Quota(requests_per_minute=2, tokens_per_minute=1_000))
+    several = {"/v1/completions": {"prompt": ["one two", "three"]}, "/v1/score": QUESTIONS["/v1/score"]}
+    for _ in range(2):
+        told = explain(url, several[url], key=key)
+    assert told["limits"]["requests_per_minute"] == 2
+    refused = post("/v1/explain", {"url": url, "body": several[url]}, key=key)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    poor = gateway.new_key(Quota(tokens_per_minute=150))
+    long = {"/v1/completions": {"prompt": "one " * 700}, "/v1/score": {**several[url], "text_1": "one " * 700}}
+    statuses = [post("/v1/explain", {"url": url, "body": long[url]}, key=poor).status_code for _ in range(5)]
+    assert (statuses[0], statuses[-1]) == (200, 429)
 
 
 def test_an_explanation_is_no_request_in_flight_and_no_answer(explain, gateway):

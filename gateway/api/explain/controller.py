@@ -29,7 +29,8 @@ from gateway.flow.offload import offload_large
     summary="Explain a request",
     description="Say what would become of a request: which engine and why, the prompt as it would be read, its tokens,"
     " what each parameter becomes, what the caches have, its place in line, its limits. It gets the errors that its"
-    " route would give. Nothing is computed, charged or changed.",
+    " route would give. Nothing is computed or changed; for the limits of the key it is one request, which"
+    " reads these prompts.",
     responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION),
 )
 async def explain(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.admission import Admission, Foresight, Permit, WaitLimits
+from gateway.admission import Admission, Foresight, Permit, WaitLimits, reading_cost
 from gateway.api.embeddings.questions import ROUTES as EMBEDDINGS
 from gateway.api.exchange.dialect import Dialect, Endpoint, Parameters
 from gateway.api.exchange.prepared import AskedBody, Prepared, prepare
@@ -120,10 +120,13 @@ class Explainer:
             self._inference.admit(request, asked.caller, target, made.options) for request in requests[:_MOST_PROMPTS]
         ]
         inquiry = Inquiry(target, asked.caller, made.options.timeouts.total, asked.body.weight)
-        found = [
-            await read_prompt(self._questions, inquiry, entry, self._inference.maker.salt_of(entry))
-            for entry in entries
-        ]
+        cost = sum(reading_cost(entry.request.prompt) for entry in entries)
+        async with self._questions.hold(asked.caller, cost) as allowance:
+            inquiry = inquiry._replace(allowance=allowance)
+            found = [
+                await read_prompt(self._questions, inquiry, entry, self._inference.maker.salt_of(entry))
+                for entry in entries
+            ]
         caches = [await self._cache(entry) for entry in entries]
         tokens = sum(self._admission.cost(request, target.card, made.prompts.best_of) for request in requests)
         first, answering = entries[0], found[0].target
@@ -156,7 +159,10 @@ class Explainer:
         inquiry = Inquiry(target, asked.caller, timeouts.total, asked.body.weight)
         request = await _overhear(endpoint, inquiry, asked.body.body)
         texts, bound = texts_of(request), cost_bound(request, card)
-        found = await read_texts(self._questions, inquiry, texts[:_MOST_PROMPTS], request.truncate)
+        shown = texts[:_MOST_PROMPTS]
+        async with self._questions.hold(asked.caller, sum(map(reading_cost, shown))) as allowance:
+            inquiry = inquiry._replace(allowance=allowance)
+            found = await read_texts(self._questions, inquiry, shown, request.truncate)
         waiting = GenerateRequest(id="", model=card.name, prompt=texts[0], priority=asked.caller.priority)
         limits = WaitLimits(place=time.monotonic() + self._inference.config.admission.queue_seconds)
         foresight = self._foresee(lambda: self._admission.ask(waiting, card, asked.caller.id, limits, bound))

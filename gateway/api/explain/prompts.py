@@ -1,4 +1,4 @@
-"""What an engine is asked about the prompts of a request that is explained: one turn for each, charged to no limit."""
+"""What an engine is asked about the prompts of a request that is explained: one turn for each."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -61,7 +61,7 @@ async def _fitted(
     shorten = entry.shorten_at(inquiry.target)
     while True:
         try:
-            return await questions.ask_freely(inquiry, reading_cost(request.prompt), partial(_explain, request))
+            return await questions.ask_engine(inquiry, reading_cost(request.prompt), partial(_explain, request))
         except ContextTooLong:
             shorter = None if shorten is None else shorten(request)
             if shorter is None:
@@ -93,7 +93,7 @@ async def read_texts(
     async def ask(engine: Engine) -> list[PromptReading]:
         return [_reading(text, await _ids(engine, card, text), card, most) for text in texts]
 
-    return await questions.ask_freely(inquiry, cost, ask)
+    return await questions.ask_engine(inquiry, cost, ask)
 
 
 async def _ids(engine: Engine, card: ModelCard, text: Completion | Tokens) -> tuple[int, ...]:

@@ -112,7 +112,7 @@ class ExplainedLimits(Struct, frozen=True, kw_only=True):
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """What would become of a request, were it sent now. Nothing was computed, and nothing is charged."""
+    """What would become of a request, were it sent now. Nothing was computed."""
 
     id: Annotated[str, Meta(description="The id of this question, its `x-request-id`.", examples=[REQUEST_ID])]
     object: Annotated[Literal["explanation"], Meta(description="Always `explanation`.", examples=["explanation"])] = (
