@@ -127,7 +127,7 @@ def openings(config: Config) -> Iterator[Violation]:
         has_keys = bool(auth.keys)
     else:
         try:
-            has_keys = bool(KeyFile(Path(auth.file)).read())
+            has_keys = bool(KeyFile(Path(auth.file)).read() or auth.keys)
         except (KeyFileError, OSError) as error:
             yield "auth.file", f"the keys cannot be read: {error}"
             return

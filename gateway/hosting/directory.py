@@ -32,9 +32,18 @@ class Directory:
         ready = (hosted for hosted in self.engines if hosted.health is Health.READY)
         return [(hosted.plugin, card) for hosted in ready for card in hosted.cards]
 
+    def places(self) -> dict[str, int]:
+        """Count the places of each model whose card is known, loaded or not; an adapter has those of its model."""
+        cards = (card for hosted in self.engines if hosted.knows_cards for card in hosted.cards if not card.parent)
+        return {card.name: max(card.places, 1) for card in cards}
+
     def up(self) -> dict[str, bool]:
         """Tell of each engine whether it serves."""
         return {hosted.name: hosted.effective_health is Health.READY for hosted in self.engines}
+
+    def wanted(self) -> Mapping[tuple[str, ...], float]:
+        """Tell of each engine whether it is to serve: not one that was unloaded by hand, or is loaded by hand only."""
+        return {(hosted.name,): float(hosted.effective_health is not Health.UNLOADED) for hosted in self.engines}
 
     def restarts(self) -> Mapping[tuple[str, ...], float]:
         """Count how often each engine's process was replaced, by engine and reason."""

@@ -65,6 +65,14 @@ def born(name: str, labels: str, fires: str, silent: str) -> tuple[dict[str, str
     return {f"{name}{{{J},{labels}}}": f"_x18 {fires}x60"}, {f"{name}{{{J},{labels}}}": f"_x18 {silent}x60"}
 
 
+def down(wanted: str) -> dict[str, str]:
+    """Have an engine be down that is to serve, or is not."""
+    numbers = {"up": "0", "wanted": wanted}
+    return {
+        f'llm_gateway_engine_{name}{{{J},instance="a",engine="e"}}': f"{number}x60" for name, number in numbers.items()
+    }
+
+
 def places(held: int, queue: int) -> dict[str, str]:
     numbers = {"places": 8, "places_held": held, "queue_depth": queue}
     return {f'llm_gateway_{name}{{{J},model="m"}}': f"{number}x60" for name, number in numbers.items()}
@@ -86,6 +94,8 @@ CASES = [
     Case("LlmGatewayFirstTokenBudgetBurn", "ticket", late("20"), late("4"), at="26h"),
     Case("LlmGatewayDown", "page", *steady("up", 'instance="a"', "0", "1")),
     Case("LlmGatewayEngineDown", "page", *steady("llm_gateway_engine_up", 'engine="e"', "0", "1")),
+    # One that was unloaded on purpose is not wanted; of an older gateway that is not known.
+    Case("LlmGatewayEngineDown", "page", *(down(wanted) for wanted in "10")),
     Case("LlmGatewayEngineRestarts", "ticket", *grows("llm_gateway_engine_restarts_total", 'reason="oom"', "1")),
     # A counter that was not there before counts from nothing on.
     Case("LlmGatewayEngineRestarts", "ticket", *born("llm_gateway_engine_restarts_total", 'reason="oom"', "3", "2")),

@@ -57,6 +57,8 @@ def exposition() -> bytes:
     directory = SimpleNamespace(
         loaded=lambda: [("default", card)],
         up=lambda: {"default": True},
+        wanted=lambda: {("default",): 1.0},
+        places=lambda: {"some": 2},
         restarts=lambda: {("default", "exit"): 1},
         memory=lambda: {("default",): 1},
         cpu_seconds=lambda: {("default",): 1},

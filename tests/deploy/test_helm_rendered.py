@@ -233,14 +233,19 @@ def test_selectors_find_what_they_are_meant_for():
     assert "replicas" not in one(manifests, "Deployment")["spec"]
 
 
-def test_the_operator_gets_every_rule_and_scrapes_under_the_name_that_they_know():
-    manifests = render(*SETS["everything"])
+@pytest.mark.parametrize("name", ["llm-gateway", "assistants"])
+def test_the_operator_gets_every_rule_and_scrapes_under_the_name_that_they_know(name):
+    manifests = render(*SETS["everything"], f"nameOverride={name}")
     files = sorted((CHART.parent / "prometheus").glob("*.yaml"))
-    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    groups = [
+        group
+        for file in files
+        for group in yaml.safe_load(file.read_text().replace('job="llm-gateway"', f'job="{name}"'))["groups"]
+    ]
     assert one(manifests, "PrometheusRule")["spec"]["groups"] == groups
     label = one(manifests, "ServiceMonitor")["spec"]["jobLabel"]
     job = one(manifests, "Service")["metadata"]["labels"][label]
-    assert set(re.findall(r'job="([^"]*)"', json.dumps(groups).replace("\\", ""))) == {job}
+    assert set(re.findall(r'job="([^"]*)"', json.dumps(groups).replace("\\", ""))) == {job} == {name}
 
 
 def test_a_changed_configuration_starts_new_pods():

@@ -1,5 +1,8 @@
 """Gauges: sampled at each scrape."""
 
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
 from gateway.admission import Admission
 from gateway.api.admin.vllm import VllmMetrics
 from gateway.api.batches.runner import BatchRunner
@@ -16,6 +19,8 @@ from gateway.limits import Limiter
 from gateway.service import Inference
 from gateway.store import Store
 from gateway.telemetry import Metrics
+
+Q = TypeVar("Q")
 
 _ALIASES = {"vllm": VllmMetrics}
 _BREAKER = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
@@ -79,32 +84,35 @@ def register(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: 
         "places",
         "Answers that a model makes side by side.",
         ("model",),
-        lambda: {(name,): queue.places.total for name, queue in list(queues.items())},
+        lambda: {
+            **{(name,): total for name, total in directory.places().items()},
+            **{(name,): queue.places.total for name, queue in list(queues.items())},
+        },
     )
     metrics.observe(
         "places_held",
         "Places that are taken.",
         ("model",),
-        lambda: {(name,): queue.places.running for name, queue in list(queues.items())},
+        lambda: _by_model(directory, queues, lambda queue: queue.places.running),
     )
     metrics.observe(
         "queue_depth",
         "Generations that wait for a place.",
         ("model",),
-        lambda: {(name,): queue.waiting for name, queue in list(queues.items())},
+        lambda: _by_model(directory, queues, lambda queue: queue.waiting),
     )
     questions = admission.questions
     metrics.observe(
         "question_queue_depth",
         "Questions about prompts (tokens, templates) that wait for their turn.",
         ("model",),
-        lambda: {(name,): queue.waiting for name, queue in list(questions.items())},
+        lambda: _by_model(directory, questions, lambda queue: queue.waiting),
     )
     metrics.observe(
         "breaker_state",
         "Whether an upstream is left alone: 0 asked, 1 left alone, 0.5 tried with one request.",
         ("upstream",),
-        lambda: {(name,): _BREAKER[queue.breaker.state] for name, queue in list(queues.items())},
+        lambda: _by_model(directory, queues, lambda queue: _BREAKER[queue.breaker.state]),
     )
     metrics.observe(
         "ratelimit_degraded",
@@ -114,7 +122,22 @@ def register(metrics: Metrics, hosting: Hosting, admission: Admission, limiter: 
     )
 
 
+def _by_model(
+    directory: Directory, queues: Mapping[str, Q], read: Callable[[Q], float]
+) -> dict[tuple[str, ...], float]:
+    """Read every queue; a model of which nothing was asked yet has none, and counts as 0, so that it has a series."""
+    found: dict[tuple[str, ...], float] = {(name,): 0.0 for name in directory.places()}
+    found.update({(name,): read(queue) for name, queue in list(queues.items())})
+    return found
+
+
 def _register_engines(metrics: Metrics, directory: Directory, admission: Admission) -> None:
+    metrics.observe(
+        "engine_wanted",
+        "Whether an engine is to serve: 0 where it was unloaded by hand, or is loaded by hand only and was not.",
+        ("engine",),
+        directory.wanted,
+    )
     metrics.observe("engine_memory_bytes", "Resident memory of an engine's process.", ("engine",), directory.memory)
     metrics.observe_count(
         "engine_cpu_seconds", "Time that an engine's process has computed for.", ("engine",), directory.cpu_seconds
@@ -135,7 +158,7 @@ def _register_engines(metrics: Metrics, directory: Directory, admission: Admissi
         "kv_cache_held_tokens",
         "Tokens that admitted generations may take at most: their prompts and their longest answers.",
         ("model",),
-        lambda: {(name,): queue.places.tokens for name, queue in list(admission.queues.items())},
+        lambda: _by_model(directory, admission.queues, lambda queue: queue.places.tokens),
     )
     metrics.observe(
         "kv_cache_size_tokens",

@@ -52,6 +52,12 @@ def test_a_file_without_a_key_is_refused_on_the_loopback_too():
     assert config.read(flags=missing | {"auth.insecure_no_auth": "true"}).auth.file
 
 
+def test_a_file_without_a_key_is_fine_beside_keys_of_the_configuration(tmp_path):
+    table = f'[auth]\nfile = "keys.db"\n[auth.keys.shop]\nsha256 = "{"ab" * 32}"\n'
+    (tmp_path / "gateway.toml").write_text(table)
+    assert config.read("gateway.toml", EVERYWHERE).auth.file == "keys.db"
+
+
 @pytest.mark.parametrize(
     ("mode", "text", "why"),
     [
