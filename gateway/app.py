@@ -26,7 +26,7 @@ from gateway.api.exchange.dialect import Dialect, ParameterTables
 from gateway.api.explain.explaining import Explainer, explained_endpoints
 from gateway.api.http.access import Access
 from gateway.api.http.cors import to_cors
-from gateway.api.routes import DIALECTS, routes
+from gateway.api.routes import DIALECTS, WORDS, routes
 from gateway.config import Config, Handover, ServerSettings, handed_over, read, variable
 from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import lend_secrets
@@ -107,7 +107,7 @@ def create_app(
     inference = Inference(hosting, admission, limiter, telemetry, current)
     questions = Questions(hosting, admission, limiter, current)
     batches = BatchRunner(LineAsker(inference, questions, admission, current, endpoints_of(dialects)))
-    errors, reload = Errors(dialects), _to_reload(current, admission, hosting, renew)
+    errors, reload = Errors(dialects, WORDS), _to_reload(current, admission, hosting, renew)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:

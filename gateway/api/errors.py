@@ -1,6 +1,6 @@
 """Errors in the words of the dialect that is spoken on their path."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from litestar import Request, Response
 from litestar.datastructures import State
@@ -21,10 +21,10 @@ class ErrorResponse(Struct, frozen=True):
 
 
 class Errors:
-    """Writes errors; `dialects` are asked for their own words."""
+    """Writes errors; `dialects` are asked for their own words, and `others` has those of paths of no dialect."""
 
-    def __init__(self, dialects: Iterable[Dialect]) -> None:
-        self._words = {prefix: dialect.errors for dialect in dialects for prefix in dialect.paths}
+    def __init__(self, dialects: Iterable[Dialect], others: Mapping[str, ErrorWords]) -> None:
+        self._words = {prefix: dialect.errors for dialect in dialects for prefix in dialect.paths} | dict(others)
 
     def words(self, path: str) -> ErrorWords:
         """Find the words of a path."""

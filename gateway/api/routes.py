@@ -32,6 +32,9 @@ DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, RESPONSES, ANTHROPIC)
 # The entry points under which an installed package adds controllers.
 ROUTES = "llm_gateway.routes"
 
+_QUESTIONS = (*TOKENS, *EMBEDDINGS, *RERANK)
+# How the paths of no dialect tell of errors.
+WORDS = {path: route.errors for route in _QUESTIONS for path in (route.path, *route.aliases)}
 _CONTROLLERS = (
     ModelController,
     tokenizer_info,
@@ -54,5 +57,4 @@ def routes(dialects: Sequence[Dialect], settings: ServerSettings) -> list[Contro
     elif settings.docs:
         pages.append(docs.front(root))
     custom = [point.load() for point in entry_points(group=ROUTES)]
-    asked = question_routes(*TOKENS, *EMBEDDINGS, *RERANK)
-    return [*spoken, *asked, *_CONTROLLERS, *pages, *custom]
+    return [*spoken, *question_routes(*_QUESTIONS), *_CONTROLLERS, *pages, *custom]

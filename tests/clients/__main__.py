@@ -1,5 +1,6 @@
 """Run all clients, or those named, against one service with the built-in model; exit 1 where a check failed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,10 +16,21 @@ from gateway.limits import Quota
 from tests.clients.table import CLIENTS, Client, NotInstalled
 from tests.support.observe import eventually
 from tests.support.service import Service
+from tests.support.tiny_encoders import logits_of, make_cross_encoder
 
 # What the machine has set up for real services is not for this one.
 _FOREIGN = ("OPENAI_", "ANTHROPIC_", "LITELLM_", "LLM_", "LANGCHAIN_", "LANGSMITH_", "PYTHONPATH", "VIRTUAL_ENV")
-_MODELS = 3
+_MODELS = 4
+_PAIRS = "tiny-cross-encoder"
+_QUERY = "How far is the moon?"
+# As many as tell an order from chance; the tiny model, which is random, has one of its own.
+_DOCUMENTS = (
+    "Bananas are yellow.",
+    "The moon is 384,400 km away.",
+    "The river flows to the sea.",
+    "Cheese is made of milk.",
+    "A day on Mars has 24 hours and 37 minutes.",
+)
 # Seconds for one script: it ends one that hangs, on a machine however busy.
 _PATIENCE = 1_200
 
@@ -49,11 +61,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gateway-clients-") as folder:
         keys = KeyFile(Path(folder, "keys.db"))
         environments = {name: _admit(name, keys) for name in names}
-        with _service(keys) as service:
+        pairs = make_cross_encoder("bert", Path(folder, _PAIRS))
+        ranking = _ranking(pairs)
+        with _service(keys, pairs) as service:
             service.wait_for("/readyz", seconds=180)
             eventually(lambda: _loaded(service, environments[names[0]]["GATEWAY_KEY"]) == _MODELS, 180)
             for name in names:
-                environment = environments[name] | {"GATEWAY_URL": service.url}
+                environment = environments[name] | {"GATEWAY_URL": service.url, "GATEWAY_PAIRS": ranking}
                 outcome = _run(name, CLIENTS[name], Path(folder, name), environment)
                 outcomes.append(outcome)
                 table.add_row(name, CLIENTS[name].package, str(outcome.passed), str(outcome.failed), outcome.verdict)
@@ -61,14 +75,23 @@ def main() -> int:
     return 0 if all(outcome.verdict == "ok" for outcome in outcomes) else 1
 
 
-def _service(keys: KeyFile) -> Service:
-    """Start both built-in models, and beside them an engine that follows scripts, for what no model does when told."""
+def _ranking(pairs: Path) -> str:
+    """Write what the model of pairs is asked, and how transformers by itself scores that."""
+    scores = [float(logits_of(pairs, _QUERY, document).sigmoid()) for document in _DOCUMENTS]
+    return json.dumps({"model": _PAIRS, "query": _QUERY, "documents": _DOCUMENTS, "scores": scores})
+
+
+def _service(keys: KeyFile, pairs: Path) -> Service:
+    """Start both built-in models, a tiny cross-encoder, and an engine that follows scripts, for what no model does."""
     return Service(
         ENGINE="hf",
         LLM_GATEWAY__AUTH__FILE=str(keys.path),
         LLM_GATEWAY__ENGINES__ACTOR__PLUGIN="scripted",
         LLM_GATEWAY__ENGINES__VECTORS__PLUGIN="hf",
         LLM_GATEWAY__ENGINES__VECTORS__SETTINGS__MODEL="builtin-embedding",
+        LLM_GATEWAY__ENGINES__PAIRS__PLUGIN="hf",
+        LLM_GATEWAY__ENGINES__PAIRS__SETTINGS__MODEL=str(pairs),
+        LLM_GATEWAY__ENGINES__PAIRS__SETTINGS__DTYPE="float32",
         ready=False,
     )
 

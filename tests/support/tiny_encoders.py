@@ -9,6 +9,7 @@ from tokenizers import processors
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     ModernBertConfig,
     MPNetConfig,
@@ -60,6 +61,20 @@ def make_cross_encoder(kind: str, folder: Path, labels: int = 1, **more: object)
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | more))
     return folder
+
+
+def logits_of(folder: Path, first: str, second: str | None = None) -> torch.Tensor:
+    """Compute the numbers of a pair, or of a text, by the plainest way there is: alone, without padding."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    texts = (first,) if second is None else (first, second)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    read = tokenizer.backend_tokenizer.encode(*texts)
+    inputs = {"input_ids": torch.tensor([read.ids])}
+    if "token_type_ids" in tokenizer.model_input_names:
+        assert second is None or 1 in read.type_ids
+        inputs["token_type_ids"] = torch.tensor([read.type_ids])
+    with torch.inference_mode():
+        return model(**inputs).logits[0]
 
 
 def _write_model(auto: type, config: PreTrainedConfig, folder: Path, *, typed: bool = False) -> None:

@@ -25,6 +25,7 @@ from gateway.api.explain.schema import ExplainBody, Explanation
 from gateway.api.files.schema import DeletedFile, FileList, FileObject
 from gateway.api.http.problems import OWN_WORDS, ErrorBody
 from gateway.api.models.schema import ModelList, ModelParameters, ModelState, Version
+from gateway.api.rerank.errors import WORDS as RANKING
 from gateway.api.rerank.schema import (
     ClassifyBody,
     ClassifyReply,
@@ -53,7 +54,7 @@ _EMBEDDINGS = (EmbeddingsBody, EmbeddingsReply, ContentBody, ContentVector)
 _RERANK = (RerankBody, SecondRerankBody, RerankReply, ScoreBody, ScoreReply, ClassifyBody, ClassifyReply)
 _SERVICE = (ExplainBody, Explanation, RequestList, LiveRequest, CancelledRequest, ServiceHealth, Readiness, Alive)
 _BATCHES = (FileObject, FileList, DeletedFile, BatchBody, BatchObject, BatchList)
-STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_RERANK, *_BATCHES, *_SERVICE)
+STRUCTS = (*_MODELS, *_TOKENS, *_EMBEDDINGS, *_RERANK, RANKING.schema, *_BATCHES, *_SERVICE)
 HEADERS = {
     "x-request-id": "The request's id; the log has it too.",
     "x-cache": "How it came to its answer: `hit`, `coalesced` or `miss`; left out where the cache had no part in it.",
@@ -148,7 +149,9 @@ class _Document(OpenAPI):
         _, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
         tree["components"]["schemas"] |= schemas
         tree["paths"] = {path: methods for path, methods in tree["paths"].items() if not _is_alias(path, tree["paths"])}
-        errors = [_reference(words.schema) for words in (OWN_WORDS, *(dialect.errors for dialect in self._dialects))]
+        errors = [
+            _reference(words.schema) for words in (OWN_WORDS, RANKING, *(dialect.errors for dialect in self._dialects))
+        ]
         for methods in tree["paths"].values():
             for operation in methods.values():
                 _complete(operation["responses"], errors)

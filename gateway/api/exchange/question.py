@@ -17,6 +17,7 @@ from gateway.api.exchange.answer import HttpRequest
 from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts
+from gateway.api.http.problems import OWN_WORDS, ErrorWords
 from gateway.api.http.sse import while_connected
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
 from gateway.engine import EngineError
@@ -49,7 +50,10 @@ class QuestionEndpoint(Struct, Generic[Q, R], frozen=True, kw_only=True):
 
 
 class QuestionRoute(Struct, frozen=True, kw_only=True):
-    """A route that asks an engine, and how it is described. A reply is JSON already, or is encoded."""
+    """A route that asks an engine, and how it is described. A reply is JSON already, or is encoded.
+
+    `errors` is how it tells of them.
+    """
 
     path: str
     aliases: tuple[str, ...] = ()
@@ -59,6 +63,7 @@ class QuestionRoute(Struct, frozen=True, kw_only=True):
     description: str
     operation: type[Operation]
     endpoint: QuestionEndpoint[Any, Any]
+    errors: ErrorWords = OWN_WORDS
 
 
 def question_routes(*asked: QuestionRoute) -> Iterator[HTTPRouteHandler]:
@@ -83,7 +88,7 @@ def _handlers(route: QuestionRoute) -> Iterator[HTTPRouteHandler]:
         tags=[route.tag],
         summary=route.summary,
         description=route.description,
-        responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION),
+        responses=error_responses(*KEY, *BODY, *ENGINE, *GENERATION, words=route.errors),
     )(handle)
     if route.aliases:
         yield post(list(route.aliases), status_code=HTTP_200_OK, include_in_schema=False)(handle)

@@ -115,9 +115,14 @@ class Problem(Exception):
         return TABLE[self.code][0]
 
 
+def to_detail(problem: Problem) -> ErrorDetail:
+    """Write what went wrong."""
+    return ErrorDetail(problem.message, TABLE[problem.code][1], problem.param, problem.code)
+
+
 def _to_body(problem: Problem, request_id: str) -> Struct:
     del request_id
-    return ErrorBody(ErrorDetail(problem.message, TABLE[problem.code][1], problem.param, problem.code))
+    return ErrorBody(to_detail(problem))
 
 
 class ErrorWords(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 from gateway.api.embeddings.questions import to_inputs
 from gateway.api.embeddings.schema import MOST_INPUTS
 from gateway.api.exchange.question import QuestionEndpoint, QuestionRoute
+from gateway.api.rerank.errors import WORDS
 from gateway.api.rerank.operation import (
     CLASSIFY_OPERATION,
     RERANK_OPERATION,
@@ -173,6 +174,7 @@ ROUTES = (
         description="Score each document for the query, and tell the best first. In the words of Jina, vLLM, Cohere.",
         operation=RERANK_OPERATION,
         endpoint=QuestionEndpoint(decoder=rerank_decoder, ask=_rerank, reword=_reword),
+        errors=WORDS,
     ),
     QuestionRoute(
         path="/v2/rerank",
@@ -182,6 +184,7 @@ ROUTES = (
         description="Score each document for the query, and tell the best first.",
         operation=SECOND_RERANK_OPERATION,
         endpoint=QuestionEndpoint(decoder=second_rerank_decoder, ask=_rerank, reword=_reword),
+        errors=WORDS,
     ),
     QuestionRoute(
         path="/v1/score",

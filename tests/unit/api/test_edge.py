@@ -18,7 +18,9 @@ SETTINGS = ServerSettings(max_body_bytes=1_024, body_seconds=0.05)
 
 def guard(app, settings=SETTINGS, origins=()):
     return Edge(
-        app, CurrentConfig(Snapshot.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))), Errors(())
+        app,
+        CurrentConfig(Snapshot.of(Config(server=settings, cors=CorsSettings(origins=tuple(origins))))),
+        Errors((), {}),
     )
 
 

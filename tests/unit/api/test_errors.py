@@ -4,9 +4,9 @@ import pytest
 
 from gateway.api.errors import Errors
 from gateway.api.http.problems import OWN_WORDS, Problem
-from gateway.api.routes import DIALECTS
+from gateway.api.routes import DIALECTS, WORDS
 
-ERRORS = Errors(DIALECTS)
+ERRORS = Errors(DIALECTS, WORDS)
 ANTHROPICS = ("/v1/messages", "/v1/messages/", "/v1/messages/count_tokens", "/v1/messages/none")
 OTHERS = ("/v1/generate", "/v1/chat/completions", "/v1/messagesque", "/messages", "")
 

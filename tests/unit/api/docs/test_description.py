@@ -109,7 +109,7 @@ def bodies(operations):
 
 def is_error(answer) -> bool:
     schema = answer["content"].get("application/json", {}).get("schema", {})
-    return schema.get("$ref", "").rpartition("/")[2] in ("ErrorBody", "MessageError")
+    return schema.get("$ref", "").rpartition("/")[2] in ("ErrorBody", "MessageError", "RankingErrorBody")
 
 
 def is_anthropics(answer) -> bool:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import (
     Capability,
@@ -22,7 +22,7 @@ from gateway_hf import build
 from gateway_hf.scoring.engine import ScoringEngine
 from gateway_hf.scoring.pairs import _BEFORE, _BEHIND, _QUESTION
 from gateway_hf.settings import Settings
-from tests.support.tiny_encoders import WINDOW, make_cross_encoder, make_encoder
+from tests.support.tiny_encoders import WINDOW, logits_of, make_cross_encoder, make_encoder
 from tests.support.tiny_models import make_tiny
 
 QUERY = "What is the capital of France?"
@@ -42,20 +42,6 @@ def ask(*documents, queries=(QUERY,), **more):
 
 def numbers(row):
     return torch.tensor(struct.unpack(f"<{len(row) // 4}f", row))
-
-
-def logits_of(folder, first, second=None):
-    """Compute the numbers of a pair, or of a text, by the plainest way there is: alone, without padding."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    texts = (first,) if second is None else (first, second)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    read = tokenizer.backend_tokenizer.encode(*texts)
-    inputs = {"input_ids": torch.tensor([read.ids])}
-    if "token_type_ids" in tokenizer.model_input_names:
-        assert second is None or 1 in read.type_ids
-        inputs["token_type_ids"] = torch.tensor([read.type_ids])
-    with torch.inference_mode():
-        return model(**inputs).logits[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
