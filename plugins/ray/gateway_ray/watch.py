@@ -15,6 +15,8 @@ from gateway_ray.cluster import RayCluster
 _POLL = 2.0
 # A cluster that does not say how it is for so long is gone for now.
 _SILENCE = 10.0
+# Replicas whose last counts are remembered, also of those that are gone.
+_REMEMBERED = 1_000
 
 AppState: TypeAlias = "ApplicationStatusOverview | None"
 RunOnThread: TypeAlias = "Callable[[Callable[[], AppState]], Awaitable[AppState]]"
@@ -27,6 +29,27 @@ class AnswerCount:
         self.has_started = False
 
 
+class Growth:
+    """The sum of counts that each of several replicas tells; it does not fall when one of them goes, or begins anew.
+
+    `total` is `None` until one has told a count.
+    """
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self._last: dict[str, int] = {}
+
+    def see(self, replica: str, count: int | None) -> None:
+        """Add by how much the count of a replica grew."""
+        if count is None:
+            return
+        last = self._last.pop(replica, 0)
+        self.total = (self.total or 0) + (count - last if count >= last else count)
+        self._last[replica] = count
+        if len(self._last) > _REMEMBERED:
+            del self._last[next(iter(self._last))]
+
+
 class ClusterWatch:
     """Polls the application's state, and adds up what its replicas tell of themselves."""
 
@@ -34,6 +57,7 @@ class ClusterWatch:
         self._cluster = cluster
         self._answers: set[AnswerCount] = set()
         self._told: dict[str, Status] = {}
+        self._preemptions = Growth()
         self._steps = 0
         self._health, self._detail = Health.READY, ""
         self._polls: asyncio.Task[None] | None = None
@@ -42,7 +66,6 @@ class ClusterWatch:
     def status(self) -> Status:
         """The state as of the last poll; `cache_used` is that of all replicas, as each told it last."""
         running = sum(answer.has_started for answer in self._answers)
-        preemptions = [told.preemptions for told in self._told.values() if told.preemptions is not None]
         return Status(
             health=self._health,
             detail=self._detail,
@@ -50,7 +73,7 @@ class ClusterWatch:
             waiting=len(self._answers) - running,
             cache_used=sum(status.cache_used for status in self._told.values()),
             steps=self._steps,
-            preemptions=sum(preemptions) if preemptions else None,
+            preemptions=self._preemptions.total,
         )
 
     def begin(self, run: RunOnThread) -> None:
@@ -81,6 +104,7 @@ class ClusterWatch:
         if status is not None:
             self._told.pop(replica, None)  # the last to speak stands last
             self._told[replica] = status
+            self._preemptions.see(replica, status.preemptions)
 
     async def _poll(self, run: RunOnThread) -> None:
         while True:

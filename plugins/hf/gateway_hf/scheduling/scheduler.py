@@ -182,7 +182,7 @@ class Scheduler:
         self._blocks.release(sequence)
         sequence.draft = []
         sequence.preempted += 1
-        self.preemptions += 1
+        self.preemptions += not sequence.standby  # which gives way by design
         bisect.insort_left(self._queue, sequence, key=_rank)
 
     def _keep_drafts(self, decodes: list[Sequence], budget: int) -> int:

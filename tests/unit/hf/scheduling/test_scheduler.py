@@ -477,3 +477,12 @@ def test_what_stands_by_makes_room_for_places_and_for_the_cache():
     assert scheduler.admit() == [first, second]
     assert second.tokens == told
     blocks.check()
+
+
+def test_what_stands_by_and_gives_its_room_to_a_request_is_no_preempted_answer():
+    scheduler, _ = _make(places=1)
+    (line,) = _standing(3)
+    assert _start(scheduler, line) == [line]
+    (asked,) = _sequences(3)
+    assert _start(scheduler, asked) == [asked]
+    assert (line.preempted, scheduler.preemptions) == (1, 0)
