@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, url: str) -> int:
             return _complain(f"{file}: there is no such folder", _WRONG_USAGE)
     headers = {"authorization": f"Bearer {options.api_key}"} if options.api_key else {}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT) as client:
+        with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT, verify=options.trust or True) as client:
             return BatchCommand(client, files, options).run()
     except BatchCommandError as error:
         return _complain(str(error), 1)

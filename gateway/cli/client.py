@@ -1,5 +1,6 @@
 """A running gateway, as the commands that look at one ask it."""
 
+import ssl
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -22,14 +23,15 @@ class GatewaySaysNo(Exception):
 
 
 class GatewayClient:
-    """Asks one gateway; a context that holds its connections."""
+    """Asks one gateway, which `trust` decides to believe; a context that holds its connections."""
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, trust: ssl.SSLContext | None = None) -> None:
         self.url = url
+        self._trust = trust or True
         self._headers = bearer(key)
 
     def __enter__(self) -> Self:
-        self.http = httpx.Client(base_url=self.url, headers=self._headers, timeout=TIMEOUT)
+        self.http = httpx.Client(base_url=self.url, headers=self._headers, timeout=TIMEOUT, verify=self._trust)
         return self
 
     def __exit__(

@@ -54,6 +54,7 @@ def _history(name: str | None) -> History:
         return InMemoryHistory()
     path = Path(name).expanduser()
     path.touch(mode=0o600)
+    path.chmod(0o600)  # of a file that was there, too
     return FileHistory(str(path))
 
 

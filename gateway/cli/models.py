@@ -39,7 +39,7 @@ def show_requests(options: argparse.Namespace, client: GatewayClient) -> int:
     """Print the requests that wait or run, or end one of them; return the exit code."""
     if options.cancel is not None:
         path = f"/v1/requests/{quote(options.cancel, safe='')}"
-        return _answer(client, lambda: print(f"{client.ask(path, 'DELETE')['id']} is ended"))
+        return _answer(client, lambda: _print_ended(options, client.ask(path, "DELETE")))
     return _answer(client, lambda: _print_requests(options, client.ask("/v1/requests")["data"]))
 
 
@@ -73,6 +73,13 @@ def _print_requests(options: argparse.Namespace, requests: Sequence[Mapping[str,
         print_json(requests)
     else:
         print_table(list(REQUESTS), [to_cells(REQUESTS, request) for request in requests])
+
+
+def _print_ended(options: argparse.Namespace, ended: Mapping[str, Any]) -> None:
+    if options.json:
+        print_json(ended)
+    else:
+        print(f"{printable(str(ended['id']))} is ended")
 
 
 def _column(model: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:

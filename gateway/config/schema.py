@@ -82,7 +82,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def url(self) -> str:
         """The URL of the service for a client on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - all addresses
+        return self._url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host))  # noqa: S104 - all addresses
+
+    @property
+    def listening(self) -> str:
+        """The address that the service listens on, as a URL."""
+        return self._url(self.host)
+
+    def _url(self, host: str) -> str:
         scheme = "https" if self.tls_certificate else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 

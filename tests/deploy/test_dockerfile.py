@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 
 from tests.image.__main__ import named, needed
 from tests.image.stage import is_ignored
+from tests.support import certificate
 from tests.support.dockerfile import DOCKERFILE, arguments, environment, instructions, said, stages
 from tests.support.pages import Page, serving
 
@@ -113,18 +115,31 @@ def test_its_command_is_one_that_the_project_installs():
     assert not said("CMD")
 
 
-def is_healthy(port: str) -> bool:
+def is_healthy(port: str, **settings: str) -> bool:
     (healthcheck,) = said("HEALTHCHECK")
-    _, *arguments = json.loads(healthcheck[healthcheck.index("[") :])
-    command = [sys.executable, *arguments]
-    settings = {"PORT": port, "http_proxy": "http://127.0.0.1:9"}
-    return subprocess.run(command, env=settings, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    program, *arguments = json.loads(healthcheck[healthcheck.index("[") :])
+    assert [program] == json.loads(said("ENTRYPOINT")[0])
+    command = [sys.executable, "-m", "gateway", *arguments]
+    settings |= {"PORT": port, "HOST": "0.0.0.0", "http_proxy": "http://127.0.0.1:9"}  # noqa: S104 - as in a container
+    return subprocess.run(command, env=settings, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_the_health_check_asks_readiness(status: int):
     with serving({"/readyz": Page(status=status)}) as address:
         assert is_healthy(address.rpartition(":")[2]) == (status == 200)
+
+
+@pytest.mark.skipif(certificate.program() is None, reason=certificate.MISSING)
+def test_the_health_check_asks_by_tls_where_the_service_speaks_it(tmp_path: Path):
+    made = certificate.make(tmp_path, "site", "llm.example.com")
+    variables = {"LLM_GATEWAY__SERVER__TLS_CERTIFICATE": str(made.file), "LLM_GATEWAY__SERVER__TLS_KEY": str(made.key)}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.file, made.key)
+    with serving({"/readyz": Page()}, context) as address:
+        port = address.rpartition(":")[2]
+        assert is_healthy(port, **variables)
+        assert not is_healthy(port)
 
 
 def test_the_health_check_fails_where_nothing_listens():

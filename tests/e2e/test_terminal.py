@@ -208,6 +208,7 @@ def test_commands_of_a_chat_change_what_is_asked_and_save_what_was_said(service,
 
 def test_a_history_file_is_read_by_the_next_chat_and_by_nobody_else(service, tmp_path):
     file = tmp_path / "history"
+    file.touch(mode=0o644)
     for keys in ("remember me" + ENTER, UP):
         terminal = Terminal("chat", "--url", service.url, "--history", str(file), PROMPT_TOOLKIT_NO_CPR="1")
         try:

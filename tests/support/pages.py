@@ -1,6 +1,7 @@
 """A small HTTP server on loopback that answers with fixed pages."""
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +17,8 @@ class Page(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(pages: Mapping[str, Page]) -> Iterator[str]:
-    """Serve pages by path, and 404 elsewhere; yield the server's host and port."""
+def serving(pages: Mapping[str, Page], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve pages by path, and 404 elsewhere, by TLS where that is given; yield the server's host and port."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -28,10 +29,14 @@ def serving(pages: Mapping[str, Page]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(page.body)
 
+        do_DELETE = do_GET  # noqa: N815 - the name is the base's
+
         def log_message(self, *_: object) -> None:
             """Keep the tests' output free of it."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
         try:
             yield f"127.0.0.1:{server.server_port}"

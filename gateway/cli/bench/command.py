@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import importlib
+import ssl
 import sys
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace, url: str) -> int:
     except FlagError as error:
         return _complain(str(error), _WRONG_USAGE)
     try:
-        target, reports = asyncio.run(_measure(plan))
+        target, reports = asyncio.run(_measure(plan, options.trust))
     except TargetError as error:
         return _complain(str(error), 1)
     show(plan, target, reports)
@@ -40,8 +41,8 @@ def run(options: argparse.Namespace, url: str) -> int:
     return 0 if any(report.requests for report in reports) else 1
 
 
-async def _measure(plan: Plan) -> tuple[BenchTarget, list[LevelReport]]:
-    async with Client(plan) as client:
+async def _measure(plan: Plan, trust: ssl.SSLContext | None) -> tuple[BenchTarget, list[LevelReport]]:
+    async with Client(plan, trust) as client:
         with Display() as display:
             return client.target, [report async for report in sweep(plan, client.ask, display)]
 

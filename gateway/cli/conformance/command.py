@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
 from gateway import __version__
@@ -23,7 +24,10 @@ def run(options: argparse.Namespace, url: str) -> int:
     """Try the server at `url`; return 0, 1 where it breaks a must or there is none, 2 for wrong usage."""
     if wrong := _wrong(options, url):
         return _complain(wrong, _WRONG_USAGE)
-    peer = Peer(url, options.api_key, options.model or "", options.timeout)
+    transport = None
+    if options.trust is not None:
+        transport = httpx.AsyncHTTPTransport(verify=options.trust, limits=httpx.Limits(max_connections=None))
+    peer = Peer(url, options.api_key, options.model or "", options.timeout, transport)
     try:
         findings = asyncio.run(_try(peer, options.groups or GROUPS))
     except PeerError as error:

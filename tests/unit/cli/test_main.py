@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import ssl
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +13,8 @@ import pytest
 
 from gateway import __version__, config
 from gateway.cli import main as cli
+from tests.support import certificate
+from tests.support.pages import Page, serving
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,65 @@ def test_check_says_what_is_wrong_where(capfd, tmp_path):
     (tmp_path / "bad.toml").write_text("[server]\nport = -1\n")
     assert cli.main(["check", "--config", "bad.toml"]) == 2
     assert capfd.readouterr().err == "llm-gateway: bad.toml: server.port: expected `int` >= 1\n"
+
+
+@pytest.mark.skipif(certificate.program() is None, reason=certificate.MISSING)
+def test_check_tells_the_address_by_its_scheme_and_in_brackets(capfd, tmp_path):
+    made = certificate.make(tmp_path, "site", "llm.example.com")
+    table = f'[server]\nhost = "::1"\nport = 7\ntls_certificate = "{made.file}"\ntls_key = "{made.key}"\n'
+    (tmp_path / "gateway.toml").write_text(table)
+    assert cli.main(["check", "--config", "gateway.toml"]) == 0
+    assert "the configuration is right: https://[::1]:7, engines" in capfd.readouterr().out
+
+
+def test_output_that_is_read_no_longer_leaves_no_traceback():
+    """Once what is written meets a closed pipe at once, once only at the end, as a small text waits in its buffer."""
+    for unbuffered in ("", "1"):
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "gateway", "engines"]
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        ended = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=60, check=False, text=True
+        )
+        os.close(writing)
+        assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_a_count_of_looks_is_one_or_more(capfd, count):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["top", f"--count={count}"])
+    assert raised.value.code == 2
+    assert "expected 1 or more" in capfd.readouterr().err
+
+
+def test_a_request_is_ended_with_json_where_that_is_asked(capfd):
+    page = Page(body=b'{"id": "r1", "object": "request.cancelled"}')
+    with serving({"/v1/requests/r1": page}) as address:
+        for words, said in ((["--json"], '"id": "r1"'), ([], "r1 is ended")):
+            assert cli.main(["requests", "--url", f"http://{address}", "--cancel", "r1", *words]) == 0
+            assert said in capfd.readouterr().out
+
+
+@pytest.mark.skipif(certificate.program() is None, reason=certificate.MISSING)
+@pytest.mark.parametrize("command", ["models", "conformance", "bench", "batch"])
+def test_clients_trust_the_authority_that_they_are_given(capfd, tmp_path, command):
+    made = certificate.make(tmp_path, "site", "llm.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.file, made.key)
+    (tmp_path / "q.jsonl").write_text('{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {}}\n')
+    words = [command, *{"batch": ["q.jsonl"], "bench": ["--requests", "1"]}.get(command, [])]
+    with serving({"/v1/models": Page(body=b'{"data": []}')}, context) as address:
+        cli.main([*words, "--url", f"https://{address}"])
+        assert "CERTIFICATE_VERIFY_FAILED" in capfd.readouterr().err
+        cli.main([*words, "--url", f"https://{address}", "--ca", str(made.file)])
+        assert "CERTIFICATE_VERIFY_FAILED" not in capfd.readouterr().err
+
+
+def test_an_authority_that_cannot_be_read_is_named(capfd):
+    assert cli.main(["models", "--ca", "nothing.pem"]) == 2
+    assert capfd.readouterr().err == "llm-gateway: --ca nothing.pem: No such file or directory\n"
 
 
 def test_flags_win(capfd, monkeypatch):
@@ -66,6 +129,8 @@ def test_flags_go_before_and_after_the_command(capfd, words):
         (["--insecure-no-auth", "check"], ["check", "--insecure-no-auth"]),
         (["--insecure-no-auth", "--port", "1", "check"], ["check", "--insecure-no-auth", "--port", "1"]),
         (["keys", "create", "me"], ["keys", "create", "me"]),
+        (["--json", "models"], ["models", "--json"]),
+        (["--json", "found.json", "conformance"], ["conformance", "--json", "found.json"]),
     ],
 )
 def test_the_command_is_found_among_the_flags(words, put):
