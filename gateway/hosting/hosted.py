@@ -182,7 +182,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     def progress(self) -> LoadProgress:
         """How far its load is, as far as its process says, or what its load waits for."""
         step = None if self.entering is None else self.entering.step
-        return LoadProgress(self.label, *(step or (self.waits_for,)))
+        return LoadProgress(self.label, self.waits_for) if step is None else LoadProgress(self.label, *step)
 
     @property
     def restarts(self) -> Counter[str]:
