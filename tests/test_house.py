@@ -59,7 +59,7 @@ OF_NO_MODULE = {
     "cli/bench/test_output.py": "a table, its notes, its progress and its plot show the same results",
     "isolation/test_border.py": "client and server, at both ends of one socket",
     "test_clients.py": "the table of tests/clients",
-    "test_search.py": "the search of tests/attack, which must end",
+    "test_search.py": "the searches of tests/attack and tests/fuzz, which must end",
 }
 
 

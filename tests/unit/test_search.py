@@ -1,10 +1,14 @@
 """A search for faults ends within its time, whatever the program that searches does."""
 
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from tests.attack.search import _server_errors, end_by_itself
+from tests.fuzz.__main__ import _send_all, _Told
+from tests.fuzz.bodies import Operation
 
 WAITS = "import time; print('began', flush=True); time.sleep(60)"
 REPORTS = f"try:\n    {WAITS}\nexcept KeyboardInterrupt:\n    print('reported')"
@@ -39,3 +43,12 @@ def test_a_search_that_does_not_listen_is_killed(output, monkeypatch):
 def test_the_torn_end_of_a_report_is_passed_over():
     whole = '{"request": {"method": "GET", "uri": "http://a/b"}, "response": {"status_code": 500}}\n'
     assert _server_errors(whole + whole[:20]) == (1, ["500 GET /b None"])
+
+
+@pytest.mark.parametrize("seconds", [-1, 0.2])
+def test_drawing_ends_with_its_time_however_many_examples_are_asked_for(seconds):
+    client = SimpleNamespace(request=lambda *_, **__: SimpleNamespace(status_code=200, text=""))
+    told = _Told(time.monotonic() + seconds)
+    _send_all(client, Operation("POST", "/{name}", ("model", "prompt")), 10**9, 1, told)
+    assert told.faults == []
+    assert told.statuses.total() >= 1
