@@ -30,14 +30,25 @@ _SIZES |= dict.fromkeys(
     ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length"), CONTEXT
 )
 _SIZES |= {"max_target_positions": CONTEXT, "rotary_dim": 8} | dict.fromkeys(("n_group", "num_group", "topk_group"), 1)
+# The part of a model that sees, where it cannot do without.
+_SEES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32}
 # What a type needs beside, or otherwise: its own checks say so.
 _OWN: dict[str, dict[str, object]] = {
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_chunk_size": 32},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}}},
     "cpmant": {"dim_head": 16, "dim_ff": 128, "prompt_length": 8, "prompt_types": 4, "segment_types": 4},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10_000.0, "clip_qkv": 8},
+        "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    # All of its heads that choose what is seen: of four, one key in sixteen has no score, and a tie goes by chance.
+    "dots3_note_text": {"num_key_value_heads": 4, "shared_experts_intermediate_size": 32}
+    | {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 32, "swa_kv_lora_rank": 32}
+    | {"swa_head_dim": 32, "swa_qk_nope_head_dim": 16, "swa_v_head_dim": 16, "index_head_dim": 32},
     "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 5, "layer_types": None},
     "gemma4_text": {"hidden_size_per_layer_input": 16},
+    "git": {"vision_config": _SEES},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "window_size": WINDOW},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2, "mamba_n_heads": 8, "mamba_chunk_size": 32},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
