@@ -29,7 +29,7 @@ def fusible(layer: nn.Module, form: Format) -> bool:
     parts = {name for name, _ in attention.named_children()}
     if not set(_PROJECTIONS) <= parts <= {*_PROJECTIONS, "q_norm", "k_norm"}:
         return False
-    if {name for name, _ in mlp.named_children()} != _MLP or _activation(mlp.get_submodule("act_fn")) is None:
+    if {name for name, _ in mlp.named_children()} != _MLP or activation_of(mlp.get_submodule("act_fn")) is None:
         return False
     linears = [child for child in layer.modules() if isinstance(child, nn.Linear)]
     return len(linears) == len(_PROJECTIONS) + 3 and all(Packed.fits(each.in_features, form) for each in linears)
@@ -48,7 +48,7 @@ class FusedLayer(nn.Module):
         inner = mlp.get_parameter("down_proj.weight").shape[1]
         first, second = (layer.get_submodule(norm) for norm in _NORMS)
         self.struct = Layer(heads=heads, hidden=hidden, inner=inner, eps=_eps(first))
-        self.struct.activation = _activation(mlp.get_submodule("act_fn")) or 0
+        self.struct.activation = activation_of(mlp.get_submodule("act_fn")) or 0
         self.struct.norm = self._norm(first, hidden)
         self.struct.second_norm = self._norm(second, hidden)
         for name, field in (("q_norm", "query_norm"), ("k_norm", "key_norm")):
@@ -60,7 +60,7 @@ class FusedLayer(nn.Module):
             ("up", mlp, ("gate_proj", "up_proj")),
             ("down", mlp, ("down_proj",)),
         ):
-            packed = Packed(*_joined([holder.get_submodule(name) for name in names]), form, kernels)
+            packed = Packed(*joined([holder.get_submodule(name) for name in names]), form, kernels)
             self._kept.append(packed)
             setattr(self.struct, field, packed.struct)
 
@@ -99,7 +99,8 @@ class FusedLayer(nn.Module):
         return address
 
 
-def _joined(linears: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
+def joined(linears: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
+    """Return the weights of linear layers one below the other, and their biases, none where no layer has one."""
     parts = [weight_of(linear) for linear in linears if isinstance(linear, nn.Linear)]
     weight = torch.cat([part for part, _ in parts])
     if all(bias is None for _, bias in parts):
@@ -111,8 +112,8 @@ def _eps(norm: nn.Module) -> float:
     return float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0)))
 
 
-def _activation(function: nn.Module) -> int | None:
-    """Find which of the kernels' activations it is, by trying."""
+def activation_of(function: nn.Module) -> int | None:
+    """Find the kernels' number of an activation, by trying; none where they have no such."""
     x = torch.linspace(-6, 6, 61)
     y = function(x)
     return next((kind for kind, known in enumerate(_ACTIVATIONS) if torch.allclose(y, known(x), atol=1e-6)), None)

@@ -80,6 +80,17 @@ class Layer(Structure):
     )
 
 
+class EncoderLayer(Structure):
+    """A whole layer of an encoder of BERT's kind."""
+
+    _fields_ = (
+        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+        *((name, c_void_p) for name in ("norm", "norm_bias", "second_norm", "second_bias")),
+        *((name, c_float) for name in ("eps", "scale")),
+        *((name, c_int32) for name in ("heads", "size", "activation", "unused")),
+    )
+
+
 class Kernels:
     """A team of threads and its room; used by one thread at a time. Raises `native.NotBuiltError`."""
 
@@ -115,6 +126,16 @@ class Kernels:
         self._library.kernels_layer(
             *(self._self, ctypes.byref(layer), ctypes.byref(batch), form),
             *(states.data_ptr(), cos.data_ptr(), sin.data_ptr()),
+        )
+
+    def encode(self, layers: Array[EncoderLayer], starts: Tensor, states: Tensor) -> None:
+        """Run an encoder's layers in place over the float32 `states` `[rows, hidden]` of texts.
+
+        Text `i` is rows `[starts[i], starts[i + 1])`; `starts` are int32.
+        """
+        self._library.kernels_encode(
+            *(self._self, ctypes.byref(layers), len(layers)),
+            *(starts.data_ptr(), starts.shape[0] - 1, states.data_ptr()),
         )
 
     def multiply(self, weight: Linear, x: Tensor) -> Tensor:

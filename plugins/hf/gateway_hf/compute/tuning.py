@@ -18,10 +18,10 @@ from msgspec import Struct
 from torch import Tensor
 
 from gateway.engine import loading_step, read_own, write_own
+from gateway_hf.compute import native
 from gateway_hf.compute.kernels import FORMATS, Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.packed import Packed
-from gateway_hf.compute.processor import processor_flags
 
 _log = logging.getLogger("gateway_hf")
 
@@ -133,7 +133,8 @@ def _torch_threads(count: int) -> Iterator[None]:
 
 
 def _key(model: str, candidates: Candidates) -> str:
-    machine = [*sorted(processor_flags()), version("torch"), version("llm-gateway-hf"), str(candidates)]
+    # What was measured with other kernels says nothing of these.
+    machine = [native.digest(), version("torch"), str(candidates)]
     return f"{model} {hashlib.sha256(' '.join(machine).encode()).hexdigest()[:16]}"
 
 

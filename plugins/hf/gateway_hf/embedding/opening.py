@@ -1,20 +1,26 @@
 """Open the folder of a model that computes texts: weights, tokenizer, and the facts for its card."""
 
+import logging
 from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gateway.engine import Capability, LoadFailed, ModelCard
+from gateway_hf.compute.fused_encoder import fuse_encoder
+from gateway_hf.compute.kernels import Kernels
+from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
+from gateway_hf.compute.trial import Misfit
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
 from gateway_hf.loading import pretrained, sources
 from gateway_hf.loading.pretrained import ModelKind
 from gateway_hf.loading.sources import Source
-from gateway_hf.settings import Settings
+from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 
+_log = logging.getLogger("gateway_hf")
 TOKEN_CAPABILITIES = frozenset({Capability.TOKENIZE, Capability.TOKEN_COUNT, Capability.TOKENIZER_INFO})
 
 
@@ -53,6 +59,8 @@ def open_model(site: ModelSite, kind: ModelKind, settings: Settings) -> TextMode
     pretrained.check_type(site.source, kind)
     tokenizer = pretrained.read_tokenizer(site.source)
     model = pretrained.read_model(site.source, site.dtype, site.device, kind)
+    if site.device.type == "cpu" and settings.kernels == "auto":
+        _fuse(model, settings)
     window = _window(model, tokenizer)
     padding = tokenizer.pad_token_id
     return TextModel(
@@ -85,6 +93,19 @@ def card_of(opened: TextModel, settings: Settings, capabilities: frozenset[Capab
 def codec_of(opened: TextModel) -> TextCodec:
     """Make what tells the tokens of texts."""
     return TextCodec(opened.tokenizer, vocabulary=opened.vocabulary, context_window=opened.window)
+
+
+def _fuse(model: PreTrainedModel, settings: Settings) -> None:
+    """Compute the layers by kernels of our own, where there are any for them."""
+    threads = choose_threads(settings)
+    try:
+        fuse_encoder(model, Kernels(cache_folder(settings), threads))
+    except NotBuiltError as error:
+        _log.warning("computing without kernels, and slower: %s", error)
+    except Misfit as error:
+        _log.info("the layers are computed by torch's operations: %s", error)
+    else:
+        torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
 
 
 def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

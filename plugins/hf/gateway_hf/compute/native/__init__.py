@@ -18,7 +18,7 @@ from gateway_hf.compute.processor import processor_flags
 _log = logging.getLogger("gateway_hf")
 _FOLDER = Path(__file__).parent
 _FLAGS = (
-    *("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread"),
+    *("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-fvisibility-inlines-hidden", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 )
 _COMPILERS = ("c++", "g++", "clang++")
@@ -39,7 +39,7 @@ def library(cache: Path) -> ctypes.CDLL:
     Where they cannot be kept there, they are built for this process alone.
     """
     try:
-        kept = obtain(DiskCache(cache), "kernels", {"sources": _digest()}, _build)
+        kept = obtain(DiskCache(cache), "kernels", {"sources": digest()}, _build)
     except OSError as error:
         _log.warning("the kernels are built for this process alone: the folder %s: %s", cache, error.strerror)
         return _built_alone()
@@ -48,12 +48,12 @@ def library(cache: Path) -> ctypes.CDLL:
     return loaded
 
 
-def _digest() -> str:
-    """Digest all that the library depends on."""
-    digest = hashlib.sha256("\0".join([*_FLAGS, platform.machine(), *sorted(processor_flags())]).encode())
+def digest() -> str:
+    """Digest all that the library depends on: its sources, and what the processor can do."""
+    found = hashlib.sha256("\0".join([*_FLAGS, platform.machine(), *sorted(processor_flags())]).encode())
     for source in sorted(_FOLDER.glob("*.h")) + sorted(_FOLDER.glob("*.cpp")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
+        found.update(source.read_bytes())
+    return found.hexdigest()
 
 
 def _built_alone() -> ctypes.CDLL:
@@ -114,6 +114,7 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.kernels_attend.argtypes = [pointer, pointer, pointer, integer, pointer, pointer, pointer, pointer]
     loaded.kernels_adapt.argtypes = [pointer, pointer, integer]
     loaded.kernels_change.argtypes = [pointer, pointer, pointer, integer, pointer, integer]
-    for name in ("adapt", "advise", "attend", "begin", "change", "free", "layer", "linear"):
+    loaded.kernels_encode.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
+    for name in ("adapt", "advise", "attend", "begin", "change", "encode", "free", "layer", "linear"):
         getattr(loaded, f"kernels_{name}").restype = None
     return loaded

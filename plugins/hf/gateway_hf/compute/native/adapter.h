@@ -41,12 +41,12 @@ inline void add_block(const Linear& w, const float* x, long across, int panel, f
             int column = (panel + c) * kLanes;
             float* to = y + r * width + column;
             if (column + kLanes <= end) *(floats*)to += sum[r][c];
-            else for (int i = 0; column + i < end; i++) to[i] += sum[r][c][i];
+            else for (int i = 0; column + i < end; i++) to[i] += ((const float*)&sum[r][c])[i];
         }
 }
 
 template <int R> inline void add_rows(const Linear& w, const float* x, long across, float* y, long width, int end) {
-    constexpr int C = R <= 4 ? kNarrow : kWide;
+    constexpr int C = R <= kShort ? kNarrow : kWide;
     int panel = 0;
     for (; panel + C <= w.count(); panel += C) add_block<R, C>(w, x, across, panel, y, width, end);
     for (; panel < w.count(); panel++) add_block<R, 1>(w, x, across, panel, y, width, end);
@@ -69,18 +69,6 @@ inline void change(Team& team, const std::vector<Piece>& pieces, const LowRank* 
         if (!low.up.panels) return;
         const float* from = x + piece.row * across;
         float* to = y + piece.row * width;
-        auto run = [&]<int R>() { change_rows<R>(low, from, across, to, width); };
-        switch (piece.rows) {
-            case 1: return run.template operator()<1>();
-            case 2: return run.template operator()<2>();
-            case 3: return run.template operator()<3>();
-            case 4: return run.template operator()<4>();
-#ifdef __AVX512F__
-            case 5: return run.template operator()<5>();
-            case 6: return run.template operator()<6>();
-            case 7: return run.template operator()<7>();
-            case 8: return run.template operator()<8>();
-#endif
-        }
+        with_rows(piece.rows, [&]<int R>() { change_rows<R>(low, from, across, to, width); });
     });
 }

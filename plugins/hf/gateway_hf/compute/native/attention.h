@@ -11,7 +11,6 @@
 constexpr int kBlock = 16;
 constexpr int kSpan = 4;         // blocks that are scored at a time
 constexpr int kMaxHead = 512;
-constexpr floats kCount = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // The sequences of one forward pass: rows [starts[s], starts[s + 1]) are tokens past[s], past[s] + 1, ...
 struct Batch {
@@ -137,17 +136,17 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
         for (int b = 0; b < blocks; b++) fetch(keys[b] + heads.half(), heads.half() * sizeof(E));
         for (int b = from + kSpan; b < std::min(end, from + 2 * kSpan); b++)
             fetch(heads.block<const E>(table[b], head), heads.half() * sizeof(E));
-        constexpr int C = R <= 4 ? 4 : 2;
+        constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
         for (int b = 0; b < blocks; b += C) {
             floats score[R][C] = {};
             multiply<T, R, C>(q, stride, (const words* const*)keys + b, stride, score);
             for (int c = 0; c < C; c++) {
-                floats token = kCount + float((from + b + c) * kBlock);
+                floats token = count_up() + float((from + b + c) * kBlock);
                 for (int r = 0; r < R; r++) {
                     floats x = score[r][c];
                     if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
-                    x = token > float(position[r]) ? all(-INFINITY) : x;
-                    if (heads.window) x = token <= float(position[r] - heads.window) ? all(-INFINITY) : x;
+                    x = pick(token > float(position[r]), all(-INFINITY), x);
+                    if (heads.window) x = pick(token <= float(position[r] - heads.window), all(-INFINITY), x);
                     *(floats*)(scores[r] + (b + c) * kBlock) = x;
                 }
             }
@@ -160,8 +159,8 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
             floats added = {};
             for (int b = 0; b < blocks; b++) {
                 floats x = *(floats*)(scores[r] + b * kBlock);
-                floats p = x == -INFINITY ? floats{} : exponential(x - base);
-                p = x == x ? p : x;
+                floats p = pick(x == -INFINITY, floats{}, exponential(x - base));
+                p = pick(x == x, p, x);
                 added += p;
                 store<T>(weights[r] + b * kBlock, p);
             }
@@ -190,16 +189,6 @@ void attend(Team& team, const Heads& heads, const Batch& batch, const std::vecto
         int head = part / parts, start = batch.starts[tile.sequence];
         const uint32_t* rows = (const uint32_t*)q + ((long(head) * batch.rows + start) * group + tile.row) * stride;
         float* to = out + long(start) * heads.queries * heads.size;
-        auto run = [&]<int R>() { attend_rows<T, R>(heads, batch, tile.sequence, head, tile.row, rows, to); };
-        switch (tile.rows) {
-            case 1: return run.template operator()<1>();
-            case 2: return run.template operator()<2>();
-            case 3: return run.template operator()<3>();
-            case 4: return run.template operator()<4>();
-            case 5: return run.template operator()<5>();
-            case 6: return run.template operator()<6>();
-            case 7: return run.template operator()<7>();
-            case 8: return run.template operator()<8>();
-        }
+        with_rows(tile.rows, [&]<int R>() { attend_rows<T, R>(heads, batch, tile.sequence, head, tile.row, rows, to); });
     });
 }

@@ -107,15 +107,10 @@ void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
             int k = from;
             for (; k + kLanes <= to; k += kLanes)
                 *(floats*)(gate + k) = activate(layer.activation, *(floats*)(gate + k)) * *(floats*)(up + k);
-            for (; k < to; k++) gate[k] = activate(layer.activation, all(gate[k]))[0] * up[k];
+            for (; k < to; k++) gate[k] = first_of(activate(layer.activation, all(gate[k]))) * up[k];
             write_words(layer.down, kernels.sheet, row, gate, from, to);
         }
     });
-}
-
-inline void put(float* to, floats x, int lanes) {
-    if (lanes >= kLanes) *(floats*)to = x;
-    else for (int i = 0; i < lanes; i++) to[i] = x[i];
 }
 
 // One decoder layer over all rows; hidden states are float32 [rows][hidden], read and overwritten, so that nothing is
@@ -124,14 +119,6 @@ template <class T>
 void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* state, const float* cos, const float* sin) {
     const Heads& heads = layer.heads;
     int rows = batch.rows, hidden = layer.hidden;
-    auto into = [](float* to, int width) {
-        return [to, width](int row, int column, floats x) { put(to + long(row) * width + column, x, width - column); };
-    };
-    auto onto = [state, hidden](int row, int column, floats x) {
-        float* to = state + long(row) * hidden + column;
-        if (column + kLanes <= hidden) *(floats*)to += x;
-        else for (int i = 0; column + i < hidden; i++) to[i] += x[i];
-    };
     int width = (heads.queries + 2 * heads.keys) * heads.size, attending = heads.queries * heads.size, inner = layer.inner;
     bool adapts = layer.adapters && !kernels.changed.empty();
     auto adapt = [&](int first, int count, const float* x, long across, float* y, long columns) {
@@ -148,7 +135,7 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     float* attended = kernels.attended.of(size_t(rows) * attending);
     attend<T>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
     write_plain(kernels, layer.out, attended, rows);
-    apply(kernels.team, layer.out, kernels.sheet.at, rows, onto);
+    apply(kernels.team, layer.out, kernels.sheet.at, rows, onto(state, hidden));
     adapt(kOut, 1, attended, attending, state, hidden);
     normed = room();
     write_normed(kernels, layer.up, state, rows, hidden, layer.second_norm, layer.eps, normed);
@@ -156,9 +143,11 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, 2 * inner));
     adapt(kGate, 2, normed, hidden, wide, 2 * inner);
     write_gated(kernels, layer, wide, rows);
-    apply(kernels.team, layer.down, kernels.sheet.at, rows, onto);
+    apply(kernels.team, layer.down, kernels.sheet.at, rows, onto(state, hidden));
     adapt(kDown, 1, wide, 2 * inner, state, hidden);
 }
+
+#include "encoder.h"
 
 extern "C" {
 
@@ -195,6 +184,13 @@ void kernels_layer(Kernels* kernels, const Layer* layer, const Batch* batch, int
     else run_layer<BFloat16>(*kernels, *layer, *batch, states, cos, sin);
 }
 
+// Runs `count` layers of an encoder over texts one behind the other: text i is rows [starts[i], starts[i + 1]) of `states`,
+// float32 [rows][hidden], which are overwritten.
+void kernels_encode(Kernels* kernels, const EncoderLayer* layers, int count, const int32_t* starts, int texts,
+                    float* states) {
+    for (int i = 0; i < count; i++) run_encoder_layer(*kernels, layers[i], starts, texts, states);
+}
+
 // y [rows][columns] float32 = x [rows][depth] W^T; x is of the format given.
 void kernels_linear(Kernels* kernels, const Linear* w, int format, const void* x, int rows, float* y) {
     int size = rows * w->depth, columns = w->columns;
@@ -202,9 +198,7 @@ void kernels_linear(Kernels* kernels, const Linear* w, int format, const void* x
     if (format == kFloat32) read_row<Float32>((const float*)x, size, wide);
     else read_row<BFloat16>((const uint16_t*)x, size, wide);
     write_plain(*kernels, *w, wide, rows);
-    apply(kernels->team, *w, kernels->sheet.at, rows, [=](int row, int column, floats sum) {
-        put(y + long(row) * columns + column, sum, columns - column);
-    });
+    apply(kernels->team, *w, kernels->sheet.at, rows, into(y, columns));
 }
 
 // Attention with keys and values that are new: all float32, queries [rows][queries][size], keys and values

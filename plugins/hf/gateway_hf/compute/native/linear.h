@@ -16,10 +16,20 @@
 #endif
 
 #ifdef __AVX512F__
-constexpr int kRows = 8, kWide = 3, kNarrow = 4;  // 8 x 3 or 4 x 4 sums, kept in the 32 registers
+constexpr int kRows = 8, kWide = 3;   // 8 x 3 or 4 x 4 sums, kept in the 32 registers
+constexpr int kShort = 4, kNarrow = 4;
+constexpr bool kFloating = false;
 #else
-constexpr int kRows = 4, kWide = 1, kNarrow = 1;
+constexpr int kRows = 6, kWide = 1;   // 6 x 1 or 2 x 2 sums of two registers each, of 16
+constexpr int kShort = 2, kNarrow = 2;
+constexpr bool kFloating = true;     // weights of bfloat16 are multiplied by rows of float32, as no product is of bfloat16
 #endif
+
+// Calls f<rows>(), for 1 to kRows.
+template <int R = kRows, class F> inline void with_rows(int rows, const F& f) {
+    if (rows == R) return f.template operator()<R>();
+    if constexpr (R > 1) with_rows<R - 1>(rows, f);
+}
 
 constexpr int kAhead = 64;  // steps
 constexpr int kTall = 64;   // rows
@@ -36,6 +46,9 @@ struct Linear {
 
     int count() const { return (columns + kLanes - 1) / kLanes; }
     int steps() const { return depth / (format == kFloat32 ? 1 : format == kBFloat16 ? 2 : 4); }
+    // Of a row that is multiplied by it.
+    int words() const { return floating() ? depth : steps(); }
+    bool floating() const { return format == kFloat32 || (kFloating && format == kBFloat16); }
     int groups() const { return depth / group; }
 };
 
@@ -62,17 +75,39 @@ inline bool tiled(const Linear& w) {
 
 // Adds the products of R rows and C panels; `b[c]` is where panel c begins.
 template <class T, int R, int C>
-inline void multiply(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sum)[R][C]) {
+[[gnu::flatten]] inline void multiply(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sums)[R][C]) {
+    floats sum[R][C];
+    each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
     for (int k = 0; k < steps; k++) {
         words panel[C];
-        for (int c = 0; c < C; c++) panel[c] = b[c][k];
+        each<C>([&]<int c> { panel[c] = b[c][k]; });
         // With few rows all waits for memory, and several streams are more than the processor foresees.
-        if constexpr (R <= 2) for (int c = 0; c < C; c++) __builtin_prefetch(b[c] + k + kAhead);
-        for (int r = 0; r < R; r++) {
-            uint32_t word = a[r * stride + k];
-            for (int c = 0; c < C; c++) T::dot(sum[r][c], word, panel[c]);
-        }
+        if constexpr (R <= 2) each<C>([&]<int c> { __builtin_prefetch(b[c] + k + kAhead); });
+        each<R>([&]<int r> {
+            words word = spread(a + r * stride + k);
+            each<C>([&]<int c> { T::dot(sum[r][c], word, panel[c]); });
+        });
     }
+    each<R * C>([&]<int i> { sums[i / C][i % C] = sum[i / C][i % C]; });
+}
+
+// The same for rows of float32 and panels of bfloat16.
+template <int R, int C>
+[[gnu::flatten]] inline void multiply_floating(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sums)[R][C]) {
+    floats sum[R][C];
+    each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
+    for (int k = 0; k < steps; k++) {
+        if constexpr (R <= 2) each<C>([&]<int c> { __builtin_prefetch(b[c] + k + kAhead); });
+        each<2>([&]<int side> {
+            floats panel[C];
+            each<C>([&]<int c> { panel[c] = as_floats(side ? b[c][k] & 0xffff0000u : b[c][k] << 16); });
+            each<R>([&]<int r> {
+                floats x = as_floats(spread(a + r * stride + 2 * k + side));
+                each<C>([&]<int c> { sum[r][c] += x * panel[c]; });
+            });
+        });
+    }
+    each<R * C>([&]<int i> { sums[i / C][i % C] = sum[i / C][i % C]; });
 }
 
 // The same for bfloat16 in the order of tile registers, bit for bit: within a tile, elements of even and of odd places have
@@ -86,10 +121,10 @@ inline void multiply_as_tiles(const uint32_t* a, long stride, const words* const
             for (int c = 0; c < C; c++) panel[c] = b[c][k];
             for (int c = 0; c < C; c++) __builtin_prefetch(b[c] + k + kAhead);
             for (int r = 0; r < R; r++) {
-                words word = every(a[r * stride + k]);
+                words word = spread(a + r * stride + k);
                 for (int c = 0; c < C; c++) {
-                    even[r][c] += (floats)(word << 16) * (floats)(panel[c] << 16);
-                    odd[r][c] += (floats)(word & 0xffff0000u) * (floats)(panel[c] & 0xffff0000u);
+                    even[r][c] += as_floats(word << 16) * as_floats(panel[c] << 16);
+                    odd[r][c] += as_floats(word & 0xffff0000u) * as_floats(panel[c] & 0xffff0000u);
                 }
             }
         }
@@ -99,23 +134,25 @@ inline void multiply_as_tiles(const uint32_t* a, long stride, const words* const
 }
 
 template <int R, int C>
-inline void multiply_bytes(const Linear& w, Operand x, int row, int panel, const words* const* b, floats (&sum)[R][C]) {
+[[gnu::flatten]] inline void multiply_bytes(const Linear& w, Operand x, int row, int panel, const words* const* b, floats (&sum)[R][C]) {
     int groups = w.groups(), steps = w.group / 4;
     for (int g = 0; g < groups; g++) {
         ints part[R][C];
-        for (int c = 0; c < C; c++)
-            for (int r = 0; r < R; r++) part[r][c] = *(const ints*)(w.sums + ((panel + c) * long(groups) + g) * kLanes);
+        auto at = [&](int c) { return ((panel + c) * long(groups) + g) * kLanes; };
+        each<R * C>([&]<int i> { part[i / C][i % C] = kShift ? *(const ints*)(w.sums + at(i % C)) : ints{}; });
         for (int k = g * steps; k < (g + 1) * steps; k++) {
             words column[C];
-            for (int c = 0; c < C; c++) column[c] = b[c][k];
-            for (int r = 0; r < R; r++)
-                for (int c = 0; c < C; c++) dot_bytes(part[r][c], x.words[(row + r) * x.stride + k], column[c]);
+            each<C>([&]<int c> { column[c] = b[c][k]; });
+            each<R>([&]<int r> {
+                words word = spread(x.words + (row + r) * x.stride + k);
+                each<C>([&]<int c> { dot_bytes(part[r][c], word, column[c]); });
+            });
         }
-        for (int c = 0; c < C; c++) {
-            floats scale = *(const floats*)(w.scales + ((panel + c) * long(groups) + g) * kLanes);
-            for (int r = 0; r < R; r++)
-                sum[r][c] += __builtin_convertvector(part[r][c], floats) * (scale * x.scales[(row + r) * groups + g]);
-        }
+        each<R * C>([&]<int i> {
+            constexpr int r = i / C, c = i % C;
+            floats scale = *(const floats*)(w.scales + at(c)) * x.scales[(row + r) * groups + g];
+            sum[r][c] += to_floats(part[r][c]) * scale;
+        });
     }
 }
 
@@ -129,6 +166,7 @@ inline void block(const Linear& w, Operand x, int row, int panel, const Emit& em
     const uint32_t* a = x.words + row * x.stride;
     if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum);
     else if (w.format == kInt8) multiply_bytes<R, C>(w, x, row, panel, b, sum);
+    else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum);
     else if (!tiled(w)) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
     else if constexpr (R <= kFew) multiply_as_tiles<R, C>(a, x.stride, b, steps, sum);
     for (int r = 0; r < R; r++)
@@ -140,18 +178,7 @@ inline void block(const Linear& w, Operand x, int row, int panel, const Emit& em
 
 template <int C, class Emit>
 inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, const Emit& emit) {
-    switch (rows) {
-        case 1: return block<1, C>(w, x, row, panel, emit);
-        case 2: return block<2, C>(w, x, row, panel, emit);
-        case 3: return block<3, C>(w, x, row, panel, emit);
-        case 4: return block<4, C>(w, x, row, panel, emit);
-#ifdef __AVX512F__
-        case 5: return block<5, C>(w, x, row, panel, emit);
-        case 6: return block<6, C>(w, x, row, panel, emit);
-        case 7: return block<7, C>(w, x, row, panel, emit);
-        case 8: return block<8, C>(w, x, row, panel, emit);
-#endif
-    }
+    with_rows(rows, [&]<int R>() { block<R, C>(w, x, row, panel, emit); });
 }
 
 // Asks for memory that will be read soon.
@@ -159,22 +186,24 @@ inline void fetch(const void* from, long bytes) {
     for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
 }
 
-// Multiplies `rows` rows; a part of the job is a few panels and at most `kTall` rows.
+// Multiplies `rows` rows; a part of the job is a few panels and at most `kTall` rows, which stay in the nearest caches while
+// panels pass by.
 template <class Emit> void apply_vectors(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
-    int wide = rows <= 4 ? kNarrow : kWide;
+    int wide = rows <= kShort ? kNarrow : kWide;
     int across = (w.count() + wide - 1) / wide, down = (rows + kTall - 1) / kTall;
     team.each(across * down, [&](int part) {
-        int first = part / down * wide, last = std::min(first + wide, w.count());
-        int end = std::min(rows, (part % down + 1) * kTall);
-        for (int row = part % down * kTall; row < end; row += kRows) {
-            int height = std::min(kRows, end - row);
-            if (wide == kNarrow && last - first == kNarrow && height <= 4) {
+        int first = part % across * wide, last = std::min(first + wide, w.count());
+        int row = part / across * kTall, end = std::min(rows, row + kTall);
+        for (int left = (end - row + kRows - 1) / kRows; left; left--) {
+            int height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
+            if (wide == kNarrow && last - first == kNarrow && height <= kShort) {
                 rows_of<kNarrow>(w, x, row, height, first, emit);
             } else if (last - first == kWide) {
                 rows_of<kWide>(w, x, row, height, first, emit);
             } else {
                 for (int panel = first; panel < last; panel++) rows_of<1>(w, x, row, height, panel, emit);
             }
+            row += height;
         }
     });
 }

@@ -24,7 +24,7 @@ struct Sheet {
 
     void fit(const Linear& w, int rows) {
         constexpr int line = 16, page = 1024;  // words
-        at.stride = w.steps();
+        at.stride = w.words();
         // Rows that are pages apart would push each other out of the nearest cache.
         if (at.stride % page == 0) at.stride += line;
         uintptr_t from = uintptr_t(words.of(size_t(round_up(rows, 2 * kTile)) * at.stride + 2 * line));
@@ -33,9 +33,9 @@ struct Sheet {
     }
 };
 
-// Writes columns [from, to) of a row as words of the format; bytes are rounded within groups, and shifted by 128.
+// Writes columns [from, to) of a row as words of the format; bytes are rounded within groups, and shifted.
 inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, int from, int to) {
-    if (w.format == kFloat32) {
+    if (w.floating()) {
         memcpy((float*)sheet.row(row) + from, x + from, sizeof(float) * (to - from));
         return;
     }
@@ -57,8 +57,8 @@ inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, 
         float peak = most_of(most), scale = peak / 127.0f, inverse = peak > 0 ? 127.0f / peak : 0.0f;
         scales[k / w.group] = peak == peak ? scale : NAN;
         for (int i = 0; i < w.group; i += kLanes) {
-            ints whole = __builtin_convertvector(*(const floats*)(x + k + i) * inverse + 12582912.0f, ints) - 12582912 + 128;
-            for (int j = 0; j < kLanes; j++) out[k + i + j] = uint8_t(whole[j]);
+            ints whole = to_ints(*(const floats*)(x + k + i) * inverse + 12582912.0f) - (12582912 - kShift);
+            store_bytes(out + k + i, whole);
         }
     }
 }
@@ -84,10 +84,36 @@ template <class T> inline void read_row(const typename T::Element* from, int siz
 
 enum Activation { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
 
+// The error function within 1.5e-7 (Abramowitz and Stegun, 7.1.26).
+inline floats error_of(floats x) {
+    floats a = larger(x, -x), t = 1.0f / (0.3275911f * a + 1.0f);
+    floats p = 1.061405429f * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    floats y = 1.0f - p * t * exponential(-a * a);
+    return pick(x < 0.0f, -y, y);
+}
+
 inline floats activate(int kind, floats x) {
     if (kind == kSilu) return x / (1.0f + exponential(-x));
     if (kind == kGeluTanh) return 0.5f * x * (1.0f + tangent(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    floats y;
-    for (int i = 0; i < kLanes; i++) y[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678118654752f));
-    return y;
+    return 0.5f * x * (1.0f + error_of(x * 0.70710678118654752f));
+}
+
+inline void put(float* to, floats x, int lanes) {
+    if (lanes >= kLanes) *(floats*)to = x;
+    else memcpy(to, &x, sizeof(float) * std::max(lanes, 0));
+}
+
+// Where sums of `apply` go: into rows of `width` numbers, or onto what is there.
+inline auto into(float* to, int width) {
+    return [=](int row, int column, floats x) { put(to + long(row) * width + column, x, width - column); };
+}
+inline auto onto(float* to, int width) {
+    return [=](int row, int column, floats x) {
+        float* at = to + long(row) * width + column;
+        if (column + kLanes <= width) *(floats*)at += x;
+        else for (int i = 0; column + i < width; i++) at[i] += ((const float*)&x)[i];
+    };
 }

@@ -117,7 +117,7 @@ inline void tile_block(const Linear& w, Operand x, int row, int rows, int panel,
             ints shift = *(const ints*)(w.sums + at);
             floats scale = *(const floats*)(w.scales + at);
             for (int r = 0; r < rows; r++) {
-                floats part = __builtin_convertvector(sums.whole(tile(r, c), r % kTile) + shift, floats);
+                floats part = to_floats(sums.whole(tile(r, c), r % kTile) + shift);
                 floats scaled = part * (scale * x.scales[(row + r) * groups + g]);
                 total[r][c] = g ? total[r][c] + scaled : scaled;
             }

@@ -7,17 +7,35 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "team.h"
 
+#if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+#define KERNELS_PAIRS
+#include "pairs.h"
+#else
 typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint32_t words __attribute__((vector_size(64), aligned(4), may_alias));
 
+inline floats pick(ints where, floats a, floats b) { return where ? a : b; }
+inline floats as_floats(words x) { return (floats)x; }
+inline floats as_floats(ints x) { return (floats)x; }
+inline floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
+inline ints to_ints(floats x) { return __builtin_convertvector(x, ints); }
+inline words spread(const uint32_t* from) { return words{} + *from; }
+inline floats count_up() { return floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+#endif
+
 constexpr int kLanes = 16;
 
 inline floats all(float x) { return floats{} + x; }
-inline words every(uint32_t x) { return words{} + x; }
+
+// Calls f<0>() to f<N - 1>(). Arrays that are indexed so lie in registers; loops are unrolled too late for that.
+template <int N, class F> [[gnu::always_inline]] inline void each(const F& f) {
+    [&]<int... I>(std::integer_sequence<int, I...>) { (f.template operator()<I>(), ...); }(std::make_integer_sequence<int, N>());
+}
 
 inline float to_float(uint16_t bits) {
     uint32_t wide = uint32_t(bits) << 16;
@@ -39,11 +57,7 @@ struct Float32 {
     static constexpr int per_word = 1;
     static float read(float x) { return x; }
     static float write(float x) { return x; }
-    static void dot(floats& sum, uint32_t a, words b) {
-        float x;
-        memcpy(&x, &a, 4);
-        sum += x * (floats)b;
-    }
+    static void dot(floats& sum, words a, words b) { sum += as_floats(a) * as_floats(b); }
 };
 
 struct BFloat16 {
@@ -51,29 +65,28 @@ struct BFloat16 {
     static constexpr int per_word = 2;
     static float read(uint16_t x) { return to_float(x); }
     static uint16_t write(float x) { return to_bfloat(x); }
-    static void dot(floats& sum, uint32_t a, words b) {
+    static void dot(floats& sum, words a, words b) {
 #ifdef __AVX512BF16__
-        sum = (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)every(a), (__m512bh)b);
+        sum = (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #else
-        words x = every(a);
-        sum += (floats)(x << 16) * (floats)(b << 16);
-        sum += (floats)(x & 0xffff0000u) * (floats)(b & 0xffff0000u);
+        sum += as_floats(a << 16) * as_floats(b << 16);
+        sum += as_floats(a & 0xffff0000u) * as_floats(b & 0xffff0000u);
 #endif
     }
 };
 
-// Unsigned bytes of the row times signed bytes of the panel.
-inline void dot_bytes(ints& sum, uint32_t a, words b) {
+#ifndef KERNELS_PAIRS
+// Bytes of a row are shifted by so much, to be unsigned; those of a panel are signed.
+constexpr int kShift = 128;
+inline void dot_bytes(ints& sum, words a, words b) {
 #ifdef __AVX512VNNI__
-    sum = (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)every(a), (__m512i)b);
+    sum = (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
 #else
-    for (int i = 0; i < 4; i++) sum += int32_t(a >> 8 * i & 255) * ((ints)(b << (24 - 8 * i)) >> 24);
+    for (int i = 0; i < 4; i++) sum += (ints)(a >> 8 * i & 255) * ((ints)(b << (24 - 8 * i)) >> 24);
 #endif
 }
 
-template <class T> inline floats load(const typename T::Element* from);
-template <> inline floats load<Float32>(const float* from) { return *(const floats*)from; }
-template <> inline floats load<BFloat16>(const uint16_t* from) {
+inline floats load_bfloats(const uint16_t* from) {
 #ifdef __AVX512F__
     return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
 #else
@@ -83,9 +96,7 @@ template <> inline floats load<BFloat16>(const uint16_t* from) {
 #endif
 }
 
-template <class T> inline void store(typename T::Element* to, floats x);
-template <> inline void store<Float32>(float* to, floats x) { *(floats*)to = x; }
-template <> inline void store<BFloat16>(uint16_t* to, floats x) {
+inline void store_bfloats(uint16_t* to, floats x) {
 #ifdef __AVX512BF16__
     __m256bh packed = _mm512_cvtneps_pbh((__m512)x);
     memcpy(to, &packed, 32);
@@ -94,34 +105,51 @@ template <> inline void store<BFloat16>(uint16_t* to, floats x) {
 #endif
 }
 
+inline void store_bytes(uint8_t* to, ints x) {
+    for (int i = 0; i < kLanes; i++) to[i] = uint8_t(x[i]);
+}
+#endif
+
+template <class T> inline floats load(const typename T::Element* from);
+template <> inline floats load<Float32>(const float* from) { return *(const floats*)from; }
+template <> inline floats load<BFloat16>(const uint16_t* from) { return load_bfloats(from); }
+
+template <class T> inline void store(typename T::Element* to, floats x);
+template <> inline void store<Float32>(float* to, floats x) { *(floats*)to = x; }
+template <> inline void store<BFloat16>(uint16_t* to, floats x) { store_bfloats(to, x); }
+
+inline float first_of(floats x) { return *(const float*)&x; }
+
 inline float sum_of(floats x) {
+    const float* of = (const float*)&x;
     float sum = 0;
-    for (int i = 0; i < kLanes; i++) sum += x[i];
+    for (int i = 0; i < kLanes; i++) sum += of[i];
     return sum;
 }
 
 inline float most_of(floats x) {
-    float most = x[0];
-    for (int i = 1; i < kLanes; i++) most = x[i] > most ? x[i] : most;
+    const float* of = (const float*)&x;
+    float most = of[0];
+    for (int i = 1; i < kLanes; i++) most = of[i] > most ? of[i] : most;
     return most;
 }
 
-inline floats larger(floats a, floats b) { return a > b ? a : b; }
+inline floats larger(floats a, floats b) { return pick(a > b, a, b); }
 
 // e to the x within 2 units in the last place (Cephes' expf): 2^n times a polynomial of the rest.
 inline floats exponential(floats x) {
-    x = x > 88.0f ? all(88.0f) : x;
-    x = x < -87.0f ? all(-87.0f) : x;
+    x = pick(x > 88.0f, all(88.0f), x);
+    x = pick(x < -87.0f, all(-87.0f), x);
     floats scaled = x * 1.44269504088896341f;
-    ints whole = __builtin_convertvector(scaled + (scaled < 0 ? all(-0.5f) : all(0.5f)), ints);
-    floats n = __builtin_convertvector(whole, floats);
+    ints whole = to_ints(scaled + pick(scaled < 0.0f, all(-0.5f), all(0.5f)));
+    floats n = to_floats(whole);
     floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
     floats p = 1.9875691500e-4f * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    return (p * r * r + r + 1.0f) * (floats)((whole + 127) << 23);
+    return (p * r * r + r + 1.0f) * as_floats((whole + 127) << 23);
 }
 
 inline floats tangent(floats x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
