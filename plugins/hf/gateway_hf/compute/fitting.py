@@ -26,6 +26,7 @@ from gateway_hf.compute.fused import FusedLayer, fusible
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
+from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
 from gateway_hf.compute.trial import Misfit, Trial, Trials, narrowed
 from gateway_hf.scheduling.scheduler import Chunk
@@ -48,7 +49,8 @@ _COMMON_ROPES = ("dynamic", "longrope")
 class Means(NamedTuple):
     """What there is to fit a model out with; without kernels, torch's own operations.
 
-    `window` is the longest that a sequence may become; `adapters` change linear layers that the model has.
+    `window` is the longest that a sequence may become; `adapters` change linear layers that the model has, and `known`
+    keeps what it said in a trial.
     """
 
     blocks: int
@@ -56,6 +58,7 @@ class Means(NamedTuple):
     form: Format | None
     window: int = sys.maxsize
     adapters: Changes = MappingProxyType({})
+    known: ReferenceAnswers | None = None
 
 
 class Fitted(NamedTuple):
@@ -83,14 +86,20 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
         model, adapters = load(), Adapters(means.adapters, means.kernels)
         try:
             adapters.attach(model)
-            trials = trials or Trials(model, adapters)
-            return _batched(model, adapters, trials, means, change)
+            trials = trials or Trials(model, adapters, known=means.known)
+            fitted = _batched(model, adapters, trials, means, change)
         except LoadFailed:
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             reasons.append(_reason(error))
             _log.info("not fitted out with %s: %s", change.__name__.strip("_"), reasons[-1])
+        else:
+            trials.keep()
+            return fitted
         del model  # before the next one is loaded: there may be no room for two
+    if means.known is not None and trials is not None and trials.recalled:
+        means.known.forget()  # only what the model says now can refuse
+        return fit(load, means)
     if means.form is Format.INT8:
         raise LoadFailed(f"the model cannot be quantized to int8: {reasons[0]}")
     return _serial(load(), means, reasons[-1])
@@ -98,8 +107,7 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
 
 def _reason(error: Exception) -> str:
     """Say in one line why an attempt was given up."""
-    foreseen = isinstance(error, Misfit | UnsupportedAttention)
-    return str(error) if foreseen else f"its code raises {type(error).__name__}"
+    return str(error) if isinstance(error, Misfit | UnsupportedAttention) else f"its code raises {type(error).__name__}"
 
 
 Change = Callable[[PreTrainedModel, Attention, Adapters, Kernels, Format], None]
@@ -262,8 +270,7 @@ def _fused_layers(
 
 def _packed_weights(model: PreTrainedModel, _: Attention, adapters: Adapters, kernels: Kernels, form: Format) -> None:
     """Pack every linear layer, in the model's own format where one has no depth for `form`."""
-    dtype = model.dtype
-    packed = 0
+    packed, dtype = 0, model.dtype
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear | Conv1D):
             continue
@@ -272,12 +279,11 @@ def _packed_weights(model: PreTrainedModel, _: Attention, adapters: Adapters, ke
         if not Packed.fits(weight.shape[1], fitting):
             continue
         packed += fitting is form
-        head = module is model.lm_head if hasattr(model, "lm_head") else False
-        owner, _dot, own = name.rpartition(".")
+        head = module is getattr(model, "lm_head", None)
         # The head's logits are wanted in float32, and have it already.
         replaced = PackedLinear(Packed(weight, bias, fitting, kernels), kernels, torch.float32 if head else dtype)
         adapters.move(module, replaced, kernels)
-        setattr(model.get_submodule(owner), own, replaced)
+        model.set_submodule(name, replaced)
     if not packed:
         raise Misfit("none of its layers can be packed")
     for parameter in model.parameters():

@@ -13,6 +13,7 @@ from gateway.engine import LoadFailed
 from gateway_hf.compute.adapters import Adapters, AdapterSpan
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
 
@@ -39,15 +40,33 @@ class Trial:
     """Two prompts of random tokens, and what `generate()` says: the tokens, and the logits that it drew them from.
 
     It reads them together, which is faster, or each `alone`: not every model says the same to both. Its sequences have
-    the adapter of this number.
+    the adapter of this number. Answers `known` from an earlier start are not generated again.
     """
 
-    def __init__(self, model: PreTrainedModel, *, alone: bool = False, adapter: int = 0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        alone: bool = False,
+        adapter: int = 0,
+        known: ReferenceAnswers | None = None,
+    ) -> None:
         self._adapter = adapter
+        self._known = known
         prompts = _random_prompts(model)
+        found = None if known is None else known.find(prompts)
+        self.recalled = found is not None
+        if found is not None:
+            self._tokens, self._said = found[0].tolist(), found[1]
+            return
         answers = [_generated(model, each) for each in (torch.split(prompts, 1) if alone else (prompts,))]
         self._tokens = [tokens for sequences, _ in answers for tokens in sequences]
         self._said = torch.cat([said for _, said in answers], dim=1)
+
+    def keep(self) -> None:
+        """Keep for a later start what was generated, where there is a place for it."""
+        if self._known is not None and not self.recalled:
+            self._known.keep(torch.tensor(self._tokens), self._said)
 
     @property
     def has_numbers(self) -> bool:
@@ -92,10 +111,20 @@ class Trial:
 
 
 class Trials:
-    """The trial of a model as it is, and one with each adapter; raise `LoadFailed` for one that fails."""
+    """The trial of a model as it is, and one with each adapter; raise `LoadFailed` for one that fails.
 
-    def __init__(self, model: PreTrainedModel, adapters: Adapters, *, alone: bool = False) -> None:
-        self._plain = Trial(model, alone=alone)
+    With adapters nothing `known` is used: that their layers are called is seen while the model generates.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        adapters: Adapters,
+        *,
+        alone: bool = False,
+        known: ReferenceAnswers | None = None,
+    ) -> None:
+        self._plain = Trial(model, alone=alone, known=None if adapters.names else known)
         self._adapted: dict[str, Trial] = {}
         for number, name in enumerate(adapters.names, 1):
             with adapters.over([AdapterSpan(number)]):
@@ -111,6 +140,15 @@ class Trials:
     def has_numbers(self) -> bool:
         """Whether the model computes numbers at all."""
         return self._plain.has_numbers
+
+    @property
+    def recalled(self) -> bool:
+        """Whether what the model says is known of an earlier start."""
+        return self._plain.recalled
+
+    def keep(self) -> None:
+        """Keep for a later start what the model said as it is."""
+        self._plain.keep()
 
     def check(self, forward: Forward, tolerance: float, how: str) -> None:
         """Raise `Misfit` unless a forward says what the model says, as it is and with each adapter."""

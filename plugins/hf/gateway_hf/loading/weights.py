@@ -14,6 +14,7 @@ from gateway_hf.compute.fitting import Means, blocks_for, fit, form_of
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
+from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 from gateway_hf.loading import adapters, pretrained, sources
@@ -80,12 +81,14 @@ def load(settings: Settings) -> LoadedModel:
     form = form_of(dtype, settings.quantize)
     count = max(blocks_for(tokens) + 1, TRIAL_BLOCKS)
     kernels = _kernels(settings, choice)
+    fingerprint = facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), kind)
+    known = ReferenceAnswers(cache_folder(settings), {"model": fingerprint, "device": str(device)})
     read = [model]
     del model
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
             lambda: read.pop() if read else pretrained.read_model(source, dtype, device),
-            Means(count, kernels, form, window, {each.name: each.changes for each in own}),
+            Means(count, kernels, form, window, {each.name: each.changes for each in own}, known),
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
@@ -105,7 +108,7 @@ def load(settings: Settings) -> LoadedModel:
         vocabulary=vocabulary,
         eos_ids=eos_ids,
         defaults=facts.sampling_defaults(source.folder, source.name),
-        fingerprint=facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), kind),
+        fingerprint=fingerprint,
         device=str(device),
         dtype=kind,
         note="; ".join(filter(None, (source.note, fitted.note))),
