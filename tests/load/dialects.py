@@ -3,7 +3,9 @@
     just dialects [--rounds 5]
 
 The engine is an echo in the worker, which says a word as soon as it may; what it costs by itself, on the same kind of
-loop, is measured too and taken off. A token costs the difference between streams of a thousand tokens and of one.
+loop, is measured too and taken off. A token costs the difference between streams of a thousand tokens and of one. Words
+that come at once share frames; another service says one each twentieth of a second, so that each has a frame and a
+wake of its own.
 Whole answers are compared with a bare Litestar handler on the same server, which decodes the same body and encodes the
 same reply, by turns. A token is the least of the rounds, whole answers are their median.
 """
@@ -32,6 +34,8 @@ TOKENS = 1_000
 CLIENTS = 8
 SECONDS = 1.5
 LONG, SHORT = "word " * TOKENS, "word"
+# For words that come one by one, in streams enough that the worker has something to do.
+PACED, STREAMS, DELAY = 64, 32, 0.05
 MODEL = "echo"
 ECHOED = GenerateRequest(id="a", model=MODEL, prompt=Completion(LONG))
 BARE = """
@@ -91,19 +95,33 @@ def processor_seconds(process: psutil.Process) -> float:
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
-def spent(worker: psutil.Process, port: int, message: bytes) -> float:
+def spent(worker: psutil.Process, port: int, message: bytes, clients: int) -> float:
     """Return the processor seconds that the worker takes for one round of answers."""
     before = processor_seconds(worker)
-    together(port, message, CLIENTS)
+    together(port, message, clients)
     return processor_seconds(worker) - before
 
 
-def per_token(service: Service, worker: psutil.Process, path: str, rounds: int) -> float:
+def per_token(service: Service, path: str, rounds: int, tokens: int = TOKENS, clients: int = CLIENTS) -> float:
     """Return the microseconds of a streamed token."""
-    long, short = (asked(path, text, stream=True) for text in (LONG, SHORT))
-    together(service.port, long, CLIENTS)
-    found = [spent(worker, service.port, long) - spent(worker, service.port, short) for _ in range(rounds)]
-    return min(found) / (CLIENTS * (TOKENS - 1)) * 1e6
+    worker, port = worker_of(service), service.port
+    long, short = (asked(path, text, stream=True) for text in ("word " * tokens, SHORT))
+    together(port, long, clients)
+    found = [spent(worker, port, long, clients) - spent(worker, port, short, clients) for _ in range(rounds)]
+    return min(found) / (clients * (tokens - 1)) * 1e6
+
+
+def per_paced_token(path: str, rounds: int) -> float:
+    """Return the microseconds of a streamed token that comes alone, in a frame of its own."""
+    settings = json.dumps({"places": STREAMS, "delay": DELAY})
+    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=settings) as service:
+        return per_token(service, path, rounds, PACED, STREAMS)
+
+
+def per_joined_token(path: str, rounds: int) -> float:
+    """Return the microseconds of a streamed token of an engine that says all at once."""
+    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__CONTEXT_WINDOW="8192") as service:
+        return per_token(service, path, rounds)
 
 
 def echo_alone() -> float:
@@ -167,11 +185,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__CONTEXT_WINDOW="8192") as service, bare() as port:
-        worker, echo = worker_of(service), echo_alone()
+        echo = echo_alone()
         print(f"the echo alone           {echo:6.1f} µs a token")
         served = json.loads(service.client.get("/schema/openapi.json").text)["paths"]
         for path in [path for path in PATHS if path in served]:
-            token = per_token(service, worker, path, rounds)
+            token = per_token(service, path, rounds)
             print(f"{path:24} {token:6.1f} µs a streamed token, {token - echo:.1f} without the echo")
         message = asked("/v1/chat/completions", SHORT, stream=False)
         connected(port).__exit__()
@@ -179,6 +197,7 @@ def main() -> None:
         ours, theirs = (statistics.median(found) for found in zip(*pairs, strict=True))
         print(f"/v1/chat/completions     {ours:6.0f} whole answers a second; a bare handler {theirs:.0f}")
         print(f"                         {ours / theirs:6.0%} of it")
+    print(f"one by one               {per_paced_token(PATHS[0], rounds):6.1f} µs a streamed token of {PATHS[0]}")
 
 
 if __name__ == "__main__":

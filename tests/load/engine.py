@@ -39,12 +39,13 @@ from gateway.engine import (
     Sampling,
     load,
 )
+from tests.load.dialects import per_joined_token, per_paced_token
 from tests.load.machine import Machine, measure_machine
 from tests.support.processes import worker
 from tests.support.service import Service
 
 WORDS, TOKENS, PREFIX = 100, 64, 1_000
-STREAMS = 32
+NATIVE = "/v1/generate"
 
 T = TypeVar("T")
 
@@ -74,6 +75,13 @@ class ServiceFound(Struct):
     prefix_second: float
     resident: int
     resident_peak: int
+
+
+class Transport(Struct):
+    """Processor seconds that the worker takes for a streamed token: of those that come together, and one by one."""
+
+    together: float
+    alone: float
 
 
 def apart(function: Callable[..., T], *arguments: object) -> T:
@@ -164,21 +172,12 @@ async def measure_prefix(plan: Plan, seed: int) -> tuple[float, float]:
     return first, second
 
 
-def measure_transport(options: Options) -> float:
-    """Say the processor seconds that the worker takes for a token of a stream, the echo engine's own included."""
-    settings = json.dumps({"places": STREAMS, "delay": 0.02})
-    with Service(LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS=settings) as service:
-        level = LoadLevel(clients=STREAMS, requests=4 * STREAMS)
-        process = psutil.Process(worker(service.process.pid))
-        plan = options.plan(service.url, levels=(level,), warmup=STREAMS)
-        asyncio.run(sweep_http(plan))
-        before = process.cpu_times()
-        report = asyncio.run(sweep_http(msgspec.structs.replace(plan, warmup=0)))[0]
-        after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / max(1, report.output_tokens)
+def measure_transport() -> Transport:
+    """Measure a token of a stream over HTTP as `just dialects` does, with the echo engine's own share."""
+    return Transport(*(measure(NATIVE, 3) * 1e-6 for measure in (per_joined_token, per_paced_token)))
 
 
-def show(machine: Machine, engine: list[LevelReport], service: ServiceFound, transport: float) -> None:
+def show(machine: Machine, engine: list[LevelReport], service: ServiceFound, transport: Transport) -> None:
     """Print one table, and what belongs to no level."""
     print(f"memory bandwidth {machine.bandwidth / 1e9:.1f} GB/s, weights {machine.weights / 1e6:.0f} MB in bfloat16")
     print(f"floor of a step {machine.floor * 1e3:.1f} ms: {1 / machine.floor:.1f} tokens/s alone")
@@ -212,7 +211,10 @@ def show(machine: Machine, engine: list[LevelReport], service: ServiceFound, tra
     share = service.prefix_second / service.prefix_first
     print(f"shared prefix of {PREFIX} words: TTFT {service.prefix_first * 1e3:.0f} ms,", end="")
     print(f" then {service.prefix_second * 1e3:.0f} ms: {share:.0%}")
-    print(f"HTTP and SSE: {transport * 1e6:.1f} µs of the worker's CPU a token, {STREAMS} streams of the echo engine")
+    print(
+        f"HTTP and SSE: {transport.together * 1e6:.1f} µs of the worker's CPU a token where many come together,", end=""
+    )
+    print(f" {transport.alone * 1e6:.1f} µs where each comes alone, of the echo engine")
     print(f"ready after {service.start:.1f} s; resident {service.resident / 1e6:.0f} MB,", end="")
     print(f" after the load {service.resident_peak / 1e6:.0f} MB")
 
@@ -260,7 +262,7 @@ def main() -> None:
     machine = staged("the machine", lambda: apart(measure_machine, settings, prompts, TOKENS))
     engine = staged("the engine", lambda: apart(measure_engine, options))
     service = staged("the service", lambda: measure_service(options))
-    transport = staged("the transport", lambda: measure_transport(options))
+    transport = staged("the transport", measure_transport)
     print()
     show(machine, engine, service, transport)
     if given.json:

@@ -23,7 +23,7 @@ import psutil
 
 from tests.clients.table import CLIENTS
 from tests.load.dialects import CLIENTS as AT_ONCE
-from tests.load.dialects import LONG, SECONDS, SHORT, TOKENS, asked, per_token, processor_seconds, rate, worker_of
+from tests.load.dialects import LONG, SECONDS, SHORT, TOKENS, asked, per_token, processor_seconds, rate
 from tests.support.rawhttp import RawHTTP
 from tests.support.service import Service, free_port
 
@@ -167,7 +167,7 @@ def measure_upstream(rounds: int, *, with_litellm: bool) -> None:
         connections = {name: stack.enter_context(RawHTTP(port, 120)) for name, port in ports.items()}
         milliseconds = median_ms(connections, rounds)
         answers = rates(ports, 3)
-        token = {"openai": per_token(service, worker_of(service), CHAT, 3)}
+        token = {"openai": per_token(service, CHAT, 3)}
         if proxy is not None:
             token["LiteLLM"] = litellm_per_token(*proxy, 2)
     print(f"\nthe engine openai before an echo, {AT_ONCE} clients at once, {SECONDS:g} s each")
