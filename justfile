@@ -172,6 +172,11 @@ build:
 vendor:
     uv run python deploy/vendor.py
 
+# Make the golden prompts of the built-in model again, in float32 by its own code; for another model or other texts
+[group('deliver')]
+golden:
+    uv run python -m gateway_hf.golden.make
+
 # Take the pictures of these pages again, in Chromium, with the built-in model
 [group('deliver')]
 pictures:

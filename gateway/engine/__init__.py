@@ -17,6 +17,7 @@ from gateway.engine.border import (
     to_failure,
     to_raw,
 )
+from gateway.engine.build import system_fingerprint
 from gateway.engine.compute_mark import ComputeMark, begin_call, compute_mark
 from gateway.engine.digests import FileDigest, digests
 from gateway.engine.disk_cache import CacheEntry, DiskCache, Hold
@@ -198,6 +199,7 @@ __all__ = [
     "secret",
     "step_of",
     "sync_folder",
+    "system_fingerprint",
     "to_error",
     "to_failure",
     "to_raw",

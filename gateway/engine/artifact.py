@@ -35,7 +35,7 @@ _CLOSED = ~(stat.S_IWGRP | stat.S_IWOTH)
 
 
 class Artifact(NamedTuple):
-    """A folder that is whole and in use until `hold` is closed; `is_new` if it was made just now.
+    """A folder that is whole and in use until `hold` is closed; `is_new` if it was made just now, of its `origin`.
 
     Read it by `hold.folder`, which no other user can put another folder in the place of.
     """
@@ -43,6 +43,7 @@ class Artifact(NamedTuple):
     folder: Path
     hold: Hold
     is_new: bool
+    origin: Mapping[str, str | int]
 
 
 class _Marker(Struct, frozen=True):
@@ -92,7 +93,7 @@ def _find(cache: DiskCache, key: str, origin: Mapping[str, str | int], tell: Cal
         except (OSError, _DamagedError) as error:
             tell("%s in the cache folder is not used, and made anew: %s", path.name, _reason(error, path))
         else:
-            return Artifact(path, hold, is_new=False)
+            return Artifact(path, hold, is_new=False, origin=origin)
     return None
 
 
@@ -162,7 +163,7 @@ def _make(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return Artifact(folder, hold, is_new=True)
+    return Artifact(folder, hold, is_new=True, origin=origin)
 
 
 def _seal(hold: Hold, origin: Mapping[str, str | int]) -> None:

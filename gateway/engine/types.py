@@ -248,7 +248,8 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `places` sequences run side by side; `cache_tokens` is what their KV cache holds together, in blocks of
     `block_tokens`, or 0 where it has none. The `fingerprint`
-    (weights, dtype, template, engine version) keys the answer cache. `defaults` are the model's own sampling
+    (weights, dtype, template, engine version) keys the answer cache; `build` names what of that stays the same on
+    another machine, each part by its name: the `system_fingerprint` digests it. `defaults` are the model's own sampling
     defaults, from its generation config. `note` tells people how these weights differ. `tools` names the form in which
     the model writes calls: `generic` where it was taught none and gets an instruction; empty where it calls nothing.
     A model that is another one with an adapter names it as its `parent`, and shares its places and its cache; `root` is
@@ -264,6 +265,7 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     block_tokens: int = 0
     vocabulary: int = 0
     fingerprint: str = ""
+    build: dict[str, str] = {}
     owner: str = ""
     device: str = "cpu"
     dtype: str = ""

@@ -62,8 +62,13 @@ class Directory:
 
     def preemptions(self) -> Mapping[tuple[str, ...], float]:
         """Count the answers that lost their room in the cache of each engine that says so, by engine."""
-        found = ((hosted.name, hosted.preemptions) for hosted in self.engines)
+        found = ((hosted.name, hosted.told.preemptions) for hosted in self.engines)
         return {(name,): number for name, number in found if number is not None}
+
+    def drifts(self) -> Mapping[tuple[str, ...], float]:
+        """Tell how far each loaded model is from what it once said, in nats, by model, as far as engines say it."""
+        found = ((hosted.label, hosted.told.drift) for hosted in self.engines if hosted.engine is not None)
+        return {(name,): drift for name, drift in found if drift is not None}
 
     def cache_used(self) -> Mapping[tuple[str, ...], float]:
         """Count the tokens that running answers have in the cache of each engine, by engine, as it last said."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self, final
 
 import msgspec
 from loguru import logger
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.config import EngineSettings
 from gateway.engine import (
@@ -56,7 +56,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
 
     Before its first load an engine that need not load at the start has a card of its names alone (`knows_cards`). One
     that is `is_on_call` is loaded by a request; `waits_for` is what holds up the load. `running` are the requests that
-    it answers, `waiting` those that wait for its load.
+    it answers, `waiting` those that wait for its load. `told` is its last status.
     """
 
     name: str
@@ -73,7 +73,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
     is_silent: bool = False
     is_replaced: bool = False
     cache_used: int = 0
-    preemptions: int | None = None
+    told: Status = Status(health=Health.STARTING)
     past_restarts: Counter[str] = msgspec.field(default_factory=Counter)
     cards: tuple[ModelCard, ...] = ()
     running: set[Deadline] = msgspec.field(default_factory=set)
@@ -124,7 +124,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         self.cache_used = 0 if status is None else status.cache_used
         self.is_replaced = status is not None and status.health is Health.STARTING
         if status is not None:
-            self.preemptions = status.preemptions
+            self.told = status
             if status.health is Health.FAILED:
                 self.health, self.detail = status.health, status.detail
 
@@ -243,7 +243,7 @@ class HostedEngine(Struct, kw_only=True, eq=False):
         """Leave the engine, if there is one; what goes wrong there must not keep the others from being left."""
         self.past_restarts = self.restarts
         engine, self.engine, self.is_silent, self.is_replaced = self.engine, None, False, False
-        self.cache_used = 0
+        self.cache_used, self.told = 0, structs.replace(self.told, drift=None)
         if engine is not None:
             try:
                 await engine.__aexit__(None, None, None)

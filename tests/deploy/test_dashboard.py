@@ -63,6 +63,7 @@ def exposition() -> bytes:
         memory=lambda: {("default",): 1},
         cpu_seconds=lambda: {("default",): 1},
         preemptions=lambda: {("default",): 1},
+        drifts=lambda: {("some",): 0.1},
         cache_used=lambda: {("default",): 1},
         cache_sizes=lambda: {("some",): 1},
     )

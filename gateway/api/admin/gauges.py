@@ -149,6 +149,12 @@ def _register_engines(metrics: Metrics, directory: Directory, admission: Admissi
         directory.preemptions,
     )
     metrics.observe(
+        "model_drift",
+        "How far a model was at load from what it once said of its golden prompts, in nats a token.",
+        ("model",),
+        directory.drifts,
+    )
+    metrics.observe(
         "kv_cache_used_tokens",
         "Tokens that running generations have in the cache of keys and values.",
         ("engine",),

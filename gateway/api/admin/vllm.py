@@ -163,8 +163,8 @@ class VllmMetrics:
                 continue
             card = cards[0]
             used[card.name] = hosted.cache_used / card.cache_tokens
-            if hosted.preemptions is not None:
-                preempted[card.name] = hosted.preemptions
+            if hosted.told.preemptions is not None:
+                preempted[card.name] = hosted.told.preemptions
             if card.block_tokens:
                 numbers = (card.block_tokens, card.cache_tokens // card.block_tokens, card.cache_tokens)
                 layout.add_metric((card.name, hosted.name, *map(str, numbers)), 1)

@@ -22,7 +22,7 @@ from gateway.api.models.schema import (
 )
 from gateway.api.reference.errors import ENGINE, KEY, error_responses
 from gateway.api.reference.paths import ModelPath, OwnerPath, full_name, name_operation
-from gateway.engine import Health, ModelCard
+from gateway.engine import Health, ModelCard, system_fingerprint
 from gateway.hosting.directory import NotLoaded
 from gateway.hosting.hosted import HostedEngine
 from gateway.hosting.hosting import Hosting
@@ -173,6 +173,8 @@ def _to_object(inference: Inference, target: Target) -> ModelObject:
         capabilities=tuple(sorted(card.capabilities)),
         device=card.device,
         dtype=card.dtype,
+        system_fingerprint=system_fingerprint(card),
+        build=card.build,
         note=card.note,
         root=card.root or card.name,
         parent=card.parent or None,

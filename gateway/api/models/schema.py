@@ -72,6 +72,21 @@ class ModelObject(Struct, frozen=True, kw_only=True):
     ]
     device: Annotated[str, Meta(description="What it runs on.", examples=["cpu"])]
     dtype: Annotated[str, Meta(description="The type of its numbers.", examples=["bfloat16"])]
+    system_fingerprint: Annotated[
+        str | None,
+        Meta(
+            description="What answers have as `system_fingerprint`: a digest of its `build`; null where that is not "
+            "known.",
+            examples=["fp_53e79feb78"],
+        ),
+    ]
+    build: Annotated[
+        dict[str, str],
+        Meta(
+            description="What its answers depend on, by part: weights, tokenizer, versions, number format and kernels.",
+            examples=[{"weights": "4f0a6f3c2b1d", "dtype": "bfloat16", "kernels": "9c1e5a7702bd", "torch": "2.9.1"}],
+        ),
+    ]
     note: Annotated[str, Meta(description="What else there is to know of it.", examples=["4-bit weights"])]
     root: Annotated[
         str,

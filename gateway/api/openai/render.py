@@ -5,8 +5,7 @@ The head of a chunk is encoded once a stream, so that a chunk of text costs one 
 
 import time
 from abc import abstractmethod
-from functools import cached_property, lru_cache
-from hashlib import blake2b
+from functools import cached_property
 
 import msgspec
 from msgspec import UNSET, UnsetType, structs
@@ -25,7 +24,7 @@ from gateway.api.openai.reply import (
 )
 from gateway.api.openai.shared import CommonBody
 from gateway.api.openai.timings import TokenTimings
-from gateway.engine import Answer, Finished, ModelCard, Started, Usage
+from gateway.engine import Answer, Finished, ModelCard, Started, Usage, system_fingerprint
 
 encode = msgspec.json.Encoder().encode
 
@@ -36,7 +35,7 @@ class ChoiceRendering(Rendering):
     def __init__(self, body: CommonBody, card: ModelCard, answer_id: str) -> None:
         self._id = answer_id
         self._model = card.name
-        self._fingerprint = _fingerprint(card.fingerprint) if card.fingerprint else None
+        self._fingerprint = system_fingerprint(card)
         self._created = int(time.time())
         self._has_usage = bool(body.stream_options and body.stream_options.include_usage)
         # An answer without tokens: the engine makes one, which nobody is shown.
@@ -107,9 +106,3 @@ class ChoiceRendering(Rendering):
         else:
             choice = structs.replace(choice, prompt_token_ids=prompt)
         return structs.replace(chunk, choices=[choice], usage=usage, timings=details.timings(index))
-
-
-@lru_cache(64)
-def _fingerprint(fingerprint: str) -> str:
-    """Write in a few letters which weights and which engine answer."""
-    return f"fp_{blake2b(fingerprint.encode(), digest_size=5).hexdigest()}"

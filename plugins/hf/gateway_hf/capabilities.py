@@ -76,6 +76,7 @@ def card_of(settings: Settings, loaded: LoadedModel, *, constrains: bool) -> Mod
         block_tokens=loaded.blocks.size,
         vocabulary=loaded.vocabulary,
         fingerprint=loaded.fingerprint,
+        build=loaded.build,
         device=loaded.device,
         dtype=loaded.dtype,
         defaults=loaded.defaults,
@@ -93,6 +94,7 @@ def adapter_cards(card: ModelCard, loaded: LoadedModel) -> tuple[ModelCard, ...]
             name=adapter.name,
             aliases=(),
             fingerprint=hashlib.sha256(f"{card.fingerprint}\0{adapter.digest}".encode()).hexdigest(),
+            build=card.build | {"adapter": adapter.digest[:12]},
             parent=card.name,
             root=adapter.root,
         )

@@ -29,6 +29,7 @@ from gateway.engine import (
 from gateway_hf.batch import Batch, Generation
 from gateway_hf.capabilities import adapter_cards, card_of, constraints_of
 from gateway_hf.constrain.constraints import Constraints, Held, bind
+from gateway_hf.golden.check import check_golden
 from gateway_hf.loading import weights
 from gateway_hf.loop import Loop
 from gateway_hf.reader import Reader, size_of
@@ -53,7 +54,7 @@ class ServedModel(NamedTuple):
     """What the event loop's side needs of a loaded model: no weights. `hold` keeps its folder in the cache.
 
     The first of its `cards` is the model's own; the others are those of its adapters, in the order of their numbers.
-    Without `constraints` no answer of it can be constrained.
+    Without `constraints` no answer of it can be constrained. The `drift` is as in `Status`.
     """
 
     cards: tuple[ModelCard, ...]
@@ -63,6 +64,7 @@ class ServedModel(NamedTuple):
     steps: StepCount
     hold: Hold | None
     constraints: Constraints | None
+    drift: float | None
 
     def adapter(self, model: str) -> int:
         """Return the number of the adapter that a model's name means; 0 for the model as it is."""
@@ -169,6 +171,7 @@ class HfEngine(TokenAnswers):
             cache_used=scheduler.cached,
             steps=self._running.served.steps.count + self._running.loop.naps,
             preemptions=scheduler.preemptions,
+            drift=self._running.served.drift,
         )
 
     def _reading(self) -> TextSide:
@@ -185,6 +188,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
     """Load the model, in the thread that will own it; raise `LoadFailed`, whatever went wrong."""
     try:
         loaded = weights.load(settings)
+        drift = check_golden(settings, loaded)
     except LoadFailed:
         raise
     except Exception as error:
@@ -201,6 +205,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         loaded.forward.steps,
         loaded.hold,
         constraints,
+        drift,
     )
     return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
 

@@ -27,7 +27,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `kernels` `off` computes with torch's own operations. GGUF files and `builtin` are converted, and kernels built,
     once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home. After a conversion it has at
     most `cache_gib` GiB: the least recently used entries go first, and none that a process uses. To compile what an
-    answer is held to may take `compile_seconds` of processor time and `compile_mib` MiB.
+    answer is held to may take `compile_seconds` of processor time and `compile_mib` MiB. A model that is further than
+    `max_drift` nats from what it once said of its golden prompts is not loaded; 0 compares nothing, and without a bound
+    it goes by the number format.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"
@@ -48,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_gib: Annotated[int, Meta(ge=1, le=1 << 20)] = 20
     compile_seconds: Annotated[float, Meta(gt=0, le=600)] = 2.0
     compile_mib: Annotated[int, Meta(ge=16, le=1 << 20)] = 128
+    max_drift: Annotated[float, Meta(ge=0, le=100)] | None = None
 
 
 def cache_folder(settings: Settings) -> Path:

@@ -64,7 +64,7 @@ class ClusterWatch:
 
     @property
     def status(self) -> Status:
-        """The state as of the last poll; `cache_used` is that of all replicas, as each told it last."""
+        """The state as of the last poll; `cache_used` is that of all replicas, as last told, `drift` the largest."""
         running = sum(answer.has_started for answer in self._answers)
         return Status(
             health=self._health,
@@ -74,6 +74,7 @@ class ClusterWatch:
             cache_used=sum(status.cache_used for status in self._told.values()),
             steps=self._steps,
             preemptions=self._preemptions.total,
+            drift=max((told.drift for told in self._told.values() if told.drift is not None), default=None),
         )
 
     def begin(self, run: RunOnThread) -> None:

@@ -1,6 +1,8 @@
 """Real tokenizers, models and kernels for the engine's tests; what takes long is made once, in the cache folder."""
 
 from functools import cache
+from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +11,14 @@ from transformers import AutoTokenizer
 from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.tuning import ComputeChoice
+from gateway_hf.golden import check
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 from tests.support.hf_engine import builtin_folder
 from tests.support.tiny_models import make_tiny
+
+_numbers = count()
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,13 @@ def tiny(tmp_path_factory):
 def _choice(monkeypatch):
     """Choose the likeliest way to compute: to measure each tiny model takes long, and finds another each time."""
     monkeypatch.setattr(weights, "tune", lambda _, candidates, __: ComputeChoice(*(kind[0] for kind in candidates)))
+
+
+@pytest.fixture(autouse=True)
+def _golden(monkeypatch, tmp_path_factory):
+    """Store what models say apart: one that a test has changed must not be what others are compared with."""
+    folder = tmp_path_factory.getbasetemp() / f"golden-{next(_numbers)}"
+    monkeypatch.setattr(check, "cache_folder", lambda settings: Path(settings.cache_folder or folder))
 
 
 @pytest.fixture(autouse=True)

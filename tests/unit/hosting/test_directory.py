@@ -112,3 +112,14 @@ def test_the_room_of_a_model_is_not_counted_again_for_its_adapters():
     sized = ModelCard(name="one", context_window=8, capabilities=frozenset(), cache_tokens=96)
     own = ModelCard(name="sql", context_window=8, capabilities=frozenset(), cache_tokens=96, parent="one")
     assert Directory([hosted("a", sized, own)]).cache_sizes() == {("one",): 96}
+
+
+async def test_the_drift_of_a_model_is_known_while_it_is_loaded(directory):
+    engine = directory.engines[0]
+    assert directory.drifts() == {}
+    engine.engine = ScriptedEngine(Settings())
+    engine.update(Status(health=Health.READY, drift=0.25))
+    engine.update(Status(health=Health.READY, drift=0.125))
+    assert directory.drifts() == {(engine.cards[0].name,): 0.125}
+    await engine.leave()
+    assert directory.drifts() == {}

@@ -12,9 +12,9 @@ from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.compute.trial import Misfit
-from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
 from gateway_hf.loading import pretrained, sources
+from gateway_hf.loading.identity import build_of, fingerprint_of
 from gateway_hf.loading.pretrained import ModelKind
 from gateway_hf.loading.sources import Source
 from gateway_hf.settings import Settings, cache_folder
@@ -33,7 +33,10 @@ class ModelSite(NamedTuple):
 
 
 class TextModel(NamedTuple):
-    """A loaded model: `window` tokens of a text are read, `padding` is the token that fills a row."""
+    """A loaded model: `window` tokens of a text are read, `padding` is the token that fills a row.
+
+    One that is `fused` is computed by kernels of our own.
+    """
 
     site: ModelSite
     model: PreTrainedModel
@@ -41,6 +44,7 @@ class TextModel(NamedTuple):
     window: int
     vocabulary: int
     padding: int
+    fused: bool
 
 
 def find_site(settings: Settings) -> ModelSite:
@@ -59,8 +63,7 @@ def open_model(site: ModelSite, kind: ModelKind, settings: Settings) -> TextMode
     pretrained.check_type(site.source, kind)
     tokenizer = pretrained.read_tokenizer(site.source)
     model = pretrained.read_model(site.source, site.dtype, site.device, kind)
-    if site.device.type == "cpu" and settings.kernels == "auto":
-        _fuse(model, settings)
+    fused = site.device.type == "cpu" and settings.kernels == "auto" and _fuse(model, settings)
     window = _window(model, tokenizer)
     padding = tokenizer.pad_token_id
     return TextModel(
@@ -70,12 +73,14 @@ def open_model(site: ModelSite, kind: ModelKind, settings: Settings) -> TextMode
         min(window, settings.context_window or window),
         int(model.config.get_text_config().vocab_size),
         padding if isinstance(padding, int) else 0,
+        fused,
     )
 
 
 def card_of(opened: TextModel, settings: Settings, capabilities: frozenset[Capability]) -> ModelCard:
     """Make the card of a model that can do this beside telling its tokens."""
     source, spelled = opened.site.source, str(opened.site.dtype).removeprefix("torch.")
+    build = build_of(source, spelled, kernels=opened.fused)
     return ModelCard(
         name=settings.served_name or source.name,
         aliases=source.aliases if settings.served_name is None else (source.name, *source.aliases),
@@ -83,7 +88,8 @@ def card_of(opened: TextModel, settings: Settings, capabilities: frozenset[Capab
         capabilities=capabilities | TOKEN_CAPABILITIES,
         places=settings.places,
         vocabulary=opened.vocabulary,
-        fingerprint=facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), spelled),
+        fingerprint=fingerprint_of(source, build),
+        build=build,
         device=str(opened.site.device),
         dtype=spelled,
         note=source.note,
@@ -95,8 +101,8 @@ def codec_of(opened: TextModel) -> TextCodec:
     return TextCodec(opened.tokenizer, vocabulary=opened.vocabulary, context_window=opened.window)
 
 
-def _fuse(model: PreTrainedModel, settings: Settings) -> None:
-    """Compute the layers by kernels of our own, where there are any for them."""
+def _fuse(model: PreTrainedModel, settings: Settings) -> bool:
+    """Compute the layers by kernels of our own, where there are any for them; say whether there are."""
     threads = choose_threads(settings)
     try:
         fuse_encoder(model, Kernels(cache_folder(settings), threads))
@@ -106,6 +112,8 @@ def _fuse(model: PreTrainedModel, settings: Settings) -> None:
         _log.info("the layers are computed by torch's operations: %s", error)
     else:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
+        return True
+    return False
 
 
 def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

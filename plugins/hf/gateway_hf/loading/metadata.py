@@ -1,15 +1,11 @@
-"""Facts from a model's own files: context, end tokens, sampling defaults, fingerprint."""
+"""Facts from a model's own files: context, end tokens, sampling defaults."""
 
-import hashlib
-import json
 import logging
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.hub import CHAT_TEMPLATE_DIR
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf.loading import checks as gate
@@ -34,10 +30,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_length": (1, 2**31),
 }
 _DRAWN = ("temperature", "top_p", "top_k", "min_p")
-_TEXTS = (
-    *("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.json"),
-    *("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
-)
 
 
 def context_window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -122,19 +114,3 @@ def _usable(key: str, value: object, model: str) -> object:
         return value
     _log.warning("the generation_config.json of the model '%s' sets %s to %s, which is left out", model, key, value)
     return None
-
-
-def fingerprint(folder: Path, weights: list[str], dtype: str) -> str:
-    """Digest all that an answer depends on; of the weights their header, size and time, for reading them takes long."""
-    digest = hashlib.sha256()
-    said = {library: version(library) for library in ("llm-gateway-hf", "transformers", "torch")} | {"dtype": dtype}
-    digest.update(json.dumps(said, sort_keys=True).encode())
-    named = [f"{CHAT_TEMPLATE_DIR}/{template.name}" for template in folder.glob(f"{CHAT_TEMPLATE_DIR}/*.jinja")]
-    for file in sorted({*_TEXTS, *named}):
-        if (folder / file).is_file():
-            digest.update(f"\0{file}\0".encode())
-            digest.update((folder / file).read_bytes())
-    for file in weights:
-        stat = (folder / file).stat()
-        digest.update(f"\0{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()

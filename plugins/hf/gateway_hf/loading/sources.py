@@ -17,13 +17,17 @@ _BUILTIN_EMBEDDING = "builtin-embedding"
 
 @dataclass(frozen=True)
 class Source:
-    """A checked folder and the names of its model; `hold` locks a folder in the cache."""
+    """A checked folder and the names of its model; `hold` locks a folder in the cache.
+
+    `content` is the SHA-256 of the file that the folder was converted from; empty where it is the original.
+    """
 
     folder: Path
     name: str
     aliases: tuple[str, ...] = ()
     note: str = ""
     hold: Hold | None = None
+    content: str = ""
 
 
 def find(settings: Settings, dtype: torch.dtype) -> Source:
@@ -40,14 +44,14 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     if model == _BUILTIN:
         note = f"4-bit weights (Q4_1), de-quantized to {_spelled(dtype)}"
         made = _from_gguf(settings, builtin.locate(), dtype, builtin.expected_sum())
-        return Source(made.hold.folder, builtin.NAME, builtin.ALIASES, note, made.hold)
+        return Source(made.hold.folder, builtin.NAME, builtin.ALIASES, note, made.hold, str(made.origin["content"]))
     if model == _BUILTIN_EMBEDDING:
         return Source(builtin_embedding.locate(), builtin_embedding.NAME, builtin_embedding.ALIASES)
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"
         made = _from_gguf(settings, path, dtype, listed_sum(path))
-        return Source(made.hold.folder, path.stem, note=note, hold=made.hold)
+        return Source(made.hold.folder, path.stem, (), note, made.hold, str(made.origin["content"]))
     if path.exists():
         return Source(path, path.resolve().name)
     if model.startswith(("/", ".", "~")):

@@ -18,11 +18,12 @@ from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 from gateway_hf.loading import adapters, pretrained, sources
-from gateway_hf.loading import checks as gate
 from gateway_hf.loading import metadata as facts
 from gateway_hf.loading.adapters import LoadedAdapter
+from gateway_hf.loading.identity import build_of, fingerprint_of
 from gateway_hf.scheduling.blocks import Blocks
 from gateway_hf.scheduling.drafter import Guessing
+from gateway_hf.loading.sources import Source
 from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 
@@ -37,7 +38,8 @@ class LoadedModel:
     """A model ready to run, its tokenizer, and the facts for its card.
 
     `blocks` are those of its KV cache; `hold` locks its folder in the cache folder. Sequences choose among
-    its `adapters` by their numbers, from 1 on. `root` is the name that its weights came under.
+    its `adapters` by their numbers, from 1 on. `build` names what answers depend on, and `root` what its weights came
+    under.
     """
 
     forward: Forward
@@ -51,6 +53,7 @@ class LoadedModel:
     eos_ids: frozenset[int]
     defaults: Sampling
     fingerprint: str
+    build: dict[str, str]
     device: str
     dtype: str
     note: str
@@ -78,17 +81,23 @@ def load(settings: Settings) -> LoadedModel:
     tokens = facts.cache_tokens(model, settings.cache_tokens, window)
     window = min(window, tokens)
     eos_ids = facts.eos_ids(model, tokenizer, vocabulary)
+    build = build_of(source, kind, kernels=choice.kernels)
     form = form_of(dtype, settings.quantize)
     count = max(blocks_for(tokens) + 1, TRIAL_BLOCKS)
     kernels = _kernels(settings, choice)
-    fingerprint = facts.fingerprint(source.folder, gate.weight_files(source.folder, source.name), kind)
-    known = ReferenceAnswers(cache_folder(settings), {"model": fingerprint, "device": str(device)})
     read = [model]
     del model
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
             lambda: read.pop() if read else pretrained.read_model(source, dtype, device),
-            Means(count, kernels, form, window, {each.name: each.changes for each in own}, known),
+            Means(
+                count,
+                kernels,
+                form,
+                window,
+                {each.name: each.changes for each in own},
+                _said(settings, source, kind, device),
+            ),
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
@@ -108,7 +117,8 @@ def load(settings: Settings) -> LoadedModel:
         vocabulary=vocabulary,
         eos_ids=eos_ids,
         defaults=facts.sampling_defaults(source.folder, source.name),
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_of(source, build),
+        build=build,
         device=str(device),
         dtype=kind,
         note="; ".join(filter(None, (source.note, fitted.note))),
@@ -148,6 +158,12 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
     if settings.quantize == "int8":
         raise LoadFailed(f"quantize = int8 needs the kernels: {why}")
     return False
+
+
+def _said(settings: Settings, source: Source, kind: str, device: torch.device) -> ReferenceAnswers:
+    """Return what the model itself said in a trial; that depends on no kernels of ours."""
+    model = fingerprint_of(source, build_of(source, kind))
+    return ReferenceAnswers(cache_folder(settings), {"model": model, "device": str(device)})
 
 
 def _kernels(settings: Settings, choice: ComputeChoice) -> Kernels | None:

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.api.admin.vllm import VllmMetrics
-from gateway.engine import Health, ModelCard
+from gateway.engine import Health, ModelCard, Status
 from gateway.telemetry.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[4] / "deploy/README.md"
@@ -23,8 +23,9 @@ def card(name="tiny", **more):
 
 
 def hosted(*cards, **more):
-    told = {"name": "main", "cards": cards, "health": Health.READY, "cache_used": 24, "preemptions": 3}
-    return SimpleNamespace(**told | more)
+    told = Status(health=Health.READY, preemptions=3)
+    known = {"name": "main", "cards": cards, "health": Health.READY, "cache_used": 24, "told": told}
+    return SimpleNamespace(**known | more)
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_a_loaded_model_has_its_series_before_its_first_request(scrape):
 
 
 def test_what_an_engine_does_not_say_is_not_there(scrape):
-    found = scrape(engine=hosted(card(), preemptions=None))
+    found = scrape(engine=hosted(card(), told=Status(health=Health.READY)))
     empty = {name.removeprefix("vllm:") for name, family in found.items() if not family.samples}
     assert empty == {"kv_cache_usage_perc", "gpu_cache_usage_perc", "num_preemptions", "cache_config_info"}
     assert "vllm:lora_requests_info" not in found

@@ -122,13 +122,3 @@ def test_a_generation_config_that_makes_no_sense_is_refused(tmp_path, content):
     (tmp_path / "generation_config.json").write_text(content)
     with pytest.raises(LoadFailed):
         facts.sampling_defaults(tmp_path, "m")
-
-
-@pytest.mark.parametrize("file", ["config.json", "chat_template.jinja", "additional_chat_templates/tool_use.jinja"])
-def test_a_fingerprint_is_that_of_all_texts_an_answer_depends_on(tmp_path, file):
-    (tmp_path / "additional_chat_templates").mkdir()
-    before = facts.fingerprint(tmp_path, [], "float32")
-    (tmp_path / file).write_text("one")
-    one = facts.fingerprint(tmp_path, [], "float32")
-    (tmp_path / file).write_text("another")
-    assert len({before, one, facts.fingerprint(tmp_path, [], "float32")}) == 3
