@@ -32,7 +32,7 @@ class Options(Struct, frozen=True):
     """What a client asks of the gateway, not of the engine: time, the cache, and to be told its queue position.
 
     A prompt that is too long for the model goes on with what `shorten` leaves of it. Work that no client waits for says
-    in `standby` how it gives way.
+    in `standby` how it gives way. One that is not `is_recorded` is run again, and no request of a client's.
     """
 
     timeouts: Timeouts = Timeouts()
@@ -40,6 +40,7 @@ class Options(Struct, frozen=True):
     wants_queue_updates: bool = False
     shorten: Shorten | None = None
     standby: Standby | None = None
+    is_recorded: bool = True
 
 
 class Progress(Struct, eq=False):
@@ -138,13 +139,13 @@ class InFlight:
 
     def cancel(self, request_id: str, caller: Caller) -> bool:
         """End a request that `caller` may know of, with all its answers; tell whether there is one."""
-        found = [entry for entry in self.seen_by(caller) if _is_of(entry.request.id, request_id)]
+        found = [entry for entry in self.seen_by(caller) if is_of(entry.request.id, request_id)]
         for entry in found:
             entry.deadline.abort(Cancelled("the request was cancelled"))
         return bool(found)
 
 
-def _is_of(own: str, request_id: str) -> bool:
+def is_of(own: str, request_id: str) -> bool:
     """Tell whether an id is that of a request, or of one of its prompts (`ID.1`) or answers (`ID-1`)."""
     return own == request_id or own.startswith((f"{request_id}.", f"{request_id}-"))
 

@@ -21,6 +21,7 @@ from gateway.api.models.controller import ModelController
 from gateway.api.native.dialect import DIALECT as NATIVE
 from gateway.api.openai.dialect import DIALECT as OPENAI
 from gateway.api.playground import Playground
+from gateway.api.replay.controller import replay
 from gateway.api.rerank.questions import ROUTES as RERANK
 from gateway.api.responses.dialect import DIALECT as RESPONSES
 from gateway.api.tokens.controller import tokenizer_info
@@ -41,6 +42,7 @@ _CONTROLLERS = (
     FileController,
     BatchController,
     explain,
+    replay,
     RequestsController,
     HealthController,
     MetricsController,

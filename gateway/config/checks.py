@@ -22,7 +22,7 @@ Violation = tuple[str, str]
 # What comes first in the paths of the service itself: under such a prefix its own would be taken for another's.
 OWN_PATH = re.compile(
     "apply-template|batches|capabilities|chat|classify|completions|conversations|detokenize|docs|embeddings?|files|"
-    "generate|health|livez|messages|metrics|models|ping|playground|readyz|redoc|requests|rerank|responses|schema|score|"
+    "generate|health|livez|messages|metrics|models|ping|playground|readyz|redoc|replay|requests|rerank|responses|schema|score|"
     "tokenize|tokenizer_info|v1|v2|version"
 )
 

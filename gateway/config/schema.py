@@ -176,6 +176,13 @@ class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     shadow: ShadowSettings | None = None
 
 
+class ReplaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[replay]`: how many of the last requests are recorded with their answers, and in how much memory; 0 is none."""
+
+    requests: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    max_bytes: Annotated[int, Meta(ge=1_024)] = 16 * 1024 * 1024
+
+
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[auth]`: the API keys; without one, every caller is accepted."""
 
@@ -200,6 +207,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     files: FileSettings = FileSettings()
     batches: BatchSettings = BatchSettings()
+    replay: ReplaySettings = ReplaySettings()
     models: ModelsSettings = ModelsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     engines: dict[str, EngineSettings] = msgspec.field(default_factory=lambda: {DEFAULT_ENGINE: EngineSettings()})

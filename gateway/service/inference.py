@@ -40,6 +40,7 @@ from gateway.hosting.routing import Router
 from gateway.inflight import InFlight, InFlightRequest, Options, account_of, made_by
 from gateway.limits import Allowance, Limiter, PromptAllowance
 from gateway.service.maker import Maker, ServiceEvent, place_limit
+from gateway.service.records import Records
 from gateway.store import Files, Store, to_folder
 from gateway.telemetry import Telemetry, current_record
 
@@ -61,6 +62,7 @@ class Inference:
             self.store, to_folder(current.config.files, current.config.store), lambda: current.config.files
         )
         self.in_flight = InFlight()
+        self.records = Records(lambda: current.config.replay)
         self.background = Background(
             lambda: current.config.store.background, lambda: current.config.store.background_per_key
         )
@@ -162,8 +164,7 @@ class Inference:
         if options.standby is not None:
             wait_limits = WaitLimits(standby=options.standby)
             if options.standby.is_put_aside(target.card):
-                timeouts = options.timeouts
-                deadline = Deadline(least(timeouts.total, _STANDBY_SECONDS), timeouts.first_token)
+                deadline = Deadline(least(options.timeouts.total, _STANDBY_SECONDS), options.timeouts.first_token)
         cost = self._admission.cost(request, target.card)
         return InFlightRequest(
             request=request,
@@ -189,7 +190,7 @@ class Inference:
                 entry.headers.update(allowance.headers)
                 answer = await deadline.wait(self._answer(entry))
                 try:
-                    async with aclosing(answer) as events:
+                    async with aclosing(self.records.follow(entry, answer)) as events:
                         try:
                             while (event := await deadline.wait(anext(events, None))) is not None:
                                 if type(event) is not QueuePosition and type(event) is not LoadProgress:

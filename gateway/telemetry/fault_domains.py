@@ -39,6 +39,7 @@ _CODES = {
         "missing_api_key",
         "model_not_found",
         "not_found",
+        "not_repeatable",
         "request_too_large",
         "unsupported_media_type",
         "unsupported_parameter",

@@ -37,6 +37,7 @@ TABLE = {
     "tokens_exceeded": (429, "rate_limit_error"),
     "too_many_concurrent": (429, "rate_limit_error"),
     "too_many_batches": (429, "rate_limit_error"),
+    "not_repeatable": (409, "invalid_request_error"),
     "file_in_use": (409, "invalid_request_error"),
     "cancelled": (409, "invalid_request_error"),
     "client_closed_request": (499, "invalid_request_error"),

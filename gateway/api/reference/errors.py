@@ -76,6 +76,7 @@ _EXAMPLES = {
     "engine_unavailable": ("the model is not ready: the model is loading", None),
     "quota_exceeded": ("there are 1000 files of yours; files.per_key is 1000: delete some", None),
     "file_in_use": ("batch_01KDVXK0M4Q2E6S9ZB3H7TJN5R reads this file; cancel it first", "file_id"),
+    "not_repeatable": ("this request cannot repeat itself: its answer is drawn anew each time, without a seed", None),
     "too_many_batches": ("16 batches of yours are under way; batches.per_key is 16: wait for one", None),
     "store_unavailable": ("what is stored cannot be reached at the moment; try again", None),
     "not_found": ("there is nothing of that name here", None),

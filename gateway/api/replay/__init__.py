@@ -1,0 +1,1 @@
+"""`POST /v1/replay/{id}`: a recorded request run again."""
