@@ -21,9 +21,9 @@ from gateway_hf.loading import adapters, pretrained, sources
 from gateway_hf.loading import metadata as facts
 from gateway_hf.loading.adapters import LoadedAdapter
 from gateway_hf.loading.identity import build_of, fingerprint_of
+from gateway_hf.loading.sources import Source
 from gateway_hf.scheduling.blocks import Blocks
 from gateway_hf.scheduling.drafter import Guessing
-from gateway_hf.loading.sources import Source
 from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 
