@@ -10,7 +10,7 @@ import torch
 
 from gateway.engine import Hold, LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
-from gateway_hf.compute.fitting import Means, blocks_for, fit, form_of
+from gateway_hf.compute.fitting import Fitted, Means, blocks_for, fit, form_of
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
@@ -74,8 +74,7 @@ def load(settings: Settings) -> LoadedModel:
     tokenizer = pretrained.read_tokenizer(source)
     model = pretrained.read_model(source, dtype, device)
     own = adapters.read_adapters(found, model, tokenizer, source.name)
-    spelled = str(dtype).removeprefix("torch.")
-    kind = spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
+    kind = _kind(settings, dtype)
     vocabulary = facts.vocabulary(model)
     window = min(facts.context_window(model, tokenizer), settings.context_window or sys.maxsize)
     tokens = facts.cache_tokens(model, settings.cache_tokens, window)
@@ -103,9 +102,7 @@ def load(settings: Settings) -> LoadedModel:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
     _trim()  # of what was packed, the originals
     blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
-    if fitted.cache:
-        size = fitted.cache.nbytes / (1 << 20)
-        _log.info("the cache of keys and values holds %d tokens in at most %.0f MiB", blocks.count * BLOCK, size)
+    _tell_room(fitted, blocks)
     return LoadedModel(
         forward=fitted.forward,
         text=TextCodec(tokenizer, vocabulary=vocabulary, context_window=window),
@@ -126,6 +123,18 @@ def load(settings: Settings) -> LoadedModel:
         adapters=own,
         hold=source.hold,
     )
+
+
+def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
+    if fitted.cache:
+        size = fitted.cache.nbytes / (1 << 20)
+        _log.info("the cache of keys and values holds %d tokens in at most %.0f MiB", blocks.count * BLOCK, size)
+
+
+def _kind(settings: Settings, dtype: torch.dtype) -> str:
+    """Name the number format, and before it what weights are rounded to."""
+    spelled = str(dtype).removeprefix("torch.")
+    return spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
 
 
 def _choose(settings: Settings, device: torch.device) -> ComputeChoice:
