@@ -4,18 +4,17 @@ from typing import Annotated
 
 from litestar import post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_200_OK
 from msgspec import structs
 
+from gateway.api.admin.requests import Id
 from gateway.api.exchange.answer import HttpRequest
 from gateway.api.http.access import ADMIN, caller_of
 from gateway.api.http.headers import read_head, read_timeouts
 from gateway.api.http.problems import Problem
 from gateway.api.http.sse import while_connected
 from gateway.api.reference.errors import ENGINE, GENERATION, KEY, error_responses
-from gateway.api.reference.examples import REQUEST_ID
 from gateway.api.replay.schema import AnswerOutline, ReplayedAnswer, ReplayedRequest, TextParting
 from gateway.auth import Caller
 from gateway.cache import CachePolicy
@@ -32,9 +31,6 @@ from gateway.telemetry import request_id as own_id
 
 _SHOWN = 200
 
-Id = Annotated[
-    str, PathParameter(description="The request's id, its `x-request-id`.", examples=[Example(value=REQUEST_ID)])
-]
 Anyway = Annotated[
     bool, QueryParameter(description="Whether to run a request again whose answer is drawn anew each time.")
 ]

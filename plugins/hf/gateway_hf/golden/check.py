@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.engine import DiskCache, EngineError, LoadFailed, obtain, read_own
-from gateway_hf.golden.prompts import Golden, Logprobs, Prompts, drift_of, read_prompts, score_prompts
+from gateway_hf.golden.prompts import Golden, Logprobs, PromptTokens, drift_of, read_prompts, score_prompts
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.settings import Settings, cache_folder
 
@@ -23,7 +23,7 @@ _BOUNDS = {"float32": 0.02, "float16": 0.1, "bfloat16": 0.3}
 _BOUND_INT8 = 0.6
 
 
-class _Stored(NamedTuple):
+class _KnownGolden(NamedTuple):
     """What to compare with, where it lies, and how it is made anew."""
 
     golden: Golden
@@ -57,12 +57,12 @@ def check_golden(settings: Settings, loaded: LoadedModel) -> float | None:
     return drift
 
 
-def _stored(settings: Settings, loaded: LoadedModel, prompts: Prompts, said: Logprobs) -> _Stored | None:
+def _stored(settings: Settings, loaded: LoadedModel, prompts: PromptTokens, said: Logprobs) -> _KnownGolden | None:
     """Find what the model said before, or store what it says; `None` where that cannot be."""
     if settings.model == "builtin":
         golden = msgspec.json.decode(BUILTIN.read_bytes(), type=Golden)
         if golden.build["weights"] == loaded.build["weights"] and golden.prompts == prompts:
-            return _Stored(golden, "that came with the package", "install the package again, or try kernels = off")
+            return _KnownGolden(golden, "that came with the package", "install the package again, or try kernels = off")
     # Neither number format nor versions: it is these that are compared.
     origin = {"golden": loaded.build["weights"], "prompts": json.dumps(prompts)}
     try:
@@ -81,7 +81,7 @@ def _stored(settings: Settings, loaded: LoadedModel, prompts: Prompts, said: Log
         _log.warning("the model is not compared with what it said before: the cache folder: %s", why)
         return None
     name = made.folder.name
-    return _Stored(golden, f"in the cache folder, {name}", f"if the change is wanted, remove {name} there")
+    return _KnownGolden(golden, f"in the cache folder, {name}", f"if the change is wanted, remove {name} there")
 
 
 def _write(content: bytes, folder: Path) -> None:
@@ -93,7 +93,7 @@ def _bound_of(build: dict[str, str]) -> float:
     return _BOUND_INT8 if kind.startswith("int8") else _BOUNDS.get(kind, _BOUND_INT8)
 
 
-def _refusal(loaded: LoadedModel, stored: _Stored, drift: float, bound: float) -> str:
+def _refusal(loaded: LoadedModel, stored: _KnownGolden, drift: float, bound: float) -> str:
     then, now = stored.golden.build, loaded.build
     changed = ", ".join(
         f"{name} {then.get(name, 'none')} -> {now.get(name, 'none')}"

@@ -6,7 +6,7 @@ import msgspec
 import torch
 
 from gateway_hf.golden.check import BUILTIN
-from gateway_hf.golden.prompts import Golden, Logprobs, Prompts, read_prompts
+from gateway_hf.golden.prompts import Golden, Logprobs, PromptTokens, read_prompts
 from gateway_hf.loading import metadata, pretrained, sources
 from gateway_hf.loading.identity import build_of
 from gateway_hf.settings import Settings
@@ -28,7 +28,7 @@ def make_golden() -> Golden:
     return Golden(build_of(source, "float32"), prompts, _score(model, prompts))
 
 
-def _score(model: torch.nn.Module, prompts: Prompts) -> Logprobs:
+def _score(model: torch.nn.Module, prompts: PromptTokens) -> Logprobs:
     said = []
     for ids in prompts:
         natural = model(torch.tensor([ids])).logits[0, :-1].log_softmax(dim=-1)

@@ -23,7 +23,7 @@ _LONGEST = 32
 # Tokens of each prompt that are read one by one behind the others, as an answer is.
 _ALONE = 3
 
-Prompts = tuple[tuple[int, ...], ...]
+PromptTokens = tuple[tuple[int, ...], ...]
 Logprobs = tuple[tuple[float, ...], ...]
 
 
@@ -31,11 +31,11 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
     """What a model of this `build` said: prompts `[prompt][token]`, log probabilities of all but each first token."""
 
     build: dict[str, str]
-    prompts: Prompts
+    prompts: PromptTokens
     logprobs: Logprobs
 
 
-def read_prompts(text: TextCodec, window: int) -> Prompts:
+def read_prompts(text: TextCodec, window: int) -> PromptTokens:
     """Return the golden prompts as a model's tokens; none where its context of `window` tokens has no room for one."""
     most = min(_LONGEST, window)
     read = (tuple(text.encode(Completion(each))[:most]) for each in _TEXTS)
@@ -43,7 +43,7 @@ def read_prompts(text: TextCodec, window: int) -> Prompts:
 
 
 @torch.inference_mode()
-def score_prompts(forward: Forward, prompts: Prompts, *, batched: bool) -> Logprobs:
+def score_prompts(forward: Forward, prompts: PromptTokens, *, batched: bool) -> Logprobs:
     """Return how likely a model finds each token of the prompts but the first, in nats.
 
     A batched forward reads them side by side, and their last tokens one by one, as answers are. It writes over the

@@ -86,17 +86,11 @@ def load(settings: Settings) -> LoadedModel:
     kernels = _kernels(settings, choice)
     read = [model]
     del model
+    said = _said(settings, source, kind, device)
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
             lambda: read.pop() if read else pretrained.read_model(source, dtype, device),
-            Means(
-                count,
-                kernels,
-                form,
-                window,
-                {each.name: each.changes for each in own},
-                _said(settings, source, kind, device),
-            ),
+            Means(count, kernels, form, window, {each.name: each.changes for each in own}, said),
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
