@@ -6,13 +6,15 @@ from msgspec import Meta, Struct
 
 from gateway.api.http.problems import ErrorDetail, ErrorWords, Problem, to_detail
 
+_REASON = "the model 'x' is not here"
+
 
 class RankingErrorBody(Struct, frozen=True):
     """The body of every error of a route that reranks."""
 
     error: ErrorDetail
-    detail: Annotated[str, Meta(description="What went wrong, where Jina's API has it.")]
-    message: Annotated[str, Meta(description="What went wrong, where Cohere's API has it.")]
+    detail: Annotated[str, Meta(description="What went wrong, where Jina's API has it.", examples=[_REASON])]
+    message: Annotated[str, Meta(description="What went wrong, where Cohere's API has it.", examples=[_REASON])]
 
 
 def to_body(problem: Problem, request_id: str) -> RankingErrorBody:

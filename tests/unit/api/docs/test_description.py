@@ -27,6 +27,7 @@ from gateway.api.models import schema as models
 from gateway.api.native import schema
 from gateway.api.openai import messages, reply
 from gateway.api.openai import schema as openai_schema
+from gateway.api.rerank import errors as rerank_errors
 from gateway.api.rerank import schema as rerank_schema
 from gateway.api.responses import conversation_schema, items
 from gateway.api.responses import events as responses_events
@@ -57,6 +58,7 @@ STRUCTS = {
             tokens_schema,
             embeddings_schema,
             rerank_schema,
+            rerank_errors,
         ),
         *(
             anthropic_schema,
