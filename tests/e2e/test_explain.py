@@ -124,7 +124,8 @@ def test_a_question_of_every_kind_is_explained(url, explain, post):
 def test_the_errors_are_those_of_the_route(url, body, post):
     real, told = post(url, body), post("/v1/explain", {"url": url, "body": body})
     assert real.status_code >= 400
-    assert (told.status_code, told.json()) == (real.status_code, real.json())
+    # A route may say the reason again where its own clients look for it.
+    assert (told.status_code, told.json()["error"]) == (real.status_code, real.json()["error"])
 
 
 def test_anthropics_errors_are_told_in_the_services_own_words(post):
