@@ -10,7 +10,6 @@ from gateway.config.snapshot import CurrentConfig, Snapshot
 from gateway.engine import (
     Completion,
     Delta,
-    EngineError,
     Finished,
     FinishReason,
     GenerateRequest,
@@ -90,7 +89,7 @@ async def test_neither_a_replay_nor_a_line_of_a_batch_is_recorded(house):
 
 async def test_an_answer_that_broke_is_recorded_as_far_as_it_went(house):
     inference = house(requests=10)
-    with pytest.raises(EngineError):
+    with pytest.raises(RuntimeError, match="the script says so"):
         await ask(inference, model="broken")
     (record,) = inference.records.find("r")
     assert record.answered.finished is None
