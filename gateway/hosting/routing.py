@@ -53,7 +53,20 @@ class Router:
         Raises `UnknownModel` or `Unavailable`, `NotLoaded` among them.
         """
         settings = self._route(model)
-        return self._find(model, caller) if settings is None else self._find_all(model, settings, caller)
+        return self.find_named(model, caller) if settings is None else self._find_all(model, settings, caller)
+
+    def find_named(self, model: str | None, caller: Caller) -> Target:
+        """Find the engine of a model as `find_ready` does, but by no name of a route."""
+        if caller.models is not None:
+            targets = self.targets(caller)
+            if model is None and targets:
+                model = targets[0].card.name
+            elif model is not None and self._is_hidden(model, caller):
+                raise self._unknown(model, caller)
+        try:
+            return Target(*self._hosting.find(model))
+        except UnknownModel as error:
+            raise self._unknown(model, caller) from error
 
     def _find_all(self, model: str | None, settings: RouteSettings, caller: Caller) -> Target:
         """Find the engines of a route that serve; raise where none does."""
@@ -62,7 +75,7 @@ class Router:
         wished: HostedEngine | None = None
         for engine in settings.engines:
             try:
-                found.append(self._find(engine, caller))
+                found.append(self.find_named(engine, caller))
             except Unavailable as error:
                 if isinstance(error, NotLoaded) and unavailable is None and not found:
                     wished = error.hosted
@@ -74,18 +87,6 @@ class Router:
         is_passed = settings.strategy != "ordered" or found[0].hosted.name != settings.engines[0]
         skipped = unavailable.code if unavailable is not None and is_passed else ""
         return found[0]._replace(route=Route(settings, tuple(found), skipped, wished))
-
-    def _find(self, model: str | None, caller: Caller) -> Target:
-        if caller.models is not None:
-            targets = self.targets(caller)
-            if model is None and targets:
-                model = targets[0].card.name
-            elif model is not None and self._is_hidden(model, caller):
-                raise self._unknown(model, caller)
-        try:
-            return Target(*self._hosting.find(model))
-        except UnknownModel as error:
-            raise self._unknown(model, caller) from error
 
     def _is_hidden(self, model: str, caller: Caller) -> bool:
         """Tell whether a name means a model that the caller may not use."""

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from itertools import count
+from sys import getsizeof
 
 import msgspec
 from msgspec import Struct
@@ -18,8 +19,9 @@ from gateway.inflight import InFlightRequest, is_of
 from gateway.service.maker import ServiceEvent
 from gateway.service.shadow import Recording, diverges_at
 
-# Bytes that a piece of an answer takes beside its text, about.
-_PIECE = 150
+# Bytes that a piece of an answer takes beside its text, and a record beside what is asked and its pieces, about.
+_PIECE = 64
+_RECORD = 720
 # Below such a temperature nothing but the likeliest token is ever drawn.
 _GREEDY = 1e-5
 
@@ -47,7 +49,7 @@ class RecordedRequest(Struct, frozen=True, eq=False):
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        return len(self.asked) + sum(len(text) + _PIECE for text, _ in self.answered.pieces)
+        return _RECORD + getsizeof(self.asked) + sum(map(_piece_size, self.answered.pieces))
 
 
 class Parting(Struct, frozen=True):
@@ -100,13 +102,14 @@ class Records:
                             started = event
                         if held <= most:
                             answered.add(event)
-                            held += _PIECE + (len(answered.pieces[-1][0]) if answered.pieces else 0)
+                            held += _piece_size(answered.pieces[-1]) if answered.pieces else 0
                     yield event
         finally:
             if started is not None:
-                self._keep(_record(entry, started.model or entry.target.card.name, answered))
+                self.keep(_record(entry, started.model or entry.target.card.name, answered))
 
-    def _keep(self, record: RecordedRequest) -> None:
+    def keep(self, record: RecordedRequest) -> None:
+        """Keep a record, and let the oldest go for it; one that is larger than all may be is not kept."""
         if record.size > self._settings().max_bytes:
             return  # all others would go for it, and it itself
         self._kept[next(self._numbers)] = record
@@ -118,6 +121,11 @@ class Records:
         while self._kept and (len(self._kept) > settings.requests or self.size > settings.max_bytes):
             _, oldest = self._kept.popitem(last=False)
             self.size -= oldest.size
+
+
+def _piece_size(piece: tuple[str, int]) -> int:
+    """Return about how many bytes of memory a piece of an answer takes; a character takes one to four."""
+    return _PIECE + getsizeof(piece[0])
 
 
 def _record(entry: InFlightRequest, model: str, answered: Recording) -> RecordedRequest:

@@ -17,6 +17,7 @@ from tests.support.service import Service, total
 
 DELAY = "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__DELAY"
 DRAIN = "LLM_GATEWAY__SERVER__DRAIN_SECONDS"
+REPLAY = "LLM_GATEWAY__REPLAY__REQUESTS"
 NOTICE = "LLM_GATEWAY__SERVER__NOTICE_SECONDS"
 ENDLESS = {"prompt": "on and on ", "ignore_eos": True, "stream": True, "max_new_tokens": 4_000}
 PATIENCE = 20.0
@@ -64,7 +65,8 @@ def refuses(port):
 @pytest.fixture(scope="module")
 def draining():
     """A service that was told to end while a stream runs, and the stream's connection."""
-    with Service(**{DELAY: "0.02", DRAIN: "120"}) as service, begin(service) as stream:
+    with Service(**{DELAY: "0.02", DRAIN: "120", REPLAY: "8"}) as service, begin(service) as stream:
+        service.recorded = service.generate(prompt="hi", max_new_tokens=2, temperature=0).headers["x-request-id"]
         stop(service)
         yield service, stream
         service.process.kill()
@@ -92,6 +94,11 @@ def test_a_new_request_is_refused_with_the_reason_and_its_connection_closed(drai
 def test_a_new_request_of_our_own_dialect_names_the_code(draining):
     service, _ = draining
     assert is_error(service.generate(prompt="hi"), 503, "draining")
+
+
+def test_no_request_is_run_again(draining):
+    service, _ = draining
+    assert is_error(service.client.post(f"/v1/replay/{service.recorded}"), 503, "draining")
 
 
 def test_no_connection_is_kept_whatever_it_asks(draining):

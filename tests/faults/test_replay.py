@@ -28,7 +28,9 @@ def start(tmp_path_factory):
         folder = tmp_path_factory.mktemp("replay")
         file = KeyFile(folder / "keys.db")
         keys = {"one": file.create("one")[1]}
-        keys["admin"] = file.create("admin", scopes=frozenset({Scope.ADMIN, Scope.INFER}))[1]
+        both = frozenset({Scope.ADMIN, Scope.INFER})
+        keys["admin"] = file.create("admin", scopes=both)[1]
+        keys["bound"] = file.create("bound", scopes=both, models=("echo",))[1]
         (folder / "gateway.toml").write_text(CONFIG.format(keys=file.path, requests=requests))
         service = Service("--config", str(folder / "gateway.toml"))
         service.keys = keys
@@ -84,6 +86,14 @@ def test_another_key_is_shown_nothing(gateway):
     request, _ = ask(gateway)
     message = refused(post(gateway, f"/v1/replay/{request}", key="one"), 403, "insufficient_scope")
     assert "admin" in message
+
+
+def test_an_admin_bound_to_models_is_shown_no_answer_of_another_one(gateway):
+    request, _ = ask(gateway, model="words")
+    message = refused(post(gateway, f"/v1/replay/{request}", key="bound"), 404, "model_not_found")
+    assert message == "there is no model 'words' for this key; there is 'echo'"
+    request, _ = ask(gateway)
+    assert post(gateway, f"/v1/replay/{request}", key="bound").status_code == 200
 
 
 def test_what_is_unknown_or_gone_is_404(gateway):

@@ -20,8 +20,6 @@ from gateway.auth import Caller
 from gateway.cache import CachePolicy
 from gateway.engine import GenerateEvent, system_fingerprint
 from gateway.flow.deadline import Timeouts
-from gateway.hosting.hosting import Hosting
-from gateway.hosting.route import Target
 from gateway.inflight import Options
 from gateway.service import Inference
 from gateway.service.records import RecordedRequest, compare
@@ -52,7 +50,6 @@ Anyway = Annotated[
 async def replay(
     request: HttpRequest,
     inference: NamedDependency[Inference],
-    hosting: NamedDependency[Hosting],
     request_id: Id,
     anyway: Anyway = False,  # noqa: FBT002 - as above, of the URL
 ) -> ReplayedRequest:
@@ -67,15 +64,13 @@ async def replay(
     caller, timeouts = caller_of(request.scope), read_timeouts(read_head(request.scope), Timeouts())
 
     async def run() -> list[ReplayedAnswer]:
-        return [await _again(inference, hosting, caller, timeouts, record) for record in found]
+        return [await _again(inference, caller, timeouts, record) for record in found]
 
     return ReplayedRequest(id=own_id.get(), request=request_id, answers=await while_connected(request.receive, run()))
 
 
-async def _again(
-    inference: Inference, hosting: Hosting, caller: Caller, timeouts: Timeouts, record: RecordedRequest
-) -> ReplayedAnswer:
-    target = Target(*hosting.directory.find(record.model))
+async def _again(inference: Inference, caller: Caller, timeouts: Timeouts, record: RecordedRequest) -> ReplayedAnswer:
+    target = inference.router.find_named(record.model, caller)
     current_record().model = target.card.name
     asked = structs.replace(record.request, id=own_id.get(), model=target.card.name, trace=None)
     options = Options(timeouts=timeouts, cache_policy=CachePolicy.NO_STORE, is_recorded=False)

@@ -1,5 +1,8 @@
 """The record of the last requests: what is in it, its bounds, and where two answers part."""
 
+import tracemalloc
+
+import msgspec
 import pytest
 
 from gateway.admission import Admission, Standby
@@ -23,7 +26,7 @@ from gateway.hosting.hosting import Hosting
 from gateway.inflight import Options
 from gateway.limits import Limiter
 from gateway.service import Inference
-from gateway.service.records import Parting, compare, is_repeatable
+from gateway.service.records import Parting, RecordedRequest, compare, is_repeatable
 from gateway.service.shadow import Recording
 from gateway.telemetry import Telemetry
 
@@ -112,6 +115,24 @@ async def test_the_oldest_go_by_bytes_and_one_too_large_is_not_kept(house):
     await ask(inference, "large", prompt="x" * 5_000)
     assert inference.records.find("large") == []
     assert len(inference.records) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "number"), [("a", 1, 2_000), ("\U0001f600" * 200, 100, 40), ("\u4f60", 200, 40)]
+)
+async def test_what_is_kept_takes_no_more_memory_than_is_allowed(house, text, pieces, number):
+    records = house(requests=10_000).records
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for at in range(number):
+            made = recording(*(f"{text}{piece % 7}" for piece in range(pieces)))
+            asked = msgspec.msgpack.encode(GenerateRequest(id=f"r{at}", model="m", prompt=Completion("a")))
+            records.keep(RecordedRequest(f"r{at}", "key", "m", asked, made, None, is_repeatable=True, created=at))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.8 < taken / records.size < 1.05
 
 
 def recording(*texts, finished=True):
