@@ -44,9 +44,10 @@ _ENGINES: dict[str, dict[str, object]] = {
 
 
 class Target:
-    """A running service with three engines (echo, scripted, a tiny model) and four keys, under watch.
+    """A running service with three engines (echo, scripted, a tiny model) and five keys, under watch.
 
-    `chance` is drawn from the seed, `until` is when the attack should end (monotonic seconds).
+    The key of the guest may ask models only; the others are for everything. `chance` is drawn from the seed, `until` is
+    when the attack should end (monotonic seconds).
     """
 
     def __init__(self, service: Service, keys: dict[str, str], chance: random.Random, folder: Path) -> None:
@@ -83,6 +84,10 @@ class Target:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"authorization": f"Bearer {self.keys[key]}", "content-type": "application/json"} | headers
         return httpx.post(self.service.url + path, content=content, headers=sent, timeout=seconds, verify=_UNUSED)
+
+    def send(self, method: str, path: str, **sent: Any) -> httpx.Response:
+        """Send a request of any kind on a connection of its own, without a key but that in its `headers`."""
+        return httpx.request(method, self.service.url + path, timeout=60.0, verify=_UNUSED, **sent)
 
     def many(self, count: int, work: Any, at_once: int = 20) -> list[Any]:
         """Call `work(number)` so many times, some at once; an exception of the client is a result.
@@ -174,6 +179,7 @@ def target(chance: random.Random, **settings: str) -> Iterator[Target]:
             "single": Quota(concurrent=1),
         }.items():
             _, texts[who] = keys.create(who, quota=quota, scopes=every)
+        _, texts["guest"] = keys.create("guest")
         with Service(**_environment(folder, keys) | settings, ready=False) as service:
             service.wait_for("/readyz", seconds=120)
             for model in ("echo", "scripted", "tiny"):
