@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from rich.console import Console
 from rich.table import Table
 
-from tests.attack import constraints, edges, models, questions, search, shortages, strangers, transport
+from tests.attack import constraints, edges, models, questions, records, search, shortages, strangers, transport
 from tests.attack.table import ATTACKS, Attack
 from tests.attack.target import Target, target
 from tests.attack.verdict import AGAIN, LEFT, calm, leftovers, verdicts
 from tests.chaos.row import Row
 
-_MODULES = (transport, questions, strangers, constraints, edges, shortages, models, search)
+_MODULES = (transport, questions, strangers, records, constraints, edges, shortages, models, search)
 _SECONDS = 580.0
 # As long as the neighbour is watched alone before each attack, at least during it, and after an interruption.
 _ALONE_SECONDS = 1.5

@@ -92,7 +92,7 @@ def echoed_scores(target: Target) -> Iterator[Row]:
     yield from _keep_asking(target, lambda _: target.post("/v1/completions", body))
 
 
-def _lists() -> dict[str, bytes]:
+def hostile_bodies() -> dict[str, bytes]:
     """Write bodies whose decoding takes long: lists, maps and numbers of the largest size."""
     million = ",".join(['"a"'] * 1_000_000)
     numbers = ",".join(["1"] * 2_000_000)
@@ -115,7 +115,7 @@ def _lists() -> dict[str, bytes]:
 @attack(seconds=8.0)
 def million_items(target: Target) -> Iterator[Row]:
     """Send lists and maps of a million to every dialect."""
-    bodies = list(_lists().values())
+    bodies = list(hostile_bodies().values())
     paths = ("/v1/generate", "/v1/completions", "/v1/chat/completions", "/v1/messages", "/tokenize", "/detokenize")
     asked = [(path, body) for body in bodies for path in paths]
     target.chance.shuffle(asked)

@@ -11,7 +11,7 @@ from litestar import Controller, get
 from gateway.api.routes import ROUTES
 from gateway.hosting.hosting import Hosting
 
-_KEPT = ("asyncio_", "large-work")
+_KEPT = ("asyncio_", "ThreadPoolExecutor-", "large-work", "store")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
