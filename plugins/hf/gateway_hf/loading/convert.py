@@ -12,20 +12,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, NamedTuple
 
 import gguf
 import msgspec
 import torch
 from msgspec import Meta
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    modeling_utils,
+)
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from gateway.engine import Artifact, DiskCache, LoadFailed, loading_step, obtain, read_own, write_own
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
 from gateway_hf.loading.causes import system_error
-from gateway_hf.loading.gguf_file import GgufFile
+from gateway_hf.loading.gguf_file import GgufFile, PlainReader
 from gateway_hf.loading.progress import Tell, bar_for, told_by_transformers
 
 _LOG = logging.getLogger(__name__)
@@ -192,24 +200,40 @@ _PATCHING = threading.Lock()
 
 @contextmanager
 def _reading_once() -> Iterator[None]:
-    """Let transformers parse the file once; it reads it four times, and builds the table of names for each module."""
+    """Let transformers parse the file once, by plain pieces.
+
+    It reads the file four times, builds the table of names for each module, makes a list of numbers of each word of the
+    vocabulary, and imports all that serves several devices to write a model that is on one.
+    """
     with _PATCHING:  # engines load side by side
-        reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
-        gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc,assignment] # a function makes readers as well
-        gguf.get_tensor_name_map = functools.cache(names)
-        try:
+        names, parse = gguf.get_tensor_name_map, gguf_reader._gguf_parse_value  # type: ignore[attr-defined]  # noqa: SLF001 - it offers no other way
+        with (
+            _replaced(gguf, GGUFReader=functools.cache(PlainReader), get_tensor_name_map=functools.cache(names)),
+            _replaced(gguf_reader, _gguf_parse_value=functools.partial(_value, parse)),
+            _replaced(modeling_utils, unwrap_model=lambda model, **_: model),
+        ):
             yield
-        finally:
-            gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
+
+
+def _value(parse: Callable[..., Any], value: Any, types: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Parse a value as `parse` does, a text by one copy."""
+    is_text = types[-1:] == [gguf.GGUFValueType.STRING]
+    return value.tobytes().decode() if is_text else parse(value, types)
+
+
+@contextmanager
+def _replaced(module: ModuleType, **values: object) -> Iterator[None]:
+    kept = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        vars(module).update(kept)
 
 
 @contextmanager
 def _told(tell: Tell) -> Iterator[None]:
     """Hear how many tensors transformers has read: that bar goes past the hook for all others."""
-    with told_by_transformers(lambda _: None):
-        bar = gguf_reader.tqdm  # type: ignore[attr-defined] # it is not meant for others
-        gguf_reader.tqdm = bar_for(lambda done, of: tell(done / of if of else 0.0))  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            gguf_reader.tqdm = bar  # type: ignore[attr-defined]
+    bar = bar_for(lambda done, of: tell(done / of if of else 0.0))
+    with told_by_transformers(lambda _: None), _replaced(gguf_reader, tqdm=bar):
+        yield

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 
 
 class GgufFile:
@@ -40,3 +41,13 @@ class GgufFile:
                 dequantized = gguf.dequantize(each.data, each.tensor_type)
                 return [float(number) for number in dequantized.flatten()]
         return None
+
+
+class PlainReader(gguf.GGUFReader):
+    """The library's reader over a plain array of the file's bytes.
+
+    Each piece of numpy's mappings of files runs Python code, and a vocabulary has hundreds of thousands of pieces.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as an attribute is
+        super().__setattr__(name, value.view(np.ndarray) if isinstance(value, np.memmap) else value)
