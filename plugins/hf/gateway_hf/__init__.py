@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gateway.engine import Engine, Plugin
+from gateway_hf.compute import native
 from gateway_hf.loading.imports import import_transformers
 from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.task import find_task
@@ -11,6 +12,8 @@ from gateway_hf.task import find_task
 def build(settings: Settings) -> Engine:
     """Build the engine; only this imports torch."""
     task = find_task(settings)
+    if settings.device == "cpu" and settings.kernels == "auto" and settings.dtype != "float16":
+        native.begin(cache_folder(settings))  # a compiler is a process of its own, and runs while all else is imported
     import_transformers()
     if task == "embed":
         from gateway_hf.embedding.engine import EmbeddingEngine  # noqa: PLC0415 - as below

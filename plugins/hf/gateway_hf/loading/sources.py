@@ -39,6 +39,11 @@ def find(settings: Settings, dtype: torch.dtype) -> Source:
     return source
 
 
+def is_converted(settings: Settings) -> bool:
+    """Say whether the model comes of a file that is converted first."""
+    return settings.model == _BUILTIN or settings.model.endswith(".gguf")
+
+
 def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     model = settings.model
     if model == _BUILTIN:
@@ -48,7 +53,7 @@ def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     if model == _BUILTIN_EMBEDDING:
         return Source(builtin_embedding.locate(), builtin_embedding.NAME, builtin_embedding.ALIASES)
     path = Path(model).expanduser()
-    if model.endswith(".gguf"):
+    if is_converted(settings):
         note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"
         made = _from_gguf(settings, path, dtype, listed_sum(path))
         return Source(made.hold.folder, path.stem, (), note, made.hold, str(made.origin["content"]))

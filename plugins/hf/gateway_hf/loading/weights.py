@@ -65,6 +65,7 @@ class LoadedModel:
 def load(settings: Settings) -> LoadedModel:
     """Load the model that the settings name; raise `LoadFailed`, in one line, where that can never work."""
     device = choose_device(settings)
+    _convert_meanwhile(settings, device)
     choice = _choose(settings, device)
     dtype = choose_dtype(settings, device) if device.type == "cuda" else getattr(torch, choice.dtype)
     torch.set_num_threads(choice.threads)
@@ -129,6 +130,18 @@ def _kind(settings: Settings, dtype: torch.dtype) -> str:
     """Name the number format, and before it what weights are rounded to."""
     spelled = str(dtype).removeprefix("torch.")
     return spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
+
+
+def _convert_meanwhile(settings: Settings, device: torch.device) -> None:
+    """Convert the model for the likeliest number format while a compiler builds the kernels on another core.
+
+    Where another format turns out to be faster, the model is converted once more.
+    """
+    building = native.is_beginning(cache_folder(settings))
+    if building and sources.is_converted(settings) and device.type == "cpu" and choose_threads(settings) > 1:
+        likely = torch.bfloat16 if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        if (hold := sources.find(settings, likely).hold) is not None:
+            hold.close()
 
 
 def _choose(settings: Settings, device: torch.device) -> ComputeChoice:

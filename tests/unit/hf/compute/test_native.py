@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+import torch
 
 from gateway.engine import LoadFailed, collect
 from gateway_hf.compute import native
 from gateway_hf.compute.native import NotBuiltError
 from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
+from gateway_hf.loading.sources import Source
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import ask
 
@@ -90,6 +93,42 @@ def test_another_source_or_processor_is_built_anew(compiler, monkeypatch, tmp_pa
     native.library.cache_clear()
     native.library(tmp_path)
     assert log.read_text() == "built\n" * 2
+
+
+def test_what_was_begun_is_waited_for(compiler, monkeypatch, tmp_path):
+    script, log = compiler(seconds=0.3)
+    monkeypatch.setattr(native.shutil, "which", lambda _: script)
+    native.begin(tmp_path)
+    native.begin(tmp_path)
+    assert native.is_beginning(tmp_path)
+    assert native.library(tmp_path) is native.library(tmp_path)
+    assert not native.is_beginning(tmp_path)
+    assert log.read_text() == "built\n"
+
+
+def test_what_was_begun_and_failed_is_told_where_it_is_wanted(no_compiler):
+    native.begin(no_compiler)
+    for _ in range(2):
+        with pytest.raises(NotBuiltError, match="no C\\+\\+ compiler"):
+            native.library(no_compiler)
+
+
+@pytest.mark.parametrize(("dtype", "written"), [("auto", "bfloat16"), ("float32", "float32")])
+def test_a_file_is_converted_while_a_compiler_runs(monkeypatch, tmp_path, dtype, written):
+    settings = Settings(model="builtin", dtype=dtype, threads=2, cache_folder=str(tmp_path))
+    found = []
+
+    def find(_, dtype):
+        found.append(dtype)
+        return Source(tmp_path, "builtin")
+
+    monkeypatch.setattr(weights.sources, "find", find)
+    weights._convert_meanwhile(settings, torch.device("cpu"))
+    assert not found  # the kernels are there: what is fastest is known first
+    monkeypatch.setattr(weights.native, "is_beginning", lambda _: True)
+    weights._convert_meanwhile(settings, torch.device("cpu"))
+    weights._convert_meanwhile(msgspec.structs.replace(settings, model="a/folder"), torch.device("cpu"))
+    assert found == [getattr(torch, written)]
 
 
 def test_without_a_compiler_there_are_none(no_compiler):

@@ -8,7 +8,9 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,10 +28,25 @@ _BUILD_SECONDS = 300
 _LIBRARY = "kernels.so"
 # A library that is loaded stays so until the process ends.
 _holds: list[Hold] = []
+_begun: dict[Path, Future[ctypes.CDLL]] = {}
 
 
 class NotBuiltError(Exception):
     """There are no kernels; the message says why."""
+
+
+def begin(cache: Path) -> None:
+    """Begin in another thread what `library` does with this folder, which then waits for it."""
+    if cache in _begun:
+        return
+    _begun[cache] = outcome = Future[ctypes.CDLL]()
+    # The process may end while a compiler runs.
+    threading.Thread(target=_settle, args=(outcome, cache), name="kernels", daemon=True).start()
+
+
+def is_beginning(cache: Path) -> bool:
+    """Say whether another thread still builds or reads the kernels of this folder."""
+    return cache in _begun and not _begun[cache].done()
 
 
 @functools.cache
@@ -38,6 +55,18 @@ def library(cache: Path) -> ctypes.CDLL:
 
     Where they cannot be kept there, they are built for this process alone.
     """
+    begun = _begun.pop(cache, None)
+    return _obtained(cache) if begun is None else begun.result()
+
+
+def _settle(outcome: Future[ctypes.CDLL], cache: Path) -> None:
+    try:
+        outcome.set_result(_obtained(cache))
+    except BaseException as error:  # noqa: BLE001 - it is raised where the kernels are wanted
+        outcome.set_exception(error)
+
+
+def _obtained(cache: Path) -> ctypes.CDLL:
     try:
         kept = obtain(DiskCache(cache), "kernels", {"sources": digest()}, _build)
     except OSError as error:
