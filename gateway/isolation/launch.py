@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from gateway.isolation.wire import Frames, pack
 
-# Where things are, how numbers are computed, and which language is spoken; nothing that could hold a secret.
+# Where things are, how numbers are computed, and which language is spoken; nothing that could hold a secret. Each
+# process has a folder of its own for temporary files: that of its parent would make equal specifications differ.
 _KNOWN = (
-    "PATH HOME USER TMPDIR TZ LANG LANGUAGE PYTHONPATH PYTHONHOME PYTHONSAFEPATH VIRTUAL_ENV LD_LIBRARY_PATH "
+    "PATH HOME USER TZ LANG LANGUAGE PYTHONPATH PYTHONHOME PYTHONSAFEPATH VIRTUAL_ENV LD_LIBRARY_PATH "
     "LD_PRELOAD XDG_CACHE_HOME HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE TRANSFORMERS_CACHE CUDA_VISIBLE_DEVICES "
     "MALLOC_ARENA_MAX ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA TORCH_NUM_THREADS SSL_CERT_FILE SSL_CERT_DIR"
 )
