@@ -189,6 +189,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
     try:
         loaded = weights.load(settings)
         drift = check_golden(settings, loaded)
+        weights.settle()
     except LoadFailed:
         raise
     except Exception as error:

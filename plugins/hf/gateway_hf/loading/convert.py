@@ -33,7 +33,7 @@ from gateway.engine import Artifact, DiskCache, LoadFailed, loading_step, obtain
 from gateway_hf.loading import checks as gate
 from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
 from gateway_hf.loading.causes import system_error
-from gateway_hf.loading.gguf_file import GgufFile, PlainReader
+from gateway_hf.loading.gguf_file import GgufFile, PlainGgufReader
 from gateway_hf.loading.progress import Tell, bar_for, told_by_transformers
 
 _LOG = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ def _reading_once() -> Iterator[None]:
     with _PATCHING:  # engines load side by side
         names, parse = gguf.get_tensor_name_map, gguf_reader._gguf_parse_value  # type: ignore[attr-defined]  # noqa: SLF001 - it offers no other way
         with (
-            _replaced(gguf, GGUFReader=functools.cache(PlainReader), get_tensor_name_map=functools.cache(names)),
+            _replaced(gguf, GGUFReader=functools.cache(PlainGgufReader), get_tensor_name_map=functools.cache(names)),
             _replaced(gguf_reader, _gguf_parse_value=functools.partial(_value, parse)),
             _replaced(modeling_utils, unwrap_model=lambda model, **_: model),
         ):

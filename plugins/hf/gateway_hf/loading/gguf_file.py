@@ -43,7 +43,7 @@ class GgufFile:
         return None
 
 
-class PlainReader(gguf.GGUFReader):
+class PlainGgufReader(gguf.GGUFReader):
     """The library's reader over a plain array of the file's bytes.
 
     Each piece of numpy's mappings of files runs Python code, and a vocabulary has hundreds of thousands of pieces.

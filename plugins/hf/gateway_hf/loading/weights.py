@@ -95,7 +95,6 @@ def load(settings: Settings) -> LoadedModel:
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
-    _trim()  # of what was packed, the originals
     blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
     _tell_room(fitted, blocks)
     return LoadedModel(
@@ -187,8 +186,16 @@ def _kernels(settings: Settings, choice: ComputeChoice) -> Kernels | None:
     return Kernels(cache_folder(settings), choice.threads) if choice.kernels else None
 
 
+def settle() -> None:
+    """Return to the system what a load has left over; collections of garbage pass over what stays from here on."""
+    gc.collect()  # models refer to themselves: of what was packed, the originals are garbage, not gone
+    gc.freeze()
+    _trim()
+
+
 def release() -> None:
     """Return the memory of an unreferenced model to the system."""
+    gc.unfreeze()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -193,6 +193,7 @@ def test_dropping_a_model_gives_its_memory_back():
     weights.release()
     before = memory().rss
     loaded = weights.load(Settings(model=str(folder), dtype="float32"))
+    weights.settle()
     held = memory().rss - before
     del loaded
     weights.release()
