@@ -23,7 +23,8 @@ class Status(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     an answer lost its room in the cache to another and was computed again; `None` where the engine does not say.
 
     `drift` is how far the model was at load from what it once said of its golden prompts: the mean absolute difference
-    of the log probabilities of their tokens, in nats; `None` where nothing was compared.
+    of the log probabilities of their tokens, in nats, or of vectors the cosine distance; `None` where nothing was
+    compared.
     """
 
     health: Health

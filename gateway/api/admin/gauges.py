@@ -150,7 +150,7 @@ def _register_engines(metrics: Metrics, directory: Directory, admission: Admissi
     )
     metrics.observe(
         "model_drift",
-        "How far a model was at load from what it once said of its golden prompts, in nats a token.",
+        "How far a model was at load from what it once said: in nats a token, or of vectors as a cosine distance.",
         ("model",),
         directory.drifts,
     )

@@ -28,8 +28,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home. After a conversion it has at
     most `cache_gib` GiB: the least recently used entries go first, and none that a process uses. To compile what an
     answer is held to may take `compile_seconds` of processor time and `compile_mib` MiB. A model that is further than
-    `max_drift` nats from what it once said of its golden prompts is not loaded; 0 compares nothing, and without a bound
-    it goes by the number format.
+    `max_drift` from what it once said of its golden prompts, in nats, or of vectors as a cosine distance, is not
+    loaded; 0 compares nothing, and without a bound it goes by the number format.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=4096)] = "builtin"

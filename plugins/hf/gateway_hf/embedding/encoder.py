@@ -1,5 +1,6 @@
 """Run an encoder over many texts at once, with little padding."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -37,6 +38,15 @@ class Encoder:
         A pass has `most` tokens, padding counted; `on_pass` is called behind each.
         """
         return run_passes(rows, most, self._pass, on_pass)
+
+    def digest(self) -> str:
+        """Digest what makes vectors of the model's states: the way of pooling, and the layers behind it."""
+        recipe = self._recipe
+        kinds = [dense.activation for dense in recipe.dense]
+        digest = hashlib.sha256(repr((recipe.poolings, recipe.normalizes, kinds)).encode())
+        for weight in self._head.state_dict().values():
+            digest.update(weight.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def shorten(self, vector: bytes, size: int) -> bytes:
         """Return the first `size` numbers of a vector, normalized where the model normalizes."""

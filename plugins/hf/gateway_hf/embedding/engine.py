@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gateway.engine import Capability, Embeddings, EmbedRequest, ScoreRequest, TextScores, Unsupported
+from gateway_hf.embedding.drift import check_vectors
 from gateway_hf.embedding.encoder import TokenRow
 from gateway_hf.embedding.load import LoadedEncoder, load
 from gateway_hf.embedding.opening import card_of, codec_of
@@ -30,7 +31,8 @@ class EmbeddingEngine(PassEngine[LoadedEncoder]):
             return [row.numpy().tobytes() for row in vectors]
 
         card = card_of(loaded.opened, settings, able)
-        return OpenedModel(loaded, card, codec_of(loaded.opened), compute, loaded.opened.site.source.hold)
+        drift = check_vectors(settings, loaded, card.name, card.build)
+        return OpenedModel(loaded, card, codec_of(loaded.opened), compute, loaded.opened.site.source.hold, drift)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Return a vector for each input."""

@@ -35,13 +35,17 @@ ComputePasses = Callable[[Sequence[TokenRow], Callable[[], None]], list[bytes]]
 
 
 class OpenedModel(NamedTuple, Generic[L]):
-    """A model as an engine serves it: `loaded` is the subclass's own, `hold` keeps its folder in the cache."""
+    """A model as an engine serves it: `loaded` is the subclass's own, `hold` keeps its folder in the cache.
+
+    The `drift` is as in `Status`.
+    """
 
     loaded: L
     card: ModelCard
     text: TextCodec
     compute: ComputePasses
     hold: Hold | None
+    drift: float | None = None
 
 
 class RunningModel(NamedTuple, Generic[L]):
@@ -106,7 +110,13 @@ class PassEngine(TokenAnswers, Generic[L]):
         if self._running is None:
             return Status(health=self._health, detail=self._detail)
         waiting = self._running.batcher.waiting
-        return Status(health=self._health, detail=self._detail, waiting=waiting, steps=self._running.steps.count)
+        return Status(
+            health=self._health,
+            detail=self._detail,
+            waiting=waiting,
+            steps=self._running.steps.count,
+            drift=self._running.opened.drift,
+        )
 
     def _reading(self) -> TextSide:
         running = self._ready()

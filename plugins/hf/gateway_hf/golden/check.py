@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.engine import DiskCache, EngineError, LoadFailed, obtain, read_own
-from gateway_hf.golden.prompts import Golden, Logprobs, PromptTokens, drift_of, read_prompts, score_prompts
+from gateway_hf.golden.prompts import Golden, Logprobs, drift_of, read_prompts, score_prompts
 from gateway_hf.loading.weights import LoadedModel
 from gateway_hf.settings import Settings, cache_folder
 
@@ -23,12 +24,28 @@ _BOUNDS = {"float32": 0.02, "float16": 0.1, "bfloat16": 0.3}
 _BOUND_INT8 = 0.6
 
 
-class _KnownGolden(NamedTuple):
+class DriftGauge(NamedTuple):
+    """How a drift is measured: its unit, and what is allowed by the number format."""
+
+    unit: str
+    measure: Callable[[Golden, Logprobs], float]
+    bounds: Mapping[str, float]
+    bound_else: float
+
+    def bound_of(self, build: Mapping[str, str]) -> float:
+        """Return how far models of a build may be off."""
+        return self.bounds.get(build.get("dtype", ""), self.bound_else)
+
+
+class KnownGolden(NamedTuple):
     """What to compare with, where it lies, and how it is made anew."""
 
     golden: Golden
     place: str
     remedy: str
+
+
+_NATS = DriftGauge("nats", drift_of, _BOUNDS, _BOUND_INT8)
 
 
 def check_golden(settings: Settings, loaded: LoadedModel) -> float | None:
@@ -46,31 +63,32 @@ def check_golden(settings: Settings, loaded: LoadedModel) -> float | None:
     except EngineError as error:
         _log.warning("the model is not compared with what it said before: %s", error.message)
         return None
-    stored = _stored(settings, loaded, prompts, said) if said else None
-    if stored is None:
+    if not said:
         return None
-    bound = settings.max_drift or max(_bound_of(loaded.build), _bound_of(stored.golden.build))
-    drift = drift_of(stored.golden, said)
-    _log.info("the drift of the model is %.3g nats; %.3g are allowed", drift, bound)
+    now = Golden(loaded.build, prompts, said)
+    # Neither number format nor versions: it is these that are compared.
+    origin = {"golden": loaded.build["weights"], "prompts": json.dumps(prompts)}
+    return hold_to(settings, loaded.name, now, _shipped(settings, now) or kept(settings, now, origin), _NATS)
+
+
+def hold_to(settings: Settings, name: str, now: Golden, known: KnownGolden | None, gauge: DriftGauge) -> float | None:
+    """Return how far a model is from what is known; raise `LoadFailed` where that is above its bound."""
+    if known is None:
+        return None
+    bound = settings.max_drift or max(gauge.bound_of(now.build), gauge.bound_of(known.golden.build))
+    drift = gauge.measure(known.golden, now.logprobs)
+    _log.info("the drift of the model is %.3g %s; %.3g are allowed", drift, gauge.unit, bound)
     if not drift <= bound:
-        raise LoadFailed(_refusal(loaded, stored, drift, bound))
+        off = f"{drift:.3g} {gauge.unit}, and max_drift is {bound:.3g}"
+        raise LoadFailed(_refusal(name, now.build, known, off))
     return drift
 
 
-def _stored(settings: Settings, loaded: LoadedModel, prompts: PromptTokens, said: Logprobs) -> _KnownGolden | None:
-    """Find what the model said before, or store what it says; `None` where that cannot be."""
-    if settings.model == "builtin":
-        golden = msgspec.json.decode(BUILTIN.read_bytes(), type=Golden)
-        if golden.build["weights"] == loaded.build["weights"] and golden.prompts == prompts:
-            return _KnownGolden(golden, "that came with the package", "install the package again, or try kernels = off")
-    # Neither number format nor versions: it is these that are compared.
-    origin = {"golden": loaded.build["weights"], "prompts": json.dumps(prompts)}
+def kept(settings: Settings, now: Golden, origin: Mapping[str, str]) -> KnownGolden | None:
+    """Find what was said before, or store what is said; `None` where that cannot be."""
     try:
         made = obtain(
-            DiskCache(cache_folder(settings)),
-            "golden",
-            origin,
-            partial(_write, msgspec.json.encode(Golden(loaded.build, prompts, said))),
+            DiskCache(cache_folder(settings)), "golden", dict(origin), partial(_write, msgspec.json.encode(now))
         )
         try:
             golden = msgspec.json.decode(read_own(_FILE, _LARGEST, folder=made.hold.descriptor), type=Golden)
@@ -81,27 +99,30 @@ def _stored(settings: Settings, loaded: LoadedModel, prompts: PromptTokens, said
         _log.warning("the model is not compared with what it said before: the cache folder: %s", why)
         return None
     name = made.folder.name
-    return _KnownGolden(golden, f"in the cache folder, {name}", f"if the change is wanted, remove {name} there")
+    return KnownGolden(golden, f"in the cache folder, {name}", f"if the change is wanted, remove {name} there")
+
+
+def _shipped(settings: Settings, now: Golden) -> KnownGolden | None:
+    if settings.model != "builtin":
+        return None
+    golden = msgspec.json.decode(BUILTIN.read_bytes(), type=Golden)
+    if golden.build["weights"] != now.build["weights"] or golden.prompts != now.prompts:
+        return None
+    return KnownGolden(golden, "that came with the package", "install the package again, or try kernels = off")
 
 
 def _write(content: bytes, folder: Path) -> None:
     (folder / _FILE).write_bytes(content)
 
 
-def _bound_of(build: dict[str, str]) -> float:
-    kind = build.get("dtype", "")
-    return _BOUND_INT8 if kind.startswith("int8") else _BOUNDS.get(kind, _BOUND_INT8)
-
-
-def _refusal(loaded: LoadedModel, stored: _KnownGolden, drift: float, bound: float) -> str:
-    then, now = stored.golden.build, loaded.build
+def _refusal(name: str, now: Mapping[str, str], known: KnownGolden, off: str) -> str:
+    then = known.golden.build
     changed = ", ".join(
-        f"{name} {then.get(name, 'none')} -> {now.get(name, 'none')}"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
+        f"{part} {then.get(part, 'none')} -> {now.get(part, 'none')}"
+        for part in sorted({*then, *now})
+        if then.get(part) != now.get(part)
     )
     return (
-        f"the model '{loaded.name}' says something else than its golden prompts {stored.place}: it is off by "
-        f"{drift:.3g} nats, and max_drift is {bound:.3g}; changed since: "
-        f"{changed or 'nothing, so files may be damaged'}; {stored.remedy}"
+        f"the model '{name}' says something else than its golden prompts {known.place}: it is off by {off}; "
+        f"changed since: {changed or 'nothing, so files may be damaged'}; {known.remedy}"
     )

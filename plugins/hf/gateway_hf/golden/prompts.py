@@ -14,12 +14,12 @@ from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
 from gateway_hf.text.codec import TextCodec
 
-_TEXTS = (
+TEXTS = (
     "The Danube rises in the Black Forest and flows east for 2,850 km, past Vienna and Budapest, to the Black Sea.",
     'def mean(values: list[float]) -> float:\n    """Return the average."""\n    return sum(values) / len(values)\n',
 )
 # Tokens of a prompt at most: what the trial at load leaves room for, and what takes no time to compute.
-_LONGEST = 32
+LONGEST = 32
 # Tokens of each prompt that are read one by one behind the others, as an answer is.
 _ALONE = 3
 
@@ -28,7 +28,10 @@ Logprobs = tuple[tuple[float, ...], ...]
 
 
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model of this `build` said: prompts `[prompt][token]`, log probabilities of all but each first token."""
+    """What a model of this `build` said: prompts `[prompt][token]`, log probabilities of all but each first token.
+
+    Of a model that makes vectors `logprobs` has the vector of each prompt.
+    """
 
     build: dict[str, str]
     prompts: PromptTokens
@@ -37,8 +40,8 @@ class Golden(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_prompts(text: TextCodec, window: int) -> PromptTokens:
     """Return the golden prompts as a model's tokens; none where its context of `window` tokens has no room for one."""
-    most = min(_LONGEST, window)
-    read = (tuple(text.encode(Completion(each))[:most]) for each in _TEXTS)
+    most = min(LONGEST, window)
+    read = (tuple(text.encode(Completion(each))[:most]) for each in TEXTS)
     return tuple(ids for ids in read if len(ids) > _ALONE + 1)
 
 
