@@ -142,6 +142,11 @@ fuzz *arguments:
 bench *arguments:
     uv run python tests/load/engine.py {{ arguments }}
 
+# Hold the number formats of weights against each other: what they say of fixed texts, and how long their steps take
+[group('measure')]
+formats *arguments:
+    uv run python -m tests.load.formats {{ arguments }}
+
 # Measure what it costs that answers are held to a schema, against free ones of the same length
 [group('measure')]
 shapes *arguments:

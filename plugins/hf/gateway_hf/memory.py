@@ -48,7 +48,7 @@ def estimate(settings: Settings) -> int | None:
     if sizes is None:
         return None
     size = _BYTES.get(settings.dtype) or (2 if BF16_FLAGS & processor_flags() else 4)
-    weights = sizes.weights if settings.quantize == "int8" else sizes.weights * size
+    weights = sizes.weights * size if settings.quantize == "none" else sizes.weights
     return _PROCESS + weights + (_cache_bytes(settings, sizes.config, size) if find_task(settings) == "generate" else 0)
 
 

@@ -25,8 +25,9 @@ from gateway_hf.compute.forward import BatchedForward, Forward
 from gateway_hf.compute.fused import FusedLayer, fusible
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
-from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
+from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear
 from gateway_hf.compute.reference import ReferenceAnswers
+from gateway_hf.compute.rounded import plain_weight, weight_of
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
 from gateway_hf.compute.trial import Misfit, Trial, Trials, narrowed
 from gateway_hf.scheduling.scheduler import Chunk
@@ -101,13 +102,17 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
         means.known.forget()  # only what the model says now can refuse
         return fit(load, means)
     if means.form is Format.INT8:
-        raise LoadFailed(f"the model cannot be quantized to int8: {reasons[0]}")
+        raise LoadFailed(f"the model cannot be quantized: {reasons[0]}")
     return _serial(load(), means, reasons[-1])
 
 
 def _reason(error: Exception) -> str:
     """Say in one line why an attempt was given up."""
-    return str(error) if isinstance(error, Misfit | UnsupportedAttention) else f"its code raises {type(error).__name__}"
+    return (
+        str(error)
+        if isinstance(error, Misfit | NotPackable | UnsupportedAttention)
+        else f"its code raises {type(error).__name__}"
+    )
 
 
 Change = Callable[[PreTrainedModel, Attention, Adapters, Kernels, Format], None]
@@ -275,8 +280,9 @@ def _packed_weights(model: PreTrainedModel, _: Attention, adapters: Adapters, ke
         if not isinstance(module, nn.Linear | Conv1D):
             continue
         weight, bias = weight_of(module)
-        fitting = form if Packed.fits(weight.shape[1], form) else FORMATS[dtype]
-        if not Packed.fits(weight.shape[1], fitting):
+        depth = plain_weight(module).shape[1]
+        fitting = form if Packed.fits(depth, form) else FORMATS[dtype]
+        if not Packed.fits(depth, fitting):
             continue
         packed += fitting is form
         head = module is getattr(model, "lm_head", None)
@@ -296,5 +302,5 @@ def blocks_for(tokens: int) -> int:
 
 
 def form_of(dtype: torch.dtype, quantize: str) -> Format | None:
-    """Return the format that weights are packed in; none where the kernels have none."""
-    return Format.INT8 if quantize == "int8" else FORMATS.get(dtype)
+    """Return the format of weights that are not rounded already; none where the kernels have none."""
+    return FORMATS.get(dtype) if quantize == "none" else Format.INT8

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from gateway_hf.compute.adapters import Adapters
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.kernels import FORMATS, Format, Heads, Kernels, Layer
-from gateway_hf.compute.packed import Packed, weight_of
+from gateway_hf.compute.packed import Packed
+from gateway_hf.compute.rounded import joined
 
 _NORMS = ("input_layernorm", "post_attention_layernorm")
 _LAYER = {"self_attn", "mlp", *_NORMS}
@@ -97,15 +98,6 @@ class FusedLayer(nn.Module):
         self._kept.append(weight)
         address: int = weight.data_ptr()
         return address
-
-
-def joined(linears: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
-    """Return the weights of linear layers one below the other, and their biases, none where no layer has one."""
-    parts = [weight_of(linear) for linear in linears if isinstance(linear, nn.Linear)]
-    weight = torch.cat([part for part, _ in parts])
-    if all(bias is None for _, bias in parts):
-        return weight, None
-    return weight, torch.cat([part.new_zeros(part.shape[0]) if bias is None else bias for part, bias in parts])
 
 
 def _eps(norm: nn.Module) -> float:

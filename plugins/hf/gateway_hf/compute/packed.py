@@ -2,58 +2,84 @@
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from gateway_hf.compute.kernels import Format, Kernels, Linear
+from gateway_hf.compute.rounded import BYTE_GROUPS, FOUR_GROUP, Rounded, round_to_bytes, round_to_fours
 
 _LANES = 16
 _PER_WORD = {Format.FLOAT32: 1, Format.BFLOAT16: 2, Format.INT8: 4}
 _DTYPES = {Format.FLOAT32: torch.float32, Format.BFLOAT16: torch.bfloat16, Format.INT8: torch.int8}
-# Elements of a row that share a scale: the longest of these that divides the depth.
-_GROUPS = (192, 128, 64)
+# Of a column in a group of four bits: bytes, two numbers each, and bytes of its scale and offset.
+_NIBBLES, _NOTES = FOUR_GROUP // 2, 4
+
+
+class NotPackable(Exception):
+    """A weight cannot be packed; the message says why."""
 
 
 class Packed:
-    """A weight `[columns, depth]` with its bias, packed; `struct` is what the kernels read."""
+    """A weight `[columns, depth]` with its bias, packed; `struct` is what the kernels read.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, form: Format, kernels: Kernels) -> None:
-        columns, depth = weight.shape
-        self.struct = Linear(format=form, columns=columns, depth=depth)
+    One that is rounded stays so; others are rounded, where `form` is of few bits.
+    """
+
+    def __init__(self, weight: Tensor | Rounded, bias: Tensor | None, form: Format, kernels: Kernels) -> None:
+        self.struct = Linear()
         self._kept: list[Tensor] = []
-        lines = -(-columns // _LANES) * _LANES
-        if form is Format.INT8:
-            weight = self._quantize(weight, lines)
-        panels = kernels.room(lines * depth, _DTYPES[form])
-        shape = (lines // _LANES, depth // _PER_WORD[form], _LANES, _PER_WORD[form])
-        filled = panels.view(shape).permute(0, 2, 1, 3)
-        whole = columns // _LANES
-        split = (-1, _LANES, depth // _PER_WORD[form], _PER_WORD[form])
-        filled[:whole] = weight[: whole * _LANES].reshape(split).to(_DTYPES[form])
-        if lines != columns:
-            rest = weight.new_zeros(_LANES, depth)
-            rest[: columns - whole * _LANES] = weight[whole * _LANES : columns]
-            filled[whole:] = rest.view(split).to(_DTYPES[form])
-        self.struct.panels = self._keep(panels)
+        self._kernels = kernels
+        if isinstance(weight, Tensor) and form in {Format.INT8, Format.INT4}:
+            weight = round_to_fours(weight) if form is Format.INT4 else round_to_bytes(weight)
+        if isinstance(weight, Tensor):
+            self._pack(weight, form)
+        elif weight.offsets is None:
+            self._pack_bytes(weight)
+        else:
+            self._pack_fours(weight)
+        columns = self.struct.columns
         if bias is not None:
-            self.struct.bias = self._keep(nn.functional.pad(bias.float(), (0, lines - columns)))
+            self.struct.bias = self._keep(nn.functional.pad(bias.float(), (0, -columns % _LANES)))
 
     @staticmethod
     def fits(depth: int, form: Format) -> bool:
         """Say whether rows of such a depth can be packed."""
-        return any(depth % group == 0 for group in _GROUPS) if form is Format.INT8 else depth % _PER_WORD[form] == 0
+        if form is Format.INT4:
+            return depth % FOUR_GROUP == 0
+        return any(depth % group == 0 for group in BYTE_GROUPS) if form is Format.INT8 else depth % _PER_WORD[form] == 0
 
-    def _quantize(self, weight: Tensor, lines: int) -> Tensor:
-        """Round to bytes, symmetric, with a scale for each group of each column; return them unpacked."""
+    def _pack(self, weight: Tensor, form: Format) -> None:
         columns, depth = weight.shape
-        group = next(size for size in _GROUPS if depth % size == 0)
-        self.struct.group = group
-        grouped = weight.float().view(columns, depth // group, group)
-        scales = grouped.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        rounded = (grouped / scales[..., None]).round()
-        self.struct.scales = self._keep(_by_panel(scales, lines))
-        # The kernels shift a row's bytes by 128 to make them unsigned: this takes it back.
-        self.struct.sums = self._keep(_by_panel(-128 * rounded.sum(-1), lines).int())
-        return rounded.view(columns, depth)
+        self.struct.format, self.struct.columns, self.struct.depth = form, columns, depth
+        per_word, panels = _PER_WORD[form], -(-columns // _LANES)
+        room = self._kernels.room(panels * _LANES * depth, _DTYPES[form])
+        steps = room.view(panels, depth // per_word, _LANES, per_word)
+        _fill(steps.permute(0, 2, 1, 3), weight.reshape(columns, -1, per_word))
+        self.struct.panels = self._keep(room)
+
+    def _pack_bytes(self, rounded: Rounded) -> None:
+        self._pack(rounded.numbers, Format.INT8)
+        columns, groups = rounded.scales.shape
+        self.struct.group = rounded.group
+        self.struct.scales = self._keep(_by_panel(rounded.scales.float()))
+        # The kernels may shift a row's bytes by 128 to make them unsigned: this takes it back.
+        sums = rounded.numbers.view(columns, groups, rounded.group).sum(-1, dtype=torch.int32)
+        self.struct.sums = self._keep(_by_panel(-128 * sums))
+
+    def _pack_fours(self, rounded: Rounded) -> None:
+        columns, groups = rounded.scales.shape
+        self.struct.format, self.struct.columns, self.struct.depth = Format.INT4, columns, groups * FOUR_GROUP
+        if rounded.offsets is None or not bool((rounded.scales + rounded.offsets).isfinite().all()):
+            raise NotPackable("its weights are too large for 4 bits")
+        self.struct.group = FOUR_GROUP
+        panels = -(-columns // _LANES)
+        words = _LANES * _NIBBLES
+        room = self._kernels.room(panels * groups * (words + _LANES * _NOTES), torch.uint8).view(panels, groups, -1)
+        pairs = rounded.numbers.view(columns, groups, _NIBBLES // 4, 2, 4)
+        joined = pairs[..., 0, :] | pairs[..., 1, :] << 4
+        _fill(room[..., :words].view(panels, groups, -1, _LANES, 4).permute(0, 3, 1, 2, 4), joined)
+        halves = torch.stack((rounded.scales, rounded.offsets), dim=-1).half().view(torch.uint8)
+        notes = room[..., words:].view(panels, groups, 2, _LANES, 2)
+        _fill(notes.permute(0, 3, 1, 2, 4), halves.view(columns, groups, 2, 2))
+        self.struct.panels = self._keep(room)
 
     def _keep(self, tensor: Tensor) -> int:
         tensor = tensor.contiguous()
@@ -61,18 +87,21 @@ class Packed:
         return tensor.data_ptr()
 
 
-def _by_panel(grouped: Tensor, lines: int) -> Tensor:
+def _fill(panels: Tensor, columns: Tensor) -> None:
+    """Copy columns into panels `[panels, lanes, ...]`, and zeros into the lanes beyond the last."""
+    whole = columns.shape[0] // _LANES
+    panels[:whole] = columns[: whole * _LANES].view(whole, _LANES, *columns.shape[1:])
+    if whole < panels.shape[0]:
+        rest = columns.shape[0] - whole * _LANES
+        panels[whole, :rest] = columns[whole * _LANES :]
+        panels[whole, rest:] = 0
+
+
+def _by_panel(grouped: Tensor) -> Tensor:
     """Lay `[columns, groups]` out as `[panels, groups, lanes]`."""
     columns, groups = grouped.shape
-    padded = nn.functional.pad(grouped, (0, 0, 0, lines - columns))
-    return padded.view(lines // _LANES, _LANES, groups).transpose(1, 2).contiguous()
-
-
-def weight_of(linear: nn.Linear | Conv1D) -> tuple[Tensor, Tensor | None]:
-    """Return the weight `[columns, depth]` and the bias of a linear layer, GPT-2's transposed ones included."""
-    weight = linear.get_parameter("weight")
-    bias = getattr(linear, "bias", None)
-    return (weight.T if isinstance(linear, Conv1D) else weight), bias if isinstance(bias, Tensor) else None
+    padded = nn.functional.pad(grouped, (0, 0, 0, -columns % _LANES))
+    return padded.view(-1, _LANES, groups).transpose(1, 2).contiguous()
 
 
 class PackedLinear(nn.Module):

@@ -21,7 +21,7 @@ _FILE = "golden.json"
 _LARGEST = 1 << 20
 # How far a model may be from itself, in nats, by its number format: several times what was measured (see DECISIONS).
 _BOUNDS = {"float32": 0.02, "float16": 0.1, "bfloat16": 0.3}
-_BOUND_INT8 = 0.6
+_BOUND_ROUNDED = 0.6
 
 
 class DriftGauge(NamedTuple):
@@ -45,7 +45,7 @@ class KnownGolden(NamedTuple):
     remedy: str
 
 
-_NATS = DriftGauge("nats", drift_of, _BOUNDS, _BOUND_INT8)
+_NATS = DriftGauge("nats", drift_of, _BOUNDS, _BOUND_ROUNDED)
 
 
 def check_golden(settings: Settings, loaded: LoadedModel) -> float | None:

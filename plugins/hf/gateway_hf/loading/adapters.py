@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from gateway.engine import LoadFailed
 from gateway_hf.compute.adapters import LowRank
 from gateway_hf.compute.kernels import LARGEST_RANK
-from gateway_hf.compute.packed import weight_of
+from gateway_hf.compute.rounded import plain_weight
 from gateway_hf.loading import checks
 from gateway_hf.loading.formats import MalformedFile, check_safetensors
 from gateway_hf.loading.sources import Source
@@ -209,7 +209,7 @@ def _linear(model: PreTrainedModel, layer: str) -> nn.Linear | Conv1D | None:
 
 def _change(found: AdapterFolder, layer: str, tensors: Mapping[str, Tensor], linear: nn.Linear | Conv1D) -> LowRank:
     """Check the two tensors of a layer and scale the second."""
-    columns, depth = weight_of(linear)[0].shape
+    columns, depth = plain_weight(linear).shape
     rank = _of_layer(found, "rank_pattern", layer, found.config["r"])
     for (name, tensor), shape in zip(tensors.items(), ((rank, depth), (columns, rank)), strict=True):
         if tuple(tensor.shape) != shape:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel
 
 from gateway.engine import Hold, LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
@@ -15,6 +16,7 @@ from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.compute.reference import ReferenceAnswers
+from gateway_hf.compute.rounded import round_weights
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
 from gateway_hf.loading import adapters, pretrained, sources
@@ -73,7 +75,7 @@ def load(settings: Settings) -> LoadedModel:
     pretrained.check_type(source)
     found = adapters.find_adapters(settings, source)
     tokenizer = pretrained.read_tokenizer(source)
-    model = pretrained.read_model(source, dtype, device)
+    model = _read(settings, source, dtype, device)
     own = adapters.read_adapters(found, model, tokenizer, source.name)
     kind = _kind(settings, dtype)
     vocabulary = facts.vocabulary(model)
@@ -90,7 +92,7 @@ def load(settings: Settings) -> LoadedModel:
     said = _said(settings, source, kind, device)
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
-            lambda: read.pop() if read else pretrained.read_model(source, dtype, device),
+            lambda: read.pop() if read else _read(settings, source, dtype, device),
             Means(count, kernels, form, window, {each.name: each.changes for each in own}, said),
         )
     if kernels is not None and fitted.batched:
@@ -117,6 +119,15 @@ def load(settings: Settings) -> LoadedModel:
         adapters=own,
         hold=source.hold,
     )
+
+
+def _read(settings: Settings, source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Read the model, with its weights rounded where they are to have 4 bits; raise `LoadFailed`."""
+    model = pretrained.read_model(source, dtype, device)
+    if settings.quantize == "int4":
+        with loading_step(_log, "rounding the weights to 4 bits"):
+            round_weights(model)
+    return model
 
 
 def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
@@ -147,20 +158,20 @@ def _choose(settings: Settings, device: torch.device) -> ComputeChoice:
     """Choose number format, threads and kernels; on a CPU, open choices are measured."""
     cores = choose_threads(settings)
     if device.type != "cpu":
-        if settings.quantize == "int8":
-            raise LoadFailed("quantize = int8 is for the processor, not for a GPU")
+        if settings.quantize != "none":
+            raise LoadFailed(f"quantize = {settings.quantize} is for the processor, not for a GPU")
         return ComputeChoice(settings.dtype, cores, kernels=False)
     first = str(choose_dtype(settings, device)).removeprefix("torch.")
     dtypes = [first, *({"bfloat16", "float32"} - {first})] if settings.dtype == "auto" else [first]
     threads = [settings.threads] if settings.threads else sorted({cores, max(1, cores // 2)}, reverse=True)
     kernels = (True, False) if _has_kernels(settings, first) else (False,)
-    if settings.quantize == "int8":
+    if settings.quantize != "none":
         kernels = (True,)
     return tune(settings.model, Candidates(tuple(dtypes), tuple(threads), kernels), cache_folder(settings))
 
 
 def _has_kernels(settings: Settings, dtype: str) -> bool:
-    """Say whether there are kernels for a number format; raise `LoadFailed` where int8 needs them."""
+    """Say whether there are kernels for a number format; raise `LoadFailed` where few bits need them."""
     why = "they are switched off" if settings.kernels == "off" else f"there are none for {dtype}"
     if settings.kernels == "auto" and getattr(torch, dtype) in FORMATS:
         try:
@@ -170,8 +181,8 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
             _log.warning("computing without kernels, and slower: %s", error)
         else:
             return True
-    if settings.quantize == "int8":
-        raise LoadFailed(f"quantize = int8 needs the kernels: {why}")
+    if settings.quantize != "none":
+        raise LoadFailed(f"quantize = {settings.quantize} needs the kernels: {why}")
     return False
 
 

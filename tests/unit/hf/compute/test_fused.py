@@ -20,6 +20,7 @@ from transformers import (
 from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.fused import FusedLayer, fusible
 from gateway_hf.compute.kernels import Format
+from gateway_hf.compute.rounded import round_weights
 from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, read, scattered, seated
 
@@ -99,6 +100,17 @@ def test_bytes_are_near(kernels):
     assert 1e-6 < _off(found[-1], model(torch.tensor([_TOKENS])).logits[0, -1]) < 0.1
 
 
+@torch.inference_mode()
+def test_four_bits_are_near_to_what_they_were_rounded_to(kernels):
+    model = _made(_FUSED["llama"])
+    round_weights(model)
+    forward = _fused(model, kernels, Format.INT8)
+    assert {layer.struct.down.format for layer in forward._model.model.layers} == {Format.INT4}
+    tables, _ = scattered([_BLOCKS * 16])
+    found = read(forward, _TOKENS, tables[0], (40, 29))
+    assert 1e-6 < _off(found[-1], model(torch.tensor([_TOKENS])).logits[0, -1]) < 0.1
+
+
 @pytest.mark.parametrize(
     ("form", "dtype"),
     [
@@ -106,11 +118,16 @@ def test_bytes_are_near(kernels):
         (Format.BFLOAT16, torch.bfloat16),
         (Format.INT8, torch.float32),
         (Format.INT8, torch.bfloat16),
+        (Format.INT4, torch.float32),
     ],
 )
 @torch.inference_mode()
 def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype):
-    forward = _fused(_made(_FUSED["mistral"], dtype), kernels, form)
+    model = _made(_FUSED["mistral"], dtype)
+    if form is Format.INT4:
+        round_weights(model)
+        form = Format.INT8
+    forward = _fused(model, kernels, form)
     lengths = [1, 30, 2, 17, 5, 40, 3, 9]
     tables, _ = scattered(lengths)
     everyone = [seated(numbers(length, length), table) for length, table in zip(lengths, tables, strict=True)]

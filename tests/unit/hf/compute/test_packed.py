@@ -7,9 +7,11 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 from gateway_hf.compute.kernels import Format
-from gateway_hf.compute.packed import Packed, PackedLinear, weight_of
+from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear
+from gateway_hf.compute.rounded import round_to_bytes, round_to_fours, weight_of
 
-_DTYPES = {Format.FLOAT32: torch.float32, Format.BFLOAT16: torch.bfloat16, Format.INT8: torch.float32}
+_DTYPES = dict.fromkeys(Format, torch.float32) | {Format.BFLOAT16: torch.bfloat16}
+_ROUND = {Format.INT8: round_to_bytes, Format.INT4: round_to_fours}
 # Columns that fill their last panel, that do not, and that do not fill one.
 _SHAPES = [(64, 128), (49, 64), (3, 192), (1, 64), (130, 384), (16, 576)]
 
@@ -27,13 +29,14 @@ def test_it_multiplies_as_torch_does(kernels, form, shape, biased, rows):
     weight = _drawn(columns, depth, dtype=dtype)
     bias = _drawn(columns, seed=1, dtype=dtype) if biased else None
     x = _drawn(rows, depth, seed=2, dtype=dtype)
-    expected = linear(x.double(), weight.double(), None if bias is None else bias.double())
+    rounded = _ROUND[form](weight).floats() if form in _ROUND else weight
+    expected = linear(x.double(), rounded.double(), None if bias is None else bias.double())
     packed = Packed(weight, bias, form, kernels)
     found = kernels.multiply(packed.struct, x)
     assert found.dtype is torch.float32
     assert found.shape == (rows, columns)
-    # Bytes keep 1 part in 254 of a group's largest number, on both sides; formats of floats only sum in another order.
-    off = 0.05 * depth**0.5 if form is Format.INT8 else 1e-4
+    # Bytes of a row keep 1 part in 254 of a group's largest number; formats of floats only sum in another order.
+    off = 0.03 * depth**0.5 if form in _ROUND else 1e-4
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=off)
 
 
@@ -56,7 +59,8 @@ def test_a_depth_that_cannot_be_packed_is_known_before(form):
         == {
             Format.FLOAT32: set(range(1, 400)),
             Format.BFLOAT16: set(range(2, 400, 2)),
-            Format.INT8: {64, 128, 192, 256, 320, 384},
+            Format.INT8: set(range(32, 400, 32)),
+            Format.INT4: set(range(32, 400, 32)),
         }[form]
     )
 
@@ -69,8 +73,9 @@ def test_bytes_keep_every_scale(kernels, scale):
     torch.testing.assert_close(found, linear(x, weight), rtol=0, atol=0.5)
 
 
-def test_bytes_of_nothing_are_nothing(kernels):
-    packed = Packed(torch.zeros(20, 64), torch.ones(20), Format.INT8, kernels)
+@pytest.mark.parametrize("form", _ROUND)
+def test_what_is_rounded_nothing_stays_nothing(kernels, form):
+    packed = Packed(torch.zeros(20, 64), torch.ones(20), form, kernels)
     assert torch.equal(kernels.multiply(packed.struct, torch.zeros(2, 64)), torch.ones(2, 20))
 
 
@@ -84,6 +89,33 @@ def test_no_number_stays_in_its_own_row(kernels, form):
     assert found[5].isnan().all()
     others = [row for row in range(12) if row != 5]
     assert torch.equal(found[others], expected[others])
+
+
+def test_what_is_rounded_already_is_packed_as_it_is(kernels):
+    fours, x = round_to_fours(_drawn(50, 96)), _drawn(7, 96, seed=1)
+    once, twice = (Packed(weight, None, Format.INT8, kernels) for weight in (fours, fours.floats()))
+    assert (once.struct.format, twice.struct.format) == (Format.INT4, Format.INT8)
+    exact = linear(x, fours.floats())
+    torch.testing.assert_close(kernels.multiply(once.struct, x), exact, rtol=0, atol=0.2)
+    assert torch.equal(
+        kernels.multiply(once.struct, x), kernels.multiply(Packed(fours, None, Format.INT4, kernels).struct, x)
+    )
+
+
+def test_weights_beyond_half_floats_are_refused_for_4_bits(kernels):
+    with pytest.raises(NotPackable, match="too large for 4 bits"):
+        Packed(torch.full((16, 32), 1e6), None, Format.INT4, kernels)
+
+
+def test_the_largest_products_of_4_bits_overflow_nowhere(kernels):
+    columns = torch.zeros(16, 64)
+    columns[:, ::2] = 15.0
+    columns[:, 1::2] = -15.0
+    columns[:, 32:] = 15.0
+    columns[0, 33] = 0.0
+    x = torch.full((9, 64), 127.0)
+    packed = Packed(columns, None, Format.INT4, kernels)
+    torch.testing.assert_close(kernels.multiply(packed.struct, x), linear(x, columns), rtol=1e-3, atol=1.0)
 
 
 def test_the_transposed_layers_of_gpt2_are_packed_alike(kernels):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, LoadFailed
 from gateway_hf.compute import fitting
-from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.kernels import BLOCK, Format
 from gateway_hf.compute.trial import TRIAL_BLOCKS, Trial
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
@@ -83,10 +83,17 @@ def test_the_size_of_the_cache_is_said_at_the_start(folder, caplog):
     assert "the cache of keys and values holds 16384 tokens in at most 8 MiB" in caplog.text
 
 
-def test_bytes_are_said_and_give_another_fingerprint(folder, kernels):
-    loaded = load(folder, quantize="int8")
-    assert loaded.dtype == "int8 float32"
+@pytest.mark.parametrize("few", ["int8", "int4"])
+def test_few_bits_are_said_and_give_another_fingerprint(folder, kernels, few):
+    loaded = load(folder, quantize=few)
+    assert loaded.dtype == f"{few} float32"
     assert loaded.fingerprint != load(folder).fingerprint
+
+
+def test_four_bits_are_those_that_the_layers_compute_with(folder, kernels):
+    forward = load(folder, quantize="int4").forward
+    assert {layer.struct.qkv.format for layer in forward._model.model.layers} == {Format.INT4}
+    assert forward._model.lm_head._packed.struct.format == Format.INT8
 
 
 def test_the_dtype_is_the_one_asked_for(folder):

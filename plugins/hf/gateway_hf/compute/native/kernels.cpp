@@ -97,7 +97,7 @@ void write_plain(Kernels& kernels, const Linear& w, const float* x, int rows) {
 
 // Fills the sheet with activation(gate) times up; a part is some columns of a row, whole groups of bytes.
 void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
-    const int columns = layer.down.format == kInt8 ? 2 * layer.down.group : 256;
+    const int columns = layer.down.quantized() ? round_up(256, layer.down.group) : 256;
     kernels.sheet.fit(layer.down, rows);
     int across = (layer.inner + columns - 1) / columns, inner = layer.inner;
     kernels.team.each((across * rows + 3) / 4, [&](int some) {

@@ -34,11 +34,11 @@ template <int R = kRows, class F> inline void with_rows(int rows, const F& f) {
 constexpr int kAhead = 64;  // steps
 constexpr int kTall = 64;   // rows
 
-enum Format { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2 };
+enum Format { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3 };
 
 struct Linear {
     int32_t format, columns, depth;
-    int32_t group;  // int8: elements of a row that share a scale
+    int32_t group;  // int8 and int4: elements of a row that share a scale
     const void* panels;
     const float* bias;    // [columns], or null
     const float* scales;  // int8: [panels][groups][16]
@@ -46,13 +46,18 @@ struct Linear {
 
     int count() const { return (columns + kLanes - 1) / kLanes; }
     int steps() const { return depth / (format == kFloat32 ? 1 : format == kBFloat16 ? 2 : 4); }
+    // Words of a column in a panel.
+    int height() const { return format == kInt4 ? groups() * (kFour + 1) : steps(); }
     // Of a row that is multiplied by it.
     int words() const { return floating() ? depth : steps(); }
     bool floating() const { return format == kFloat32 || (kFloating && format == kBFloat16); }
     int groups() const { return depth / group; }
+    bool quantized() const { return format == kInt8 || format == kInt4; }
+    // Numbers that a row of bytes has beside them, for each group: its scale, and for int4 the sum of what its bytes stand for.
+    int notes() const { return groups() * (format == kInt4 ? 2 : 1); }
 };
 
-// The rows of an operand: words, and for bytes a scale for each group of each row.
+// The rows of an operand: words, and for bytes the notes of each row.
 struct Operand {
     const uint32_t* words;
     long stride;  // in words
@@ -67,7 +72,7 @@ inline bool tiled(const Linear& w) {
 #ifdef KERNELS_TILES
     constexpr int request = 0x1023, data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     static const bool allowed = syscall(SYS_arch_prctl, request, data) == 0;
-    return allowed && w.format != kFloat32 && w.steps() % kTile == 0;
+    return allowed && (w.format == kBFloat16 || (w.format == kInt8 && w.group / 4 % kTile == 0)) && w.steps() % kTile == 0;
 #else
     return false;
 #endif
@@ -156,16 +161,46 @@ template <int R, int C>
     }
 }
 
+// A group of a panel is four words of each column, then sixteen scales and sixteen offsets of float16: a number is its four bits times the scale, plus the offset.
+template <int R, int C>
+[[gnu::flatten]] inline void multiply_nibbles(const Linear& w, Operand x, int row, const words* const* b, floats (&sums)[R][C]) {
+    floats sum[R][C];
+    each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
+    int groups = w.groups();
+    for (int g = 0; g < groups; g++) {
+        const words* at[C];
+        each<C>([&]<int c> { at[c] = b[c] + g * (kFour + 1); });
+        if constexpr (R <= 2) each<C>([&]<int c> { fetch(at[c] + kAhead, (kFour + 1) * sizeof(words)); });
+        ints part[R][C];
+        sum_nibbles(x.words + row * x.stride + g * 2 * kFour, x.stride, at, part);
+        floats scale[C], offset[C];
+        each<C>([&]<int c> {
+            const uint16_t* notes = (const uint16_t*)(at[c] + kFour);
+            scale[c] = load_halves(notes), offset[c] = load_halves(notes + kLanes);
+        });
+        each<R>([&]<int r> {
+            const uint32_t* notes = (const uint32_t*)(x.scales + ((row + r) * long(groups) + g) * 2);
+            floats unit = as_floats(spread(notes)), total = as_floats(spread(notes + 1));
+            each<C>([&]<int c> {
+                sum[r][c] += to_floats(part[r][c]) * (scale[c] * unit);
+                sum[r][c] += offset[c] * total;
+            });
+        });
+    }
+    each<R * C>([&]<int i> { sums[i / C][i % C] = sum[i / C][i % C]; });
+}
+
 // Rows [row, row + R) times panels [panel, panel + C); each sum goes to emit(row, column, sixteen sums).
 template <int R, int C, class Emit>
 inline void block(const Linear& w, Operand x, int row, int panel, const Emit& emit) {
     const words* b[C];
     int steps = w.steps();
-    for (int c = 0; c < C; c++) b[c] = (const words*)w.panels + long(panel + c) * steps;
+    for (int c = 0; c < C; c++) b[c] = (const words*)w.panels + long(panel + c) * w.height();
     floats sum[R][C] = {};
     const uint32_t* a = x.words + row * x.stride;
     if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum);
     else if (w.format == kInt8) multiply_bytes<R, C>(w, x, row, panel, b, sum);
+    else if (w.format == kInt4) multiply_nibbles<R, C>(w, x, row, b, sum);
     else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum);
     else if (!tiled(w)) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
     else if constexpr (R <= kFew) multiply_as_tiles<R, C>(a, x.stride, b, steps, sum);
@@ -179,11 +214,6 @@ inline void block(const Linear& w, Operand x, int row, int panel, const Emit& em
 template <int C, class Emit>
 inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, const Emit& emit) {
     with_rows(rows, [&]<int R>() { block<R, C>(w, x, row, panel, emit); });
-}
-
-// Asks for memory that will be read soon.
-inline void fetch(const void* from, long bytes) {
-    for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
 }
 
 // Multiplies `rows` rows; a part of the job is a few panels and at most `kTall` rows, which stay in the nearest caches while

@@ -114,3 +114,27 @@ inline half_ints dot_half(half_ints sum, half_words a, half_words b) {
 inline void dot_bytes(ints& sum, words a, words b) {
     sum = {dot_half(sum.low, a.low, b.low), dot_half(sum.high, a.high, b.high)};
 }
+
+// Four products each of numbers below sixteen and bytes of a row, which are signed. The products of a group fit into 16 bits:
+// 16 * 15 * 127.
+#ifdef __AVXVNNI__
+inline half_ints dot_nibbles(half_ints sum, half_words nibbles, half_words row) {
+    return (half_ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)nibbles, (__m256i)row);
+}
+inline half_ints whole(half_ints sum) { return sum; }
+#else
+inline half_ints dot_nibbles(half_ints sum, half_words nibbles, half_words row) {
+    return (half_ints)_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)nibbles, (__m256i)row));
+}
+inline half_ints whole(half_ints sum) { return (half_ints)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1)); }
+#endif
+
+inline void dot_nibbles(ints& sum, words nibbles, words row) {
+    sum = {dot_nibbles(sum.low, nibbles.low, row.low), dot_nibbles(sum.high, nibbles.high, row.high)};
+}
+inline ints whole(ints sum) { return {whole(sum.low), whole(sum.high)}; }
+
+inline floats load_halves(const uint16_t* from) {
+    auto half = [](const uint16_t* of) { return (half_floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)of)); };
+    return {half(from), half(from + 8)};
+}

@@ -29,7 +29,7 @@ struct Sheet {
         if (at.stride % page == 0) at.stride += line;
         uintptr_t from = uintptr_t(words.of(size_t(round_up(rows, 2 * kTile)) * at.stride + 2 * line));
         at.words = (const uint32_t*)((from + 63) & ~uintptr_t(63));
-        at.scales = w.format == kInt8 ? scales.of(size_t(rows) * w.groups()) : nullptr;
+        at.scales = w.quantized() ? scales.of(size_t(rows) * w.notes()) : nullptr;
     }
 };
 
@@ -47,19 +47,26 @@ inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, 
         return;
     }
     uint8_t* out = (uint8_t*)sheet.row(row);
-    float* scales = const_cast<float*>(sheet.at.scales) + long(row) * w.groups();
+    bool four = w.format == kInt4;
+    int shift = four ? 0 : kShift;
+    float* notes = const_cast<float*>(sheet.at.scales) + long(row) * w.notes();
     for (int k = from; k < to; k += w.group) {
         floats most = {};
         for (int i = 0; i < w.group; i += kLanes) {
             floats v = *(const floats*)(x + k + i);
             most = larger(most, larger(v, -v));
         }
-        float peak = most_of(most), scale = peak / 127.0f, inverse = peak > 0 ? 127.0f / peak : 0.0f;
-        scales[k / w.group] = peak == peak ? scale : NAN;
+        float peak = most_of(most), inverse = peak > 0 ? 127.0f / peak : 0.0f;
+        float scale = peak == peak ? peak / 127.0f : NAN;
+        ints sum = {};
         for (int i = 0; i < w.group; i += kLanes) {
-            ints whole = to_ints(*(const floats*)(x + k + i) * inverse + 12582912.0f) - (12582912 - kShift);
+            ints whole = to_ints(*(const floats*)(x + k + i) * inverse + 12582912.0f) - (12582912 - shift);
             store_bytes(out + k + i, whole);
+            sum = sum + whole;
         }
+        float* to_note = notes + k / w.group * (four ? 2 : 1);
+        to_note[0] = scale;
+        if (four) to_note[1] = scale * sum_of(to_floats(sum));
     }
 }
 

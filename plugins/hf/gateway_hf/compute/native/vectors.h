@@ -11,6 +11,14 @@
 
 #include "team.h"
 
+constexpr int kLanes = 16;
+constexpr int kFour = 4;  // words of a column that 32 numbers of four bits are
+
+// Calls f<0>() to f<N - 1>(). Arrays that are indexed so lie in registers; loops are unrolled too late for that.
+template <int N, class F> [[gnu::always_inline]] inline void each(const F& f) {
+    [&]<int... I>(std::integer_sequence<int, I...>) { (f.template operator()<I>(), ...); }(std::make_integer_sequence<int, N>());
+}
+
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 #define KERNELS_PAIRS
 #include "pairs.h"
@@ -28,13 +36,11 @@ inline words spread(const uint32_t* from) { return words{} + *from; }
 inline floats count_up() { return floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 #endif
 
-constexpr int kLanes = 16;
-
 inline floats all(float x) { return floats{} + x; }
 
-// Calls f<0>() to f<N - 1>(). Arrays that are indexed so lie in registers; loops are unrolled too late for that.
-template <int N, class F> [[gnu::always_inline]] inline void each(const F& f) {
-    [&]<int... I>(std::integer_sequence<int, I...>) { (f.template operator()<I>(), ...); }(std::make_integer_sequence<int, N>());
+// Asks for memory that will be read soon.
+inline void fetch(const void* from, long bytes) {
+    for (long i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i);
 }
 
 inline float to_float(uint16_t bits) {
@@ -86,6 +92,31 @@ inline void dot_bytes(ints& sum, words a, words b) {
 #endif
 }
 
+// Four products each of numbers below sixteen and bytes of a row, which are signed.
+inline void dot_nibbles(ints& sum, words nibbles, words row) {
+#ifdef __AVX512VNNI__
+    sum = (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)nibbles, (__m512i)row);
+#else
+    for (int i = 0; i < 4; i++) sum += (ints)(nibbles >> 8 * i & 15) * ((ints)(row << (24 - 8 * i)) >> 24);
+#endif
+}
+
+inline ints whole(ints sum) { return sum; }
+
+inline floats load_halves(const uint16_t* from) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
+#else
+    floats out;
+    for (int i = 0; i < kLanes; i++) {
+        _Float16 half;
+        memcpy(&half, from + i, 2);
+        out[i] = float(half);
+    }
+    return out;
+#endif
+}
+
 inline floats load_bfloats(const uint16_t* from) {
 #ifdef __AVX512F__
     return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
@@ -109,6 +140,23 @@ inline void store_bytes(uint8_t* to, ints x) {
     for (int i = 0; i < kLanes; i++) to[i] = uint8_t(x[i]);
 }
 #endif
+
+// The products of one group: `kFour` words of each column, the first four of their eight numbers in the lower halves of bytes.
+template <int R, int C>
+[[gnu::flatten]] inline void sum_nibbles(const uint32_t* a, long stride, const words* const* b, ints (&sums)[R][C]) {
+    ints sum[R][C];
+    each<R * C>([&]<int i> { sum[i / C][i % C] = ints{}; });
+#pragma GCC unroll 1
+    for (int k = 0; k < kFour; k++) {
+        words low[C], high[C];
+        each<C>([&]<int c> { low[c] = b[c][k] & 0x0f0f0f0f, high[c] = b[c][k] >> 4 & 0x0f0f0f0f; });
+        each<R>([&]<int r> {
+            words near = spread(a + r * stride + 2 * k), far = spread(a + r * stride + 2 * k + 1);
+            each<C>([&]<int c> { dot_nibbles(sum[r][c], low[c], near), dot_nibbles(sum[r][c], high[c], far); });
+        });
+    }
+    each<R * C>([&]<int i> { sums[i / C][i % C] = whole(sum[i / C][i % C]); });
+}
 
 template <class T> inline floats load(const typename T::Element* from);
 template <> inline floats load<Float32>(const float* from) { return *(const floats*)from; }

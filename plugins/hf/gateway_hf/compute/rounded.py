@@ -1,0 +1,133 @@
+"""Weights rounded to few bits, with a scale for each group of each column: our own rounding, and that of GGUF files."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+# Elements of a column that share a scale of 8 bits: the first of these that divides the depth.
+BYTE_GROUPS = (64, 32)
+FOUR_GROUP = 32
+# How much of a group's range four bits span: all of it is not always the least error.
+_SPANS = (1.0, 0.92, 0.84)
+# Columns that are rounded at a time, so that little memory is taken.
+_COLUMNS = 1024
+_ROUNDED = "rounded_weight"
+
+
+class Rounded(NamedTuple):
+    """A weight `[columns, depth]` as whole numbers, times `scales` `[columns, groups]`, plus `offsets` if any.
+
+    With offsets the numbers are those of 4 bits, 0 to 15; without, those of a signed byte.
+    """
+
+    numbers: Tensor
+    scales: Tensor
+    offsets: Tensor | None = None
+
+    @property
+    def group(self) -> int:
+        """How many elements of a column share a scale."""
+        return self.numbers.shape[1] // self.scales.shape[1]
+
+    def floats(self) -> Tensor:
+        """Return the weight in float32."""
+        grouped = self.numbers.float().view(*self.scales.shape, self.group) * self.scales.float()[..., None]
+        if self.offsets is not None:
+            grouped += self.offsets.float()[..., None]
+        return grouped.view(self.numbers.shape)
+
+
+def round_to_bytes(weight: Tensor) -> Rounded:
+    """Round `[columns, depth]` to bytes, symmetric."""
+    columns, depth = weight.shape
+    group = next(size for size in BYTE_GROUPS if depth % size == 0)
+    grouped = weight.float().view(columns, depth // group, group)
+    scales = grouped.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    return Rounded((grouped / scales[..., None]).round().to(torch.int8).view(columns, depth), scales)
+
+
+def round_to_fours(weight: Tensor) -> Rounded:
+    """Round `[columns, depth]` to 4 bits between the least and the largest of each group, or a little less than that.
+
+    Scales and offsets are float16; weights that go beyond it become infinite.
+    """
+    parts = [_round_columns(part.float()) for part in torch.split(weight, _COLUMNS)]
+    numbers, scales, offsets = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Rounded(numbers.view(weight.shape), scales, offsets)
+
+
+def _round_columns(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    grouped = weight.reshape(weight.shape[0], -1, FOUR_GROUP)
+    least, most = grouped.aminmax(dim=-1, keepdim=True)
+    middle, half = (least + most) / 2, (most - least) / 2
+    tried = [_span(grouped, middle - span * half, span * half / 7.5) for span in _SPANS]
+    best = torch.stack([error for *_, error in tried]).argmin(0, keepdim=True)
+    chosen = []
+    for each in zip(*(found for *found, _ in tried), strict=True):
+        stacked = torch.stack(each)
+        chosen.append(stacked.gather(0, best.expand(1, *stacked.shape[1:]))[0])
+    numbers, scales, offsets = chosen
+    return numbers.flatten(1), scales.squeeze(-1), offsets.squeeze(-1)
+
+
+def _span(grouped: Tensor, offset: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Round groups from an offset on in steps of a scale; return the numbers, both as they are kept, and the error."""
+    offset, scale = offset.half(), scale.half()
+    numbers = ((grouped - offset) / scale).nan_to_num(0.0).round().clamp(0, 15)
+    error = (numbers * scale + offset - grouped).square().sum(-1, keepdim=True)
+    return numbers.to(torch.uint8), scale, offset, error
+
+
+@torch.inference_mode()
+def round_weights(model: PreTrainedModel) -> None:
+    """Round the weights of linear layers to 4 bits, all but the last layer's, and let the model compute with those."""
+    last = model.get_output_embeddings()  # type: ignore[no-untyped-call] # so is the library
+    for module in model.modules():
+        if not isinstance(module, nn.Linear | Conv1D) or module is last:
+            continue
+        weight = plain_weight(module)
+        if weight.shape[1] % FOUR_GROUP == 0:
+            rounded = round_to_fours(weight)
+            weight.copy_(rounded.floats())
+            attach(module, rounded)
+
+
+def attach(linear: nn.Module, weight: Rounded) -> None:
+    """Note that a linear layer's weight is this, to be packed so."""
+    setattr(linear, _ROUNDED, weight)
+
+
+def plain_weight(linear: nn.Module) -> Tensor:
+    """Return the weight `[columns, depth]` of a linear layer, GPT-2's transposed ones included."""
+    weight = linear.get_parameter("weight").detach()
+    return weight.T if isinstance(linear, Conv1D) else weight
+
+
+def weight_of(linear: nn.Module) -> tuple[Tensor | Rounded, Tensor | None]:
+    """Return the weight `[columns, depth]` of a linear layer, rounded if it is noted so, and its bias."""
+    bias = getattr(linear, "bias", None)
+    return getattr(linear, _ROUNDED, plain_weight(linear)), bias if isinstance(bias, Tensor) else None
+
+
+def joined(linears: Sequence[nn.Module]) -> tuple[Tensor | Rounded, Tensor | None]:
+    """Return the weights of linear layers one below the other, and their biases, none where no layer has one."""
+    weights, biases = zip(*map(weight_of, linears), strict=True)
+    whole = _join_rounded([each for each in weights if isinstance(each, Rounded)], len(weights))
+    weight = torch.cat([plain_weight(each) for each in linears]) if whole is None else whole
+    if all(bias is None for bias in biases):
+        return weight, None
+    lines = [plain_weight(each).new_zeros(len(plain_weight(each))) for each in linears]
+    return weight, torch.cat([none if bias is None else bias for none, bias in zip(lines, biases, strict=True)])
+
+
+def _join_rounded(weights: Sequence[Rounded], count: int) -> Rounded | None:
+    """Put rounded weights one below the other; `None` where they are not so many, or not of one kind."""
+    if len(weights) != count or len({(each.group, each.offsets is None) for each in weights}) > 1:
+        return None
+    numbers, scales = torch.cat([each.numbers for each in weights]), torch.cat([each.scales for each in weights])
+    offsets = [each.offsets for each in weights if each.offsets is not None]
+    return Rounded(numbers, scales, torch.cat(offsets) if offsets else None)

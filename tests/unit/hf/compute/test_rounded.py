@@ -1,0 +1,82 @@
+"""Weights in few bits are as near to the originals as they can be, and joined as they are."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from gateway_hf.compute.rounded import Rounded, attach, joined, round_to_bytes, round_to_fours, round_weights, weight_of
+
+
+def _drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_bytes_are_within_half_a_step():
+    weight = _drawn(40, 192)
+    rounded = round_to_bytes(weight)
+    assert rounded.numbers.dtype is torch.int8
+    step = rounded.scales.repeat_interleave(rounded.group, dim=1)
+    assert bool(((rounded.floats() - weight).abs() <= step / 2 + 1e-6).all())
+
+
+def test_fours_are_nearer_than_the_plain_span_of_a_group():
+    weight = _drawn(2_000, 96)
+    rounded = round_to_fours(weight)
+    assert (rounded.numbers.dtype, rounded.group, int(rounded.numbers.max())) == (torch.uint8, 32, 15)
+    groups = weight.view(2_000, 3, 32)
+    least, most = groups.aminmax(dim=-1, keepdim=True)
+    step = (most - least) / 15
+    plain = (((groups - least) / step).round() * step + least).view(2_000, 96)
+    assert float((rounded.floats() - weight).norm()) < 0.97 * float((plain - weight).norm())
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0**-7])
+def test_what_has_four_bits_already_is_kept_exactly(scale):
+    numbers = torch.randint(0, 16, (30, 64), generator=torch.Generator().manual_seed(0))
+    numbers[:, ::32], numbers[:, 1::32] = 0, 15
+    weight = numbers * scale - 3 * scale
+    assert torch.equal(round_to_fours(weight).floats(), weight)
+
+
+def test_a_group_of_one_number_is_that_number():
+    assert torch.equal(round_to_fours(torch.full((3, 32), -0.75)).floats(), torch.full((3, 32), -0.75))
+    assert torch.equal(round_to_fours(torch.zeros(3, 32)).floats(), torch.zeros(3, 32))
+
+
+def test_weights_of_one_kind_are_joined_as_they_are_and_others_as_floats():
+    layers = [nn.Linear(64, size, bias=size == 3) for size in (5, 3)]
+    fours = [round_to_fours(layer.weight.detach()) for layer in layers]
+    for layer, rounded in zip(layers, fours, strict=True):
+        attach(layer, rounded)
+    weight, bias = joined(layers)
+    assert isinstance(weight, Rounded)
+    assert torch.equal(weight.floats(), torch.cat([each.floats() for each in fours]))
+    assert bias.tolist() == [0.0] * 5 + layers[1].bias.tolist()
+    attach(layers[1], round_to_bytes(layers[1].weight.detach()))
+    weight, _ = joined(layers)
+    assert torch.equal(weight, torch.cat([layer.weight for layer in layers]))
+
+
+def test_a_model_computes_with_what_its_layers_were_rounded_to():
+    shape = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=4, tie_word_embeddings=False))
+    head, up = model.lm_head.weight.clone(), model.model.layers[0].mlp.up_proj.weight.clone()
+    round_weights(model)
+    mlp = model.model.layers[0].mlp
+    assert torch.equal(model.lm_head.weight, head)
+    assert isinstance(weight_of(model.lm_head)[0], torch.Tensor)
+    assert not torch.equal(mlp.up_proj.weight, up)
+    assert torch.equal(weight_of(mlp.up_proj)[0].floats(), mlp.up_proj.weight)
+    assert isinstance(weight_of(mlp.down_proj)[0], torch.Tensor)  # 80 are no whole groups
+
+
+def test_the_transposed_layers_of_gpt2_are_rounded_along_their_depth():
+    layer = Conv1D(48, 64)
+    model = nn.Sequential(layer)
+    model.get_output_embeddings = lambda: None
+    round_weights(model)
+    rounded = weight_of(layer)[0]
+    assert rounded.numbers.shape == (48, 64)
+    assert torch.equal(rounded.floats(), layer.weight.T)
