@@ -32,11 +32,17 @@ NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 
 
 def make_tiny_gguf(
-    folder: Path, file: Path, *, pre: str = "smollm", more: Callable[[gguf.GGUFWriter], None] = lambda _: None
+    folder: Path,
+    file: Path,
+    *,
+    pre: str = "smollm",
+    kind: gguf.GGMLQuantizationType | None = None,
+    more: Callable[[gguf.GGUFWriter], None] = lambda _: None,
 ) -> Path:
     """Write the tiny Llama in `folder` as `file`, in float32.
 
-    `pre` names the way its text is split; `more` adds to what a converter writes.
+    `pre` names the way its text is split, `kind` the blocks of its linear layers; `more` adds to what a
+    converter writes.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     writer = gguf.GGUFWriter(file, "llama")
@@ -44,7 +50,11 @@ def make_tiny_gguf(
     _write_positions(writer, model.config)
     _write_tokenizer(writer, AutoTokenizer.from_pretrained(folder), pre)
     for name, weight in model.state_dict().items():
-        writer.add_tensor(_renamed(name), _reordered(name, weight.numpy(), model.config))
+        numbers = _reordered(name, weight.numpy(), model.config)
+        if kind is None or name.endswith("norm.weight"):
+            writer.add_tensor(_renamed(name), numbers)
+        else:
+            writer.add_tensor(_renamed(name), gguf.quantize(numbers, kind), raw_dtype=kind)
     more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -55,7 +65,9 @@ def make_tiny_gguf(
 
 def convert_file(file: Path, cache: Path) -> Path:
     """Convert a file into the cache folder and return the folder that became of it, in float32."""
-    return convert.converted(file, torch.float32, convert.ConversionCache(cache, 1 << 40), convert.leave).folder
+    return convert.converted(
+        file, convert.Conversion(torch.float32), convert.ConversionCache(cache, 1 << 40), convert.leave
+    ).folder
 
 
 def _write_shape(writer: gguf.GGUFWriter, config) -> None:

@@ -23,7 +23,7 @@ from gateway_hf.compute.adapters import AdaptedBatches, AdaptedSequences, Adapte
 from gateway_hf.compute.attention import Attention, NativeAttention, StockAttention, UnsupportedAttention
 from gateway_hf.compute.forward import BatchedForward, Forward
 from gateway_hf.compute.fused import FusedLayer, fusible
-from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
+from gateway_hf.compute.kernels import FORMATS, Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear
 from gateway_hf.compute.reference import ReferenceAnswers
@@ -294,13 +294,3 @@ def _packed_weights(model: PreTrainedModel, _: Attention, adapters: Adapters, ke
         raise Misfit("none of its layers can be packed")
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # a view into a file's mapping would keep all of it in memory
-
-
-def blocks_for(tokens: int) -> int:
-    """Return the blocks that hold so many tokens."""
-    return -(-tokens // BLOCK)
-
-
-def form_of(dtype: torch.dtype, quantize: str) -> Format | None:
-    """Return the format of weights that are not rounded already; none where the kernels have none."""
-    return FORMATS.get(dtype) if quantize == "none" else Format.INT8

@@ -36,3 +36,8 @@ class KvCache:
             return torch.zeros(2, self._blocks * BLOCK, heads, size, dtype=self.dtype, device=self._device)
         padded = -(-size // BLOCK) * BLOCK
         return self._kernels.room(self._blocks * heads * 2 * padded * BLOCK, self.dtype)
+
+
+def blocks_for(tokens: int) -> int:
+    """Return the blocks that hold so many tokens."""
+    return -(-tokens // BLOCK)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gateway_hf.compute.kernels import Format, Kernels, Linear
+from gateway_hf.compute.kernels import FORMATS, Format, Kernels, Linear
 from gateway_hf.compute.rounded import BYTE_GROUPS, FOUR_GROUP, Rounded, round_to_bytes, round_to_fours
 
 _LANES = 16
@@ -118,3 +118,8 @@ class PackedLinear(nn.Module):
         rows = x.reshape(-1, x.shape[-1]).contiguous()
         product = self._kernels.multiply(self._packed.struct, rows)
         return product.view(*x.shape[:-1], product.shape[-1]).to(self._dtype)
+
+
+def form_of(dtype: torch.dtype, quantize: str) -> Format | None:
+    """Return the format of weights that are not rounded already; none where the kernels have none."""
+    return FORMATS.get(dtype) if quantize == "none" else Format.INT8

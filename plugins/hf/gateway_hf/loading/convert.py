@@ -30,8 +30,8 @@ from transformers import (
 from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from gateway.engine import Artifact, DiskCache, LoadFailed, loading_step, obtain, read_own, write_own
+from gateway_hf.loading import blocks, gguf_checks, gguf_positions, gguf_tokens
 from gateway_hf.loading import checks as gate
-from gateway_hf.loading import gguf_checks, gguf_positions, gguf_tokens
 from gateway_hf.loading.causes import system_error
 from gateway_hf.loading.gguf_file import GgufFile, PlainGgufReader
 from gateway_hf.loading.progress import Tell, bar_for, told_by_transformers
@@ -46,6 +46,13 @@ _LARGEST = 1 << 20
 _BYTES_A_SECOND = 20 << 20
 
 
+class Conversion(NamedTuple):
+    """What a conversion is to hold: weights in a number format, and the file's own blocks beside them."""
+
+    dtype: torch.dtype
+    blocks: bool = False
+
+
 class ConversionCache(NamedTuple):
     """The cache folder of conversions, and its limit in bytes."""
 
@@ -55,7 +62,7 @@ class ConversionCache(NamedTuple):
 
 def converted(
     source: Path,
-    dtype: torch.dtype,
+    wanted: Conversion,
     cache: ConversionCache,
     complete: Callable[[Path], None],
     expected: str | None = None,
@@ -69,12 +76,12 @@ def converted(
 
     def make(folder: Path) -> None:
         gate.check_gguf_file(source)
-        _convert(source, dtype, folder)
+        _convert(source, wanted, folder)
         complete(folder)
 
     kept = DiskCache(cache.folder)
     try:
-        origin = _origin(source, dtype, complete, cache.folder)
+        origin = _origin(source, wanted, complete, cache.folder)
         if expected not in (None, origin["content"]):
             raise LoadFailed(f"the GGUF file '{source.name}' is damaged: its SHA-256 is not the one that it came with")
         artifact = obtain(kept, source.stem, origin, make)
@@ -96,11 +103,12 @@ def leave(folder: Path) -> None:
     del folder
 
 
-def _origin(source: Path, dtype: torch.dtype, complete: Callable[[Path], None], cache: Path) -> dict[str, int | str]:
+def _origin(source: Path, wanted: Conversion, complete: Callable[[Path], None], cache: Path) -> dict[str, int | str]:
     """Return everything that a conversion depends on."""
     return {
         "content": _digest(source, cache / _DIGESTS),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(wanted.dtype).removeprefix("torch."),
+        **({"blocks": "kept"} if wanted.blocks else {}),
         "completed": complete.__module__ if complete is not leave else "",
         "format": _FORMAT,
         **{library: version(library) for library in ("transformers", "gguf")},
@@ -133,25 +141,28 @@ def _digests(file: Path) -> dict[str, _SeenDigest]:
         return {}
 
 
-def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
+def _convert(source: Path, wanted: Conversion, folder: Path) -> None:
     """Write the file's contents as a folder; raise `LoadFailed` if transformers cannot read all of it."""
     try:
         with _reading_once():
             with loading_step(_LOG, f"reading {source.name}"):
                 file = GgufFile(source)
                 gguf_checks.check_before(file)
-                _check_room(folder, sum(file.sizes().values()) * dtype.itemsize)
+                _check_room(folder, sum(file.sizes().values()) * (wanted.dtype.itemsize + wanted.blocks))
             with loading_step(_LOG, f"converting the tokenizer of {source.stem}", "once, about 6 s"):
                 tokenizer = gguf_tokens.completed(_read_tokenizer(source), file)
             about = f"once, about {max(source.stat().st_size // _BYTES_A_SECOND, 1)} s"
             with loading_step(_LOG, f"converting the weights of {source.stem}", about) as tell, _told(tell):
-                model = _read_model(source, dtype, file)
+                model = _read_model(source, wanted.dtype, file)
             gguf_positions.restore_positions(file, model.config.get_text_config())
             if model.generation_config is not None:
                 model.generation_config.eos_token_id = gguf_tokens.ends(file) or None
         model.hf_quantizer = None  # type: ignore[assignment] # else it counts as quantized, and those are not written
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if wanted.blocks:
+            with loading_step(_LOG, f"keeping the blocks of {source.stem}"):
+                blocks.write_blocks(file, model, folder)
     except (OSError, LoadFailed):
         raise
     except Exception as error:  # whatever a foreign file makes the libraries raise

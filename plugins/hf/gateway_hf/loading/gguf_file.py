@@ -34,6 +34,10 @@ class GgufFile:
         """Return how many numbers each tensor holds."""
         return {tensor.name: int(tensor.n_elements) for tensor in self._reader.tensors}
 
+    def tensors(self) -> list[gguf.ReaderTensor]:
+        """Return the tensors, as they lie in the file."""
+        return self._reader.tensors
+
     def numbers(self, tensor: str) -> list[float] | None:
         """Return the numbers of a small tensor in float32, or None where the file has none of that name."""
         for each in self._reader.tensors:

@@ -47,14 +47,14 @@ def is_converted(settings: Settings) -> bool:
 def _locate(settings: Settings, dtype: torch.dtype) -> Source:
     model = settings.model
     if model == _BUILTIN:
-        note = f"4-bit weights (Q4_1), de-quantized to {_spelled(dtype)}"
+        note = f"4-bit weights (Q4_1), {_computed(settings, dtype)}"
         made = _from_gguf(settings, builtin.locate(), dtype, builtin.expected_sum())
         return Source(made.hold.folder, builtin.NAME, builtin.ALIASES, note, made.hold, str(made.origin["content"]))
     if model == _BUILTIN_EMBEDDING:
         return Source(builtin_embedding.locate(), builtin_embedding.NAME, builtin_embedding.ALIASES)
     path = Path(model).expanduser()
     if is_converted(settings):
-        note = f"quantized weights (GGUF), de-quantized to {_spelled(dtype)}"
+        note = f"quantized weights (GGUF), {_computed(settings, dtype)}"
         made = _from_gguf(settings, path, dtype, listed_sum(path))
         return Source(made.hold.folder, path.stem, (), note, made.hold, str(made.origin["content"]))
     if path.exists():
@@ -74,8 +74,11 @@ def _from_gguf(settings: Settings, file: Path, dtype: torch.dtype, expected: str
     complete = builtin.complete if settings.model == _BUILTIN else convert.leave
     most = settings.cache_gib << 30
     cache = convert.ConversionCache(cache_folder(settings), most)
-    return convert.converted(file, dtype, cache, complete, expected)
+    wanted = convert.Conversion(dtype, settings.quantize == "gguf")
+    return convert.converted(file, wanted, cache, complete, expected)
 
 
-def _spelled(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _computed(settings: Settings, dtype: torch.dtype) -> str:
+    if settings.quantize == "gguf":
+        return "computed with as they are"
+    return f"de-quantized to {str(dtype).removeprefix('torch.')}"

@@ -11,9 +11,11 @@ from transformers import PreTrainedModel
 
 from gateway.engine import Hold, LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
-from gateway_hf.compute.fitting import Fitted, Means, blocks_for, fit, form_of
+from gateway_hf.compute.fitting import Fitted, Means, fit
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
+from gateway_hf.compute.kv_cache import blocks_for
+from gateway_hf.compute.packed import form_of
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.rounded import round_weights
@@ -122,11 +124,17 @@ def load(settings: Settings) -> LoadedModel:
 
 
 def _read(settings: Settings, source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """Read the model, with its weights rounded where they are to have 4 bits; raise `LoadFailed`."""
+    """Read the model, with what its weights are in few bits where it is to be computed so; raise `LoadFailed`."""
     model = pretrained.read_model(source, dtype, device)
     if settings.quantize == "int4":
         with loading_step(_log, "rounding the weights to 4 bits"):
             round_weights(model)
+    if settings.quantize == "gguf":
+        if not source.content:
+            raise LoadFailed("quantize = gguf is for GGUF files; use int8 or int4")
+        from gateway_hf.loading.blocks import attach_blocks  # noqa: PLC0415 - only these need the library that reads GGUF
+
+        attach_blocks(model, source.folder, source.name)
     return model
 
 

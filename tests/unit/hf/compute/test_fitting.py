@@ -26,10 +26,11 @@ from transformers.pytorch_utils import Conv1D
 from gateway.engine import LoadFailed
 from gateway_hf.compute import fitting, trial
 from gateway_hf.compute.attention import NativeAttention, StockAttention
-from gateway_hf.compute.fitting import Means, blocks_for, fit, form_of
+from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.fused import FusedLayer
 from gateway_hf.compute.kernels import Format
-from gateway_hf.compute.packed import Packed, PackedLinear
+from gateway_hf.compute.kv_cache import blocks_for
+from gateway_hf.compute.packed import Packed, PackedLinear, form_of
 from gateway_hf.compute.serial import Reading, SerialForward
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.engine import HfEngine

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from gateway_hf.compute.fitting import Means, fit, form_of
+from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.compute.packed import form_of
 from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, read, scattered, seated
 from tests.support.tiny_models import ARCHITECTURES, WINDOW

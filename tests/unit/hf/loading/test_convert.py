@@ -35,7 +35,7 @@ def conversions(monkeypatch, tiny):
 
 
 def converted(source, cache, complete=convert.leave, most=1 << 40):
-    return convert.converted(source, FLOAT, convert.ConversionCache(cache, most), complete)[0]
+    return convert.converted(source, convert.Conversion(FLOAT), convert.ConversionCache(cache, most), complete)[0]
 
 
 def test_a_file_is_converted_once(source, tmp_path, conversions):
@@ -135,7 +135,7 @@ def test_what_was_not_used_for_longest_makes_room_and_what_is_used_stays(tiny, t
     files = [make_tiny_gguf(tiny("llama"), tmp_path / f"{n}.gguf", pre=pre) for n, pre in enumerate(("a", "b", "c"))]
     cache = convert.ConversionCache(tmp_path / "cache", 1 << 40)
     old = converted(files[0], tmp_path / "cache")
-    kept = convert.converted(files[1], FLOAT, cache, convert.leave)
+    kept = convert.converted(files[1], convert.Conversion(FLOAT), cache, convert.leave)
     used, hold = kept.folder, kept.hold
     os.utime(used, (0, 0))
     new = converted(files[2], tmp_path / "cache", most=1)
