@@ -11,8 +11,8 @@ from transformers.pytorch_utils import Conv1D
 # Elements of a column that share a scale of 8 bits: the first of these that divides the depth.
 BYTE_GROUPS = (64, 32)
 FOUR_GROUP = 32
-# How much of a group's range four bits span: all of it is not always the least error.
-_SPANS = (1.0, 0.92, 0.84)
+# How often a group's scale and offset are fitted to the numbers that it was rounded to.
+_FITS = 3
 # Columns that are rounded at a time, so that little memory is taken.
 _COLUMNS = 1024
 _ROUNDED = "rounded_weight"
@@ -51,7 +51,7 @@ def round_to_bytes(weight: Tensor) -> Rounded:
 
 
 def round_to_fours(weight: Tensor) -> Rounded:
-    """Round `[columns, depth]` to 4 bits between the least and the largest of each group, or a little less than that.
+    """Round `[columns, depth]` to 4 bits: between the least and the largest of each group, then with least squares.
 
     Scales and offsets are float16; weights that go beyond it become infinite.
     """
@@ -63,23 +63,26 @@ def round_to_fours(weight: Tensor) -> Rounded:
 def _round_columns(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     grouped = weight.reshape(weight.shape[0], -1, FOUR_GROUP)
     least, most = grouped.aminmax(dim=-1, keepdim=True)
-    middle, half = (least + most) / 2, (most - least) / 2
-    tried = [_span(grouped, middle - span * half, span * half / 7.5) for span in _SPANS]
-    best = torch.stack([error for *_, error in tried]).argmin(0, keepdim=True)
-    chosen = []
-    for each in zip(*(found for *found, _ in tried), strict=True):
-        stacked = torch.stack(each)
-        chosen.append(stacked.gather(0, best.expand(1, *stacked.shape[1:]))[0])
-    numbers, scales, offsets = chosen
-    return numbers.flatten(1), scales.squeeze(-1), offsets.squeeze(-1)
+    best, lowest = _fours(grouped, least, (most - least) / 15)
+    for _ in range(_FITS):
+        numbers, scale, offset = best
+        middle, centre = numbers.float().mean(-1, keepdim=True), grouped.mean(-1, keepdim=True)
+        away = numbers - middle
+        fit = (away * (grouped - centre)).sum(-1, keepdim=True) / away.square().sum(-1, keepdim=True)
+        found, error = _fours(grouped, centre - fit * middle, fit)
+        better = error < lowest  # what is no number is not
+        numbers, scale, offset = (torch.where(better, *pair) for pair in zip(found, best, strict=True))
+        best, lowest = (numbers, scale, offset), torch.where(better, error, lowest)
+    numbers, scale, offset = best
+    return numbers.flatten(1), scale.squeeze(-1), offset.squeeze(-1)
 
 
-def _span(grouped: Tensor, offset: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fours(grouped: Tensor, offset: Tensor, scale: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """Round groups from an offset on in steps of a scale; return the numbers, both as they are kept, and the error."""
     offset, scale = offset.half(), scale.half()
     numbers = ((grouped - offset) / scale).nan_to_num(0.0).round().clamp(0, 15)
     error = (numbers * scale + offset - grouped).square().sum(-1, keepdim=True)
-    return numbers.to(torch.uint8), scale, offset, error
+    return (numbers.to(torch.uint8), scale, offset), error
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ def test_bytes_are_within_half_a_step():
     assert bool(((rounded.floats() - weight).abs() <= step / 2 + 1e-6).all())
 
 
-def test_fours_are_nearer_than_the_plain_span_of_a_group():
+def test_fours_are_nearer_than_the_whole_range_of_a_group():
     weight = _drawn(2_000, 96)
     rounded = round_to_fours(weight)
     assert (rounded.numbers.dtype, rounded.group, int(rounded.numbers.max())) == (torch.uint8, 32, 15)
@@ -29,7 +29,7 @@ def test_fours_are_nearer_than_the_plain_span_of_a_group():
     least, most = groups.aminmax(dim=-1, keepdim=True)
     step = (most - least) / 15
     plain = (((groups - least) / step).round() * step + least).view(2_000, 96)
-    assert float((rounded.floats() - weight).norm()) < 0.97 * float((plain - weight).norm())
+    assert float((rounded.floats() - weight).norm()) < 0.94 * float((plain - weight).norm())
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0**-7])
