@@ -42,6 +42,14 @@ class AdapterSpan(NamedTuple):
     stop: int | None = None
 
 
+class AdaptedColumns(NamedTuple):
+    """A linear layer whose output lies from `column` on, in another `order` if there is one; none is a gap."""
+
+    layer: nn.Module | None
+    column: int = 0
+    order: Tensor | None = None
+
+
 class PackedChanges(NamedTuple):
     """The changes of some linear layers, packed: a row of `table` is an adapter's; `kept` is what it points to."""
 
@@ -91,21 +99,22 @@ class Adapters:
         finally:
             self._take((), None)
 
-    def pack(self, layers: Some[tuple[nn.Module, int]], kernels: Kernels) -> PackedChanges | None:
-        """Pack the changes of layers whose outputs lie side by side, each from a column on; `None` without any."""
-        if not any(layer in self._layers for layer, _ in layers):
+    def pack(self, layers: Some[AdaptedColumns], kernels: Kernels) -> PackedChanges | None:
+        """Pack the changes of layers whose outputs lie side by side; `None` without any."""
+        if not any(layer in self._layers for layer, _, _ in layers if layer is not None):
             return None
         packed = PackedChanges((LowRankStruct * (len(self.names) * len(layers)))(), [])
-        for at, (layer, column) in enumerate(layers):
-            for number, low in self._layers.get(layer, {}).items():
-                down, up = (Packed(each, None, Format.FLOAT32, kernels) for each in low)
+        for at, (layer, column, order) in enumerate(layers):
+            for number, low in ({} if layer is None else self._layers.get(layer, {})).items():
+                ordered = low if order is None else LowRank(low.down, low.up[order])
+                down, up = (Packed(each, None, Format.FLOAT32, kernels) for each in ordered)
                 packed.kept.extend((down, up))
                 packed.table[(number - 1) * len(layers) + at] = LowRankStruct(down.struct, up.struct, column)
         return packed
 
     def move(self, layer: nn.Module, packed: PackedLinear, kernels: Kernels) -> None:
         """Have a packed layer changed as the one that it stands for."""
-        if (changes := self.pack([(layer, 0)], kernels)) is None:
+        if (changes := self.pack([AdaptedColumns(layer)], kernels)) is None:
             return
 
         def change(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:

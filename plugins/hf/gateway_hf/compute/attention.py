@@ -1,5 +1,6 @@
 """Attention over the cache's blocks, in the place of transformers' own, called by its model code for every layer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ _NEUTRAL = frozenset(
     | {"output_attentions", "output_router_logits"}
 )
 
+# Told a layer's index, its queries, keys and values `[1, heads, rows, size]`, and the answer `[1, rows, heads, size]`.
+Listener = Callable[[int, Tensor, Tensor, Tensor, Tensor], None]
+
 
 class UnsupportedAttention(Exception):
     """The model wants an attention that is not built here."""
@@ -26,6 +30,7 @@ class Attention:
     """One model's attention: called with the query, key and value of one layer, `[1, heads, rows, size]`.
 
     `rows` says which sequences they are of; `heads` is what each layer was found to ask for; `steps` counts layers.
+    `listener` is told what each layer asks and is answered, while one listens.
     """
 
     def __init__(self, cache: KvCache) -> None:
@@ -33,6 +38,7 @@ class Attention:
         self.rows: BatchLayout | None = None
         self.heads: dict[int, Heads] = {}
         self.steps = StepCount()
+        self.listener: Listener | None = None
 
     def __call__(  # noqa: PLR0913 - transformers' interface
         self,
@@ -61,7 +67,10 @@ class Attention:
             self.heads[index] = Heads(queries, key.shape[1], size, sliding_window or 0, scale, softcap or 0.0)
             self.heads[index].cache = self.cache.layer(index, key.shape[1], size).data_ptr()
         self.steps.tick()
-        return self._attend(index, self.rows, query, key, value), None
+        out = self._attend(index, self.rows, query, key, value)
+        if self.listener is not None:
+            self.listener(index, query, key, value, out)
+        return out, None
 
     def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         raise NotImplementedError

@@ -13,25 +13,21 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_utils import AttentionInterface
-from transformers.pytorch_utils import Conv1D
 
 from gateway.engine import LoadFailed
 from gateway_hf.compute.adapters import AdaptedBatches, AdaptedSequences, Adapters, Changes
 from gateway_hf.compute.attention import Attention, NativeAttention, StockAttention, UnsupportedAttention
+from gateway_hf.compute.changes import Change, Work, batches, fused_layers, packed_weights, trace
 from gateway_hf.compute.forward import BatchedForward, Forward
-from gateway_hf.compute.fused import FusedLayer, fusible
-from gateway_hf.compute.kernels import FORMATS, Format, Kernels
+from gateway_hf.compute.kernels import Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
-from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear
+from gateway_hf.compute.packed import NotPackable
 from gateway_hf.compute.reference import ReferenceAnswers
-from gateway_hf.compute.rounded import plain_weight, weight_of
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
 from gateway_hf.compute.trial import Misfit, Trial, Trials, narrowed
-from gateway_hf.scheduling.scheduler import Chunk
-from gateway_hf.scheduling.sequence import Sequence
 from gateway_hf.steps import StepCount
 
 _log = logging.getLogger("gateway_hf")
@@ -115,14 +111,11 @@ def _reason(error: Exception) -> str:
     )
 
 
-Change = Callable[[PreTrainedModel, Attention, Adapters, Kernels, Format], None]
-
-
 def _changes(means: Means) -> tuple[Change, ...]:
     """Return what to try; int8 that changes no weights would be none."""
     if means.kernels is None:
-        return (_batches,)
-    return (_fused_layers, _packed_weights) if means.form is Format.INT8 else (_fused_layers, _packed_weights, _batches)
+        return (batches,)
+    return (fused_layers, packed_weights) if means.form is Format.INT8 else (fused_layers, packed_weights, batches)
 
 
 def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: Means, change: Change) -> Fitted:
@@ -132,10 +125,10 @@ def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: 
     forward: Forward = BatchedForward(model, attention, means.kernels)
     tolerance, how = _TOLERANCE[model.dtype], "in a batch"
     _check_positions(model, means.window)
-    if means.kernels is not None and means.form is not None and change is not _batches:
-        _ask_for_heads(forward)
+    if means.kernels is not None and means.form is not None and change is not batches:
+        work = Work(model, attention, adapters, means.kernels, means.form, trace(model, forward, attention))
         _check_windows(model, attention)
-        change(model, attention, adapters, means.kernels, means.form)
+        change(work)
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else tolerance
         how = "with packed weights"
     if adapters.names:
@@ -221,13 +214,6 @@ def _adopt(model: PreTrainedModel, attention: Attention) -> None:
         raise UnsupportedAttention("its code takes no attention but its own")
 
 
-def _ask_for_heads(forward: Forward) -> None:
-    """Let each layer say what it asks of attention, by reading one token."""
-    sequence = Sequence([0])
-    sequence.blocks = [0]
-    forward.logits([Chunk(sequence, 1)])
-
-
 def _check_windows(model: PreTrainedModel, attention: Attention) -> None:
     """Refuse a model whose attention is limited in a way that it did not tell us."""
     config = model.config.get_text_config()
@@ -251,46 +237,3 @@ def _check_positions(model: PreTrainedModel, window: int) -> None:
             if window > original:
                 short = f"answers run together with a context of {original} or less"
                 raise UnsupportedAttention(f"positions of the kind {kind} ({short})")
-
-
-def _batches(*_: object) -> None:
-    """Change nothing."""
-
-
-def _fused_layers(
-    model: PreTrainedModel, attention: Attention, adapters: Adapters, kernels: Kernels, form: Format
-) -> None:
-    """Put fused layers in the places of the model's own, and pack the rest."""
-    layers = getattr(model.base_model, "layers", None)
-    if not isinstance(layers, nn.ModuleList) or not all(fusible(layer, form) for layer in layers):
-        raise Misfit("its layers are not a Llama's")
-    for index in range(len(layers)):
-        fused = FusedLayer(layers[index], attention.heads[index], attention, kernels, form)
-        fused.adapt(layers[index], adapters)
-        layers[index] = fused
-    # From here on the model's own code computes in float32 what is left to it: positions, and the last norm.
-    model.get_input_embeddings().register_forward_hook(lambda _module, _ids, states: states.float())
-    _packed_weights(model, attention, adapters, kernels, form)
-
-
-def _packed_weights(model: PreTrainedModel, _: Attention, adapters: Adapters, kernels: Kernels, form: Format) -> None:
-    """Pack every linear layer, in the model's own format where one has no depth for `form`."""
-    packed, dtype = 0, model.dtype
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, nn.Linear | Conv1D):
-            continue
-        weight, bias = weight_of(module)
-        depth = plain_weight(module).shape[1]
-        fitting = form if Packed.fits(depth, form) else FORMATS[dtype]
-        if not Packed.fits(depth, fitting):
-            continue
-        packed += fitting is form
-        head = module is getattr(model, "lm_head", None)
-        # The head's logits are wanted in float32, and have it already.
-        replaced = PackedLinear(Packed(weight, bias, fitting, kernels), kernels, torch.float32 if head else dtype)
-        adapters.move(module, replaced, kernels)
-        model.set_submodule(name, replaced)
-    if not packed:
-        raise Misfit("none of its layers can be packed")
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()  # a view into a file's mapping would keep all of it in memory

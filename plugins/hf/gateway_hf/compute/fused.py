@@ -1,4 +1,4 @@
-"""Whole decoder layers of the Llama kind in one call of the kernels; everything around them stays transformers'."""
+"""Whole decoder layers in one call of the kernels; everything around them stays transformers'."""
 
 import ctypes
 from typing import Any
@@ -6,106 +6,101 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gateway_hf.compute.adapters import Adapters
+from gateway_hf.compute.adapters import AdaptedColumns, Adapters
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.kernels import FORMATS, Format, Heads, Kernels, Layer
+from gateway_hf.compute.norms import Norm
 from gateway_hf.compute.packed import Packed
-from gateway_hf.compute.rounded import joined
-
-_NORMS = ("input_layernorm", "post_attention_layernorm")
-_LAYER = {"self_attn", "mlp", *_NORMS}
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
-_LINEARS = ("gate_proj", "up_proj", "down_proj")
-_MLP = {*_LINEARS, "act_fn"}
-_ACTIVATIONS = (nn.SiLU(), nn.GELU(approximate="tanh"), nn.GELU())
-
-
-def fusible(layer: nn.Module, form: Format) -> bool:
-    """Say whether a decoder layer has the parts of a Llama's and none besides; that it adds up is tested later."""
-    if {name for name, _ in layer.named_children()} != _LAYER:
-        return False
-    attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-    if not all(list(layer.get_submodule(norm).parameters()) for norm in _NORMS):
-        return False
-    parts = {name for name, _ in attention.named_children()}
-    if not set(_PROJECTIONS) <= parts <= {*_PROJECTIONS, "q_norm", "k_norm"}:
-        return False
-    if {name for name, _ in mlp.named_children()} != _MLP or activation_of(mlp.get_submodule("act_fn")) is None:
-        return False
-    linears = [child for child in layer.modules() if isinstance(child, nn.Linear)]
-    return len(linears) == len(_PROJECTIONS) + 3 and all(Packed.fits(each.in_features, form) for each in linears)
+from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, joined_columns
 
 
 class FusedLayer(nn.Module):
     """A decoder layer that reads and overwrites its hidden states; `heads` is what the layer asked attention for."""
 
-    def __init__(self, layer: nn.Module, heads: Heads, attention: Attention, kernels: Kernels, form: Format) -> None:
+    def __init__(self, pieces: LayerPieces, heads: Heads, attention: Attention, kernels: Kernels, form: Format) -> None:
         super().__init__()
         self._attention = attention
         self._kernels = kernels
         self._kept: list[Any] = []
-        own, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-        hidden = own.get_parameter("q_proj.weight").shape[1]
-        inner = mlp.get_parameter("down_proj.weight").shape[1]
-        first, second = (layer.get_submodule(norm) for norm in _NORMS)
-        self.struct = Layer(heads=heads, hidden=hidden, inner=inner, eps=_eps(first))
-        self.struct.activation = activation_of(mlp.get_submodule("act_fn")) or 0
-        self.struct.norm = self._norm(first, hidden)
-        self.struct.second_norm = self._norm(second, hidden)
-        for name, field in (("q_norm", "query_norm"), ("k_norm", "key_norm")):
-            if norm := getattr(own, name, None):
-                setattr(self.struct, field, self._norm(norm, heads.size))
-        for field, holder, names in (
-            ("qkv", own, ("q_proj", "k_proj", "v_proj")),
-            ("out", own, ("o_proj",)),
-            ("up", mlp, ("gate_proj", "up_proj")),
-            ("down", mlp, ("down_proj",)),
+        self._companions = pieces.companions
+        self._rotation = pieces.heads.rotation
+        rotary = pieces.heads.rotary
+        order = self._rotation.order(heads.size, rotary)
+        self._qkv = turned_for(pieces.heads.qkv, heads, order)
+        self._pieces = pieces
+        self.struct = struct = Layer(heads=heads, rotary=rotary, scale=pieces.scale, activation=pieces.activation)
+        struct.heads.scale *= pieces.heads.multiplier
+        struct.gated, struct.parallel, struct.head_norm = pieces.gated, pieces.parallel, pieces.heads.head_norm
+        for field, projections in (
+            ("qkv", self._qkv),
+            ("out", (Projection(pieces.out),)),
+            ("up", pieces.up),
+            ("down", (Projection(pieces.down),)),
         ):
-            packed = Packed(*joined([holder.get_submodule(name) for name in names]), form, kernels)
+            packed = Packed(*joined_columns(projections), form, kernels)
             self._kept.append(packed)
-            setattr(self.struct, field, packed.struct)
+            setattr(struct, field, packed.struct)
+        struct.hidden, struct.inner = struct.out.columns, struct.down.depth
+        for name in ("before", "attended", "between", "after"):
+            self._norm(name, getattr(pieces, name))
+        for name in ("query", "key"):
+            norm = getattr(pieces.heads, name)
+            self._norm(name, norm if norm is None or order is None else norm.ordered(order))
 
-    def adapt(self, layer: nn.Module, adapters: Adapters) -> None:
-        """Take what adapters change of the layer that this one was made of."""
-        heads, own, mlp = self.struct.heads, layer.get_submodule("self_attn"), layer.get_submodule("mlp")
-        columns = (0, heads.queries * heads.size, (heads.queries + heads.keys) * heads.size, 0, 0, self.struct.inner, 0)
-        parts = [own.get_submodule(name) for name in _PROJECTIONS] + [mlp.get_submodule(name) for name in _LINEARS]
-        if (packed := adapters.pack(list(zip(parts, columns, strict=True)), self._kernels)) is not None:
+    def adapt(self, adapters: Adapters) -> None:
+        """Take what adapters change of the layer that this one was made of, which is needed no more."""
+        heads, pieces = self.struct.heads, self._pieces
+        widths = (heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size)
+        columns = [*_side_by_side(self._qkv, widths), AdaptedColumns(pieces.out)]
+        columns += [*_side_by_side(pieces.up, (self.struct.inner,) * 2), AdaptedColumns(pieces.down)]
+        del self._pieces, self._qkv
+        if (packed := adapters.pack(columns, self._kernels)) is not None:
             self._kept.append(packed)
             self.struct.adapters = ctypes.addressof(packed.table)
 
     def forward(
-        self, hidden_states: Tensor, *_: object, position_embeddings: tuple[Tensor, Tensor], **__: object
-    ) -> Tensor:
+        self, hidden_states: Tensor, *_: object, position_embeddings: tuple[Tensor, Tensor] | None = None, **__: object
+    ) -> Tensor | tuple[Tensor | None, ...]:
         """Run the layer over `[1, rows, hidden]`, in place where that is float32 already; return float32."""
-        cos, sin = (each.float().contiguous() for each in position_embeddings)
-        self.struct.rotary = cos.shape[-1]
-        rows = self._attention.rows
+        turns: tuple[Tensor, ...] = ()
+        if position_embeddings is not None and self._rotation is not Rotation.NONE:
+            turns = tuple(self._rotation.laid(each.float()).contiguous() for each in position_embeddings)
+        rows, states = self._attention.rows, hidden_states
         if rows is not None:
             self._attention.steps.tick()
             states = hidden_states.float().contiguous()
-            self._kernels.run_layer(self.struct, rows.batch, FORMATS[self._attention.cache.dtype], (states, cos, sin))
-            return states
-        return hidden_states
+            self._kernels.run_layer(self.struct, rows.batch, FORMATS[self._attention.cache.dtype], states, turns)
+        return states if self._companions is None else (states, *(None,) * self._companions)
 
-    def _norm(self, norm: nn.Module, size: int) -> int:
-        """Keep the norm's effective weight, whatever it adds to what it has stored, and return its address."""
-        dtype = next(norm.parameters()).dtype
-        weight = norm(torch.ones(1, size, dtype=dtype)).float()[0]
-        if dtype is torch.float32:
-            weight *= (1.0 + _eps(norm)) ** 0.5
-        weight = weight.contiguous()
-        self._kept.append(weight)
-        address: int = weight.data_ptr()
-        return address
+    def _norm(self, name: str, norm: Norm | None) -> None:
+        if norm is not None:
+            self._kept.append(norm)
+            setattr(self.struct, name, norm.struct())
 
 
-def _eps(norm: nn.Module) -> float:
-    return float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0)))
+def turned_for(qkv: tuple[Projection, ...], heads: Heads, order: Tensor | None) -> tuple[Projection, ...]:
+    """Return projections of queries, keys and values whose queries and keys have their numbers in another order.
+
+    Scores stay what they are, for queries and keys change alike.
+    """
+    if order is None:
+        return qkv
+    widths = [heads.queries * heads.size, heads.keys * heads.size]
+    moved = [torch.arange(width).view(-1, heads.size)[:, order].flatten() for width in widths]
+    if len(qkv) > 1:
+        return (*(Projection(each.linear, to) for each, to in zip(qkv[:2], moved, strict=True)), qkv[2])
+    whole, *_ = qkv
+    moved = [moved[0], widths[0] + moved[1], torch.arange(sum(widths), sum(widths) + widths[1])]
+    places = torch.cat(moved)
+    return (Projection(whole.linear, places if whole.order is None else whole.order[places]),)
 
 
-def activation_of(function: nn.Module) -> int | None:
-    """Find the kernels' number of an activation, by trying; none where they have no such."""
-    x = torch.linspace(-6, 6, 61)
-    y = function(x)
-    return next((kind for kind, known in enumerate(_ACTIVATIONS) if torch.allclose(y, known(x), atol=1e-6)), None)
+def _side_by_side(projections: tuple[Projection, ...], widths: tuple[int, ...]) -> list[AdaptedColumns]:
+    """Return where the outputs of layers lie; one that makes all of them has the first place, and gaps follow."""
+    if len(projections) == 1:
+        return [
+            AdaptedColumns(projections[0].linear, 0, projections[0].order),
+            *[AdaptedColumns(None)] * (len(widths) - 1),
+        ]
+    starts = [sum(widths[:at]) for at in range(len(widths))]
+    return [AdaptedColumns(each.linear, start, each.order) for each, start in zip(projections, starts, strict=True)]

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as EncoderOutput
 
-from gateway_hf.compute.fused import activation_of
 from gateway_hf.compute.kernels import FORMATS, LARGEST_HEAD, EncoderLayer, Format, Kernels
 from gateway_hf.compute.packed import Packed
+from gateway_hf.compute.pieces import activation_of
 from gateway_hf.compute.rounded import joined
 from gateway_hf.compute.trial import Misfit
 

@@ -68,15 +68,41 @@ class LowRankStruct(Structure):
     _fields_ = (("down", Linear), ("up", Linear), ("column", c_int32), ("unused", c_int32))
 
 
+class NormKind(IntEnum):
+    """What a norm divides by: the root of the mean square, or the deviation around the mean."""
+
+    NONE = 0
+    SQUARE = 1
+    CENTERED = 2
+
+
+class HeadNorm(IntEnum):
+    """What the norms of queries and keys run over."""
+
+    EACH_HEAD = 0
+    OWN_WEIGHTS = 1
+    ALL_HEADS = 2
+
+
+class NormStruct(Structure):
+    """A norm, float32; all zeros where there is none."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("weight", "bias")),
+        ("eps", c_float),
+        ("kind", c_int32),
+    )
+
+
 class Layer(Structure):
     """A whole decoder layer; `adapters` are rows of `LowRankStruct`, one a linear layer, or null."""
 
     _fields_ = (
         ("heads", Heads),
         *((name, Linear) for name in ("qkv", "out", "up", "down")),
-        *((name, c_void_p) for name in ("norm", "second_norm", "query_norm", "key_norm")),
-        ("eps", c_float),
-        *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "unused")),
+        *((name, NormStruct) for name in ("before", "attended", "between", "after", "query", "key")),
+        ("scale", c_float),
+        *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "gated", "parallel", "head_norm")),
         ("adapters", c_void_p),
     )
 
@@ -118,15 +144,14 @@ class Kernels:
             self._self, ctypes.byref(adapters), x.data_ptr(), x.shape[-1], y.data_ptr(), y.shape[-1]
         )
 
-    def run_layer(self, layer: Layer, batch: BatchStruct, form: Format, rows: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Run a decoder layer in place; `form` is the cache's.
+    def run_layer(self, layer: Layer, batch: BatchStruct, form: Format, states: Tensor, turns: Some[Tensor]) -> None:
+        """Run a decoder layer in place over float32 `states` `[rows, hidden]`; `form` is the cache's.
 
-        `rows` are float32: the states `[rows, hidden]`, and the cosines and sines `[rows, rotary]` of their positions.
+        `turns` are the cosines and sines `[rows, rotary]` of the rows' positions, or none where nothing turns.
         """
-        states, cos, sin = rows
         self._library.kernels_layer(
-            *(self._self, ctypes.byref(layer), ctypes.byref(batch), form),
-            *(states.data_ptr(), cos.data_ptr(), sin.data_ptr()),
+            *(self._self, ctypes.byref(layer), ctypes.byref(batch), form, states.data_ptr()),
+            *([each.data_ptr() for each in turns] or (None, None)),
         )
 
     def encode(self, layers: Array[EncoderLayer], starts: Tensor, states: Tensor) -> None:

@@ -5,7 +5,18 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPTJConfig, LlamaConfig, OlmoConfig, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    BitNetConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTJConfig,
+    GPTNeoXConfig,
+    HeliumConfig,
+    LlamaConfig,
+    Phi3Config,
+    Qwen3Config,
+)
 
 from gateway.engine import LoadFailed
 from gateway_hf.compute import adapters as module
@@ -25,12 +36,20 @@ _CONFIGS = {
     "fused": LlamaConfig(**_SHAPE, attention_bias=True, mlp_bias=True),
     "fused, with norms of heads": Qwen3Config(**_SHAPE, head_dim=24),
     "fused, in bytes": LlamaConfig(**_SHAPE | {"intermediate_size": 128}),
-    "packed": OlmoConfig(**_SHAPE | {"intermediate_size": 128}),
+    "fused, joined": Phi3Config(**_SHAPE),
+    "fused, turning in pairs": HeliumConfig(**_SHAPE, head_dim=16),
+    "fused, transposed": GPT2Config(vocab_size=384, n_embd=64, n_layer=2, n_head=4, n_positions=128),
+    "fused, beside each other": GPTNeoXConfig(**_SHAPE),
+    "fused, normed behind": Gemma2Config(**_SHAPE, head_dim=16),
+    "packed": BitNetConfig(**_SHAPE | {"intermediate_size": 128}),
     "transposed": GPT2Config(vocab_size=384, n_embd=64, n_layer=2, n_head=4, n_positions=128),
     "alone": GPTJConfig(vocab_size=384, n_embd=64, n_layer=2, n_head=4, n_positions=128, rotary_dim=8),
 }
 _TARGETS = {
     "transposed": ("c_attn", "c_fc", "c_proj"),
+    "fused, transposed": ("c_attn", "c_fc", "c_proj"),
+    "fused, joined": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "fused, beside each other": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
     "alone": ("q_proj", "k_proj", "out_proj", "fc_in", "fc_out"),
 }
 _LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -100,7 +119,7 @@ def off(found, expected):
 
 @pytest.mark.parametrize(
     ("name", "by"),
-    [(name, "kernels") for name in ("fused", "fused, with norms of heads", "packed", "transposed")]
+    [(name, "kernels") for name in _CONFIGS if name.startswith(("fused", "packed")) and "bytes" not in name]
     + [(name, "torch") for name in ("fused", "transposed", "alone")],
 )
 @torch.inference_mode()

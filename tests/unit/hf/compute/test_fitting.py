@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    BitNetConfig,
     GPT2Config,
     GPTJConfig,
     GptOssConfig,
@@ -94,10 +95,11 @@ def _steps_of_a_pass(fitted):
     [
         (LlamaConfig(**_SHAPE), "fused"),
         (Qwen2Config(**_SHAPE), "fused"),
-        (OlmoConfig(**_SHAPE), "packed"),
-        (_GPT2, "packed"),
+        (OlmoConfig(**_SHAPE), "fused"),
+        (_GPT2, "fused"),
         (MixtralConfig(**_SHAPE, num_local_experts=4), "packed"),
-        (HeliumConfig(**_SHAPE, head_dim=16), "packed"),  # looks like a Llama, but its positions turn in other pairs
+        (HeliumConfig(**_SHAPE, head_dim=16), "fused"),  # looks like a Llama, but its positions turn in other pairs
+        (BitNetConfig(**_SHAPE), "packed"),  # norms what attention answers before it is projected
         (_GPTJ, "serial"),
         (GptOssConfig(**_SHAPE, head_dim=16, num_local_experts=4), "serial"),
         (LlamaConfig(**_SHAPE, rope_parameters=_DYNAMIC), "serial"),
@@ -219,7 +221,8 @@ def test_bytes_that_the_model_cannot_have_are_refused(kernels, config):
         _fit(config, kernels, Format.INT8)
 
 
-def test_gpt2s_own_kind_of_layer_is_packed(kernels):
+def test_gpt2s_own_kind_of_layer_is_packed(kernels, monkeypatch):
+    _spoil(monkeypatch, FusedLayer, "forward", lambda states: states * 1.1)
     modules = list(_fit(_GPT2, kernels).forward._model.modules())
     assert not [module for module in modules if isinstance(module, Conv1D | nn.Linear)]
     assert len([module for module in modules if isinstance(module, PackedLinear)]) == 4 * 2 + 1
@@ -304,7 +307,7 @@ def test_code_of_a_model_that_raises_costs_a_step_of_the_ladder_and_no_more(kern
     def broken(*_):
         raise TypeError("not what it seemed")
 
-    monkeypatch.setattr(fitting, "_fused_layers", broken)
+    monkeypatch.setattr(fitting, "fused_layers", broken)
     with caplog.at_level(logging.INFO, "gateway_hf"):
         assert _tier(_fit(LlamaConfig(**_SHAPE), kernels)) == "packed"
     assert "its code raises TypeError" in caplog.text

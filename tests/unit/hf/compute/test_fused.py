@@ -1,24 +1,46 @@
 """Whole layers in one call say what the layers say; over tiny random models made on the spot."""
 
 import copy
+import logging
 
 import pytest
 import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    BitNetConfig,
+    Cohere2Config,
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
+    GlmConfig,
+    GPT2Config,
+    GPTBigCodeConfig,
+    GPTNeoXConfig,
+    GraniteConfig,
+    HeliumConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    NemotronConfig,
+    Olmo2Config,
     OlmoConfig,
+    OPTConfig,
+    PersimmonConfig,
     Phi3Config,
+    PhiConfig,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
     StableLmConfig,
+    Starcoder2Config,
 )
 
+from gateway.engine import LoadFailed
 from gateway_hf.compute.fitting import Means, fit
-from gateway_hf.compute.fused import FusedLayer, fusible
+from gateway_hf.compute.fused import FusedLayer
 from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.rounded import round_weights
 from gateway_hf.scheduling.scheduler import Chunk
@@ -28,6 +50,7 @@ _BLOCKS = 12
 _TOKENS = numbers(70)
 _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 _SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}
+_OLDER = {"vocab_size": 384, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
 _FUSED = {
     "llama": LlamaConfig(**_SHAPE),
     "with every bias": LlamaConfig(**_SHAPE, attention_bias=True, mlp_bias=True),
@@ -42,12 +65,35 @@ _FUSED = {
     "qwen3": Qwen3Config(**_SHAPE, head_dim=16),
     "mistral": MistralConfig(**_SHAPE, sliding_window=24),
     "gemma": GemmaConfig(**_SHAPE, head_dim=16),
+    "gemma2": Gemma2Config(**_SHAPE, head_dim=16, sliding_window=24),
+    "gemma3": Gemma3TextConfig(**_SHAPE, head_dim=16, sliding_window=24),
+    "phi": PhiConfig(**_SHAPE),
+    "phi3": Phi3Config(**_SHAPE),
+    "granite": GraniteConfig(**_SHAPE, residual_multiplier=0.22, attention_multiplier=0.1, embedding_multiplier=3.0),
+    "olmo": OlmoConfig(**_SHAPE),
+    "olmo2": Olmo2Config(**_SHAPE),
+    "gpt-neox": GPTNeoXConfig(**_SHAPE),
+    "gpt-neox, one part after the other": GPTNeoXConfig(**_SHAPE, use_parallel_residual=False, hidden_act="relu"),
+    "gpt2": GPT2Config(**_OLDER),
+    "one key for all, joined": GPTBigCodeConfig(**_OLDER),
+    "its own keys, joined": GPTBigCodeConfig(**_OLDER, multi_query=False),
+    "opt": OPTConfig(**_SHAPE, ffn_dim=128, word_embed_proj_dim=64),
+    "starcoder2": Starcoder2Config(**_SHAPE),
+    "cohere": CohereConfig(**_SHAPE),
+    "cohere, with norms of heads": CohereConfig(**_SHAPE, use_qk_norm=True),
+    "cohere2": Cohere2Config(**_SHAPE, sliding_window=24, layer_types=["sliding_attention", "full_attention"]),
+    "glm": GlmConfig(**_SHAPE, head_dim=16),
+    "glm4": Glm4Config(**_SHAPE, head_dim=16),
+    "smollm3": SmolLM3Config(**_SHAPE, no_rope_layers=[0, 1]),
+    "stablelm": StableLmConfig(**_SHAPE),
+    "stablelm, beside each other": StableLmConfig(**_SHAPE, use_parallel_residual=True),
+    "nemotron": NemotronConfig(**_SHAPE),
+    "helium": HeliumConfig(**_SHAPE, head_dim=16),
+    "persimmon": PersimmonConfig(**_SHAPE),
 }
 _OTHER = {
-    "norms without weights": OlmoConfig(**_SHAPE),
-    "norms with a bias": StableLmConfig(**_SHAPE),
-    "joined projections": Phi3Config(**_SHAPE),
-    "another activation": LlamaConfig(**_SHAPE, hidden_act="relu"),
+    "a norm in the middle of attention": BitNetConfig(**_SHAPE),
+    "experts": MixtralConfig(**_SHAPE, num_local_experts=4),
 }
 
 
@@ -57,13 +103,14 @@ def _made(config, dtype=torch.float32):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
         for name, weight in model.named_parameters():
-            weight.normal_(mean=1.0 if "norm" in name else 0.0, std=0.2)
+            is_norm = any(part in name for part in ("norm", "ln_")) and not name.endswith("bias")
+            weight.normal_(mean=1.0 if is_norm else 0.0, std=0.2)
     return model.to(dtype)
 
 
 def _fused(model, kernels, form):
     forward = fit(lambda: copy.deepcopy(model), Means(_BLOCKS, kernels, form)).forward
-    assert all(isinstance(layer, FusedLayer) for layer in forward._model.model.layers)
+    assert sum(isinstance(each, FusedLayer) for each in forward._model.modules()) == 2
     return forward
 
 
@@ -121,9 +168,10 @@ def test_four_bits_are_near_to_what_they_were_rounded_to(kernels):
         (Format.INT4, torch.float32),
     ],
 )
+@pytest.mark.parametrize("name", ["mistral", "gemma2", "gpt-neox", "cohere, with norms of heads", "olmo2"])
 @torch.inference_mode()
-def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype):
-    model = _made(_FUSED["mistral"], dtype)
+def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype, name):
+    model = _made(_FUSED[name], dtype)
     if form is Format.INT4:
         round_weights(model)
         form = Format.INT8
@@ -139,28 +187,25 @@ def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype):
         assert torch.equal(one_by_one[-1], said)
 
 
-@pytest.mark.parametrize("name", _FUSED)
-def test_a_layer_of_the_kind_is_known(name):
-    assert all(fusible(layer, Format.FLOAT32) for layer in _made(_FUSED[name]).model.layers)
-
-
 @pytest.mark.parametrize("name", _OTHER)
-def test_a_layer_of_another_kind_is_left_alone(name):
-    assert not any(fusible(layer, Format.FLOAT32) for layer in _made(_OTHER[name]).model.layers)
+def test_a_layer_of_another_kind_is_left_alone(kernels, name):
+    forward = fit(lambda: _made(_OTHER[name]), Means(_BLOCKS, kernels, Format.FLOAT32)).forward
+    assert not any(isinstance(each, FusedLayer) for each in forward._model.modules())
 
 
-def test_a_layer_with_a_part_more_is_left_alone():
-    layer = _made(_FUSED["llama"]).model.layers[0]
-    layer.extra = nn.Identity()
-    assert not fusible(layer, Format.FLOAT32)
+def test_a_layer_with_a_part_more_is_left_alone(kernels, caplog):
+    def load():
+        model = _made(_FUSED["llama"])
+        model.model.layers[1].extra = nn.Linear(2, 2)
+        return model
+
+    with caplog.at_level(logging.INFO, "gateway_hf"):
+        forward = fit(load, Means(_BLOCKS, kernels, Format.FLOAT32)).forward
+    assert not any(isinstance(each, FusedLayer) for each in forward._model.modules())
+    assert "its extra.weight is no piece that the kernels have" in caplog.text
 
 
-def test_a_layer_that_is_packed_already_is_left_alone():
-    layer = _made(_FUSED["llama"]).model.layers[0]
-    layer.mlp.up_proj = nn.Identity()
-    assert not fusible(layer, Format.FLOAT32)
-
-
-def test_a_depth_that_bytes_do_not_fit_is_left_alone():
-    (layer, _) = _made(_FUSED["no whole panel"]).model.layers
-    assert not fusible(layer, Format.INT8)
+def test_a_depth_that_bytes_do_not_fit_is_left_alone(kernels, caplog):
+    with caplog.at_level(logging.INFO, "gateway_hf"), pytest.raises(LoadFailed):
+        fit(lambda: _made(_FUSED["no whole panel"]), Means(_BLOCKS, kernels, Format.INT8))
+    assert "cannot be packed" in caplog.text

@@ -95,7 +95,7 @@ def test_layers_of_other_kinds_are_left_as_they_are(kernels, folder_of, kind):
 
 
 def test_layers_with_another_activation_are_left_as_they_are(kernels, folder_of):
-    model = AutoModel.from_pretrained(folder_of("bert"), hidden_act="relu").eval()
+    model = AutoModel.from_pretrained(folder_of("bert"), hidden_act="mish").eval()
     with pytest.raises(Misfit, match="not BERT's"):
         fuse_encoder(model, kernels)
 

@@ -9,25 +9,6 @@ struct EncoderLayer {
     int32_t heads, size, activation, unused;
 };
 
-// x = (x - mean) / sqrt(variance + eps) * weight + bias.
-inline void center_row(float* x, const float* weight, const float* bias, float eps, int size) {
-    float mean = 0, square = 0;
-    floats sum = {};
-    int k = 0;
-    for (; k + kLanes <= size; k += kLanes) sum += *(const floats*)(x + k);
-    for (mean = sum_of(sum); k < size; k++) mean += x[k];
-    mean /= size, sum = floats{};
-    for (k = 0; k + kLanes <= size; k += kLanes) {
-        floats off = *(const floats*)(x + k) - mean;
-        sum += off * off;
-    }
-    for (square = sum_of(sum); k < size; k++) square += (x[k] - mean) * (x[k] - mean);
-    float scale = 1.0f / std::sqrt(square / size + eps);
-    for (k = 0; k + kLanes <= size; k += kLanes)
-        *(floats*)(x + k) = (*(const floats*)(x + k) - mean) * scale * *(const floats*)(weight + k) + *(const floats*)(bias + k);
-    for (; k < size; k++) x[k] = (x[k] - mean) * scale * weight[k] + bias[k];
-}
-
 // One head's keys and values of a text, laid out as panels: of keys the columns are tokens, of values they are numbers.
 struct HeadRoom {
     Room<float> keys, values, scores;
@@ -101,8 +82,10 @@ inline void attend_texts(Team& team, const EncoderLayer& layer, const int32_t* s
 inline void add_and_norm(Kernels& kernels, const Linear& w, float* states, int rows, const float* weight, const float* bias, float eps) {
     apply(kernels.team, w, kernels.sheet.at, rows, onto(states, w.columns));
     kernels.team.each((rows + 3) / 4, [&](int part) {
-        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++)
-            center_row(states + long(row) * w.columns, weight, bias, eps, w.columns);
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
+            float* x = states + long(row) * w.columns;
+            center_row(x, weight, bias, eps, w.columns, x);
+        }
     });
 }
 

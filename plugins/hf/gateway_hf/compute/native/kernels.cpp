@@ -1,23 +1,33 @@
-// What Python calls: linear layers, norms, attention, and whole decoder layers of the Llama kind.
+// What Python calls: linear layers, norms, attention, and whole decoder layers.
 
 #include <sys/mman.h>
 
 #include "adapter.h"
+#include "norms.h"
 
+// What the norms of queries and keys run over: each head with the same weights, or with its own; or all heads at once.
+enum HeadNorm { kEachHead = 0, kOwnWeights = 1, kAllHeads = 2 };
+
+// A decoder layer, put together of pieces that may be missing:
+//   x += scale attended(out(attention(qkv(before(x)))))
+//   x += scale after(down(activation(up(between(x)))))
+// Where the two are parallel, both begin with the same x, and nothing is normed behind them.
 struct Layer {
     Heads heads;
     Linear qkv, out, up, down;  // up: the gate's columns, then the others
-    const float *norm, *second_norm, *query_norm, *key_norm;  // the last two may be null
-    float eps;
-    int32_t hidden, inner, rotary, activation, unused;
+    Norm before, attended, between, after, query, key;
+    float scale;
+    int32_t hidden, inner, rotary, activation, gated, parallel, head_norm;
     const LowRank* adapters;  // [adapters][kParts], or null
+
+    int wide() const { return gated ? 2 * inner : inner; }
 };
 
 // What one thread of callers needs: the team, and room for everything between two multiplications.
 struct Kernels {
     Team team;
     Sheet sheet;
-    Room<float> wide, attended, normed;
+    Room<float> wide, attended, normed, branch;
     Room<uint32_t> queries;
     std::vector<Piece> runs, tiles, changed;
     int group = 0;  // that the tiles were cut for
@@ -44,6 +54,12 @@ inline void turn(float* x, const float* cos, const float* sin, int rotary) {
     }
 }
 
+inline void norm_heads(const Norm& norm, int over, float* x, int heads, int size) {
+    if (!norm.kind) return;
+    if (over == kAllHeads) return apply_norm(norm, 0, x, heads * size, x);
+    for (int h = 0; h < heads; h++) apply_norm(norm, over == kOwnWeights ? h * size : 0, x + h * size, size, x + h * size);
+}
+
 // From qkv [rows][(queries + 2 keys) size] to the cache and to words of queries.
 template <class T>
 void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv, const float* cos, const float* sin) {
@@ -57,11 +73,9 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
         for (int row = run.row; row < run.row + run.rows; row++) {
             float* x = qkv + row * width;
             const float *c = cos + long(row) * layer.rotary, *s = sin + long(row) * layer.rotary;
-            for (int h = 0; h < heads.queries + heads.keys; h++) {
-                const float* weight = h < heads.queries ? layer.query_norm : layer.key_norm;
-                if (weight) norm_row(x + h * size, weight, layer.eps, size, x + h * size);
-                turn(x + h * size, c, s, layer.rotary);
-            }
+            norm_heads(layer.query, layer.head_norm, x, heads.queries, size);
+            norm_heads(layer.key, layer.head_norm, x + heads.queries * size, heads.keys, size);
+            for (int h = 0; h < heads.queries + heads.keys; h++) turn(x + h * size, c, s, layer.rotary);
             for (int h = 0; h < heads.queries; h++) {
                 long to = (long(h / group) * batch.rows + row) * group + h % group;
                 ask<T>(heads, x + h * size, queries + to * padded);
@@ -75,12 +89,11 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
 }
 
 // Fills the sheet with normed rows of `x`, as the operand of `w`; `normed` has room for them unrounded.
-void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const float* weight, float eps,
-                  float* normed) {
+void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const Norm& norm, float* normed) {
     kernels.sheet.fit(w, rows);
     kernels.team.each((rows + 3) / 4, [&](int part) {
         for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
-            norm_row(x + long(row) * size, weight, eps, size, normed + long(row) * size);
+            apply_norm(norm, 0, x + long(row) * size, size, normed + long(row) * size);
             write_words(w, kernels.sheet, row, normed + long(row) * size, 0, size);
         }
     });
@@ -95,7 +108,20 @@ void write_plain(Kernels& kernels, const Linear& w, const float* x, int rows) {
     });
 }
 
-// Fills the sheet with activation(gate) times up; a part is some columns of a row, whole groups of bytes.
+// Adds `scale` times the normed rows of a branch to the states.
+void join(Kernels& kernels, const Norm& norm, float scale, float* branch, float* state, int rows, int size) {
+    kernels.team.each((rows + 3) / 4, [&](int part) {
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
+            float *x = branch + long(row) * size, *y = state + long(row) * size;
+            apply_norm(norm, 0, x, size, x);
+            int k = 0;
+            for (; k + kLanes <= size; k += kLanes) *(floats*)(y + k) += *(const floats*)(x + k) * scale;
+            for (; k < size; k++) y[k] += x[k] * scale;
+        }
+    });
+}
+
+// Fills the sheet with activation(gate) times up, or activation(up) where there is no gate; a part is some columns of a row, whole groups of bytes.
 void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
     const int columns = layer.down.quantized() ? round_up(256, layer.down.group) : 256;
     kernels.sheet.fit(layer.down, rows);
@@ -103,11 +129,16 @@ void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
     kernels.team.each((across * rows + 3) / 4, [&](int some) {
         for (int part = some * 4; part < std::min(across * rows, some * 4 + 4); part++) {
             int row = part / across, from = part % across * columns, to = std::min(inner, from + columns);
-            float *gate = x + long(row) * 2 * inner, *up = gate + inner;
+            float *gate = x + long(row) * layer.wide(), *up = gate + inner;
+            auto at = [&](int k) { return activate(layer.activation, *(floats*)(gate + k)); };
+            auto alone = [&](int k) { return first_of(activate(layer.activation, all(gate[k]))); };
             int k = from;
-            for (; k + kLanes <= to; k += kLanes)
-                *(floats*)(gate + k) = activate(layer.activation, *(floats*)(gate + k)) * *(floats*)(up + k);
-            for (; k < to; k++) gate[k] = first_of(activate(layer.activation, all(gate[k]))) * up[k];
+            if (layer.gated) {
+                for (; k + kLanes <= to; k += kLanes) *(floats*)(gate + k) = at(k) * *(floats*)(up + k);
+                for (; k < to; k++) gate[k] = alone(k) * up[k];
+            }
+            for (; k + kLanes <= to; k += kLanes) *(floats*)(gate + k) = at(k);
+            for (; k < to; k++) gate[k] = alone(k);
             write_words(layer.down, kernels.sheet, row, gate, from, to);
         }
     });
@@ -119,15 +150,22 @@ template <class T>
 void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* state, const float* cos, const float* sin) {
     const Heads& heads = layer.heads;
     int rows = batch.rows, hidden = layer.hidden;
-    int width = (heads.queries + 2 * heads.keys) * heads.size, attending = heads.queries * heads.size, inner = layer.inner;
+    int width = (heads.queries + 2 * heads.keys) * heads.size, attending = heads.queries * heads.size;
     bool adapts = layer.adapters && !kernels.changed.empty();
     auto adapt = [&](int first, int count, const float* x, long across, float* y, long columns) {
         if (adapts) change(kernels.team, kernels.changed, layer.adapters + first, kParts, count, x, across, y, columns);
     };
     // What is normed is wanted again where there are adapters; else what comes of it may overwrite it.
     auto room = [&] { return (adapts ? kernels.normed : kernels.wide).of(size_t(rows) * hidden); };
+    // Where sums go that are more than added to the states: a branch, which begins with nothing.
+    auto aside = [&](const Norm& norm) {
+        if (!norm.kind && layer.scale == 1 && !layer.parallel) return state;
+        float* branch = kernels.branch.of(size_t(rows) * hidden);
+        memset(branch, 0, sizeof(float) * size_t(rows) * hidden);
+        return branch;
+    };
     float* normed = room();
-    write_normed(kernels, layer.qkv, state, rows, hidden, layer.norm, layer.eps, normed);
+    write_normed(kernels, layer.qkv, state, rows, hidden, layer.before, normed);
     float* qkv = kernels.wide.of(size_t(rows) * width);
     apply(kernels.team, layer.qkv, kernels.sheet.at, rows, into(qkv, width));
     adapt(kQuery, 3, normed, hidden, qkv, width);
@@ -135,16 +173,20 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     float* attended = kernels.attended.of(size_t(rows) * attending);
     attend<T>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
     write_plain(kernels, layer.out, attended, rows);
-    apply(kernels.team, layer.out, kernels.sheet.at, rows, onto(state, hidden));
-    adapt(kOut, 1, attended, attending, state, hidden);
+    float* sum = aside(layer.attended);
+    apply(kernels.team, layer.out, kernels.sheet.at, rows, onto(sum, hidden));
+    adapt(kOut, 1, attended, attending, sum, hidden);
+    if (sum != state && !layer.parallel) join(kernels, layer.attended, layer.scale, sum, state, rows, hidden);
     normed = room();
-    write_normed(kernels, layer.up, state, rows, hidden, layer.second_norm, layer.eps, normed);
-    float* wide = kernels.wide.of(size_t(rows) * 2 * inner);
-    apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, 2 * inner));
-    adapt(kGate, 2, normed, hidden, wide, 2 * inner);
+    write_normed(kernels, layer.up, state, rows, hidden, layer.between, normed);
+    float* wide = kernels.wide.of(size_t(rows) * layer.wide());
+    apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, layer.wide()));
+    adapt(kGate, 2, normed, hidden, wide, layer.wide());
     write_gated(kernels, layer, wide, rows);
-    apply(kernels.team, layer.down, kernels.sheet.at, rows, onto(state, hidden));
-    adapt(kDown, 1, wide, 2 * inner, state, hidden);
+    if (!layer.parallel) sum = aside(layer.after);
+    apply(kernels.team, layer.down, kernels.sheet.at, rows, onto(sum, hidden));
+    adapt(kDown, 1, wide, layer.wide(), sum, hidden);
+    if (sum != state) join(kernels, layer.after, layer.scale, sum, state, rows, hidden);
 }
 
 #include "encoder.h"

@@ -89,7 +89,7 @@ template <class T> inline void read_row(const typename T::Element* from, int siz
     for (; k < size; k++) to[k] = T::read(from[k]);
 }
 
-enum Activation { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
+enum Activation { kSilu = 0, kGeluTanh = 1, kGelu = 2, kRelu = 3, kReluSquare = 4, kGeluSigmoid = 5 };
 
 // The error function within 1.5e-7 (Abramowitz and Stegun, 7.1.26).
 inline floats error_of(floats x) {
@@ -105,7 +105,10 @@ inline floats error_of(floats x) {
 inline floats activate(int kind, floats x) {
     if (kind == kSilu) return x / (1.0f + exponential(-x));
     if (kind == kGeluTanh) return 0.5f * x * (1.0f + tangent(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    return 0.5f * x * (1.0f + error_of(x * 0.70710678118654752f));
+    if (kind == kGelu) return 0.5f * x * (1.0f + error_of(x * 0.70710678118654752f));
+    if (kind == kGeluSigmoid) return x / (1.0f + exponential(-1.702f * x));
+    floats above = pick(x < 0.0f, floats{}, x);  // what is no number stays none
+    return kind == kRelu ? above : above * above;
 }
 
 inline void put(float* to, floats x, int lanes) {

@@ -1,0 +1,101 @@
+"""What a model's layers and weights are changed into for the kernels; a trial says whether it is right."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from gateway_hf.compute.adapters import Adapters
+from gateway_hf.compute.attention import Attention
+from gateway_hf.compute.forward import Forward
+from gateway_hf.compute.fused import FusedLayer
+from gateway_hf.compute.kernels import FORMATS, Format, Kernels
+from gateway_hf.compute.matching import match_layer
+from gateway_hf.compute.packed import Packed, PackedLinear
+from gateway_hf.compute.rounded import plain_weight, weight_of
+from gateway_hf.compute.trace import LayerTrace, trace_layers
+from gateway_hf.compute.trial import Misfit
+
+
+class Work(NamedTuple):
+    """A model, and what it is to be changed with; `traces` say what its layers do with some tokens."""
+
+    model: PreTrainedModel
+    attention: Attention
+    adapters: Adapters
+    kernels: Kernels
+    form: Format
+    traces: list[LayerTrace]
+
+
+Change = Callable[[Work], None]
+
+
+def trace(model: PreTrainedModel, forward: Forward, attention: Attention) -> list[LayerTrace]:
+    """Let each layer say what it does and what it asks of attention, by reading some tokens."""
+    layers = _layers(model)
+    return trace_layers(forward, layers or nn.ModuleList(), attention, model.config.get_text_config().vocab_size)
+
+
+def batches(_: Work) -> None:
+    """Change nothing."""
+
+
+def fused_layers(work: Work) -> None:
+    """Put fused layers in the places of the model's own, and pack the rest; raise `Misfit`."""
+    model, form = work.model, work.form
+    if (layers := _layers(model)) is None:
+        raise Misfit("its layers are in no list")
+    heads = work.attention.heads
+    found = [match_layer(each, heads[index]) for index, each in enumerate(work.traces)]
+    depths = {plain_weight(linear).shape[1] for pieces in found for linear in pieces.linears()}
+    if unfit := [depth for depth in depths if not Packed.fits(depth, form)]:
+        raise Misfit(f"a depth of {unfit[0]} cannot be packed")
+    work.traces.clear()
+    found.reverse()
+    for index in range(len(layers)):
+        # What was packed is freed before the next layer is: there may be no room for all of it twice.
+        fused = FusedLayer(found.pop(), heads[index], work.attention, work.kernels, form)
+        fused.adapt(work.adapters)
+        layers[index] = fused
+    # From here on the model's own code computes in float32 what is left to it: positions, and the last norm.
+    model.get_input_embeddings().register_forward_hook(lambda _module, _ids, states: states.float())
+    packed_weights(work)
+    for module in model.modules():
+        if not isinstance(module, nn.Linear | Conv1D | nn.Embedding):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+
+
+def packed_weights(work: Work) -> None:
+    """Pack every linear layer, in the model's own format where its depth does not fit; raise `Misfit`."""
+    model, form, kernels = work.model, work.form, work.kernels
+    packed, dtype = 0, model.dtype
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, nn.Linear | Conv1D):
+            continue
+        weight, bias = weight_of(module)
+        depth = plain_weight(module).shape[1]
+        fitting = form if Packed.fits(depth, form) else FORMATS[dtype]
+        if not Packed.fits(depth, fitting):
+            continue
+        packed += fitting is form
+        head = module is getattr(model, "lm_head", None)
+        # The head's logits are wanted in float32, and have it already.
+        replaced = PackedLinear(Packed(weight, bias, fitting, kernels), kernels, torch.float32 if head else dtype)
+        work.adapters.move(module, replaced, kernels)
+        model.set_submodule(name, replaced)
+    if not packed:
+        raise Misfit("none of its layers can be packed")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # a view into a file's mapping would keep all of it in memory
+
+
+def _layers(model: PreTrainedModel) -> nn.ModuleList | None:
+    """Return the list of decoder layers: the first that has as many as the configuration says."""
+    count = model.config.get_text_config().num_hidden_layers
+    lists = (each for each in model.base_model.modules() if isinstance(each, nn.ModuleList))
+    return next((each for each in lists if len(each) == count), None)

@@ -1,0 +1,119 @@
+"""The pieces that the kernels put a decoder layer together of, and their variants."""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Some
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from gateway_hf.compute.kernels import HeadNorm
+from gateway_hf.compute.norms import Norm
+from gateway_hf.compute.rounded import Rounded, joined, plain_weight
+
+# In the order of the kernels' numbers.
+_ACTIVATIONS: tuple[Callable[[Tensor], Tensor], ...] = (
+    nn.SiLU(),
+    nn.GELU(approximate="tanh"),
+    nn.GELU(),
+    nn.ReLU(),
+    lambda x: x.relu().square(),
+    lambda x: x * (1.702 * x).sigmoid(),
+)
+
+
+Linear = nn.Linear | Conv1D
+
+
+class Rotation(Enum):
+    """Which two numbers of a head turn together, and where the cosine of their angle lies among those of a position."""
+
+    HALVES = "one of each half"
+    PAIRS = "neighbours"
+    PAIRS_BESIDE = "neighbours, and so do their cosines"
+    NONE = "nothing turns"
+
+    def order(self, size: int, rotary: int) -> Tensor | None:
+        """Return the places of a head's numbers in which this is a rotation of halves; none where it is as it lies."""
+        if self in {Rotation.HALVES, Rotation.NONE}:
+            return None
+        places = torch.arange(size)
+        return torch.cat([places[:rotary:2], places[1:rotary:2], places[rotary:]])
+
+    def laid(self, numbers: Tensor) -> Tensor:
+        """Return the cosines or sines `[..., rotary]` as a rotation of halves has them."""
+        return torch.cat([numbers[..., ::2]] * 2, dim=-1) if self is Rotation.PAIRS_BESIDE else numbers
+
+
+class Projection(NamedTuple):
+    """Columns of a linear layer's output, in the order that the kernels want; as they are where there is no order."""
+
+    linear: Linear
+    order: Tensor | None = None
+
+
+def joined_columns(projections: Some[Projection]) -> tuple[Tensor | Rounded, Tensor | None]:
+    """Return the weights of projections one below the other in their order, and their biases, if any has one."""
+    weight, bias = joined([each.linear for each in projections])
+    if all(each.order is None for each in projections):
+        return weight, bias
+    places, end = list[Tensor](), 0
+    for linear, order in projections:
+        columns = len(plain_weight(linear))
+        places.append(end + (torch.arange(columns) if order is None else order))
+        end += columns
+    whole = torch.cat(places)
+    if isinstance(weight, Rounded):
+        offsets = weight.offsets if weight.offsets is None else weight.offsets[whole]
+        weight = Rounded(weight.numbers[whole], weight.scales[whole], offsets)
+    else:
+        weight = weight[whole]
+    return weight, bias if bias is None else bias[whole]
+
+
+class HeadPieces(NamedTuple):
+    """How queries, keys and values are made; `rotary` of the numbers in a head turn, and queries are multiplied."""
+
+    qkv: tuple[Projection, ...]
+    query: Norm | None
+    key: Norm | None
+    head_norm: HeadNorm
+    rotation: Rotation
+    rotary: int
+    multiplier: float
+
+
+class LayerPieces(NamedTuple):
+    """A decoder layer as the kernels know it; a norm that is missing is `None`."""
+
+    heads: HeadPieces
+    out: Linear
+    up: tuple[Projection, ...]
+    down: Linear
+    before: Norm | None
+    attended: Norm | None
+    between: Norm | None
+    after: Norm | None
+    activation: int
+    gated: bool
+    parallel: bool
+    scale: float
+    companions: int | None
+
+    def linears(self) -> list[Linear]:
+        """Return all linear layers."""
+        return [*(each.linear for each in (*self.heads.qkv, *self.up)), self.out, self.down]
+
+
+def activation_of(function: nn.Module) -> int | None:
+    """Find the kernels' number of an activation, by trying; none where they have no such."""
+    x = torch.linspace(-6, 6, 61)
+    try:
+        y = function(x)
+    except Exception:  # noqa: BLE001 - whatever a part says that is none
+        return None
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        return None
+    return next((kind for kind, each in enumerate(_ACTIVATIONS) if torch.allclose(y, each(x), atol=1e-6)), None)
