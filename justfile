@@ -107,7 +107,7 @@ ci: check
 clients *names:
     uv run python -m tests.clients {{ names }}
 
-# Try every causal type of transformers, or those named, tiny and random, against its own `generate()`
+# Try every causal type of transformers, or those named, tiny and random, against its own `generate()`; or `--speed`
 [group('check')]
 architectures *types:
     uv run python -m tests.architectures {{ types }}

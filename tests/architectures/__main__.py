@@ -1,8 +1,11 @@
 """Try all causal types, or those named, and print the table; exit 1 where one says something else.
 
     just architectures [TYPE ...]
+    just architectures --speed [TYPE ...]
 
 Each is tried in a process of its own, for `--seconds` at most: a model's code may crash, and its modules are large.
+With `--speed` types are measured at the shape of half a billion parameters, fused and with packed weights alone, as
+shares of what the machine's memory and products allow, all in one run.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -22,8 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
 
+from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.tuning import ComputeChoice
 from gateway_hf.loading import weights
+from gateway_hf.settings import Settings, cache_folder
+from tests.architectures.speed import FAMILIES, Measured, measure, measure_roof
 from tests.architectures.tiny import KINDS
 from tests.architectures.trial import Verdict, try_kind
 
@@ -35,6 +42,8 @@ def main() -> int:
         print(f"no such type: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     table = Table("type", "says", "seconds", "how")
+    if options.speed:
+        return _print_speeds(options.kinds or FAMILIES, options.threads)
     verdicts = []
     for kind in options.kinds or KINDS:
         begun = time.monotonic()
@@ -52,7 +61,37 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="just architectures", description="Try causal types against generate().")
     parser.add_argument("kinds", nargs="*", metavar="TYPE")
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--speed", action="store_true", help="measure, in bfloat16, and try nothing")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="to measure with")
     return parser.parse_args()
+
+
+def _print_speeds(kinds: Sequence[str], threads: int) -> int:
+    """Print for each type tokens a second, the share of the roof, and how many times faster fused layers are."""
+    transformers_logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    cache = cache_folder(Settings())
+    roof, kernels = measure_roof(cache, threads, torch.bfloat16), Kernels(cache, threads)
+    print(
+        f"{roof.bandwidth / 1e9:.1f} GB/s read, {roof.rate / 1e9:.0f} GFLOP/s multiplied, {threads} threads, bfloat16"
+    )
+    table = Table("type", *(f"{what}: tokens/s, share, x packed" for what in ("1 row", "32 rows", "prompt")))
+    for kind in kinds:
+        found = measure(kind, roof, kernels, torch.bfloat16)
+        fused, packed = found["fused"], found["packed"]
+        cells = [_cell(fused, packed, rows) for rows in (1, 32, 0)]
+        print(kind, *cells, sep=" | ", file=sys.stderr, flush=True)
+        table.add_row(kind, *cells)
+    Console(width=200).print(table)
+    return 0
+
+
+def _cell(fused: Measured | str, packed: Measured | str, rows: int) -> str:
+    if isinstance(packed, str):
+        return packed
+    if isinstance(fused, str):
+        return f"{packed.tokens[rows]:.1f}  {packed.shares[rows]:.0%}  packed: {fused}"
+    return f"{fused.tokens[rows]:.1f}  {fused.shares[rows]:.0%}  x{fused.tokens[rows] / packed.tokens[rows]:.2f}"
 
 
 def _in_a_process(kind: str, seconds: float) -> Verdict:

@@ -1,5 +1,6 @@
 """A tiny, random model of any causal type: the type's own configuration with every size that it has turned down."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -30,6 +31,13 @@ _SIZES |= dict.fromkeys(
     ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length"), CONTEXT
 )
 _SIZES |= {"max_target_positions": CONTEXT, "rotary_dim": 8} | dict.fromkeys(("n_group", "num_group", "topk_group"), 1)
+# The shape of Qwen2-0.5B, with a smaller vocabulary: its head would be a third of all.
+LARGE = _SIZES | {"vocab_size": 32_768, "head_dim": 64, "num_key_value_heads": 2, "rotary_dim": 32}
+LARGE |= dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim"), 896)
+LARGE |= dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 24)
+LARGE |= dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 14)
+LARGE |= dict.fromkeys(("intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim", "dff"), 4864)
+LARGE |= dict.fromkeys(("sliding_window", "attention_chunk_size", "attention_window_size"), 512)
 # The part of a model that sees, where it cannot do without.
 _SEES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32}
 # What a type needs beside, or otherwise: its own checks say so.
@@ -72,13 +80,13 @@ class NotBuilt(Exception):
     """A type that cannot be made tiny: the message says why."""
 
 
-def configured(kind: str, **changes: object) -> PreTrainedConfig:
-    """Return the tiny configuration of a type."""
+def configured(kind: str, shape: Mapping[str, object] = _SIZES, **changes: object) -> PreTrainedConfig:
+    """Return the tiny configuration of a type, or that of another shape."""
     config = CONFIG_MAPPING[kind]
     known = {*getattr(config, "__dataclass_fields__", ()), *config.attribute_map}
     if {"text_config", "vision_config"} <= known:
         raise NotBuilt("more than text")
-    sizes = {name: size for name, size in _SIZES.items() if name in known}
+    sizes = {name: size for name, size in shape.items() if name in known}
     if "kv_lora_rank" in known:
         sizes["num_key_value_heads"] = sizes["num_attention_heads"]
     return config(**sizes | _OWN.get(kind, {}) | changes)

@@ -36,16 +36,16 @@ def measure_machine(settings: dict, prompts: list[str], tokens: int) -> Machine:
     """Measure; meant for a process of its own, which gives its memory back when it ends."""
     torch.set_num_threads(Settings(**settings).threads or torch.get_num_threads())
     disable_progress_bar()
-    bandwidth = _bandwidth()
+    read = bandwidth()
     source = sources.find(Settings(**settings), torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(source.folder)
     model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.bfloat16).eval()
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     _loop(model, tokenizer, prompts[0], tokens)
-    return Machine(bandwidth, weights, [_loop(model, tokenizer, prompt, tokens) for prompt in prompts])
+    return Machine(read, weights, [_loop(model, tokenizer, prompt, tokens) for prompt in prompts])
 
 
-def _bandwidth() -> float:
+def bandwidth() -> float:
     """Read a tensor that no cache holds; the best of several, in bytes a second."""
     big = torch.ones(_READ_BYTES // 4)
     seconds = []
