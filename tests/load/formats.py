@@ -55,7 +55,7 @@ def measure(model: str, form: str, texts: int) -> FormatFound:
     chosen = {"dtype": form} if form in FLOATS else {"quantize": form}
     loaded = load(Settings(model=model, **chosen))
     words = "\n".join(topics.topics[name] for name in sorted(topics.topics))
-    ids = loaded.text.encode(Completion(words[: texts * PIECE * 8]))
+    ids = loaded.text.encode(Completion(words[: max(texts, 16) * PIECE * 8]))
     found = FormatFound([], [], {}, 0.0, 0)
     with torch.inference_mode():
         for at in range(texts):

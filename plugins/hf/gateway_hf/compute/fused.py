@@ -89,7 +89,7 @@ def turned_for(qkv: tuple[Projection, ...], heads: Heads, order: Tensor | None) 
     moved = [torch.arange(width).view(-1, heads.size)[:, order].flatten() for width in widths]
     if len(qkv) > 1:
         return (*(Projection(each.linear, to) for each, to in zip(qkv[:2], moved, strict=True)), qkv[2])
-    whole, *_ = qkv
+    whole = qkv[0]
     moved = [moved[0], widths[0] + moved[1], torch.arange(sum(widths), sum(widths) + widths[1])]
     places = torch.cat(moved)
     return (Projection(whole.linear, places if whole.order is None else whole.order[places]),)
