@@ -20,7 +20,7 @@ from gateway_hf.compute.trace import LayerTrace, trace_layers
 from gateway_hf.compute.trial import Misfit
 
 
-class Work(NamedTuple):
+class FitWork(NamedTuple):
     """A model, and what it is to be changed with; `traces` say what its layers do with some tokens."""
 
     model: PreTrainedModel
@@ -31,7 +31,7 @@ class Work(NamedTuple):
     traces: list[LayerTrace]
 
 
-Change = Callable[[Work], None]
+Change = Callable[[FitWork], None]
 
 
 def trace(model: PreTrainedModel, forward: Forward, attention: Attention) -> list[LayerTrace]:
@@ -40,11 +40,11 @@ def trace(model: PreTrainedModel, forward: Forward, attention: Attention) -> lis
     return trace_layers(forward, layers or nn.ModuleList(), attention, model.config.get_text_config().vocab_size)
 
 
-def batches(_: Work) -> None:
+def batches(_: FitWork) -> None:
     """Change nothing."""
 
 
-def fused_layers(work: Work) -> None:
+def fused_layers(work: FitWork) -> None:
     """Put fused layers in the places of the model's own, and pack the rest; raise `Misfit`."""
     model, form = work.model, work.form
     if (layers := _layers(model)) is None:
@@ -70,7 +70,7 @@ def fused_layers(work: Work) -> None:
                 parameter.data = parameter.data.float()
 
 
-def packed_weights(work: Work) -> None:
+def packed_weights(work: FitWork) -> None:
     """Pack every linear layer, in the model's own format where its depth does not fit; raise `Misfit`."""
     model, form, kernels = work.model, work.form, work.kernels
     packed, dtype = 0, model.dtype

@@ -20,7 +20,7 @@ from transformers.modeling_utils import AttentionInterface
 from gateway.engine import LoadFailed
 from gateway_hf.compute.adapters import AdaptedBatches, AdaptedSequences, Adapters, Changes
 from gateway_hf.compute.attention import Attention, NativeAttention, StockAttention, UnsupportedAttention
-from gateway_hf.compute.changes import Change, Work, batches, fused_layers, packed_weights, trace
+from gateway_hf.compute.changes import Change, FitWork, batches, fused_layers, packed_weights, trace
 from gateway_hf.compute.forward import BatchedForward, Forward
 from gateway_hf.compute.kernels import Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
@@ -126,7 +126,7 @@ def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: 
     tolerance, how = _TOLERANCE[model.dtype], "in a batch"
     _check_positions(model, means.window)
     if means.kernels is not None and means.form is not None and change is not batches:
-        work = Work(model, attention, adapters, means.kernels, means.form, trace(model, forward, attention))
+        work = FitWork(model, attention, adapters, means.kernels, means.form, trace(model, forward, attention))
         _check_windows(model, attention)
         change(work)
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else tolerance

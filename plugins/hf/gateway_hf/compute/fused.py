@@ -87,7 +87,7 @@ def turned_for(qkv: tuple[Projection, ...], heads: Heads, order: Tensor | None) 
         return qkv
     widths = [heads.queries * heads.size, heads.keys * heads.size]
     moved = [torch.arange(width).view(-1, heads.size)[:, order].flatten() for width in widths]
-    if len(qkv) > 1:
+    if len(qkv) != 1:
         return (*(Projection(each.linear, to) for each, to in zip(qkv[:2], moved, strict=True)), qkv[2])
     whole = qkv[0]
     moved = [moved[0], widths[0] + moved[1], torch.arange(sum(widths), sum(widths) + widths[1])]

@@ -1,7 +1,7 @@
 """Match what a decoder layer was seen to do with the pieces that the kernels put a layer together of.
 
 Parts are known by what they were given and what they made, never by their names: a linear layer whose output is what
-attention was given as values makes the values. What is between two parts must be one of a closed list (a norm, a
+attention was given as values makes the values. All that lies between two parts must be one of a closed list (a norm, a
 rotation, an activation), which is computed again here and compared.
 """
 
@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from gateway_hf.compute.kernels import HeadNorm, Heads
 from gateway_hf.compute.norms import Norm, norm_of
-from gateway_hf.compute.pieces import HeadPieces, LayerPieces, Linear, Projection, Rotation, activation_of
-from gateway_hf.compute.trace import Asked, LayerTrace, PartCall
+from gateway_hf.compute.pieces import HeadPieces, LayerPieces, LinearModule, Projection, Rotation, activation_of
+from gateway_hf.compute.trace import AttentionCall, LayerTrace, PartCall
 from gateway_hf.compute.trial import Misfit
 
 # How far what is computed again may be from what was seen, as a part of its norm: a rounding or two.
@@ -31,7 +31,7 @@ _SCALE = 0.02
 class LinearCall(NamedTuple):
     """A call of a linear layer, by rows."""
 
-    part: Linear
+    part: LinearModule
     given: Tensor
     made: Tensor
 
@@ -58,7 +58,7 @@ class _Match:
         if trace.asked is None or trace.before is None or trace.after is None:
             raise Misfit("a layer asks nothing of attention")
         self._trace = trace
-        self._asked: Asked = trace.asked
+        self._asked: AttentionCall = trace.asked
         self._before, self._after = trace.before, trace.after
         self._heads = heads
         self._near = _NEAR[trace.before.dtype]

@@ -24,7 +24,7 @@ _ACTIVATIONS: tuple[Callable[[Tensor], Tensor], ...] = (
 )
 
 
-Linear = nn.Linear | Conv1D
+LinearModule = nn.Linear | Conv1D
 
 
 class Rotation(Enum):
@@ -50,7 +50,7 @@ class Rotation(Enum):
 class Projection(NamedTuple):
     """Columns of a linear layer's output, in the order that the kernels want; as they are where there is no order."""
 
-    linear: Linear
+    linear: LinearModule
     order: Tensor | None = None
 
 
@@ -89,9 +89,9 @@ class LayerPieces(NamedTuple):
     """A decoder layer as the kernels know it; a norm that is missing is `None`."""
 
     heads: HeadPieces
-    out: Linear
+    out: LinearModule
     up: tuple[Projection, ...]
-    down: Linear
+    down: LinearModule
     before: Norm | None
     attended: Norm | None
     between: Norm | None
@@ -102,7 +102,7 @@ class LayerPieces(NamedTuple):
     scale: float
     companions: int | None
 
-    def linears(self) -> list[Linear]:
+    def linears(self) -> list[LinearModule]:
         """Return all linear layers."""
         return [*(each.linear for each in (*self.heads.qkv, *self.up)), self.out, self.down]
 

@@ -22,7 +22,7 @@ class PartCall(NamedTuple):
     made: Tensor
 
 
-class Asked(NamedTuple):
+class AttentionCall(NamedTuple):
     """What a layer asked of attention: `[rows, heads, size]` each, and the answer `[rows, queries * size]`."""
 
     query: Tensor
@@ -41,7 +41,7 @@ class LayerTrace:
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
         self.calls: list[PartCall] = []
-        self.asked: Asked | None = None
+        self.asked: AttentionCall | None = None
         self.turns: tuple[Tensor, Tensor] | None = None
         self.companions: int | None = None
         self.before: Tensor | None = None
@@ -92,7 +92,7 @@ def trace_layers(forward: Forward, layers: nn.ModuleList, attention: Attention, 
     def listen(index: int, query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
         if index < len(traces):
             q, k, v = (each[0].transpose(0, 1).clone() for each in (query, key, value))
-            traces[index].asked = Asked(q, k, v, out[0].flatten(1).clone())
+            traces[index].asked = AttentionCall(q, k, v, out[0].flatten(1).clone())
 
     sequence = Sequence([vocabulary * (at + 1) // (_TOKENS + 2) for at in range(_TOKENS)])
     sequence.blocks = [0]
