@@ -152,6 +152,11 @@ formats *arguments:
 shapes *arguments:
     uv run python -m tests.load.shapes {{ arguments }}
 
+# Measure what long prompts do to the pauses between the tokens of answers, and to a burst of short ones
+[group('measure')]
+flood *arguments:
+    uv run python -m tests.load.flood {{ arguments }}
+
 # Measure what the HTTP path adds to the engine, and what a server behind it costs; `--with-litellm` for comparison
 [group('measure')]
 overhead *arguments:

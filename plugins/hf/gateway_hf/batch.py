@@ -111,9 +111,15 @@ class Batch:
         chunks = self._scheduler.plan()
         for sequence in self._scheduler.outgrown():
             yield self._fail(self._generations[sequence], EngineError("the cache is too small for this answer"))
-        outcomes = self._runner.run(chunks) if chunks else []
+        outcomes = self._run(chunks) if chunks else []
         for chunk, outcome in zip(chunks, outcomes, strict=True):
             yield from self._deliver(self._generations[chunk.sequence], outcome)
+
+    def _run(self, chunks: list[Chunk]) -> list[list[Drawn] | BaseException]:
+        begun = time.perf_counter()
+        outcomes = self._runner.run(chunks)
+        self._scheduler.took(time.perf_counter() - begun)
+        return outcomes
 
     def fail(self, message: str) -> list[MailboxEvent]:
         """End every generation with an `Unavailable`."""

@@ -14,6 +14,7 @@ import bisect
 from typing import NamedTuple
 
 from gateway_hf.scheduling.blocks import Blocks
+from gateway_hf.scheduling.pace import StepPace
 from gateway_hf.scheduling.sequence import Sequence
 
 # Rows of prompts that a step keeps logits of: 128 MiB where the vocabulary has 256 Ki tokens.
@@ -44,17 +45,19 @@ class Chunk(NamedTuple):
 
 
 class Scheduler:
-    """Hands out `places` and `blocks` and plans steps of `budget` tokens, which are always more than the places.
+    """Hands out `places` and `blocks`, and plans steps of at most `budget` tokens, which are more than the places.
 
-    A step decodes every sequence that can and reads prompts with what is left of the budget: a flow of prompts never
-    keeps the others from decoding, nor a full house a prompt from being read. `preemptions` counts the sequences
-    that had to make room.
+    A step decodes every sequence that can, and reads of prompts what is left of the budget, as far as the others can
+    wait: a flow of prompts never keeps them from decoding, nor a full house a prompt from being read. `preemptions`
+    counts the sequences that had to make room.
     """
 
     def __init__(self, places: int, budget: int, blocks: Blocks) -> None:
         self.preemptions = 0
         self._places = places
         self._budget = max(budget, places + 1)
+        self._pace = StepPace(self._budget)
+        self._planned = 0, 0
         self._blocks = blocks
         self._queue: list[Sequence] = []
         self._running: list[Sequence] = []  # by rank, then in the order of admission: the last is preempted first
@@ -125,12 +128,20 @@ class Scheduler:
         self._make_room()
         decodes = self.decoding()
         stands_by = bool(self._running) and self._running[0].standby
-        room = (min(self._budget, _STANDBY + len(decodes)) if stands_by else self._budget) - len(decodes)
-        guesses = self._keep_drafts(decodes, room // 2)
-        return [
-            *[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes],
-            *self._prefills(room - guesses),
-        ]
+        guesses = self._keep_drafts(decodes, (self._budget - len(decodes)) // 2)
+        rows = len(decodes) + guesses
+        room = min(_STANDBY, self._budget - rows) if stands_by else self._pace.room(rows, self._nearly_read())
+        prefills = self._prefills(room)
+        self._planned = rows, sum(chunk.tokens for chunk in prefills)
+        return [*[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes], *prefills]
+
+    def _nearly_read(self) -> int:
+        """Count the prompts that one step could end."""
+        return sum(each.prefilling and each.pending <= self._budget for each in self._computed)
+
+    def took(self, seconds: float) -> None:
+        """Learn what the planned step took, so that later ones read as much of prompts as answers can wait for."""
+        self._pace.learn(*self._planned, seconds)
 
     def outgrown(self) -> list[Sequence]:
         """Hand over those, already removed, that the whole cache cannot hold."""
