@@ -119,7 +119,7 @@ async def test_ten_kills_under_load_lose_no_answer_silently():
             number += 100
             try:
                 done.append((await collect(engine.generate(scripted(number, delay=0.005)))).text)
-            except EngineRestarted as error:
+            except (EngineRestarted, Quarantined) as error:  # the second, if it ran at two of the kills
                 failed.append(error)
             await asyncio.sleep(0)
 

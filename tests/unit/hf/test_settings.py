@@ -30,7 +30,7 @@ def test_a_device_that_can_be_named_is_taken(device):
         ("places", 0),
         ("step_tokens", 15),
         ("cache_tokens", -1),
-        ("quantize", "int4"),
+        ("quantize", "int2"),
         ("kernels", "on"),
         ("context_window", 0),
         ("model", ""),
