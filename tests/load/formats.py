@@ -1,7 +1,8 @@
 """Hold the number formats of weights against each other: what they say of fixed texts, and how long their steps take.
 
-    just formats [--model builtin] [--formats bfloat16,int8,int4] [--texts 32] [--rounds 2] [--json FILE]
+    just formats [--model builtin] [--formats bfloat16,int8,int4,bfloat16/int8] [--texts 32] [--rounds 2] [--json FILE]
 
+Behind a slash stands what keys and values are kept in, if not in the model's own numbers.
 Texts are the language reference that comes with Python, in pieces of 256 tokens. Each measurement has a process of its
 own, one after another, round by round, so that a machine which becomes slower is slower for all. The first format is
 what the others are compared with.
@@ -52,8 +53,9 @@ class FormatFound(Struct):
 
 def measure(model: str, form: str, texts: int) -> FormatFound:
     """Load a model in a format, let it read the texts, and take the time of its steps."""
-    chosen = {"dtype": form} if form in FLOATS else {"quantize": form}
-    loaded = load(Settings(model=model, **chosen))
+    weights, _, kept = form.partition("/")
+    chosen = {"dtype": weights} if weights in FLOATS else {"quantize": weights}
+    loaded = load(Settings(model=model, kv_dtype=kept or "auto", **chosen))
     words = "\n".join(topics.topics[name] for name in sorted(topics.topics))
     ids = loaded.text.encode(Completion(words[: max(texts, 16) * PIECE * 8]))
     found = FormatFound([], [], {}, 0.0, 0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from gateway.engine import LoadFailed
 from gateway_hf.compute.processor import BF16_FLAGS, processor_flags
 from gateway_hf.loading.formats import MalformedFile, check_safetensors, read_gguf
-from gateway_hf.settings import LARGEST_CACHE, USUAL_CACHE, Settings
+from gateway_hf.settings import LARGEST_CACHE, SCALE_BYTES, USUAL_CACHE, Settings
 from gateway_hf.task import find_task
 
 # Python, torch, transformers and what an empty batch needs, in bytes.
@@ -96,19 +96,23 @@ def _cached(model: str, revision: str | None) -> Path | None:
 def _cache_bytes(settings: Settings, config: Mapping[str, Any], size: int) -> int:
     """Return what the cache of keys and values may come to hold; its memory is taken as it fills."""
     window = next((config[name] for name in _WINDOWS if isinstance(config.get(name), int)), 0)
-    token = _token_numbers(config) * size
+    token = _token_bytes(config, None if settings.kv_dtype == "int8" else size)
     if settings.cache_tokens:
         return settings.cache_tokens * token
     window = min(window, settings.context_window or window)
     return min(max(window, USUAL_CACHE) * token, LARGEST_CACHE)
 
 
-def _token_numbers(config: Mapping[str, Any]) -> int:
-    """Return how many numbers all layers keep of a token; none where the configuration names no attention heads."""
+def _token_bytes(config: Mapping[str, Any], width: int | None) -> int:
+    """Return how many bytes all layers keep of a token, in numbers of `width` bytes, or rounded where that is `None`.
+
+    None where the configuration names no attention heads.
+    """
     layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
     queries = config.get("num_attention_heads") or config.get("n_head") or 0
-    width = config.get("hidden_size") or config.get("n_embd") or 0
-    if not all(isinstance(number, int) and number > 0 for number in (layers, queries, width)):
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    if not all(isinstance(number, int) and number > 0 for number in (layers, queries, hidden)):
         return 0
-    size = config.get("head_dim") or width // queries
-    return int(2 * layers * (config.get("num_key_value_heads") or queries) * size)
+    size = config.get("head_dim") or hidden // queries
+    head = size + SCALE_BYTES if width is None else size * width
+    return int(2 * layers * (config.get("num_key_value_heads") or queries) * head)

@@ -9,6 +9,8 @@ _CACHE = Path(".cache", "llm-gateway")
 # Tokens and bytes of the cache of keys and values, where no setting says.
 USUAL_CACHE = 16_384
 LARGEST_CACHE = 4 << 30
+# The bytes of the scale that a token's key, or its value, has in each head where they are kept in 8 bits.
+SCALE_BYTES = 4
 _Name = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"^[^/\n]+\Z")]
 
 
@@ -24,7 +26,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     each core that the process may use. `context_window` lowers the model's own. `places` sequences run side by side,
     and a step computes at most `step_tokens` of their tokens. `cache_tokens` bounds the cache of keys and values, and
     so the context; 0 is the context or 16384, whichever is more, within 4 GiB. `quantize` rounds
-    weights to 8 or 4 bits, or computes with those of a GGUF file as they are.
+    weights to 8 or 4 bits, or computes with those of a GGUF file as they are; `kv_dtype` `int8` keeps keys and values
+    in 8 bits, so that twice as many tokens have room, and `auto` in the model's own numbers.
     `kernels` `off` computes with torch's own operations. GGUF files and `builtin` are converted, and kernels built,
     once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home. After a conversion it has at
     most `cache_gib` GiB: the least recently used entries go first, and none that a process uses. To compile what an
@@ -42,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     quantize: Literal["none", "int8", "int4", "gguf"] = "none"
+    kv_dtype: Literal["auto", "int8"] = "auto"
     kernels: Literal["auto", "off"] = "auto"
     places: Annotated[int, Meta(ge=1, le=1024)] = 32
     step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 128

@@ -37,6 +37,13 @@ def test_a_folder_takes_its_weights_and_its_cache_in_the_number_format_that_is_u
     assert found == _PROCESS + weights(folder) * of_weights + 16_384 * TOKEN * size
 
 
+def test_keys_and_values_in_8_bits_have_a_byte_each_and_a_scale_a_head(folder):
+    own = Settings(model=str(folder), dtype="float32", kv_dtype="int8")
+    config = json.loads((folder / "config.json").read_text())
+    heads = 2 * config["num_hidden_layers"] * config["num_key_value_heads"]
+    assert estimate(own) == _PROCESS + weights(folder) * 4 + 16_384 * (TOKEN + 4 * heads)
+
+
 def test_the_cache_is_as_large_as_the_settings_say_and_bounded_where_they_do_not(folder, tmp_path):
     own = Settings(model=str(folder), dtype="float32", cache_tokens=100)
     assert estimate(own) == _PROCESS + weights(folder) * 4 + 100 * TOKEN * 4

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from gateway_hf.compute.kernels import FORMATS, LARGEST_HEAD, Heads, Kernels
+from gateway_hf.compute.kernels import LARGEST_HEAD, Heads, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.layout import BatchLayout
 from gateway_hf.steps import StepCount
@@ -87,7 +87,7 @@ class NativeAttention(Attention):
         if self.heads[index].size > LARGEST_HEAD:
             raise UnsupportedAttention(f"heads of {self.heads[index].size} numbers")
         q, k, v = (each[0].transpose(0, 1).float().contiguous() for each in (query, key, value))
-        out = self._kernels.attend(self.heads[index], rows.batch, FORMATS[self.cache.dtype], (q, k, v))
+        out = self._kernels.attend(self.heads[index], rows.batch, self.cache.form, (q, k, v))
         return out.to(query.dtype)[None]
 
 
@@ -95,14 +95,12 @@ class StockAttention(Attention):
     """Attention by torch alone, on any device: decoding sequences together, prompts one by one."""
 
     def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        heads, layer = self.heads[index], self.cache.layer(index, key.shape[1], key.shape[-1])
-        slots = rows.slots(layer.device)
-        layer[0, slots.new] = key[0].transpose(0, 1)
-        layer[1, slots.new] = value[0].transpose(0, 1)
+        heads, slots = self.heads[index], rows.slots(key.device)
+        self.cache.put(index, slots.new, key[0].transpose(0, 1), value[0].transpose(0, 1))
         out = torch.empty_like(query)
         for span, held, mask in slots.groups(heads.window):
             # Keys and values are by sequence, head, token, and so are the queries.
-            keys, values = (layer[side, held].transpose(1, 2) for side in (0, 1))
+            keys, values = (self.cache.held(index, side, held).transpose(1, 2) for side in (0, 1))
             own = query[0, :, span].reshape(heads.queries, held.shape[0], -1, heads.size).transpose(0, 1)
             seen = _attend(heads, own, keys, values, mask)
             out[0, :, span] = seen.transpose(0, 1).flatten(1, 2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gateway_hf.compute.adapters import AdaptedColumns, Adapters
 from gateway_hf.compute.attention import Attention
-from gateway_hf.compute.kernels import FORMATS, Format, Heads, Kernels, Layer
+from gateway_hf.compute.kernels import Format, Heads, Kernels, Layer
 from gateway_hf.compute.norms import Norm
 from gateway_hf.compute.packed import Packed
 from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, joined_columns
@@ -69,7 +69,7 @@ class FusedLayer(nn.Module):
         if rows is not None:
             self._attention.steps.tick()
             states = hidden_states.float().contiguous()
-            self._kernels.run_layer(self.struct, rows.batch, FORMATS[self._attention.cache.dtype], states, turns)
+            self._kernels.run_layer(self.struct, rows.batch, self._attention.cache.form, states, turns)
         return states if self._companions is None else (states, *(None,) * self._companions)
 
     def _norm(self, name: str, norm: Norm | None) -> None:

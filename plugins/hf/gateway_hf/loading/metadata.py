@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from gateway.engine import LoadFailed, Sampling
 from gateway_hf.loading import checks as gate
-from gateway_hf.settings import LARGEST_CACHE, USUAL_CACHE
+from gateway_hf.settings import LARGEST_CACHE, SCALE_BYTES, USUAL_CACHE
 
 _log = logging.getLogger("gateway_hf")
 
@@ -43,23 +43,28 @@ def context_window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     return limit if 0 < limit < _UNLIMITED else _NO_WINDOW
 
 
-def cache_tokens(model: PreTrainedModel, asked: int, window: int) -> int:
-    """Return how many tokens the cache of keys and values is to hold, `asked` 0 leaving it to us."""
+def cache_tokens(model: PreTrainedModel, asked: int, window: int, *, rounded: bool = False) -> int:
+    """Return how many tokens the cache of keys and values, maybe `rounded`, is to hold, `asked` 0 leaving it to us."""
     if asked:
         return asked
     config = model.config.get_text_config()
     most = max(window, USUAL_CACHE)
-    token = sum(_kept(config.per_layer_config[at]) for at in range(getattr(config, "num_hidden_layers", 0)))
-    return max(1, min(most, LARGEST_CACHE // (token * model.dtype.itemsize))) if token else most
+    width = None if rounded else model.dtype.itemsize
+    token = sum(_kept(config.per_layer_config[at], width) for at in range(getattr(config, "num_hidden_layers", 0)))
+    return max(1, min(most, LARGEST_CACHE // token)) if token else most
 
 
-def _kept(layer: PreTrainedConfig) -> int:
-    """Return how many numbers a layer keeps of a token; none where its configuration names no attention heads."""
+def _kept(layer: PreTrainedConfig, width: int | None) -> int:
+    """Return how many bytes a layer keeps of a token, in numbers of `width` bytes, or rounded where that is `None`.
+
+    None where its configuration names no attention heads.
+    """
     queries: int | None = getattr(layer, "num_attention_heads", None)
     if not queries:
         return 0
     size: int = getattr(layer, "head_dim", None) or layer.hidden_size // queries
-    return 2 * (getattr(layer, "num_key_value_heads", None) or queries) * size
+    head = size + SCALE_BYTES if width is None else size * width
+    return 2 * (getattr(layer, "num_key_value_heads", None) or queries) * head
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> frozenset[int]:

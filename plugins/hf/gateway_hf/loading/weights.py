@@ -82,7 +82,8 @@ def load(settings: Settings) -> LoadedModel:
     kind = _kind(settings, dtype)
     vocabulary = facts.vocabulary(model)
     window = min(facts.context_window(model, tokenizer), settings.context_window or sys.maxsize)
-    tokens = facts.cache_tokens(model, settings.cache_tokens, window)
+    rounded = settings.kv_dtype == "int8"
+    tokens = facts.cache_tokens(model, settings.cache_tokens, window, rounded=rounded)
     window = min(window, tokens)
     eos_ids = facts.eos_ids(model, tokenizer, vocabulary)
     build = build_of(source, kind, kernels=choice.kernels)
@@ -95,7 +96,7 @@ def load(settings: Settings) -> LoadedModel:
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
             lambda: read.pop() if read else _read(settings, source, dtype, device),
-            Means(count, kernels, form, window, {each.name: each.changes for each in own}, said),
+            Means(count, kernels, form, window, {each.name: each.changes for each in own}, said, rounded),
         )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
@@ -145,9 +146,10 @@ def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
 
 
 def _kind(settings: Settings, dtype: torch.dtype) -> str:
-    """Name the number format, and before it what weights are rounded to."""
-    spelled = str(dtype).removeprefix("torch.")
-    return spelled if settings.quantize == "none" else f"{settings.quantize} {spelled}"
+    """Name the number format, before it what weights are rounded to, and behind it what keys and values are."""
+    few = "" if settings.quantize == "none" else f"{settings.quantize} "
+    kept = "" if settings.kv_dtype == "auto" else f", keys and values {settings.kv_dtype}"
+    return f"{few}{str(dtype).removeprefix('torch.')}{kept}"
 
 
 def _convert_meanwhile(settings: Settings, device: torch.device) -> None:

@@ -53,8 +53,8 @@ class _Layer(nn.Module):
     layer_idx = 0
 
 
-def _attention(kernels, blocks, dtype):
-    cache = KvCache(blocks, dtype, _CPU, kernels)
+def _attention(kernels, blocks, dtype, *, rounded=False):
+    cache = KvCache(blocks, dtype, _CPU, kernels, rounded=rounded)
     return StockAttention(cache) if kernels is None else NativeAttention(cache, kernels)
 
 
@@ -91,10 +91,10 @@ def _run(attention, shape, drawn, tables, parts):
     return out[0].split([to - start for start, to in parts])
 
 
-def _in_two_passes(kernels, shape, dtype, seed=0):
+def _in_two_passes(kernels, shape, dtype, seed=0, *, rounded=False):
     drawn = _drawn(shape, dtype, seed)
     tables, blocks = scattered(_LENGTHS, seed)
-    attention = _attention(kernels, blocks, dtype)
+    attention = _attention(kernels, blocks, dtype, rounded=rounded)
     firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]
     _run(attention, shape, drawn, tables, [(0, first) for first in firsts])
     found = _run(attention, shape, drawn, tables, list(zip(firsts, _LENGTHS, strict=True)))
@@ -132,12 +132,33 @@ def test_it_is_torchs_own_over_scattered_blocks(team, name, dtype, off):
         torch.testing.assert_close(ours.double(), _expected(shape, *each, last), rtol=0, atol=off)
 
 
-def test_what_a_former_owner_left_reaches_nobody(team):
+def _rounded(numbers):
+    """What 8 bits keep of keys or values `[1, heads, tokens, size]`: each has a scale of its own."""
+    scales = numbers.float().abs().amax(-1, keepdim=True) / 127
+    return (numbers.float() / scales).round() * scales
+
+
+@pytest.mark.parametrize("name", _SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_8_bits_it_is_torchs_own_of_the_rounded_keys_and_values(team, name, dtype):
+    shape = _SHAPES[name]
+    drawn, found = _in_two_passes(team, shape, dtype, rounded=True)
+    off = 1e-5 if dtype is torch.float32 else 3e-2
+    for (query, key, value), ours, last in zip(drawn, found, _LAST, strict=True):
+        expected = _expected(shape, query, _rounded(key), _rounded(value), last)
+        torch.testing.assert_close(ours.double(), expected, rtol=0, atol=off)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_what_a_former_owner_left_reaches_nobody(team, rounded):
     shape = Shape(size=24)
-    drawn, expected = _in_two_passes(team, shape, torch.float32)
+    drawn, expected = _in_two_passes(team, shape, torch.float32, rounded=rounded)
     tables, blocks = scattered(_LENGTHS, 0)
-    attention = _attention(team, blocks, torch.float32)
-    attention.cache.layer(0, shape.keys, shape.size).fill_(torch.nan)
+    attention = _attention(team, blocks, torch.float32, rounded=rounded)
+    # Four bytes of ones are a scale that is no number.
+    attention.cache.layer(0, shape.keys, shape.size).fill_(-1 if rounded else torch.nan)
+    for scales in attention.cache._scales.values():
+        scales.fill_(torch.nan)
     firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]
     _run(attention, shape, drawn, tables, [(0, first) for first in firsts])
     found = _run(attention, shape, drawn, tables, list(zip(firsts, _LENGTHS, strict=True)))
@@ -145,13 +166,14 @@ def test_what_a_former_owner_left_reaches_nobody(team):
         assert torch.equal(ours, theirs)
 
 
-def test_a_sequence_of_no_numbers_is_so_alone(team):
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_sequence_of_no_numbers_is_so_alone(team, rounded):
     shape = Shape()
-    drawn, expected = _in_two_passes(team, shape, torch.float32)
+    drawn, expected = _in_two_passes(team, shape, torch.float32, rounded=rounded)
     poisoned = 3
     drawn[poisoned][1][:, :, 40] = torch.nan
     tables, blocks = scattered(_LENGTHS, 0)
-    attention = _attention(team, blocks, torch.float32)
+    attention = _attention(team, blocks, torch.float32, rounded=rounded)
     firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]
     _run(attention, shape, drawn, tables, [(0, first) for first in firsts])
     found = _run(attention, shape, drawn, tables, list(zip(firsts, _LENGTHS, strict=True)))
@@ -161,13 +183,13 @@ def test_a_sequence_of_no_numbers_is_so_alone(team):
 
 
 @pytest.mark.parametrize("name", ["three for each", "window", "cap and window", "of 80"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_gets_the_same_bits_whatever_its_company(kernels, name, dtype):
+@pytest.mark.parametrize(("dtype", "rounded"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)])
+def test_a_row_gets_the_same_bits_whatever_its_company(kernels, name, dtype, rounded):
     shape = _SHAPES[name]
-    drawn, together = _in_two_passes(kernels, shape, dtype)
+    drawn, together = _in_two_passes(kernels, shape, dtype, rounded=rounded)
     for at, (length, last) in enumerate(zip(_LENGTHS, _LAST, strict=True)):
         tables, blocks = scattered([length], 5)
-        attention = _attention(kernels, blocks, dtype)
+        attention = _attention(kernels, blocks, dtype, rounded=rounded)
         for start in range(length):
             part = [(start, start + 1)]
             (alone,) = _run(attention, shape, [drawn[at]], tables, part)

@@ -33,7 +33,7 @@ from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.kv_cache import blocks_for
 from gateway_hf.compute.packed import Packed, PackedLinear, form_of
 from gateway_hf.compute.serial import Reading, SerialForward
-from gateway_hf.compute.trial import TRIAL_BLOCKS
+from gateway_hf.compute.trial import TRIAL_BLOCKS, Misfit, Trial
 from gateway_hf.engine import HfEngine
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.settings import Settings
@@ -219,6 +219,25 @@ def test_each_attempt_begins_with_the_model_as_it_was_loaded(kernels, monkeypatc
 def test_bytes_that_the_model_cannot_have_are_refused(kernels, config):
     with pytest.raises(LoadFailed, match="cannot be quantized: "):
         _fit(config, kernels, Format.INT8)
+
+
+def test_keys_and_values_in_8_bits_are_refused_where_the_model_keeps_its_own(kernels):
+    for team, form in ((kernels, Format.FLOAT32), (None, None)):
+        means = Means(TRIAL_BLOCKS, team, form, rounded=True)
+        with pytest.raises(LoadFailed, match="kv_dtype = int8 is for models that run several answers together: "):
+            fit(lambda: _made(_GPTJ), means)
+
+
+def test_keys_and_values_in_8_bits_leave_layers_fused_and_are_tried(kernels):
+    means = Means(TRIAL_BLOCKS, kernels, Format.FLOAT32, rounded=True)
+    fitted = fit(lambda: _made(LlamaConfig(**_SHAPE)), means)
+    assert _tier(fitted) == "fused"
+    assert fitted.cache.form is Format.INT8
+    torch.manual_seed(0)
+    trial = Trial(_made(LlamaConfig(**_SHAPE)))
+    trial.check(fitted.forward, 0.05, "as it is")
+    with pytest.raises(Misfit):
+        trial.check(fitted.forward, 1e-4, "as if nothing were rounded")
 
 
 def test_gpt2s_own_kind_of_layer_is_packed(kernels, monkeypatch):

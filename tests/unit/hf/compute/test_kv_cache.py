@@ -3,6 +3,7 @@ import torch
 
 from gateway_hf.compute.kernels import BLOCK
 from gateway_hf.compute.kv_cache import KvCache
+from gateway_hf.settings import SCALE_BYTES
 
 _CPU = torch.device("cpu")
 
@@ -16,6 +17,13 @@ def test_a_layer_is_made_when_it_is_first_seen_and_once(kernels, native):
     assert cache.nbytes == 2 * 8 * BLOCK * 2 * 16 * 2
     assert cache.layer(1, 2, 16).data_ptr() != first.data_ptr()
     assert cache.nbytes == 2 * first.nbytes
+
+
+def test_in_8_bits_a_token_has_a_scale_beside_its_numbers(kernels):
+    for team in (kernels, None):
+        cache = KvCache(8, torch.bfloat16, _CPU, team, rounded=True)
+        assert cache.layer(0, 2, 64).dtype is torch.int8
+        assert cache.nbytes == 2 * 8 * BLOCK * 2 * (64 + SCALE_BYTES)
 
 
 def test_kernels_round_a_head_up_to_whole_lanes(kernels):

@@ -52,6 +52,11 @@ def test_the_cache_holds_the_context_or_the_usual_within_bounds(config, asked, w
     assert facts.cache_tokens(model, asked, window) == tokens
 
 
+def test_in_8_bits_more_tokens_have_room_in_as_many_bytes():
+    model = SimpleNamespace(config=LlamaConfig(**_HUGE), dtype=torch.bfloat16)
+    assert facts.cache_tokens(model, 0, 8192, rounded=True) == (4 << 30) // (2 * 128 * (16384 + 128 * 4))
+
+
 @pytest.mark.parametrize(
     ("generation", "config", "tokenizer", "ids"),
     [

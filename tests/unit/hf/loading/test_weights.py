@@ -90,6 +90,15 @@ def test_few_bits_are_said_and_give_another_fingerprint(folder, kernels, few):
     assert loaded.fingerprint != load(folder).fingerprint
 
 
+@pytest.mark.parametrize("kernels_are", ["auto", "off"])
+def test_keys_and_values_in_8_bits_are_said_and_take_less_room(folder, kernels, kernels_are, caplog):
+    with caplog.at_level(logging.INFO, "gateway_hf"):
+        loaded = load(folder, kernels=kernels_are, kv_dtype="int8", cache_tokens=(1 << 14) - 16)
+    assert loaded.dtype == "float32, keys and values int8"
+    assert "holds 16384 tokens in at most 2 MiB" in caplog.text  # 8 in float32
+    assert loaded.fingerprint != load(folder, kernels=kernels_are).fingerprint
+
+
 def test_four_bits_are_those_that_the_layers_compute_with(folder, kernels):
     forward = load(folder, quantize="int4").forward
     assert {layer.struct.qkv.format for layer in forward._model.model.layers} == {Format.INT4}

@@ -6,11 +6,9 @@
 // one behind the other, so both products of attention are the same multiplication that linear layers use.
 #pragma once
 
-#include "rows.h"
+#include "kept.h"
 
-constexpr int kBlock = 16;
 constexpr int kSpan = 4;         // blocks that are scored at a time
-constexpr int kMaxHead = 512;
 
 // The sequences of one forward pass: rows [starts[s], starts[s + 1]) are tokens past[s], past[s] + 1, ...
 struct Batch {
@@ -24,12 +22,14 @@ struct Batch {
 struct Heads {
     int32_t queries, keys, size, window;  // window 0: none
     float scale, cap;                     // cap 0: none
-    void* cache;  // [blocks][keys][2][padded * 16]
+    void* cache;  // [blocks][keys][2][padded * 16], in 8 bits with the scales behind each [2][padded * 16]
 
     int padded() const { return round_up(size, kLanes); }
     int group() const { return queries / keys; }
     long half() const { return long(padded()) * kBlock; }  // elements of the keys of a block and head
-    template <class E> E* block(int id, int head) const { return (E*)cache + (long(id) * keys + head) * 2 * half(); }
+    template <class S> typename S::Kept* block(int id, int head) const {
+        return (typename S::Kept*)cache + (long(id) * keys + head) * (2 * half() + S::kNotes);
+    }
 };
 
 // A run of rows of one sequence that fall into one block, or a few rows of queries.
@@ -56,33 +56,20 @@ inline void cut_tiles(const Batch& batch, int group, std::vector<Piece>& tiles) 
     }
 }
 
-// Writes a row as elements, and zeros up to `padded`.
-template <class T> inline void write_row(const float* x, int size, int padded, typename T::Element* to) {
-    int d = 0;
-    for (; d + kLanes <= size; d += kLanes) store<T>(to + d, *(const floats*)(x + d));
-    for (; d < padded; d++) to[d] = T::write(d < size ? x[d] : 0.0f);
-}
-
-// Puts sixteen elements of one token into a step of values, beside those of its neighbour.
-inline void set_values(float* step, int, const float* from) { memcpy(step, from, sizeof(float) * kLanes); }
-inline void set_values(uint16_t* step, int side, const uint16_t* from) {
-    for (int i = 0; i < kLanes; i++) step[i * 2 + side] = from[i];
-}
-
 // Puts one token's key and value (float32 [keys][size] each) into its block; the first token of a block clears its
 // values, for what a former owner left there must not reach anyone, not even multiplied by zero.
-template <class T>
+template <class S>
 inline void remember(const Heads& heads, int block, int at, const float* key, const float* value) {
-    using E = typename T::Element;
-    constexpr int pw = T::per_word;
+    using K = typename S::Kept;
+    constexpr int pw = S::Number::per_word;
     int size = heads.size, padded = heads.padded(), steps = padded / pw;
-    alignas(64) E row[kMaxHead];
+    alignas(64) K row[kMaxHead];
     for (int h = 0; h < heads.keys; h++) {
-        E *keys = heads.block<E>(block, h), *values = keys + heads.half();
-        if (at == 0) memset(values, 0, sizeof(E) * heads.half());
-        write_row<T>(key + h * size, size, padded, row);
-        for (int step = 0; step < steps; step++) memcpy(keys + (step * kBlock + at) * pw, row + step * pw, sizeof(uint32_t));
-        write_row<T>(value + h * size, size, padded, row);
+        K *keys = heads.block<S>(block, h), *values = keys + heads.half(), *notes = values + heads.half();
+        if (at == 0) memset(values, 0, sizeof(K) * (heads.half() + S::kNotes));
+        S::write(key + h * size, size, padded, row, notes, at);
+        for (int step = 0; step < steps; step++) memcpy(keys + (step * kBlock + at) * pw, row + step * pw, sizeof(K) * pw);
+        S::write(value + h * size, size, padded, row, notes, kBlock + at);
         for (int d = 0; d < padded; d += kLanes) set_values(values + (d + at / pw * pw) * kLanes, at % pw, row + d);
     }
 }
@@ -94,16 +81,16 @@ template <class T> inline void ask(const Heads& heads, float* query, typename T:
 }
 
 // Adds weights times values to columns [16 panel, 16 (panel + C)) of the sums.
-template <class T, int R, int C, class E>
-inline void gather(const E* const* keys, long half, int blocks, int panel, const E* weights, float (*sums)[kMaxHead]) {
-    constexpr int pw = T::per_word, span = kSpan * kBlock;
+template <class S, int R, int C, class E>
+inline void gather(const typename S::Kept* const* keys, long half, int blocks, int panel, const E* weights, float (*sums)[kMaxHead]) {
+    constexpr int pw = S::Number::per_word, span = kSpan * kBlock;
     floats sum[R][C];
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) sum[r][c] = *(floats*)(sums[r] + (panel + c) * kLanes);
     for (int b = 0; b < blocks; b++) {
-        const words* columns[C];
-        for (int c = 0; c < C; c++) columns[c] = (const words*)(keys[b] + half + (panel + c) * kBlock * kLanes);
-        multiply<T, R, C>((const uint32_t*)weights + b * kBlock / pw, span / pw, columns, kBlock / pw, sum);
+        const typename S::Kept* columns[C];
+        for (int c = 0; c < C; c++) columns[c] = keys[b] + half + (panel + c) * kBlock * kLanes;
+        S::template multiply<R, C>((const uint32_t*)weights + b * kBlock / pw, span / pw, columns, kBlock / pw, sum);
     }
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) *(floats*)(sums[r] + (panel + c) * kLanes) = sum[r][c];
@@ -111,9 +98,11 @@ inline void gather(const E* const* keys, long half, int blocks, int panel, const
 
 // R rows of queries of one head of keys against all that they may see, by the online softmax of FlashAttention
 // (Dao et al. 2022). `q` is R rows of `padded` elements, `first` the row's index in the sequence's tokens times group.
-template <class T, int R>
+template <class S, int R>
 inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head, int first, const uint32_t* q, float* out) {
+    using T = typename S::Number;
     using E = typename T::Element;
+    using K = typename S::Kept;
     constexpr int pw = T::per_word, span = kSpan * kBlock;
     int padded = heads.padded(), stride = padded / pw, group = heads.group();
     const int32_t* table = batch.tables + long(s) * batch.width;
@@ -130,20 +119,20 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
     for (int r = 0; r < R; r++) memset(sums[r], 0, sizeof(float) * padded);
     for (int from = begin; from < end; from += kSpan) {
         int blocks = std::min(kSpan, end - from);
-        const E* keys[kSpan];
-        for (int b = 0; b < kSpan; b++) keys[b] = heads.block<const E>(table[from + std::min(b, blocks - 1)], head);
+        const K* keys[kSpan];
+        for (int b = 0; b < kSpan; b++) keys[b] = heads.block<S>(table[from + std::min(b, blocks - 1)], head);
         // Pieces of a block are too short for the processor to guess what comes next.
-        for (int b = 0; b < blocks; b++) fetch(keys[b] + heads.half(), heads.half() * sizeof(E));
+        for (int b = 0; b < blocks; b++) fetch(keys[b] + heads.half(), (heads.half() + S::kNotes) * sizeof(K));
         for (int b = from + kSpan; b < std::min(end, from + 2 * kSpan); b++)
-            fetch(heads.block<const E>(table[b], head), heads.half() * sizeof(E));
+            fetch(heads.block<S>(table[b], head), heads.half() * sizeof(K));
         constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
         for (int b = 0; b < blocks; b += C) {
             floats score[R][C] = {};
-            multiply<T, R, C>(q, stride, (const words* const*)keys + b, stride, score);
+            S::template multiply<R, C>(q, stride, keys + b, stride, score);
             for (int c = 0; c < C; c++) {
                 floats token = count_up() + float((from + b + c) * kBlock);
                 for (int r = 0; r < R; r++) {
-                    floats x = score[r][c];
+                    floats x = S::scaled(score[r][c], keys[b + c] + 2 * heads.half(), 0);
                     if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
                     x = pick(token > float(position[r]), all(-INFINITY), x);
                     if (heads.window) x = pick(token <= float(position[r] - heads.window), all(-INFINITY), x);
@@ -162,7 +151,7 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
                 floats p = pick(x == -INFINITY, floats{}, exponential(x - base));
                 p = pick(x == x, p, x);
                 added += p;
-                store<T>(weights[r] + b * kBlock, p);
+                store<T>(weights[r] + b * kBlock, S::scaled(p, keys[b] + 2 * heads.half(), kBlock));
             }
             float shrink = most[r] == -INFINITY ? 0 : std::exp(most[r] - base);
             total[r] = total[r] * shrink + sum_of(added);
@@ -171,8 +160,8 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
                 for (int d = 0; d < padded; d += kLanes) *(floats*)(sums[r] + d) *= shrink;
         }
         int panel = 0;
-        for (; panel + C <= padded / kLanes; panel += C) gather<T, R, C>(keys, heads.half(), blocks, panel, weights[0], sums);
-        for (; panel < padded / kLanes; panel++) gather<T, R, 1>(keys, heads.half(), blocks, panel, weights[0], sums);
+        for (; panel + C <= padded / kLanes; panel += C) gather<S, R, C>(keys, heads.half(), blocks, panel, weights[0], sums);
+        for (; panel < padded / kLanes; panel++) gather<S, R, 1>(keys, heads.half(), blocks, panel, weights[0], sums);
     }
     for (int r = 0; r < R; r++) {
         float* to = out + ((first + r) / group * long(heads.queries) + head * group + (first + r) % group) * heads.size;
@@ -181,14 +170,14 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
 }
 
 // All of attention: queries lie as [keys][rows][group][padded] elements, the answer as float32 [rows][queries][size].
-template <class T>
+template <class S>
 void attend(Team& team, const Heads& heads, const Batch& batch, const std::vector<Piece>& tiles, const void* q, float* out) {
-    int group = heads.group(), stride = heads.padded() / T::per_word, parts = int(tiles.size());
+    int group = heads.group(), stride = heads.padded() / S::Number::per_word, parts = int(tiles.size());
     team.each(parts * heads.keys, [&](int part) {
         const Piece& tile = tiles[part % parts];
         int head = part / parts, start = batch.starts[tile.sequence];
         const uint32_t* rows = (const uint32_t*)q + ((long(head) * batch.rows + start) * group + tile.row) * stride;
         float* to = out + long(start) * heads.queries * heads.size;
-        with_rows(tile.rows, [&]<int R>() { attend_rows<T, R>(heads, batch, tile.sequence, head, tile.row, rows, to); });
+        with_rows(tile.rows, [&]<int R>() { attend_rows<S, R>(heads, batch, tile.sequence, head, tile.row, rows, to); });
     });
 }

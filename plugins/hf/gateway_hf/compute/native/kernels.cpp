@@ -61,8 +61,9 @@ inline void norm_heads(const Norm& norm, int over, float* x, int heads, int size
 }
 
 // From qkv [rows][(queries + 2 keys) size] to the cache and to words of queries.
-template <class T>
+template <class S>
 void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv, const float* cos, const float* sin) {
+    using T = typename S::Number;
     using E = typename T::Element;
     const Heads& heads = layer.heads;
     int size = heads.size, padded = heads.padded(), group = heads.group();
@@ -83,7 +84,7 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
             int token = batch.past[run.sequence] + row - batch.starts[run.sequence];
             int block = batch.tables[long(run.sequence) * batch.width + token / kBlock];
             const float* keys = x + heads.queries * size;
-            remember<T>(heads, block, token % kBlock, keys, keys + heads.keys * size);
+            remember<S>(heads, block, token % kBlock, keys, keys + heads.keys * size);
         }
     });
 }
@@ -145,8 +146,8 @@ void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
 }
 
 // One decoder layer over all rows; hidden states are float32 [rows][hidden], read and overwritten, so that nothing is
-// rounded between layers. T is the format of the cache.
-template <class T>
+// rounded between layers. S is how the cache keeps keys and values.
+template <class S>
 void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* state, const float* cos, const float* sin) {
     const Heads& heads = layer.heads;
     int rows = batch.rows, hidden = layer.hidden;
@@ -169,9 +170,9 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     float* qkv = kernels.wide.of(size_t(rows) * width);
     apply(kernels.team, layer.qkv, kernels.sheet.at, rows, into(qkv, width));
     adapt(kQuery, 3, normed, hidden, qkv, width);
-    place<T>(kernels, layer, batch, qkv, cos, sin);
+    place<S>(kernels, layer, batch, qkv, cos, sin);
     float* attended = kernels.attended.of(size_t(rows) * attending);
-    attend<T>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
+    attend<S>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
     write_plain(kernels, layer.out, attended, rows);
     float* sum = aside(layer.attended);
     apply(kernels.team, layer.out, kernels.sheet.at, rows, onto(sum, hidden));
@@ -190,6 +191,13 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
 }
 
 #include "encoder.h"
+
+// Calls f for how the cache keeps keys and values.
+template <class F> void with_cache(int format, const F& f) {
+    if (format == kFloat32) f.template operator()<Whole<Float32>>();
+    else if (format == kBFloat16) f.template operator()<Whole<BFloat16>>();
+    else f.template operator()<Rounded>();
+}
 
 extern "C" {
 
@@ -222,8 +230,7 @@ void kernels_advise(void* memory, size_t size) {
 
 void kernels_layer(Kernels* kernels, const Layer* layer, const Batch* batch, int format, float* states, const float* cos,
                    const float* sin) {
-    if (format == kFloat32) run_layer<Float32>(*kernels, *layer, *batch, states, cos, sin);
-    else run_layer<BFloat16>(*kernels, *layer, *batch, states, cos, sin);
+    with_cache(format, [&]<class S>() { run_layer<S>(*kernels, *layer, *batch, states, cos, sin); });
 }
 
 // Runs `count` layers of an encoder over texts one behind the other: text i is rows [starts[i], starts[i + 1]) of `states`,
@@ -247,7 +254,8 @@ void kernels_linear(Kernels* kernels, const Linear* w, int format, const void* x
 // [rows][keys][size]; the answer is [rows][queries][size]. `format` is the cache's.
 void kernels_attend(Kernels* kernels, const Heads* heads, const Batch* batch, int format, const float* q, const float* k,
                     const float* v, float* out) {
-    auto run = [&]<class T>() {
+    with_cache(format, [&]<class S>() {
+        using T = typename S::Number;
         using E = typename T::Element;
         int size = heads->size, padded = heads->padded(), group = heads->group();
         E* queries = (E*)kernels->queries.of(size_t(batch->rows) * heads->queries * padded);
@@ -263,12 +271,10 @@ void kernels_attend(Kernels* kernels, const Heads* heads, const Batch* batch, in
                 int token = batch->past[run.sequence] + row - batch->starts[run.sequence];
                 int block = batch->tables[long(run.sequence) * batch->width + token / kBlock];
                 long at = long(row) * heads->keys * size;
-                remember<T>(*heads, block, token % kBlock, k + at, v + at);
+                remember<S>(*heads, block, token % kBlock, k + at, v + at);
             }
         });
-        attend<T>(kernels->team, *heads, *batch, kernels->tiles_of(*batch, *heads), queries, out);
-    };
-    if (format == kFloat32) run.template operator()<Float32>();
-    else run.template operator()<BFloat16>();
+        attend<S>(kernels->team, *heads, *batch, kernels->tiles_of(*batch, *heads), queries, out);
+    });
 }
 }

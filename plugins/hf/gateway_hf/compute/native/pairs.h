@@ -83,6 +83,13 @@ inline floats load_bfloats(const uint16_t* from) {
     return {half(from), half(from + 8)};
 }
 
+inline floats load_bytes(const int8_t* from) {
+    auto half = [](const int8_t* of) {
+        return (half_floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)of)));
+    };
+    return {half(from), half(from + 8)};
+}
+
 inline void store_bfloats(uint16_t* to, floats x) {
     auto half = [](half_floats v) {
         half_words bits = (half_words)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;

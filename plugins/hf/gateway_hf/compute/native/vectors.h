@@ -127,6 +127,16 @@ inline floats load_bfloats(const uint16_t* from) {
 #endif
 }
 
+inline floats load_bytes(const int8_t* from) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#else
+    floats out;
+    for (int i = 0; i < kLanes; i++) out[i] = float(from[i]);
+    return out;
+#endif
+}
+
 inline void store_bfloats(uint16_t* to, floats x) {
 #ifdef __AVX512BF16__
     __m256bh packed = _mm512_cvtneps_pbh((__m512)x);
