@@ -179,13 +179,14 @@ _CELLS = {
     "guessed": (_guessed, _CROWD),
 }
 _ALL_CELLS = [("llama", cell, kernels) for cell in _CELLS for kernels in ("auto", "off")]
-_SOME_CELLS = [
-    (name, cell, "auto") for name in ARCHITECTURES if name != "llama" for cell in ("alone", "chunked", "reused")
-]
-_SOME_CELLS += [(name, "preempted", "off") for name in ("gpt2", "mistral", "gemma2")]
+_OTHERS = [name for name in ARCHITECTURES if name != "llama"]
+_SOME_CELLS = [(name, "reused", "auto") for name in _OTHERS] + [("gemma2", "preempted", "off")]
+_SLOW_CELLS = [(name, cell, "auto") for name in _OTHERS for cell in ("alone", "chunked")]
+_SLOW_CELLS += [(name, "preempted", "off") for name in ("gpt2", "mistral")]
+_SLOW = [pytest.param(*cell, marks=pytest.mark.slow) for cell in _SLOW_CELLS]
 
 
-@pytest.mark.parametrize(("name", "cell", "kernels"), _ALL_CELLS + _SOME_CELLS)
+@pytest.mark.parametrize(("name", "cell", "kernels"), _ALL_CELLS + _SOME_CELLS + _SLOW)
 async def test_greedy_is_what_generate_says(engine_of, reference_of, name, cell, kernels):
     run, settings = _CELLS[cell]
     async with engine_of(name, kernels=kernels, **settings) as engine:

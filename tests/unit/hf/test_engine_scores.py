@@ -112,11 +112,13 @@ _CELLS = {
     "preempted": (_preempted, {"places": 4, "cache_tokens": 256, "step_tokens": 24}),
 }
 _ALL_CELLS = [("llama", cell, kernels) for cell in _CELLS for kernels in ("auto", "off")]
-_ALL_CELLS += [(name, cell, "auto") for name in ARCHITECTURES if name != "llama" for cell in ("together", "chunked")]
-_ALL_CELLS += [(name, "preempted", "off") for name in ("gpt2", "mistral", "gemma2")]
+_ALL_CELLS += [("gpt2", "chunked", "auto"), ("gemma2", "preempted", "off")]
+_SLOW_CELLS = [(name, cell, "auto") for name in ARCHITECTURES if name != "llama" for cell in ("together", "chunked")]
+_SLOW_CELLS += [(name, "preempted", "off") for name in ("gpt2", "mistral", "gemma2")]
+_SLOW = [pytest.param(*cell, marks=pytest.mark.slow) for cell in _SLOW_CELLS if cell not in _ALL_CELLS]
 
 
-@pytest.mark.parametrize(("name", "cell", "kernels"), _ALL_CELLS)
+@pytest.mark.parametrize(("name", "cell", "kernels"), _ALL_CELLS + _SLOW)
 async def test_scores_are_those_of_a_plain_pass(engine_of, natural_of, name, cell, kernels):
     run, settings = _CELLS[cell]
     async with engine_of(name, kernels=kernels, **settings) as engine:

@@ -10,12 +10,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from gateway.engine import LoadFailed
+from gateway_hf.compute import native
 from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.rounded import Rounded, weight_of
 from gateway_hf.loading import blocks, convert
 from gateway_hf.loading.blocks import attach_blocks, write_blocks
 from gateway_hf.loading.weights import load
-from gateway_hf.settings import Settings
+from gateway_hf.settings import Settings, cache_folder
 from tests.support.tiny_gguf import make_tiny_gguf
 
 KINDS = (Kind.Q8_0, Kind.Q4_0, Kind.Q4_1)
@@ -47,8 +48,15 @@ def test_each_layer_has_its_blocks_in_the_order_of_its_rows(file_of, tmp_path, k
         assert torch.equal(weight.floats().to(dtype), linear.weight)
 
 
+@pytest.fixture
+def built(kernels, monkeypatch):
+    """Have each cache folder use the kernels that are built already: to compile them takes long."""
+    library = native.library(cache_folder(Settings()))
+    monkeypatch.setattr(native, "library", lambda _: library)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_they_are_loaded_as_they_are(file_of, tmp_path, kernels, kind):
+def test_they_are_loaded_as_they_are(file_of, tmp_path, built, kind):
     loaded = load(Settings(model=str(file_of(kind)), dtype="float32", quantize="gguf", cache_folder=str(tmp_path)))
     wanted = Format.INT8 if kind is Kind.Q8_0 else Format.INT4
     assert {layer.struct.qkv.format for layer in loaded.forward._model.model.layers} == {wanted}
@@ -56,13 +64,13 @@ def test_they_are_loaded_as_they_are(file_of, tmp_path, kernels, kind):
     assert loaded.note == "quantized weights (GGUF), computed with as they are"
 
 
-def test_a_file_without_such_blocks_is_refused(file_of, tmp_path, kernels):
+def test_a_file_without_such_blocks_is_refused(file_of, tmp_path, built):
     settings = Settings(model=str(file_of(None)), dtype="float32", quantize="gguf", cache_folder=str(tmp_path))
     with pytest.raises(LoadFailed, match=r"no linear layer in one of Q8_0, Q4_0, Q4_1, Q4_K; use int8 or int4"):
         load(settings)
 
 
-def test_a_folder_is_refused(tiny, tmp_path, kernels):
+def test_a_folder_is_refused(tiny, tmp_path, built):
     settings = Settings(model=str(tiny("llama")), dtype="float32", quantize="gguf", cache_folder=str(tmp_path))
     with pytest.raises(LoadFailed, match="quantize = gguf is for GGUF files; use int8 or int4"):
         load(settings)
