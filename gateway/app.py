@@ -122,7 +122,7 @@ def create_app(
             await telemetry.stop()
 
     app = _Application(
-        route_handlers=routes(dialects, config.server),
+        route_handlers=routes(dialects, config.server, inference),
         dependencies=_provide(
             admission=admission,
             hosting=hosting,

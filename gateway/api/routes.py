@@ -27,6 +27,7 @@ from gateway.api.responses.dialect import DIALECT as RESPONSES
 from gateway.api.tokens.controller import tokenizer_info
 from gateway.api.tokens.questions import ROUTES as TOKENS
 from gateway.config import ServerSettings
+from gateway.service import Inference
 
 DIALECTS: tuple[Dialect, ...] = (NATIVE, OPENAI, RESPONSES, ANTHROPIC)
 
@@ -49,9 +50,11 @@ _CONTROLLERS = (
 )
 
 
-def routes(dialects: Sequence[Dialect], settings: ServerSettings) -> list[ControllerRouterHandler]:
+def routes(
+    dialects: Sequence[Dialect], settings: ServerSettings, inference: Inference
+) -> list[ControllerRouterHandler]:
     """List the routes of the dialects, of the service itself, of its pages and of installed packages."""
-    spoken = [route for dialect in dialects for route in (*generations(dialect), *dialect.routes)]
+    spoken = [route for dialect in dialects for route in (*generations(dialect, inference), *dialect.routes)]
     root = settings.root_path
     pages: list[ControllerRouterHandler] = [*docs.Pages(root).routes()] if settings.docs else []
     if settings.playground:

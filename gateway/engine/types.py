@@ -12,6 +12,8 @@ from msgspec import Struct, structs
 from gateway.engine.sampling import Sampling
 from gateway.engine.tools import Tool, ToolCall, ToolResult
 
+_NOTHING = Sampling()
+
 
 class Capability(StrEnum):
     """What a model can be asked for: a feature, or one field of `Sampling` by its own name."""
@@ -282,10 +284,9 @@ class ModelCard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def under(self, defaults: Sampling) -> "ModelCard":
         """Return this card with a request's `defaults` laid over the model's own."""
-        names = [name for name in defaults.__struct_fields__ if getattr(defaults, name) is not None]
-        if not names:
+        if defaults == _NOTHING:  # as a rule; at C's speed
             return self
-        laid = {name: getattr(defaults, name) for name in names}
+        laid = {name: value for name, value in structs.asdict(defaults).items() if value is not None}
         if {"max_tokens", "max_length"} & laid.keys():
             laid = {"max_tokens": None, "max_length": None} | laid
         return structs.replace(self, defaults=structs.replace(self.defaults, **laid))

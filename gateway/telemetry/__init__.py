@@ -55,7 +55,7 @@ class Telemetry:
 
     def middleware(self, app: ASGIApp) -> TelemetryMiddleware:
         """Wrap the app, so that each HTTP request is seen."""
-        return TelemetryMiddleware(app, self.tracing, self.metrics)
+        return TelemetryMiddleware(app, self.tracing, self.metrics, self._log)
 
     def generation(self, request: GenerateRequest, card: ModelCard, engine: str) -> GenerationTelemetry:
         """Watch a generation; enter it before the engine is asked."""

@@ -11,7 +11,8 @@ import math
 import os
 import re
 import traceback
-from datetime import UTC
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
 
@@ -40,7 +41,8 @@ def configure(settings: TelemetrySettings, fd: int = STDOUT) -> "LogSink":
     """Send every log of this process to `fd`; call it in the process that logs, for the writer's thread is its own."""
     columns = (os.get_terminal_size(fd).columns or _COLUMNS) if os.isatty(fd) else 0
     is_json = settings.log_format == "json" or (settings.log_format == "auto" and not columns)
-    sink = LogSink(LogWriter(fd, tell=_tell_lost), columns, is_json=is_json)
+    lowest = logger.level(settings.log_level).no
+    sink = LogSink(LogWriter(fd, tell=_tell_lost), columns, lowest, is_json=is_json)
     logger.remove()
     logger.add(
         sink,
@@ -51,7 +53,7 @@ def configure(settings: TelemetrySettings, fd: int = STDOUT) -> "LogSink":
         diagnose=False,
     )
     capture()
-    logging.getLogger().setLevel(logger.level(settings.log_level).no)
+    logging.getLogger().setLevel(lowest)
     return sink
 
 
@@ -74,11 +76,13 @@ def _tell_lost(lines: int) -> None:
 class LogSink:
     """Renders a record where it happens, for the context is there, and leaves the writing to `lines`.
 
-    A terminal has `columns`; 0 means that there is none.
+    A terminal has `columns`; 0 means that there is none. Records below the level number `lowest` are left out.
     """
 
-    def __init__(self, lines: LogWriter, columns: int, *, is_json: bool) -> None:
+    def __init__(self, lines: LogWriter, columns: int, lowest: int = 0, *, is_json: bool) -> None:
         self._lines = lines
+        self._lowest = lowest
+        self._is_direct = is_json
         self._render = (
             _as_json if is_json else partial(_as_text, is_terminal=columns > 0, is_colored=columns > 0 and has_colors())
         )
@@ -101,6 +105,19 @@ class LogSink:
         else:
             self._steps.write(line)
 
+    def write_event(self, source: str, level: str, message: str, fields: Mapping[str, Scalar | None]) -> None:
+        """Write what happened, as loguru would for `source`, the name of a logger; `message` is taken as it is.
+
+        JSON is written at once, for loguru takes four times as long, to make its record: it finds the frame, the
+        thread and the process of each.
+        """
+        if not self._is_direct:
+            logger.bind(logger=source, **fields).log(level, "{}", message)
+        elif logger.level(level).no >= self._lowest:
+            line: dict[str, Scalar] = {"time": _utc(datetime.now(UTC)), "level": level, "message": message}
+            _add_fields(line, source, fields)
+            self._lines.write(_without_secrets(_to_ascii(line) + "\n"))
+
     def close(self, timeout: float) -> None:
         """Take the bars off the screen and wait until all is written, for at most `timeout` seconds."""
         if self._steps is not None:
@@ -113,6 +130,7 @@ class LogSink:
 
     def stop(self) -> None:
         """Write what can be written; loguru asks for it in `logger.remove()`."""
+        self._is_direct = False  # other sinks may be there in its place
         self.close(0.0)
         self._lines.stop()
 
@@ -184,17 +202,23 @@ class _Seldom(logging.Filter):
 _INTERCEPT = _Intercept()
 
 
-def _add_fields(line: dict[str, Scalar], record: "loguru.Record") -> None:
+def _add_fields(line: dict[str, Scalar], source: str, fields: Mapping[str, object]) -> None:
     """Add what is known; the context's word wins over the caller's, and the line's own over both."""
-    line.setdefault("logger", str(record["extra"].get("logger", record["name"])))
+    line.setdefault("logger", source)
     request = current_record()
     known = (("request_id", request_id.get()), ("trace_id", request.trace_id), ("model", request.model))
     for name, value in known:
         if value:
             line.setdefault(name, value)
-    for name, value in record["extra"].items():
-        if value is not None:
-            line.setdefault(name, _scalar(value))
+    line |= {name: _scalar(value) for name, value in fields.items() if value is not None and name not in line}
+
+
+def _source(record: "loguru.Record") -> str:
+    return str(record["extra"].get("logger", record["name"]))
+
+
+def _utc(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _scalar(value: object) -> Scalar:
@@ -210,11 +234,11 @@ def _traceback(record: "loguru.Record") -> str:
 
 def _as_json(record: "loguru.Record") -> str:
     line: dict[str, Scalar] = {
-        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": _utc(record["time"].astimezone(UTC)),
         "level": record["level"].name,
         "message": record["message"],
     }
-    _add_fields(line, record)
+    _add_fields(line, _source(record), record["extra"])
     if trace := _traceback(record):
         line["exception"] = trace
     return _to_ascii(line) + "\n"
@@ -231,5 +255,5 @@ def _to_ascii(line: dict[str, Scalar]) -> str:
 
 def _as_text(record: "loguru.Record", *, is_terminal: bool, is_colored: bool) -> str:
     fields: dict[str, Scalar] = {}
-    _add_fields(fields, record)
+    _add_fields(fields, _source(record), record["extra"])
     return text_line(record, fields, _traceback(record), is_terminal=is_terminal, is_colored=is_colored)

@@ -14,13 +14,13 @@ from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.utils import normalize_path
-from loguru import logger
 from opentelemetry.trace import Status, StatusCode
 
 from gateway.engine import UnknownModel
 from gateway.telemetry import semconv
 from gateway.telemetry.context import Outcome, RequestRecord, open_record, request_id
 from gateway.telemetry.fault_domains import domain_of
+from gateway.telemetry.logs import LogSink
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Attributes, Tracing, remote_parent, sampled
 
@@ -34,8 +34,9 @@ _PATH_LENGTH = 256
 class TelemetryMiddleware:
     """Watches each HTTP request; handlers add what they know through `current_record()`."""
 
-    def __init__(self, app: ASGIApp, tracing: Tracing, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, tracing: Tracing, metrics: Metrics, log: LogSink) -> None:
         self._app = app
+        self._log = log
         self._tracing = tracing
         self._metrics = metrics
 
@@ -51,7 +52,7 @@ class TelemetryMiddleware:
             exchange.broke(error)
             raise
         finally:
-            exchange.settle(self._metrics)
+            exchange.settle(self._metrics, self._log)
 
 
 class _Exchange:
@@ -90,7 +91,7 @@ class _Exchange:
         record.outcome = "aborted" if self._status else "error"
         self._status = self._status or HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def settle(self, metrics: Metrics) -> None:
+    def settle(self, metrics: Metrics, log: LogSink) -> None:
         """End the span, count the request and log its line."""
         seconds = (self._ended_at or perf_counter()) - self._begun_at
         record = self._record
@@ -104,7 +105,7 @@ class _Exchange:
         route = str(self._scope.get("path_template") or self._path_of_another_method())
         self._count(metrics, route, seconds)
         self._end_span(route)
-        self._log(route, seconds)
+        self._write_line(log, route, seconds)
 
     def _phase(self) -> str:
         """Name the phase in which the client left."""
@@ -200,28 +201,29 @@ class _Exchange:
                 attributes[semconv.SERVER_PORT] = server[1]
         return attributes
 
-    def _log(self, route: str, seconds: float) -> None:
-        record = self._record
+    def _write_line(self, log: LogSink, route: str, seconds: float) -> None:
+        record, status = self._record, int(self._status)
         is_quiet = self._is_routine and (record.outcome == "ok" or record.is_expected)
-        logger.bind(
-            event="request",
-            method=self._method,
-            route=route,
-            path=self._path,
-            client=client[0] if (client := self._scope.get("client")) else None,
-            key_id=record.key or None,
-            status=int(self._status),
-            code=record.code or None,
-            domain=self._domain or None,
-            outcome=record.outcome,
-            duration_ms=round(seconds * 1e3, 3),
-            queue_ms=_milliseconds(record.queue),
-            ttft_ms=_milliseconds(record.ttft),
-            prompt_tokens=record.prompt_tokens or None,
-            tokens=record.tokens or None,
-            finish_reason=record.finish_reason or None,
-            bytes=self._bytes,
-        ).log("DEBUG" if is_quiet else "INFO", "{} {} {}", self._method, route, int(self._status))
+        fields = {
+            "event": "request",
+            "method": self._method,
+            "route": route,
+            "path": self._path,
+            "client": client[0] if (client := self._scope.get("client")) else None,
+            "key_id": record.key or None,
+            "status": status,
+            "code": record.code or None,
+            "domain": self._domain or None,
+            "outcome": record.outcome,
+            "duration_ms": round(seconds * 1e3, 3),
+            "queue_ms": _milliseconds(record.queue),
+            "ttft_ms": _milliseconds(record.ttft),
+            "prompt_tokens": record.prompt_tokens or None,
+            "tokens": record.tokens or None,
+            "finish_reason": record.finish_reason or None,
+            "bytes": self._bytes,
+        }
+        log.write_event(__name__, "DEBUG" if is_quiet else "INFO", f"{self._method} {route} {status}", fields)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

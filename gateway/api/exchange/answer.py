@@ -6,7 +6,6 @@ from typing import Any, Generic, Protocol
 
 from litestar import Request
 from litestar.datastructures import State
-from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 from msgspec import Struct
 
@@ -20,6 +19,7 @@ from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.problems import Problem
+from gateway.api.http.reply import JsonReply
 from gateway.api.http.sse import PLAIN, EventStream, Framing, Pace, first_event, frames, while_connected
 from gateway.auth import Caller
 from gateway.background import Background, BackgroundAnswer
@@ -55,12 +55,12 @@ async def answer(
         if isinstance(keeper, BackgroundKeeper) and keeper.is_background and isinstance(rendering, ResumableRendering):
             state, answered = await detach(inference, caller, run, rendering, keeper)
             if not body.stream:
-                return _json(state, headers)
+                return JsonReply(state, headers)
             told = _follow(answered, endpoint, made)
             return await event_stream(request, inference, told, framing, lambda: headers)
         if not body.stream:
             reply, own = await while_connected(request.receive, made.whole())
-            return _json(reply, headers | own)
+            return JsonReply(reply, headers | own)
         told = _told(inference.background, caller, run, rendering, keeper)
         return await event_stream(request, inference, told, framing, lambda: headers | run.headers)
     except EngineError as error:
@@ -160,7 +160,3 @@ def _told(
     attended = background.attend(caller.id, keeper.id) if isinstance(keeper, BackgroundKeeper) else nullcontext()
     stored = StoredStream(run, rendering, keeper, attended)
     return Told(stored.events(), stored.encode, rendering)
-
-
-def _json(body: bytes, headers: Mapping[str, str]) -> ASGIResponse:
-    return ASGIResponse(body=body, media_type="application/json", headers=dict(headers))

@@ -8,7 +8,6 @@ from litestar import post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation
-from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 from msgspec import Struct
@@ -18,6 +17,7 @@ from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head, read_timeouts
 from gateway.api.http.problems import OWN_WORDS, ErrorWords
+from gateway.api.http.reply import JsonReply
 from gateway.api.http.sse import while_connected
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
 from gateway.engine import EngineError
@@ -78,7 +78,7 @@ def _handlers(route: QuestionRoute) -> Iterator[HTTPRouteHandler]:
     ) -> ASGIApp:
         reply, headers = await ask(request, inference, questions, route.endpoint)
         content = reply if isinstance(reply, bytes) else msgspec.json.encode(reply)
-        return ASGIResponse(body=content, media_type="application/json", headers=headers)
+        return JsonReply(content, headers)
 
     yield post(
         route.path,

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from litestar import post
-from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
@@ -15,14 +14,17 @@ from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_re
 from gateway.service import Inference
 
 
-def generations(dialect: Dialect) -> Iterator[HTTPRouteHandler]:
-    """Make the routes of a dialect's endpoints, and of their aliases."""
+def generations(dialect: Dialect, inference: Inference) -> Iterator[HTTPRouteHandler]:
+    """Make the routes of a dialect's endpoints, and of their aliases.
+
+    They are handed what answers them here: injected by Litestar, that is a tenth of a small request's time.
+    """
     for endpoint in dialect.endpoints:
-        yield from _generation(dialect, endpoint)
+        yield from _generation(dialect, endpoint, inference)
 
 
-def _generation(dialect: Dialect, endpoint: Endpoint[Any]) -> Iterator[HTTPRouteHandler]:
-    async def handle(request: HttpRequest, inference: NamedDependency[Inference]) -> ASGIApp:
+def _generation(dialect: Dialect, endpoint: Endpoint[Any], inference: Inference) -> Iterator[HTTPRouteHandler]:
+    async def handle(request: HttpRequest) -> ASGIApp:
         return await answer(request, inference, endpoint, dialect.framing)
 
     yield post(

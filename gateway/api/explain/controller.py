@@ -3,7 +3,6 @@
 import msgspec
 from litestar import post
 from litestar.di import NamedDependency
-from litestar.response.base import ASGIResponse
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
@@ -14,6 +13,7 @@ from gateway.api.explain.schema import explain_decoder
 from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
 from gateway.api.http.headers import read_head
+from gateway.api.http.reply import JsonReply
 from gateway.api.http.sse import while_connected
 from gateway.api.reference.errors import BODY, ENGINE, GENERATION, KEY, error_responses
 from gateway.config.snapshot import CurrentConfig
@@ -42,4 +42,4 @@ async def explain(
     asked = explainer.explain(caller_of(request.scope), body.url, bytes(body.body), read_head(request.scope))
     explanation, headers = await while_connected(request.receive, asked)
     content = await offload_large(weight, lambda: msgspec.json.encode(explanation))
-    return ASGIResponse(body=content, media_type="application/json", headers=headers)
+    return JsonReply(content, headers)

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -201,3 +202,34 @@ def test_lines_that_were_lost_are_a_line_as_soon_as_one_can_be_written(standard_
     os.close(read_end)
     logger.remove()
     os.close(write_end)
+
+
+EVENT = {"event": "request", "path": "/x", "status": 200, "duration_ms": 1.5, "code": None, "odd": float("nan")}
+
+
+@pytest.mark.parametrize("settings", [{}, {"log_format": "text"}])
+@pytest.mark.parametrize("text", [*FORGERIES, "llmg_secret123", "sk-abcdefghij"])
+def test_an_event_is_the_line_that_loguru_would_write(log, settings, text):
+    fields = EVENT | {"event": "other", "path": text}
+    sink = log.configure(**settings)
+    token = request_id.set("01JREQUEST")
+    sink.write_event("some.logger", "WARNING", f"{text} {{}}", fields)
+    logger.bind(logger="some.logger", **fields).warning("{}", f"{text} {{}}")
+    request_id.reset(token)
+    own, logurus = [re.sub(r"\d\d:\d\d:\d\d\.\d+", "", line) for line in log.text().split("\n")[:-1]]
+    assert own == logurus
+    assert "01JREQUEST" in own
+
+
+def test_an_event_below_the_level_is_no_line(log):
+    sink = log.configure(log_level="WARNING")
+    sink.write_event("some.logger", "INFO", "left out", EVENT)
+    sink.write_event("some.logger", "WARNING", "written", EVENT)
+    assert [line["message"] for line in json_lines(log)] == ["written"]
+
+
+def test_an_event_goes_where_the_log_goes_now(log):
+    first = log.configure()
+    log.configure()
+    first.write_event("some.logger", "INFO", "hello", EVENT)
+    assert [line["message"] for line in json_lines(log)] == ["hello"]
