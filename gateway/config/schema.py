@@ -66,6 +66,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     idle_seconds: Annotated[int, Meta(ge=1, le=60)] = 15
     ping_seconds: Seconds = 15.0
     stall_seconds: Seconds = 20.0
+    join_seconds: Annotated[float, Meta(ge=0, le=1)] = 0.005
     unsent_bytes: Annotated[int, Meta(ge=1_024)] = 32 * 1024 * 1024
     hang_seconds: Annotated[float, Meta(ge=2, le=86_400)] = 30.0
     allowed_hosts: tuple[str, ...] = ()

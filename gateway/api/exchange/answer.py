@@ -143,7 +143,7 @@ async def event_stream(
     first = await first_event(request.receive, told.events)
     server = inference.config.server
     written = frames(first, told.events, told.encode, framing, told.rendering.to_failure)
-    pace = Pace(server.ping_seconds, server.stall_seconds)
+    pace = Pace(server.ping_seconds, server.stall_seconds, server.join_seconds)
     return EventStream(written, told.events, pace=pace, headers=to_headers(), framing=framing)
 
 

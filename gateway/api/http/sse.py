@@ -11,6 +11,7 @@ from loguru import logger
 from msgspec import Struct
 
 from gateway.admission import QueuePosition
+from gateway.api.http.frame_writer import FrameWriter
 from gateway.api.http.problems import OWN_WORDS, ErrorWords, Problem, to_problem
 from gateway.engine import EngineError, Finished
 from gateway.flow.tasks import end_all
@@ -131,10 +132,14 @@ def _check_finished(last: object) -> None:
 
 
 class Pace(Struct, frozen=True):
-    """How long a stream may be silent before it pings, and how long its client may read nothing, in seconds."""
+    """How long a stream may be silent before it pings, and its client read nothing, and how long a frame may wait.
+
+    All are in seconds.
+    """
 
     ping_seconds: float
     stall_seconds: float
+    join_seconds: float = 0.0
 
 
 class EventStream:
@@ -159,10 +164,8 @@ class EventStream:
         self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
         self._headers |= {"x-accel-buffering": "no"} | dict(headers or {})
         self._is_idle = True
-        self._sent = 0
         self._has_stalled = False
         self._sending: asyncio.Task[object] | None = None
-        self._pinging: asyncio.Task[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,10 +182,11 @@ class EventStream:
     async def _pump(self, send: Send) -> None:
         """Send all frames, while timers see to pings and stalls: tasks would cost the first frame 30 µs."""
         self._sending = asyncio.current_task()
-        self._set("ping", self._pace.ping_seconds, self._look_idle, send)
-        self._set("stall", self._pace.stall_seconds, self._look_stalled, self._sent)
+        writer = FrameWriter(send, self._pace.join_seconds)
+        self._set("ping", self._pace.ping_seconds, self._look_idle, writer)
+        self._set("stall", self._pace.stall_seconds, self._look_stalled, (writer, 0))
         try:
-            await self._send(send)
+            await self._send(send, writer)
         except asyncio.CancelledError:
             if not self._has_stalled:
                 raise
@@ -192,40 +196,34 @@ class EventStream:
             self._sending = None
             for timer in self._timers.values():
                 timer.cancel()
-            if self._pinging is not None:
-                _drop(self._pinging)
+            writer.drop()
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, writer: FrameWriter) -> None:
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for frame in self._frames:
             self._is_idle = False
-            self._sent += 1
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
-            self._sent += 1
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await writer.write(frame)
+        await writer.end()
 
     def _set(self, name: str, seconds: float, look: Callable[[T], None], seen: T) -> None:
         self._timers[name] = asyncio.get_running_loop().call_later(seconds, look, seen)
 
-    def _look_idle(self, send: Send) -> None:
+    def _look_idle(self, writer: FrameWriter) -> None:
         """Send a ping after an interval that saw no frame, so that no proxy takes the connection for dead."""
-        if self._is_idle and not self._sent % 2:
-            self._pinging = asyncio.create_task(_send_ping(send, self._ping))
+        if self._is_idle:
+            writer.interject(self._ping)
         self._is_idle = True
-        self._set("ping", self._pace.ping_seconds, self._look_idle, send)
+        self._set("ping", self._pace.ping_seconds, self._look_idle, writer)
 
-    def _look_stalled(self, before: int) -> None:
-        """End the stream when one frame has been on its way for the whole of the time that a client may stall."""
-        if before == self._sent and before % 2 and self._sending is not None:
+    def _look_stalled(self, seen: tuple[FrameWriter, int]) -> None:
+        """End the stream when one write has been on its way for the whole of the time that a client may stall."""
+        writer, before = seen
+        if before == writer.steps and before % 2 and self._sending is not None:
             self._has_stalled = True
             self._sending.cancel()
         else:
-            self._set("stall", self._pace.stall_seconds, self._look_stalled, self._sent)
-
-
-async def _send_ping(send: Send, ping: bytes) -> None:
-    await send({"type": "http.response.body", "body": ping, "more_body": True})
+            self._set("stall", self._pace.stall_seconds, self._look_stalled, (writer, writer.steps))
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -232,6 +232,14 @@ async def test_an_event_stream_is_sent_whole():
     assert [(message["body"], message["more_body"]) for message in bodies] == [(b"a", True), (b"b", True), (b"", False)]
 
 
+async def test_frames_that_come_together_are_one_write_and_the_same_bytes():
+    client, texts = Client(), [b"%d;" % number for number in range(200)]
+    await EventStream(_texts(*texts), _texts(), pace=Pace(9, 60, 60))({}, client.receive, client.send)
+    assert client.body == b"".join(texts)
+    assert len(client.sent) == 1 + 4 + 3 + 1  # the head, the first frames, 64 each, and the rest with the end
+    assert [message.get("more_body") for message in client.sent][-2:] == [True, False]
+
+
 async def test_a_silent_stream_is_kept_alive_by_comments():
     client = Client()
     go_on = asyncio.Event()
