@@ -33,6 +33,8 @@ _ROWS = (1, 32)
 _ROUNDS = 3
 # A candidate must be so much faster than those before it: a moment's noise must not decide for good.
 _GAIN = 0.85
+# A thread that had less of its time on a processor shared that with others: what was measured says nothing of later.
+_OWN = 0.8
 _SHAPE = (2048, 768)
 # So much weight is walked through that no cache holds it.
 _BYTES = 64 << 20
@@ -67,8 +69,12 @@ def tune(model: str, candidates: Candidates, cache: Path) -> ComputeChoice:
     known = _remembered(file)
     if key not in known or not _is_choice_of(known[key], candidates):
         with loading_step(_log, "measuring what computes fastest here", "once, about 5 s") as tell:
-            known[key] = _measure(candidates, cache, tell)
-        _remember(file, known)
+            known[key], own = _measure(candidates, cache, tell)
+        if own < _OWN:
+            _log.warning("other programs compute as well: what is fastest here is measured again at the next start")
+            known[key] = msgspec.structs.replace(known[key], threads=candidates.threads[0])
+        else:
+            _remember(file, known)
         _log.debug("measured: %s", ", ".join(f"{how} {micros:.0f} µs" for how, micros in known[key].micros.items()))
     chosen = known[key]
     how = "kernels of our own" if chosen.kernels else "torch's operations"
@@ -76,22 +82,39 @@ def tune(model: str, candidates: Candidates, cache: Path) -> ComputeChoice:
     return chosen
 
 
-def _measure(candidates: Candidates, cache: Path, tell: Callable[[float], None]) -> ComputeChoice:
-    """Take the least geometric mean over the numbers of rows, in doubt the candidate that comes first."""
+def _measure(candidates: Candidates, cache: Path, tell: Callable[[float], None]) -> tuple[ComputeChoice, float]:
+    """Take the least geometric mean over the numbers of rows, in doubt the candidate that comes first.
+
+    Return it with the part of its time, at best, that a thread had a processor.
+    """
     micros: dict[str, float] = {}
+    own = 0.0
     best: tuple[float, ComputeChoice] | None = None
     ways = list(product(*candidates))
     for at, (dtype, threads, kernels) in enumerate(ways):
         tell(at / len(ways))
         with contextlib.suppress(NotBuiltError), _torch_threads(1 if kernels else threads):
+            begun = _clocks()
             times = _times(getattr(torch, dtype), Kernels(cache, threads) if kernels else None)
+            if threads == min(candidates.threads):  # several wait for each other as well
+                own = max(own, _own_part(begun) / threads)
             mean = prod(times) ** (1 / len(times))
             micros[f"{dtype}/{threads}/{'kernels' if kernels else 'torch'}"] = round(mean, 1)
             if best is None or mean < _GAIN * best[0]:
                 best = mean, ComputeChoice(dtype, threads, kernels)
     if best is None:
-        return ComputeChoice(candidates.dtypes[0], candidates.threads[0], kernels=False)
-    return msgspec.structs.replace(best[1], micros=micros)
+        return ComputeChoice(candidates.dtypes[0], candidates.threads[0], kernels=False), own
+    return msgspec.structs.replace(best[1], micros=micros), own
+
+
+def _clocks() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+def _own_part(begun: tuple[float, float]) -> float:
+    """Return the seconds of a processor that this process had since then, for each second."""
+    computed, passed = (now - then for now, then in zip(_clocks(), begun, strict=True))
+    return computed / passed
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """What is measured at the first start, chosen, and remembered."""
 
 import logging
+import time
 
 import msgspec
 import pytest
@@ -30,6 +31,7 @@ def timed(monkeypatch):
         clock = Clock(**micros)
         monkeypatch.setattr(tuning, "_times", clock)
         monkeypatch.setattr(tuning, "Kernels", lambda *_: object())
+        monkeypatch.setattr(tuning, "_own_part", lambda _: 1.0)
         return clock
 
     return use
@@ -44,6 +46,27 @@ def test_the_fastest_is_chosen(timed, tmp_path):
 def test_a_little_faster_is_noise_and_the_likelier_candidate_stays(timed, tmp_path):
     timed(float32_torch=95.0)
     assert tune("m", _OPEN, tmp_path).dtype == "bfloat16"
+
+
+def test_what_is_measured_beside_other_programs_is_measured_again_and_leaves_no_core_alone(
+    timed, tmp_path, monkeypatch, caplog
+):
+    clock = timed(float32_torch=20.0)
+    monkeypatch.setattr(tuning, "_own_part", lambda _: 0.5)
+    one_first = Candidates(("bfloat16", "float32"), (2, 1), (True, False))
+    for _ in range(2):
+        clock.asked = 0
+        chosen = tune("m", one_first, tmp_path)
+        assert (chosen.dtype, chosen.threads, chosen.kernels) == ("float32", 2, False)
+        assert clock.asked
+    assert "other programs compute as well: what is fastest here is measured again at the next start" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_sleeps_had_no_processor():
+    begun = tuning._clocks()
+    time.sleep(0.2)
+    assert tuning._own_part(begun) < 0.8
 
 
 def test_what_was_measured_is_remembered_for_each_model(timed, tmp_path):
