@@ -37,12 +37,22 @@ class FrameWriter:
 
     async def write(self, frame: bytes) -> None:
         """Take a frame; return once it may be followed by the next."""
-        self._held.append(frame)
-        self._left_at_once -= 1
         wait = self._due - time.monotonic()
-        if wait <= 0 or self._left_at_once >= 0 or len(self._held) >= _MOST:
-            await self._flush()
-        elif self._timer is None:
+        self._left_at_once -= 1
+        if self._held or self._late is not None:
+            self._held.append(frame)
+            if wait <= 0 or len(self._held) >= _MOST:
+                await self._settle()
+                if self._held:
+                    await self._put(more_body=True)
+        elif wait <= 0 or self._left_at_once >= 0:  # with no further call: most frames of most streams
+            self.steps += 1
+            await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+            self.steps += 1
+            self._due = time.monotonic() + self._seconds
+        else:
+            self._held.append(frame)
+        if self._held and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(wait, self._look)
 
     def interject(self, frame: bytes) -> None:
@@ -74,11 +84,6 @@ class FrameWriter:
             self._timer = asyncio.get_running_loop().call_later(wait, self._look)
         else:
             self._late = asyncio.create_task(self._put(more_body=True))
-
-    async def _flush(self) -> None:
-        await self._settle()
-        if self._held:
-            await self._put(more_body=True)
 
     async def _settle(self) -> None:
         """Wait for a write that was begun beside the stream; raise its error."""
