@@ -177,6 +177,7 @@ def draft(period):
         drafter, tokens = Drafter(), []
         for at in range(count):
             tokens.append(at % period)
+            drafter.learn(tokens[-1:])
             drafter.propose(tokens, 4)
 
     return step

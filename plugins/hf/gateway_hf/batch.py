@@ -5,15 +5,16 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Protocol
 
 from gateway.engine import EngineError, Finished, GenerateEvent, InvalidRequest, Mailbox, Started, Unavailable
 from gateway_hf.constrain.thought_guide import AnswerGuide
+from gateway_hf.draft_model import DraftModel
 from gateway_hf.sampling.terms import Terms
 from gateway_hf.scheduling.drafter import Drafter, Guessing
 from gateway_hf.scheduling.scheduler import Chunk, Scheduler
 from gateway_hf.scheduling.sequence import Drawn, Sequence
+from gateway_hf.speculation import Speculation
 from gateway_hf.text.prompt_scores import ScoredPrompt
 from gateway_hf.text.writer import Writer
 
@@ -69,10 +70,12 @@ class Generation:
 class Batch:
     """Owns every generation from when it joins until it ends or leaves; used by one thread."""
 
-    def __init__(self, scheduler: Scheduler, runner: Runs, guessing: Guessing = _NO_GUESSING) -> None:
+    def __init__(
+        self, scheduler: Scheduler, runner: Runs, guessing: Guessing = _NO_GUESSING, draft: DraftModel | None = None
+    ) -> None:
         self._scheduler = scheduler
         self._runner = runner
-        self._guessing = guessing
+        self._speculation = Speculation(scheduler, guessing, draft)
         self._generations: dict[Sequence, Generation] = {}
         self._asked = 0  # generations that do not stand by
         self._left = -math.inf
@@ -103,11 +106,12 @@ class Batch:
             self._left = time.monotonic()
         self._scheduler.remove(generation.sequence)
         self._runner.forget(generation.sequence)
+        self._speculation.forget(generation.sequence)
 
     def step(self) -> Iterator[MailboxEvent]:
         """Run one step; yields what it said, so that what was said is known even if the step breaks."""
         self._admit()
-        self._guess()
+        self._speculation.guess([self._generations[each] for each in self._scheduler.decoding()])
         chunks = self._scheduler.plan()
         for sequence in self._scheduler.outgrown():
             yield self._fail(self._generations[sequence], EngineError("the cache is too small for this answer"))
@@ -131,18 +135,6 @@ class Batch:
             generation = self._generations[sequence]
             # Whoever comes back from a preemption was admitted before.
             generation.admitted = generation.admitted or now
-
-    def _guess(self) -> None:
-        """Give each that decodes a draft, but none that goes beyond its limit."""
-        decoding = self._scheduler.decoding()
-        if len(decoding) > self._guessing.answers:
-            return
-        for sequence in decoding:
-            generation = self._generations[sequence]
-            left = generation.terms.limit - (len(sequence.tokens) - sequence.prompt_tokens)
-            most = min(self._guessing.most, left - 1)
-            draft = generation.drafter.propose(sequence.tokens, most)
-            sequence.draft = draft if generation.guide is None else generation.guide.draft(draft, most)
 
     def _deliver(self, generation: Generation, outcome: list[Drawn] | BaseException) -> Iterator[MailboxEvent]:
         """Deliver the outcome of one chunk; an error ends its own generation and no other."""
@@ -181,12 +173,8 @@ class Batch:
 
 
 def _train_drafter(generation: Generation, drawn: list[Drawn]) -> None:
-    sequence = generation.sequence
-    if sequence.draft:
-        pairs = zip(sequence.draft, drawn, strict=False)
-        accepted = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].id, pairs))
-        generation.drafter.learn(sequence.tokens, len(sequence.draft), accepted)
-        sequence.draft = []
+    generation.drafter.learn([each.id for each in drawn])
+    generation.sequence.draft = []
 
 
 def _write(generation: Generation, drawn: list[Drawn]) -> list[GenerateEvent]:

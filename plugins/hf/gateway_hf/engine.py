@@ -51,7 +51,7 @@ _log = logging.getLogger("gateway_hf")
 
 
 class ServedModel(NamedTuple):
-    """What the event loop's side needs of a loaded model: no weights. `hold` keeps its folder in the cache.
+    """What the event loop's side needs of a loaded model: no weights. `holds` keep folders in the cache.
 
     The first of its `cards` is the model's own; the others are those of its adapters, in the order of their numbers.
     Without `constraints` no answer of it can be constrained. The `drift` is as in `Status`.
@@ -62,7 +62,7 @@ class ServedModel(NamedTuple):
     eos_ids: frozenset[int]
     scheduler: Scheduler
     steps: StepCount
-    hold: Hold | None
+    holds: tuple[Hold, ...]
     constraints: Constraints | None
     drift: float | None
 
@@ -204,11 +204,11 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         loaded.eos_ids,
         scheduler,
         loaded.forward.steps,
-        loaded.hold,
+        tuple(filter(None, (loaded.hold, loaded.draft.hold if loaded.draft else None))),
         constraints,
         drift,
     )
-    return Batch(scheduler, Runner(loaded.forward), loaded.guessing), served
+    return Batch(scheduler, Runner(loaded.forward), loaded.guessing, loaded.draft), served
 
 
 def _count_read(served: ServedModel) -> None:
@@ -224,8 +224,8 @@ def _unload(running: LoadedEngine) -> None:
     running.reader.close()
     if running.served.constraints is not None:
         running.served.constraints.close()
-    if running.served.hold is not None:
-        running.served.hold.close()
+    for hold in running.served.holds:
+        hold.close()
 
 
 async def _plan(running: LoadedEngine, request: GenerateRequest) -> AnswerPlan:

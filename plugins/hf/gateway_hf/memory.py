@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from gateway.engine import LoadFailed
 from gateway_hf.compute.processor import BF16_FLAGS, processor_flags
 from gateway_hf.loading.formats import MalformedFile, check_safetensors, read_gguf
@@ -41,6 +43,10 @@ def estimate(settings: Settings) -> int | None:
     """
     if settings.device.startswith("cuda"):
         return None
+    if settings.draft is not None:
+        alone = estimate(structs.replace(settings, draft=None))
+        draft = estimate(structs.replace(settings, draft=None, model=settings.draft, revision=None, task="generate"))
+        return None if alone is None or draft is None else alone + draft - _PROCESS
     try:
         sizes = _read(settings)
     except (LoadFailed, MalformedFile, OSError, ValueError):

@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     so the context; 0 is the context or 16384, whichever is more, within 4 GiB. `quantize` rounds
     weights to 8 or 4 bits, or computes with those of a GGUF file as they are; `kv_dtype` `int8` keeps keys and values
     in 8 bits, so that twice as many tokens have room, and `auto` in the model's own numbers.
+    `draft` names a smaller model with the same tokens, as `model` does, which guesses what the model will say.
     `kernels` `off` computes with torch's own operations. GGUF files and `builtin` are converted, and kernels built,
     once into `cache_folder`; without one it is `.cache/llm-gateway` in the user's home. After a conversion it has at
     most `cache_gib` GiB: the least recently used entries go first, and none that a process uses. To compile what an
@@ -46,6 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     quantize: Literal["none", "int8", "int4", "gguf"] = "none"
     kv_dtype: Literal["auto", "int8"] = "auto"
+    draft: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     kernels: Literal["auto", "off"] = "auto"
     places: Annotated[int, Meta(ge=1, le=1024)] = 32
     step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 128

@@ -196,6 +196,12 @@ def test_failing_the_batch_ends_everyone(batch, scheduler, blocks):
     assert blocks.free == blocks.count
 
 
+@pytest.fixture(autouse=True)
+def cheap_rows(monkeypatch):
+    """Have rows cost little, whatever steps without a model take."""
+    monkeypatch.setattr(Scheduler, "price_of_guess", lambda *_: 0.05)
+
+
 _LOOP = [1, 2, 3, 4, 5]
 
 
@@ -240,6 +246,18 @@ def test_a_crowd_is_not_guessed_for():
     _join(batch, *[make_generation(limit=20, tokens=_LOOP * 2) for _ in range(3)])
     run_all(batch)
     assert {tokens for step in runner.steps[1:] for _, tokens in step} == {1}
+
+
+def test_a_guess_that_costs_more_than_it_brings_is_not_computed(monkeypatch):
+    monkeypatch.setattr(Scheduler, "price_of_guess", lambda _, answers, *__: answers / 4)
+    batch, runner = _guessing(_circle, answers=4)
+    _join(batch, *[make_generation(limit=40, tokens=_LOOP * 2) for _ in range(4)])
+    run_all(batch)
+    assert {tokens for step in runner.steps[1:] for _, tokens in step} == {1}
+    runner.steps.clear()
+    _join(batch, make_generation(limit=40, tokens=_LOOP * 2))
+    run_all(batch)
+    assert {tokens for step in runner.steps[1:] for _, tokens in step} >= {2, 5}
 
 
 def test_no_old_guess_is_left_when_a_crowd_comes():

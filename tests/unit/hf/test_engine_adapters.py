@@ -14,6 +14,7 @@ from gateway_hf.embedding.engine import EmbeddingEngine
 from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
 from gateway_hf.scheduling.drafter import Guessing
+from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
 from tests.architectures.tiny import make
 from tests.support.hf_engine import ask, numbers
@@ -144,6 +145,7 @@ async def test_guesses_change_no_text_with_an_adapter_either(family, monkeypatch
     ids, few, said = [20, 21, 22] * 10, dict.fromkeys(range(20, 23), 100.0), []
     for crowd in (0, 8):
         monkeypatch.setattr(weights, "_GUESSING", Guessing(crowd, 4))
+        monkeypatch.setattr(Scheduler, "price_of_guess", lambda *_: 0.05)
         async with served(base, adapters) as engine:
             answers = [answer(engine, name, ids, logit_bias=few, max_tokens=80) for name in ("a", "base", "b")]
             said.append([each.logprobs for each in await asyncio.gather(*answers)])
@@ -157,7 +159,12 @@ async def test_an_adapter_of_another_model_ends_the_load_in_one_line(family, tin
             pass
 
 
-async def test_a_model_that_makes_vectors_takes_no_adapters():
-    with pytest.raises(LoadFailed, match="'adapters' is for models that generate"):
-        async with EmbeddingEngine(Settings(model="builtin-embedding", adapters={"a": "nowhere"})):
+_GENERATING = {"adapters": {"a": "nowhere"}, "quantize": "int8", "kv_dtype": "int8", "draft": "builtin"}
+_GENERATING |= {"step_tokens": 64, "cache_tokens": 64, "compile_seconds": 1.0, "compile_mib": 64}
+
+
+@pytest.mark.parametrize("name", _GENERATING)
+async def test_a_model_that_makes_vectors_takes_no_setting_that_would_change_nothing(name):
+    with pytest.raises(LoadFailed, match=f"'{name}' is for models that generate"):
+        async with EmbeddingEngine(Settings(model="builtin-embedding", **{name: _GENERATING[name]})):
             pass

@@ -15,6 +15,7 @@ from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
 from gateway_hf.runner import Runner
 from gateway_hf.scheduling.drafter import Guessing
+from gateway_hf.scheduling.scheduler import Scheduler
 from gateway_hf.settings import Settings
 from tests.support.hf_engine import ask, builtin_folder, numbers
 from tests.support.tiny_models import ARCHITECTURES, WINDOW
@@ -216,6 +217,7 @@ async def test_guessing_takes_fewer_passes_and_changes_nothing(engine_of, monkey
     said, counts = [], []
     for crowd in (0, 8):
         monkeypatch.setattr(weights, "_GUESSING", Guessing(crowd, 4))
+        monkeypatch.setattr(Scheduler, "price_of_guess", lambda *_: 0.05)
         async with engine_of("llama") as engine:
             drawn = [{"temperature": 0.7, "seed": seed} for seed in range(3)]
             answers = [await _answer(engine, ids, 100, logit_bias=_FEW)]

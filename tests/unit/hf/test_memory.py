@@ -44,6 +44,12 @@ def test_keys_and_values_in_8_bits_have_a_byte_each_and_a_scale_a_head(folder):
     assert estimate(own) == _PROCESS + weights(folder) * 4 + 16_384 * (TOKEN + 4 * heads)
 
 
+def test_a_draft_model_takes_its_weights_and_its_cache_besides(folder):
+    own = Settings(model=str(folder), dtype="float32", draft=str(folder))
+    assert estimate(own) == _PROCESS + 2 * (weights(folder) * 4 + 16_384 * TOKEN * 4)
+    assert estimate(Settings(model=str(folder), draft="nowhere/none")) is None
+
+
 def test_the_cache_is_as_large_as_the_settings_say_and_bounded_where_they_do_not(folder, tmp_path):
     own = Settings(model=str(folder), dtype="float32", cache_tokens=100)
     assert estimate(own) == _PROCESS + weights(folder) * 4 + 100 * TOKEN * 4

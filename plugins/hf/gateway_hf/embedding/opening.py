@@ -21,6 +21,11 @@ from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
 
 _log = logging.getLogger("gateway_hf")
+# The settings that change nothing of vectors and scores.
+_GENERATING = (
+    *("adapters", "quantize", "kv_dtype", "draft"),
+    *("step_tokens", "cache_tokens", "compile_seconds", "compile_mib"),
+)
 TOKEN_CAPABILITIES = frozenset({Capability.TOKENIZE, Capability.TOKEN_COUNT, Capability.TOKENIZER_INFO})
 
 
@@ -49,8 +54,10 @@ class TextModel(NamedTuple):
 
 def find_site(settings: Settings) -> ModelSite:
     """Find the folder and choose the device; raise `LoadFailed` where there is none."""
-    if settings.adapters:
-        raise LoadFailed("the setting 'adapters' is for models that generate, and this one makes vectors or scores")
+    plain = Settings()
+    for name in _GENERATING:
+        if getattr(settings, name) != getattr(plain, name):
+            raise LoadFailed(f"the setting '{name}' is for models that generate, and this one makes vectors or scores")
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
     if device.type == "cpu":

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
 
 from gateway.engine import Hold, LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
@@ -18,12 +17,14 @@ from gateway_hf.compute.kv_cache import blocks_for
 from gateway_hf.compute.packed import form_of
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.compute.reference import ReferenceAnswers
-from gateway_hf.compute.rounded import round_weights
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.compute.tuning import Candidates, ComputeChoice, tune
+from gateway_hf.draft_model import DraftModel
 from gateway_hf.loading import adapters, pretrained, sources
 from gateway_hf.loading import metadata as facts
 from gateway_hf.loading.adapters import LoadedAdapter
+from gateway_hf.loading.draft import DraftPlace, load_draft
+from gateway_hf.loading.few_bits import read_weights
 from gateway_hf.loading.identity import build_of, fingerprint_of
 from gateway_hf.loading.sources import Source
 from gateway_hf.scheduling.blocks import Blocks
@@ -33,8 +34,8 @@ from gateway_hf.text.codec import TextCodec
 
 _log = logging.getLogger("gateway_hf")
 
-# A row more in a step costs little while the step waits for memory, that is while few answers decode.
-_GUESSING = Guessing(answers=2, most=4)
+# Beside more answers nothing is even looked up: a row more costs as much as a row, and an index takes memory.
+_GUESSING = Guessing(answers=16, most=4)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class LoadedModel:
 
     `blocks` are those of its KV cache; `hold` locks its folder in the cache folder. Sequences choose among
     its `adapters` by their numbers, from 1 on. `build` names what answers depend on, and `root` what its weights came
-    under.
+    under. The `draft` model guesses for it.
     """
 
     forward: Forward
@@ -64,6 +65,7 @@ class LoadedModel:
     root: str
     adapters: tuple[LoadedAdapter, ...]
     hold: Hold | None
+    draft: DraftModel | None
 
 
 def load(settings: Settings) -> LoadedModel:
@@ -77,7 +79,7 @@ def load(settings: Settings) -> LoadedModel:
     pretrained.check_type(source)
     found = adapters.find_adapters(settings, source)
     tokenizer = pretrained.read_tokenizer(source)
-    model = _read(settings, source, dtype, device)
+    model = read_weights(settings, source, dtype, device)
     own = adapters.read_adapters(found, model, tokenizer, source.name)
     kind = _kind(settings, dtype)
     vocabulary = facts.vocabulary(model)
@@ -95,7 +97,7 @@ def load(settings: Settings) -> LoadedModel:
     said = _said(settings, source, kind, device)
     with loading_step(_log, "fitting out the model and checking it"):
         fitted = fit(
-            lambda: read.pop() if read else _read(settings, source, dtype, device),
+            lambda: read.pop() if read else read_weights(settings, source, dtype, device),
             Means(count, kernels, form, window, {each.name: each.changes for each in own}, said, rounded),
         )
     if kernels is not None and fitted.batched:
@@ -121,22 +123,8 @@ def load(settings: Settings) -> LoadedModel:
         root=(*source.aliases, source.name)[0],
         adapters=own,
         hold=source.hold,
+        draft=load_draft(settings, DraftPlace(dtype, device, kernels, count, tokenizer, vocabulary), fitted.note),
     )
-
-
-def _read(settings: Settings, source: Source, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """Read the model, with what its weights are in few bits where it is to be computed so; raise `LoadFailed`."""
-    model = pretrained.read_model(source, dtype, device)
-    if settings.quantize == "int4":
-        with loading_step(_log, "rounding the weights to 4 bits"):
-            round_weights(model)
-    if settings.quantize == "gguf":
-        if not source.content:
-            raise LoadFailed("quantize = gguf is for GGUF files; use int8 or int4")
-        from gateway_hf.loading.blocks import attach_blocks  # noqa: PLC0415 - only these need the library that reads GGUF
-
-        attach_blocks(model, source.folder, source.name)
-    return model
 
 
 def _tell_room(fitted: Fitted, blocks: Blocks) -> None:

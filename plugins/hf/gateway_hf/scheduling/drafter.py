@@ -1,59 +1,75 @@
 """Guess the next tokens of an answer from its own past: what followed the last time that it ended like this.
 
-This is prompt lookup decoding (Saxena, 2023). A wrong guess costs a row of a forward pass and never changes the text,
-so each answer keeps a record of its guesses, guesses less where few come true, and after a while only rarely.
+This is prompt lookup decoding (Saxena, 2023). A wrong guess costs a row of a forward pass and never changes the text.
+Guesses that are not computed are compared with what is drawn as well, so it costs nothing to learn how often they come
+true.
 """
 
 from itertools import cycle, islice
-from math import ceil
 from typing import NamedTuple
 
 # So many last tokens are looked up, the longer run first.
 _GRAMS = (3, 2)
-# The share of guesses that must come true, and the weight of the latest ones in it.
-_LEAST = 0.25
-_WEIGHT = 0.3
-# For so many tokens nothing is guessed where it did not pay: doubled each time, up to the longest.
-_REST = 16
-_LONGEST_REST = 512
+# Half of the first guesses are thought to come true; then so much counts each next one.
+_SHARE = 0.5
+_WEIGHT = 0.15
+_FADE = 0.005
 
 
 class Guessing(NamedTuple):
-    """Guess at most `most` tokens of an answer at once, and only while no more than `answers` answers decode."""
+    """Guess at most `most` tokens of an answer at once, and none where more than `answers` decode."""
 
     answers: int
     most: int
 
 
-class Drafter:
-    """Guesses for one answer, whose tokens only ever grow. An index of its runs of tokens grows with them."""
+class HitRate:
+    """How many guesses come true of those that follow nothing wrong: `share`, of which the latest count most."""
 
     def __init__(self) -> None:
+        self.share = _SHARE
+
+    def learn(self, guesses: list[int], drawn: list[int]) -> None:
+        """Take in what came in the place of guesses, up to the first that was wrong."""
+        for guess, token in zip(guesses, drawn, strict=False):
+            self.share += _WEIGHT * ((guess == token) - self.share)
+            if guess != token:
+                break
+
+    def fade(self) -> None:
+        """Forget a little, where nothing is guessed and so nothing learned."""
+        self.share += _FADE * (_SHARE - self.share)
+
+
+class Drafter:
+    """Guesses for one answer, whose tokens only ever grow. An index of its runs of tokens grows with them.
+
+    `rate` says how often its guesses come true.
+    """
+
+    def __init__(self) -> None:
+        self.rate = HitRate()
         self._followers: dict[tuple[int, ...], int] = {}
         self._indexed = 0
-        self._share = 1.0
-        self._rest = _REST
-        self._resume = 0
+        self._proposed: list[int] = []
 
     def propose(self, tokens: list[int], most: int) -> list[int]:
-        """Return up to `most` tokens that may follow; none where nothing is known or guessing does not pay."""
-        if most < 1 or len(tokens) < self._resume:
+        """Return up to `most` tokens that may follow; none where nothing is known."""
+        self._proposed = []
+        if most < 1:
             return []
         self._index(tokens)
         for gram in _GRAMS:
             at = self._followers.get(tuple(tokens[-gram:]))
             if at is not None:
-                return _go_on(tokens, at, min(most, ceil(most * self._share)))
-        return []
+                self._proposed = _go_on(tokens, at, most)
+                break
+        return self._proposed
 
-    def learn(self, tokens: list[int], guessed: int, accepted: int) -> None:
-        """Take into the record that of `guessed` tokens the first `accepted` came true; `tokens` is all there is."""
-        self._share += _WEIGHT * (accepted / guessed - self._share)
-        if self._share >= _LEAST:
-            self._rest = _REST
-            return
-        self._resume = len(tokens) + self._rest
-        self._rest = min(2 * self._rest, _LONGEST_REST)
+    def learn(self, drawn: list[int]) -> None:
+        """Take in what came in the place of what was proposed, up to the first that was guessed wrong."""
+        proposed, self._proposed = self._proposed, []
+        self.rate.learn(proposed, drawn)
 
     def _index(self, tokens: list[int]) -> None:
         """Note what follows each run of tokens; nothing follows the last ones yet."""
@@ -63,6 +79,15 @@ class Drafter:
             runs = zip(*[tokens[first - back : -back] for back in range(gram, 0, -1)], strict=True)
             self._followers.update(zip(runs, range(first, len(tokens)), strict=True))
         self._indexed = len(tokens)
+
+
+def worthwhile(share: float, price: float, most: int) -> int:
+    """Return how many guesses of an answer are worth a price each: while it is likelier that all came true so far."""
+    count, likely = 0, share
+    while count < most and likely > price:
+        count += 1
+        likely *= share
+    return count
 
 
 def _go_on(tokens: list[int], at: int, most: int) -> list[int]:

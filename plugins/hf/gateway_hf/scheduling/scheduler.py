@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gateway_hf.scheduling.blocks import Blocks
 from gateway_hf.scheduling.pace import StepPace
+from gateway_hf.scheduling.row_cost import RowCost
 from gateway_hf.scheduling.sequence import Sequence
 
 # Rows of prompts that a step keeps logits of: 128 MiB where the vocabulary has 256 Ki tokens.
@@ -57,6 +58,7 @@ class Scheduler:
         self._places = places
         self._budget = max(budget, places + 1)
         self._pace = StepPace(self._budget)
+        self._cost = RowCost()
         self._planned = 0, 0
         self._blocks = blocks
         self._queue: list[Sequence] = []
@@ -140,8 +142,19 @@ class Scheduler:
         return sum(each.prefilling and each.pending <= self._budget for each in self._computed)
 
     def took(self, seconds: float) -> None:
-        """Learn what the planned step took, so that later ones read as much of prompts as answers can wait for."""
-        self._pace.learn(*self._planned, seconds)
+        """Learn what the planned step took, so that later ones read and guess as much as answers can wait for."""
+        rows, prompts = self._planned
+        self._pace.learn(rows, prompts, seconds)
+        if rows and not prompts:
+            self._cost.learn(rows, seconds)
+
+    def price_of_guess(self, answers: int, seconds: float = 0.0) -> float:
+        """Return what a guess that takes so many seconds to make costs beside so many answers, as `RowCost` says."""
+        return self._cost.price(answers, seconds)
+
+    def reserve(self, sequence: Sequence, guesses: int) -> bool:
+        """Make room for guesses behind a sequence that decodes; False where others may need it for their tokens."""
+        return self._blocks.free > len(self._running) and self._blocks.grow(sequence, sequence.pending + guesses)
 
     def outgrown(self) -> list[Sequence]:
         """Hand over those, already removed, that the whole cache cannot hold."""
