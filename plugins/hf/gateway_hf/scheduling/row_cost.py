@@ -7,8 +7,11 @@ _KEEP = 0.98
 # How much what was thought at first counts beside what was seen, and how much of this counts at most: squares of rows.
 _PRIOR = 50.0
 _MOST = 2000.0
-# A step that took so many times the mean says that the machine was busy.
-_LONG = 1.5
+# Of the seconds that a step without rows was thought to take at first, it takes so much at least: where other programs
+# compute while many answers decode, and not while few do, rows seem to cost all.
+_LEAST = 0.5
+# A step that took so many times as long as was thought at first of its size says that the machine was busy.
+_LONG = 2.0
 
 
 class RowCost:
@@ -27,7 +30,7 @@ class RowCost:
     def learn(self, rows: int, seconds: float) -> None:
         """Take in what a step of so many rows took."""
         if self._weight:
-            seconds = min(seconds, _LONG * self._expected(rows))
+            seconds = min(seconds, _LONG * self._seconds * (_ROWS + rows) / (_ROWS + self._rows))
         self._weight = _KEEP * self._weight + 1
         off = rows - self._rows
         self._rows += off / self._weight
@@ -42,7 +45,7 @@ class RowCost:
         """Return what a row more costs beside so many answers: the part of a token that the step gives in its time.
 
         A guess is worth it if it comes true more often; one that is made takes so many seconds besides. It is 0 where
-        rows cost nothing, and 1 where a step takes only as long as its rows.
+        rows cost nothing, and below 1 but for what it takes to make.
         """
         if not self._weight:
             return answers / (_ROWS + answers)
@@ -51,10 +54,10 @@ class RowCost:
 
     @property
     def _row(self) -> float:
-        """Return the seconds of a row: as much as a step of the mean size allows."""
+        """Return the seconds of a row; a step without rows takes half as long as was thought at first, or longer."""
         thought = self._seconds / (_ROWS + self._rows)
         row = (self._together + _PRIOR * thought) / (self._spread + _PRIOR)
-        return min(max(0.0, row), self._seconds / self._rows)
+        return min(max(0.0, row), (self._seconds - _LEAST * _ROWS * thought) / self._rows)
 
     def _expected(self, rows: int) -> float:
         """Return the seconds of a step of so many rows."""
