@@ -51,7 +51,10 @@ def fused_layers(work: FitWork) -> None:
         raise Misfit("its layers are in no list")
     heads = work.attention.heads
     found = [match_layer(each, heads[index]) for index, each in enumerate(work.traces)]
+    if work.adapters.names and any(each.experts for each in found):
+        raise Misfit("adapters change no layers with experts")
     depths = {plain_weight(linear).shape[1] for pieces in found for linear in pieces.linears()}
+    depths.update(*(each.experts.depths() for each in found if each.experts))
     if unfit := [depth for depth in depths if not Packed.fits(depth, form)]:
         raise Misfit(f"a depth of {unfit[0]} cannot be packed")
     work.traces.clear()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gateway_hf.compute.adapters import AdaptedColumns, Adapters
 from gateway_hf.compute.attention import Attention
+from gateway_hf.compute.experts import PackedExperts
 from gateway_hf.compute.kernels import Format, Heads, Kernels, Layer
 from gateway_hf.compute.norms import Norm
 from gateway_hf.compute.packed import Packed
@@ -35,12 +36,18 @@ class FusedLayer(nn.Module):
             ("qkv", self._qkv),
             ("out", (Projection(pieces.out),)),
             ("up", pieces.up),
-            ("down", (Projection(pieces.down),)),
+            ("down", () if pieces.down is None else (Projection(pieces.down),)),
         ):
+            if not projections:
+                continue
             packed = Packed(*joined_columns(projections), form, kernels)
             self._kept.append(packed)
             setattr(struct, field, packed.struct)
         struct.hidden, struct.inner = struct.out.columns, struct.down.depth
+        if pieces.experts is not None:
+            experts = PackedExperts(pieces.experts, form, kernels)
+            self._kept.append(experts)
+            struct.experts = ctypes.addressof(experts.struct)
         for name in ("before", "attended", "between", "after"):
             self._norm(name, getattr(pieces, name))
         for name in ("query", "key"):
@@ -50,6 +57,9 @@ class FusedLayer(nn.Module):
     def adapt(self, adapters: Adapters) -> None:
         """Take what adapters change of the layer that this one was made of, which is needed no more."""
         heads, pieces = self.struct.heads, self._pieces
+        if pieces.experts is not None:  # there are no adapters
+            del self._pieces, self._qkv
+            return
         widths = (heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size)
         columns = [*_side_by_side(self._qkv, widths), AdaptedColumns(pieces.out)]
         columns += [*_side_by_side(pieces.up, (self.struct.inner,) * 2), AdaptedColumns(pieces.down)]

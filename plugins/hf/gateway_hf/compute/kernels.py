@@ -95,7 +95,7 @@ class NormStruct(Structure):
 
 
 class Layer(Structure):
-    """A whole decoder layer; `adapters` are rows of `LowRankStruct`, one a linear layer, or null."""
+    """A whole decoder layer; `adapters`, rows of `LowRankStruct`, one a linear layer, and `experts` may be null."""
 
     _fields_ = (
         ("heads", Heads),
@@ -104,6 +104,26 @@ class Layer(Structure):
         ("scale", c_float),
         *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "gated", "parallel", "head_norm")),
         ("adapters", c_void_p),
+        ("experts", c_void_p),
+    )
+
+
+class Scoring(IntEnum):
+    """What a router makes of its products."""
+
+    SOFTMAX = 0
+    SIGMOID = 1
+
+
+class ExpertsStruct(Structure):
+    """A mixture of experts; `ups` and `downs` are rows of `Linear`, and `favour` is null where it is none."""
+
+    _fields_ = (
+        ("router", Linear),
+        *((name, c_void_p) for name in ("favour", "ups", "downs")),
+        ("scale", c_float),
+        *((name, c_int32) for name in ("count", "chosen", "scoring", "normalised", "inner", "activation", "weighed")),
+        ("unused", c_int32),
     )
 
 

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from gateway_hf.compute.experts import ExpertPieces, find_experts
 from gateway_hf.compute.kernels import HeadNorm, Heads
 from gateway_hf.compute.norms import Norm, norm_of
 from gateway_hf.compute.pieces import HeadPieces, LayerPieces, LinearModule, Projection, Rotation, activation_of
+from gateway_hf.compute.rounded import plain_weight
 from gateway_hf.compute.trace import AttentionCall, LayerTrace, PartCall
 from gateway_hf.compute.trial import Misfit
 
 # How far what is computed again may be from what was seen, as a part of its norm: a rounding or two.
 _NEAR = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 # Dimensions of queries that lie by heads, and linear layers of a feed-forward part without a gate and with one.
-_BY_HEADS = 4
-_FEED = (2, 3)
+_BY_HEADS, _FEED = 4, (2, 3)
 # How far a multiplier may be from what the states say of it, as a part of it.
 _SCALE = 0.02
 
@@ -37,13 +38,15 @@ class LinearCall(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """The part behind attention, as it was found."""
+    """The part behind attention, as it was found, and what it made."""
 
     given: Tensor
+    made: Tensor
     up: tuple[Projection, ...]
-    down: LinearCall
+    down: LinearModule | None
     activation: int
     gated: bool
+    experts: ExpertPieces | None = None
 
 
 def match_layer(trace: LayerTrace, heads: Heads) -> LayerPieces:
@@ -78,11 +81,11 @@ class _Match:
         feed = self._find_feed()
         before = self._norm_from(self._before, given)
         attended, branch = self._norm_behind(out.made)
-        after, second = self._norm_behind(feed.down.made)
+        after, second = self._norm_behind(feed.made)
         parallel, middle, between = self._find_middle(feed.given, given, before)
         if parallel and (attended or after):
             raise Misfit("its two parts run beside each other, and are normed")
-        scale = self._scale(self._after - middle, branch + second if parallel else second)
+        scale = _scale(self._trace.layer, self._after - middle, branch + second if parallel else second)
         if not parallel:
             self._expect(middle, self._before + scale * branch, "what stands between attention and the rest")
         self._expect(self._after, middle + scale * (branch + second if parallel else second), "what it returns")
@@ -90,8 +93,8 @@ class _Match:
         if left := [name for name, each in self._trace.layer.named_parameters() if id(each) not in own]:
             raise Misfit(f"its {left[0]} is no piece that the kernels have")
         return LayerPieces(
-            *(heads, out.part, feed.up, feed.down.part, before, attended, between, after),
-            *(feed.activation, feed.gated, parallel, scale, self._trace.companions),
+            *(heads, out.part, feed.up, feed.down, before, attended, between, after),
+            *(feed.activation, feed.gated, parallel, scale, self._trace.companions, feed.experts),
         )
 
     def _find_heads(self) -> tuple[Tensor, HeadPieces]:
@@ -169,22 +172,38 @@ class _Match:
         return self._is_near(torch.cat([turned, x[..., rotary:]], -1), seen)
 
     def _find_feed(self) -> Feed:
-        """Find the linear layers behind attention, and what is between them."""
+        """Find what is behind attention."""
+        if not self._trace.experts:
+            return self._find_dense()
+        pieces, given, made = find_experts(self._trace, self._near)
+        self._used += [pieces.module, self._trace.routers[0].part]
+        if not self._linears:
+            return Feed(given, made, (), None, 0, gated=True, experts=pieces)
+        weigher = next((each for each in self._linears if each.made.shape[-1] == 1), None)
+        if weigher is not None:
+            pieces = pieces._replace(shared=plain_weight(self._taken(weigher).part))
+        feed = self._find_dense()
+        if not _same(feed.given, given) or (weigher is not None and not _same(weigher.given, given)):
+            raise Misfit("its experts and what all rows share are given different states")
+        shared = feed.made if weigher is None else weigher.made.sigmoid() * feed.made
+        return feed._replace(made=made + shared, experts=pieces)
+
+    def _find_dense(self) -> Feed:
+        """Find linear layers, and what is between them."""
         if len(self._linears) not in _FEED:
             raise Misfit(f"behind attention it has {len(self._linears)} linear layers")
         *ups, down = self._linears
         for call in self._others:
-            kind = activation_of(call.part)
-            given, made = _rows(call.given), _rows(call.made)
-            if kind is None:
+            if (kind := activation_of(call.part)) is None:
                 continue
+            given, made = _rows(call.given), _rows(call.made)
             if len(ups) == 1 and _same(given, ups[0].made) and _same(made, down.given):
                 self._used += [ups[0].part, down.part]
-                return Feed(ups[0].given, (Projection(ups[0].part),), down, kind, gated=False)
+                return Feed(ups[0].given, down.made, (Projection(ups[0].part),), down.part, kind, gated=False)
             for up_pieces, gate, other in _gates(ups):
                 if _same(given, gate) and self._is_near(down.given.float(), made.float() * other.float()):
                     self._used += [down.part, *(each.part for each in ups)]
-                    return Feed(ups[0].given, up_pieces, down, kind, gated=True)
+                    return Feed(ups[0].given, down.made, up_pieces, down.part, kind, gated=True)
         raise Misfit("its activation is none that the kernels have")
 
     def _find_middle(self, given: Tensor, first: Tensor, before: Norm | None) -> tuple[bool, Tensor, Norm | None]:
@@ -221,14 +240,6 @@ class _Match:
             raise Misfit("it has a norm that is none that the kernels have")
         return found
 
-    def _scale(self, added: Tensor, branch: Tensor) -> float:
-        """Find what a branch is multiplied by before it is added: a number that the layer has, if not 1."""
-        wide = branch.double()
-        scale = float((added.double() * wide).sum() / wide.square().sum())
-        known = [1.0, *(value for value in vars(self._trace.layer).values() if isinstance(value, float))]
-        nearest = min(known, key=lambda value: abs(value - scale))
-        return nearest if abs(nearest - scale) <= _SCALE * abs(scale) else 1.0
-
     def _taken(self, call: LinearCall | None) -> LinearCall:
         if call is None:
             raise Misfit("what attention answers goes through no linear layer")
@@ -242,6 +253,14 @@ class _Match:
 
     def _is_near(self, found: Tensor, seen: Tensor) -> bool:
         return found.shape == seen.shape and bool((found - seen).norm() <= self._near * seen.norm())
+
+
+def _scale(layer: nn.Module, added: Tensor, branch: Tensor) -> float:
+    """Find what a branch is multiplied by before it is added: a number that the layer has, if not 1."""
+    scale = float((added.double() * branch.double()).sum() / branch.double().square().sum())
+    known = [1.0, *(value for value in vars(layer).values() if isinstance(value, float))]
+    nearest = min(known, key=lambda value: abs(value - scale))
+    return nearest if abs(nearest - scale) <= _SCALE * abs(scale) else 1.0
 
 
 def _gates(ups: list[LinearCall]) -> Iterator[tuple[tuple[Projection, ...], Tensor, Tensor]]:

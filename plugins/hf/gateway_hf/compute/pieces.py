@@ -1,9 +1,11 @@
 """The pieces that the kernels put a decoder layer together of, and their variants."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from collections.abc import Sequence as Some
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from transformers.pytorch_utils import Conv1D
 from gateway_hf.compute.kernels import HeadNorm
 from gateway_hf.compute.norms import Norm
 from gateway_hf.compute.rounded import Rounded, joined, plain_weight
+
+if TYPE_CHECKING:
+    from gateway_hf.compute.experts import ExpertPieces
 
 # In the order of the kernels' numbers.
 _ACTIVATIONS: tuple[Callable[[Tensor], Tensor], ...] = (
@@ -25,6 +30,11 @@ _ACTIVATIONS: tuple[Callable[[Tensor], Tensor], ...] = (
 
 
 LinearModule = nn.Linear | Conv1D
+
+
+def activate(kind: int, x: Tensor) -> Tensor:
+    """Return what the kernels' activation of a number makes of `x`."""
+    return _ACTIVATIONS[kind](x)
 
 
 class Rotation(Enum):
@@ -86,12 +96,15 @@ class HeadPieces(NamedTuple):
 
 
 class LayerPieces(NamedTuple):
-    """A decoder layer as the kernels know it; a norm that is missing is `None`."""
+    """A decoder layer as the kernels know it; a norm that is missing is `None`, and so are `experts`.
+
+    Beside experts, `up` and `down` are of the part that all rows share, if there is one.
+    """
 
     heads: HeadPieces
     out: LinearModule
     up: tuple[Projection, ...]
-    down: LinearModule
+    down: LinearModule | None
     before: Norm | None
     attended: Norm | None
     between: Norm | None
@@ -101,10 +114,12 @@ class LayerPieces(NamedTuple):
     parallel: bool
     scale: float
     companions: int | None
+    experts: ExpertPieces | None
 
     def linears(self) -> list[LinearModule]:
         """Return all linear layers."""
-        return [*(each.linear for each in (*self.heads.qkv, *self.up)), self.out, self.down]
+        down = () if self.down is None else (self.down,)
+        return [*(each.linear for each in (*self.heads.qkv, *self.up)), self.out, *down]
 
 
 def activation_of(function: nn.Module) -> int | None:

@@ -16,6 +16,8 @@ _FITS = 3
 # Columns that are rounded at a time, so that little memory is taken.
 _COLUMNS = 1024
 _ROUNDED = "rounded_weight"
+# Of a module of experts: weights, and their dimensions.
+_WEIGHTS, _STACKED = 2, 3
 
 
 class Rounded(NamedTuple):
@@ -87,9 +89,10 @@ def _fours(grouped: Tensor, offset: Tensor, scale: Tensor) -> tuple[tuple[Tensor
 
 @torch.inference_mode()
 def round_weights(model: PreTrainedModel) -> None:
-    """Round the weights of linear layers to 4 bits, all but the last layer's, and let the model compute with those."""
+    """Round the weights of linear layers and experts to 4 bits, all but the last layer's, and compute with those."""
     last = model.get_output_embeddings()  # type: ignore[no-untyped-call] # so is the library
     for module in model.modules():
+        _round_experts(module)
         if not isinstance(module, nn.Linear | Conv1D) or module is last:
             continue
         weight = plain_weight(module)
@@ -97,6 +100,38 @@ def round_weights(model: PreTrainedModel) -> None:
             rounded = round_to_fours(weight)
             weight.copy_(rounded.floats())
             attach(module, rounded)
+
+
+def expert_weights(module: nn.Module, *, rounded: bool = False) -> list[tuple[Tensor | Rounded, Tensor | Rounded]]:
+    """Return the weights `[2 * inner, hidden]` and `[hidden, inner]` of each expert; none where a module has none.
+
+    With `rounded`, as they are noted where they were rounded.
+    """
+    own = list(module.parameters(recurse=False))
+    if len(own) != _WEIGHTS or any(each.dim() != _STACKED for each in own):
+        return []
+    up, down = sorted(own, key=lambda each: -each.shape[1] * each.shape[2])
+    count, hidden, inner = down.shape
+    if up.shape != (count, 2 * inner, hidden) or (hidden == 2 * inner and getattr(module, "is_transposed", False)):
+        return []
+    if rounded and hasattr(module, _ROUNDED):
+        noted: list[tuple[Tensor | Rounded, Tensor | Rounded]] = getattr(module, _ROUNDED)
+        return noted
+    return list(zip(up.detach(), down.detach(), strict=True))
+
+
+def _round_experts(module: nn.Module) -> None:
+    """Round what `expert_weights` finds to 4 bits, where its depths fit."""
+    noted = list[tuple[Rounded, ...]]()
+    for both in expert_weights(module):
+        plain = [each for each in both if isinstance(each, Tensor)]
+        if any(each.shape[1] % FOUR_GROUP for each in plain):
+            return
+        noted.append(tuple(map(round_to_fours, plain)))
+        for weight, found in zip(plain, noted[-1], strict=True):
+            weight.copy_(found.floats())
+    if noted:
+        setattr(module, _ROUNDED, noted)
 
 
 def attach(linear: nn.Module, weight: Rounded) -> None:

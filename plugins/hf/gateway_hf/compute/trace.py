@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from gateway_hf.compute.attention import Attention
@@ -22,6 +23,25 @@ class PartCall(NamedTuple):
     made: Tensor
 
 
+class RouterCall(NamedTuple):
+    """A call of a part that says for each row of `given` which experts, `places` `[rows, chosen]`, count how much."""
+
+    part: nn.Module
+    given: Tensor
+    weights: Tensor
+    places: Tensor
+
+
+class ExpertsCall(NamedTuple):
+    """A call of a part that was told by a router what rows go to which experts, `[rows, ...]` each."""
+
+    part: nn.Module
+    given: Tensor
+    weights: Tensor
+    places: Tensor
+    made: Tensor
+
+
 class AttentionCall(NamedTuple):
     """What a layer asked of attention: `[rows, heads, size]` each, and the answer `[rows, queries * size]`."""
 
@@ -35,12 +55,14 @@ class LayerTrace:
     """What one layer did: its states `[rows, hidden]` before and after, the calls of its parts in order.
 
     `turns` are the cosines and sines `[rows, rotary]` that it was given. `companions` is how many values it returns
-    beside the states, and none where it returns them alone.
+    beside the states, and none where it returns them alone. Routers and experts are noted apart from other parts.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
         self.calls: list[PartCall] = []
+        self.routers: list[RouterCall] = []
+        self.experts: list[ExpertsCall] = []
         self.asked: AttentionCall | None = None
         self.turns: tuple[Tensor, Tensor] | None = None
         self.companions: int | None = None
@@ -58,6 +80,12 @@ class LayerTrace:
     def _note(self, part: nn.Module, given: tuple[Any, ...], made: Any) -> None:  # noqa: ANN401 - whatever it makes
         if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(made, Tensor):
             self.calls.append(PartCall(part, given[0].clone(), made.clone()))
+        elif len(given) == 1 and isinstance(made, tuple) and _are_choices(made[-2:]):
+            weights, places = (each.clone() for each in made[-2:])
+            self.routers.append(RouterCall(part, given[0].clone(), weights, places))
+        elif isinstance(made, Tensor) and _are_choices(given[:0:-1]):
+            states, places, weights = (each.clone() for each in given)
+            self.experts.append(ExpertsCall(part, states, weights, places, made.clone()))
 
     def _begin(self, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         states = given[0] if given else named.get("hidden_states")
@@ -70,6 +98,14 @@ class LayerTrace:
         self.companions = len(made) - 1 if isinstance(made, tuple) else None
         states = made[0] if isinstance(made, tuple) else made
         self.after = states[0].clone() if isinstance(states, Tensor) else None
+
+
+def _are_choices(found: tuple[Any, ...]) -> bool:
+    """Say whether these are weights and as many places."""
+    if len(found) != len(("weights", "places")) or not all(isinstance(each, Tensor) for each in found):
+        return False
+    weights, places = found
+    return bool(weights.is_floating_point()) and places.dtype is torch.long and bool(weights.shape == places.shape)
 
 
 class _Removed:

@@ -97,7 +97,7 @@ def _steps_of_a_pass(fitted):
         (Qwen2Config(**_SHAPE), "fused"),
         (OlmoConfig(**_SHAPE), "fused"),
         (_GPT2, "fused"),
-        (MixtralConfig(**_SHAPE, num_local_experts=4), "packed"),
+        (MixtralConfig(**_SHAPE, num_local_experts=4), "fused"),
         (HeliumConfig(**_SHAPE, head_dim=16), "fused"),  # looks like a Llama, but its positions turn in other pairs
         (BitNetConfig(**_SHAPE), "packed"),  # norms what attention answers before it is projected
         (_GPTJ, "serial"),

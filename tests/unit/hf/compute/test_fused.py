@@ -23,7 +23,6 @@ from transformers import (
     HeliumConfig,
     LlamaConfig,
     MistralConfig,
-    MixtralConfig,
     NemotronConfig,
     Olmo2Config,
     OlmoConfig,
@@ -91,10 +90,7 @@ _FUSED = {
     "helium": HeliumConfig(**_SHAPE, head_dim=16),
     "persimmon": PersimmonConfig(**_SHAPE),
 }
-_OTHER = {
-    "a norm in the middle of attention": BitNetConfig(**_SHAPE),
-    "experts": MixtralConfig(**_SHAPE, num_local_experts=4),
-}
+_OTHER = {"a norm in the middle of attention": BitNetConfig(**_SHAPE)}
 
 
 def _made(config, dtype=torch.float32):

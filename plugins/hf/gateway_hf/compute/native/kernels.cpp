@@ -11,23 +11,36 @@ enum HeadNorm { kEachHead = 0, kOwnWeights = 1, kAllHeads = 2 };
 // A decoder layer, put together of pieces that may be missing:
 //   x += scale attended(out(attention(qkv(before(x)))))
 //   x += scale after(down(activation(up(between(x)))))
-// Where the two are parallel, both begin with the same x, and nothing is normed behind them.
+// Where the two are parallel, both begin with the same x, and nothing is normed behind them. With experts, what is called
+// down(activation(up())) is one that all rows share, if any, and the sum of those that a row chooses.
+struct Experts;
 struct Layer {
     Heads heads;
     Linear qkv, out, up, down;  // up: the gate's columns, then the others
     Norm before, attended, between, after, query, key;
     float scale;
     int32_t hidden, inner, rotary, activation, gated, parallel, head_norm;
-    const LowRank* adapters;  // [adapters][kParts], or null
+    const LowRank* adapters;  // [adapters][kParts], or null; none beside experts
+    const Experts* experts;   // or null
 
     int wide() const { return gated ? 2 * inner : inner; }
+};
+
+// Which experts the rows of a step chose, each row's in the order of their scores; and the choices by expert: those of
+// expert e are order[starts[e]] to order[starts[e + 1]], of whom choice c is row c / chosen's.
+struct Choices {
+    Room<int32_t> experts, order;
+    Room<float> weights;
+    std::vector<int32_t> starts;
+    std::vector<Piece> parts;  // of a product: expert, part
 };
 
 // What one thread of callers needs: the team, and room for everything between two multiplications.
 struct Kernels {
     Team team;
     Sheet sheet;
-    Room<float> wide, attended, normed, branch;
+    Room<float> wide, attended, normed, branch, scores, slots;
+    Choices choices;
     Room<uint32_t> queries;
     std::vector<Piece> runs, tiles, changed;
     int group = 0;  // that the tiles were cut for
@@ -89,61 +102,9 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
     });
 }
 
-// Fills the sheet with normed rows of `x`, as the operand of `w`; `normed` has room for them unrounded.
-void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const Norm& norm, float* normed) {
-    kernels.sheet.fit(w, rows);
-    kernels.team.each((rows + 3) / 4, [&](int part) {
-        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
-            apply_norm(norm, 0, x + long(row) * size, size, normed + long(row) * size);
-            write_words(w, kernels.sheet, row, normed + long(row) * size, 0, size);
-        }
-    });
-}
+#include "states.h"
 
-// Fills the sheet with rows as they are.
-void write_plain(Kernels& kernels, const Linear& w, const float* x, int rows) {
-    kernels.sheet.fit(w, rows);
-    kernels.team.each((rows + 3) / 4, [&](int part) {
-        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++)
-            write_words(w, kernels.sheet, row, x + long(row) * w.depth, 0, w.depth);
-    });
-}
-
-// Adds `scale` times the normed rows of a branch to the states.
-void join(Kernels& kernels, const Norm& norm, float scale, float* branch, float* state, int rows, int size) {
-    kernels.team.each((rows + 3) / 4, [&](int part) {
-        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
-            float *x = branch + long(row) * size, *y = state + long(row) * size;
-            apply_norm(norm, 0, x, size, x);
-            int k = 0;
-            for (; k + kLanes <= size; k += kLanes) *(floats*)(y + k) += *(const floats*)(x + k) * scale;
-            for (; k < size; k++) y[k] += x[k] * scale;
-        }
-    });
-}
-
-// Fills the sheet with activation(gate) times up, or activation(up) where there is no gate; a part is some columns of a row, whole groups of bytes.
-void write_gated(Kernels& kernels, const Layer& layer, float* x, int rows) {
-    const int columns = layer.down.quantized() ? round_up(256, layer.down.group) : 256;
-    kernels.sheet.fit(layer.down, rows);
-    int across = (layer.inner + columns - 1) / columns, inner = layer.inner;
-    kernels.team.each((across * rows + 3) / 4, [&](int some) {
-        for (int part = some * 4; part < std::min(across * rows, some * 4 + 4); part++) {
-            int row = part / across, from = part % across * columns, to = std::min(inner, from + columns);
-            float *gate = x + long(row) * layer.wide(), *up = gate + inner;
-            auto at = [&](int k) { return activate(layer.activation, *(floats*)(gate + k)); };
-            auto alone = [&](int k) { return first_of(activate(layer.activation, all(gate[k]))); };
-            int k = from;
-            if (layer.gated) {
-                for (; k + kLanes <= to; k += kLanes) *(floats*)(gate + k) = at(k) * *(floats*)(up + k);
-                for (; k < to; k++) gate[k] = alone(k) * up[k];
-            }
-            for (; k + kLanes <= to; k += kLanes) *(floats*)(gate + k) = at(k);
-            for (; k < to; k++) gate[k] = alone(k);
-            write_words(layer.down, kernels.sheet, row, gate, from, to);
-        }
-    });
-}
+#include "experts.h"
 
 // One decoder layer over all rows; hidden states are float32 [rows][hidden], read and overwritten, so that nothing is
 // rounded between layers. S is how the cache keeps keys and values.
@@ -178,12 +139,18 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     apply(kernels.team, layer.out, kernels.sheet.at, rows, onto(sum, hidden));
     adapt(kOut, 1, attended, attending, sum, hidden);
     if (sum != state && !layer.parallel) join(kernels, layer.attended, layer.scale, sum, state, rows, hidden);
+    if (layer.experts) {
+        if (!layer.parallel) sum = aside(layer.after);
+        run_experts(kernels, layer, state, rows, sum);
+        if (sum != state) join(kernels, layer.after, layer.scale, sum, state, rows, hidden);
+        return;
+    }
     normed = room();
     write_normed(kernels, layer.up, state, rows, hidden, layer.between, normed);
     float* wide = kernels.wide.of(size_t(rows) * layer.wide());
     apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, layer.wide()));
     adapt(kGate, 2, normed, hidden, wide, layer.wide());
-    write_gated(kernels, layer, wide, rows);
+    write_gated(kernels, {layer.down, layer.inner, layer.activation, layer.gated}, wide, rows);
     if (!layer.parallel) sum = aside(layer.after);
     apply(kernels.team, layer.down, kernels.sheet.at, rows, onto(sum, hidden));
     adapt(kDown, 1, wide, layer.wide(), sum, hidden);

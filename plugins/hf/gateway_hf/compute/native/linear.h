@@ -216,24 +216,28 @@ inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, co
     with_rows(rows, [&]<int R>() { block<R, C>(w, x, row, panel, emit); });
 }
 
-// Multiplies `rows` rows; a part of the job is a few panels and at most `kTall` rows, which stay in the nearest caches while
-// panels pass by.
-template <class Emit> void apply_vectors(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
-    int wide = rows <= kShort ? kNarrow : kWide;
-    int across = (w.count() + wide - 1) / wide, down = (rows + kTall - 1) / kTall;
-    team.each(across * down, [&](int part) {
-        int first = part % across * wide, last = std::min(first + wide, w.count());
-        int row = part / across * kTall, end = std::min(rows, row + kTall);
-        for (int left = (end - row + kRows - 1) / kRows; left; left--) {
-            int height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
-            if (wide == kNarrow && last - first == kNarrow && height <= kShort) {
-                rows_of<kNarrow>(w, x, row, height, first, emit);
-            } else if (last - first == kWide) {
-                rows_of<kWide>(w, x, row, height, first, emit);
-            } else {
-                for (int panel = first; panel < last; panel++) rows_of<1>(w, x, row, height, panel, emit);
-            }
-            row += height;
+// Panels of a part.
+inline int vector_width(int rows) { return rows <= kShort ? kNarrow : kWide; }
+inline int vector_parts(const Linear& w, int rows) {
+    int wide = vector_width(rows);
+    return (w.count() + wide - 1) / wide * ((rows + kTall - 1) / kTall);
+}
+
+// Multiplies a part of `rows` rows: a few panels and at most `kTall` rows, which stay in the nearest caches while panels
+// pass by.
+template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
+    int wide = vector_width(rows), across = (w.count() + wide - 1) / wide;
+    int first = part % across * wide, last = std::min(first + wide, w.count());
+    int row = part / across * kTall, end = std::min(rows, row + kTall);
+    for (int left = (end - row + kRows - 1) / kRows; left; left--) {
+        int height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
+        if (wide == kNarrow && last - first == kNarrow && height <= kShort) {
+            rows_of<kNarrow>(w, x, row, height, first, emit);
+        } else if (last - first == kWide) {
+            rows_of<kWide>(w, x, row, height, first, emit);
+        } else {
+            for (int panel = first; panel < last; panel++) rows_of<1>(w, x, row, height, panel, emit);
         }
-    });
+        row += height;
+    }
 }

@@ -128,35 +128,45 @@ inline void tile_block(const Linear& w, Operand x, int row, int rows, int panel,
         for (int c = 0; c < C; c++) give(r, c, total[r][c]);
 }
 
-// As `apply_vectors`, for what is `tiled`; with few rows a part is four panels, else two and at most `kTall` rows.
-template <class Emit> void apply_tiles(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
+inline int tile_parts(const Linear& w, int rows) {
+    return rows <= kTile ? (w.count() + 3) / 4 : (w.count() + 1) / 2 * ((rows + kTall - 1) / kTall);
+}
+
+// As `vector_part`, for what is `tiled`; with few rows a part is four panels, else two and at most `kTall` rows.
+template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
     if (rows <= kTile) {
-        team.each((w.count() + 3) / 4, [&](int part) {
-            Tiles tiles(rows);
-            int panel = part * 4, last = std::min(panel + 4, w.count());
-            if (last - panel == 4) return tile_block<false, 4>(w, x, 0, rows, panel, emit);
-            for (; panel < last; panel++) tile_block<false, 1>(w, x, 0, rows, panel, emit);
-        });
+        Tiles tiles(rows);
+        int panel = part * 4, last = std::min(panel + 4, w.count());
+        if (last - panel == 4) return tile_block<false, 4>(w, x, 0, rows, panel, emit);
+        for (; panel < last; panel++) tile_block<false, 1>(w, x, 0, rows, panel, emit);
         return;
     }
-    int across = (w.count() + 1) / 2, down = (rows + kTall - 1) / kTall;
-    team.each(across * down, [&](int part) {
-        Tiles tiles(kTile);
-        int panel = part / down * 2, end = std::min(rows, (part % down + 1) * kTall);
-        bool pair = panel + 1 < w.count();
-        for (int row = part % down * kTall; row < end; row += 2 * kTile) {
-            int height = std::min(2 * kTile, end - row);
-            if (pair) tile_block<true, 2>(w, x, row, height, panel, emit);
-            else tile_block<true, 1>(w, x, row, height, panel, emit);
-        }
-    });
+    Tiles tiles(kTile);
+    int down = (rows + kTall - 1) / kTall;
+    int panel = part / down * 2, end = std::min(rows, (part % down + 1) * kTall);
+    bool pair = panel + 1 < w.count();
+    for (int row = part % down * kTall; row < end; row += 2 * kTile) {
+        int height = std::min(2 * kTile, end - row);
+        if (pair) tile_block<true, 2>(w, x, row, height, panel, emit);
+        else tile_block<true, 1>(w, x, row, height, panel, emit);
+    }
 }
 #else
-template <class Emit> void apply_tiles(Team&, const Linear&, Operand, int, const Emit&) {}
+inline int tile_parts(const Linear&, int) { return 0; }
+template <class Emit> void tile_part(const Linear&, Operand, int, int, const Emit&) {}
 #endif
 
-// Multiplies `rows` rows; the rows of `x` have room up to a multiple of 2 `kTile`. Few rows are read faster by vectors.
+// Few rows are read faster by vectors.
+inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kInt8 ? kRows : kFew); }
+
+// A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
+inline int product_parts(const Linear& w, int rows) { return by_tiles(w, rows) ? tile_parts(w, rows) : vector_parts(w, rows); }
+template <class Emit> void product_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
+    if (by_tiles(w, rows)) tile_part(w, x, rows, part, emit);
+    else vector_part(w, x, rows, part, emit);
+}
+
+// Multiplies `rows` rows.
 template <class Emit> void apply(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
-    if (tiled(w) && rows > (w.format == kInt8 ? kRows : kFew)) apply_tiles(team, w, x, rows, emit);
-    else apply_vectors(team, w, x, rows, emit);
+    team.each(product_parts(w, rows), [&](int part) { product_part(w, x, rows, part, emit); });
 }

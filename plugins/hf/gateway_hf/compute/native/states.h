@@ -1,0 +1,66 @@
+// What happens to all rows of a step between two multiplications; several threads share it.
+#pragma once
+
+// Fills the sheet with normed rows of `x`, as the operand of `w`; `normed` has room for them unrounded.
+void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const Norm& norm, float* normed) {
+    kernels.sheet.fit(w, rows);
+    kernels.team.each((rows + 3) / 4, [&](int part) {
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
+            apply_norm(norm, 0, x + long(row) * size, size, normed + long(row) * size);
+            write_words(w, kernels.sheet, row, normed + long(row) * size, 0, size);
+        }
+    });
+}
+
+// Fills the sheet with rows as they are.
+void write_plain(Kernels& kernels, const Linear& w, const float* x, int rows) {
+    kernels.sheet.fit(w, rows);
+    kernels.team.each((rows + 3) / 4, [&](int part) {
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++)
+            write_words(w, kernels.sheet, row, x + long(row) * w.depth, 0, w.depth);
+    });
+}
+
+// Adds `scale` times the normed rows of a branch to the states.
+void join(Kernels& kernels, const Norm& norm, float scale, float* branch, float* state, int rows, int size) {
+    kernels.team.each((rows + 3) / 4, [&](int part) {
+        for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
+            float *x = branch + long(row) * size, *y = state + long(row) * size;
+            apply_norm(norm, 0, x, size, x);
+            int k = 0;
+            for (; k + kLanes <= size; k += kLanes) *(floats*)(y + k) += *(const floats*)(x + k) * scale;
+            for (; k < size; k++) y[k] += x[k] * scale;
+        }
+    });
+}
+
+// What makes of the product of `up` the operand of `down`.
+struct Middle {
+    const Linear& down;
+    int inner, activation, gated;
+
+    int wide() const { return gated ? 2 * inner : inner; }
+};
+
+// Fills the sheet with activation(gate) times up, or activation(up) where there is no gate; a part is some columns of a row, whole groups of bytes.
+void write_gated(Kernels& kernels, const Middle& layer, float* x, int rows, int spare = 0) {
+    const int columns = layer.down.quantized() ? round_up(256, layer.down.group) : 256;
+    kernels.sheet.fit(layer.down, rows + spare);
+    int across = (layer.inner + columns - 1) / columns, inner = layer.inner;
+    kernels.team.each((across * rows + 3) / 4, [&](int some) {
+        for (int part = some * 4; part < std::min(across * rows, some * 4 + 4); part++) {
+            int row = part / across, from = part % across * columns, to = std::min(inner, from + columns);
+            float *gate = x + long(row) * layer.wide(), *up = gate + inner;
+            auto at = [&](int k) { return activate(layer.activation, *(floats*)(gate + k)); };
+            auto alone = [&](int k) { return first_of(activate(layer.activation, all(gate[k]))); };
+            int k = from;
+            if (layer.gated) {
+                for (; k + kLanes <= to; k += kLanes) *(floats*)(gate + k) = at(k) * *(floats*)(up + k);
+                for (; k < to; k++) gate[k] = alone(k) * up[k];
+            }
+            for (; k + kLanes <= to; k += kLanes) *(floats*)(gate + k) = at(k);
+            for (; k < to; k++) gate[k] = alone(k);
+            write_words(layer.down, kernels.sheet, row, gate, from, to);
+        }
+    });
+}
