@@ -157,6 +157,11 @@ shapes *arguments:
 flood *arguments:
     uv run python -m tests.load.flood {{ arguments }}
 
+# Hold this server against OpenVINO GenAI, llama.cpp and vLLM on the same weights, by turns; compiles llama.cpp once
+[group('measure')]
+peers *arguments:
+    uv run python -m tests.load.peers {{ arguments }}
+
 # Measure what the HTTP path adds to the engine, and what a server behind it costs; `--with-litellm` for comparison
 [group('measure')]
 overhead *arguments:

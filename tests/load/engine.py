@@ -107,9 +107,9 @@ async def _measure_engine(options: Options) -> list[LevelReport]:
         return [report async for report in sweep(plan, ask, Silence())]
 
 
-async def ask_engine(engine: Engine, prompt: str, due: float | None) -> Sample:
+async def ask_engine(engine: Engine, prompt: str, due: float | None, tokens: int = TOKENS) -> Sample:
     """Ask as the gateway does, and note what a client would."""
-    sampling = Sampling(max_tokens=TOKENS, min_tokens=TOKENS, ignore_eos=True, temperature=0.0)
+    sampling = Sampling(max_tokens=tokens, min_tokens=tokens, ignore_eos=True, temperature=0.0)
     request = GenerateRequest(id="a", model=engine.models()[0].name, prompt=Completion(prompt), sampling=sampling)
     sent = time.monotonic()
     sample = Sample(due=due or sent, sent=sent)

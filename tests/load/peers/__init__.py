@@ -1,0 +1,1 @@
+"""Other servers beside this one: the same load on the same weights, by turns."""

@@ -1,0 +1,239 @@
+"""Starts the servers one at a time, and asks them; each ends with its context, and what it started with it."""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+
+from gateway.cli.bench.client import Client
+from gateway.cli.bench.plan import Plan
+from gateway.cli.bench.sample import Sample
+from gateway.engine import load as load_plugin
+from gateway_hf.scheduling.drafter import Drafter
+from tests.load.engine import ask_engine
+from tests.load.peers.samples import Level, Load, ask_each, heard, measure
+from tests.support.service import Service
+
+# Seconds until a server is ready: vLLM compiles for two minutes on two cores.
+_START = 420
+_END = 20
+_FAR = 120
+# Nothing of these reaches the net, and nothing is sent to those that make them.
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+}
+
+
+class NotStarted(Exception):
+    """A server that did not become ready, or was lost; the message says why."""
+
+
+class HttpServer:
+    """A server with OpenAI's completions at a URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def run(self, prompts: Sequence[str], clients: int, load: Load) -> list[Sample]:
+        """Have so many clients send these prompts."""
+        plan = Plan(url=self._url, levels=(), api="completions", output_tokens=load.tokens, timeout=load.seconds + _FAR)
+        async with _PromptClient(plan) as client:
+            return await ask_each(client.ask_text, prompts, clients, load)
+
+
+class _PromptClient(Client):
+    """The client of `llm-gateway bench`, with prompts of another kind."""
+
+    async def ask_text(self, prompt: str) -> Sample:
+        self._prompts = _One(prompt)  # read before the first wait
+        return await self.ask(0)
+
+
+class _One:
+    """The one prompt of a request."""
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+
+    def text(self, _: int) -> str:
+        return self._prompt
+
+
+class PipelineProcess:
+    """OpenVINO GenAI in a process of its own, asked line by line."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, told: dict[str, object], seconds: float) -> object:
+        """Return the answer to one line; raise `NotStarted` where none comes within `seconds`."""
+        ending = threading.Timer(seconds, self._process.kill)
+        ending.start()
+        try:
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps(told) + "\n")
+                self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        finally:
+            ending.cancel()
+        if not line:
+            raise NotStarted("its process has ended")
+        return json.loads(line)
+
+    async def run(self, prompts: Sequence[str], clients: int, load: Load) -> list[Sample]:
+        """Have so many clients send these prompts."""
+        asked = {"prompts": list(prompts), "clients": clients, "tokens": load.tokens, "seconds": load.seconds}
+        answers = await asyncio.to_thread(self.ask, asked, load.seconds + _FAR)
+        return [heard(each) for each in answers]
+
+
+@contextmanager
+def serve(command: list[str], port: int, path: str, log: Path, environment: dict[str, str]) -> Iterator[int]:
+    """Run a server until it answers `path` with 200, and end it; yield its process id. Raise `NotStarted`."""
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=_environment() | environment,
+        )
+    try:
+        _wait(process, f"http://127.0.0.1:{port}{path}", log)
+        yield process.pid
+    finally:
+        end(process)
+
+
+@contextmanager
+def pipeline(command: list[str], told: dict[str, object], log: Path) -> Iterator[tuple[PipelineProcess, int]]:
+    """Run OpenVINO GenAI until it has loaded the model that it is told of, and end it. Raise `NotStarted`."""
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=written, text=True, env=_environment()
+        )
+    try:
+        found = PipelineProcess(process)
+        try:
+            found.ask(told, _START)
+        except NotStarted as error:
+            raise NotStarted(f"{error}: {last_words(log)}") from error
+        yield found, process.pid
+    finally:
+        end(process)
+
+
+@contextmanager
+def own_service(settings: dict[str, object]) -> Iterator[tuple[str, int]]:
+    """Start the service as `llm-gateway` does; yield its URL and process id."""
+    more = {"LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS": json.dumps(settings)}
+    more["LLM_GATEWAY__ADMISSION__QUEUE_SECONDS"] = str(_FAR)
+    try:
+        with Service(ENGINE="hf", ready=False, **more) as service:
+            service.wait_for("/readyz", seconds=_START)
+            yield service.url, service.process.pid
+    except (RuntimeError, TimeoutError) as error:
+        raise NotStarted(str(error).strip().splitlines()[-1]) from error
+
+
+def own_engine(
+    settings: dict[str, object], sets: dict[str, list[str]], load: Load
+) -> tuple[float, int, dict[str, list[Level]]]:
+    """Measure the engine at one client, without HTTP and without guesses, in a process of its own.
+
+    Return the seconds of its start, its bytes, and its levels for each set of prompts.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_own_engine, settings, sets, load).result()
+
+
+def _own_engine(
+    settings: dict[str, object], sets: dict[str, list[str]], load: Load
+) -> tuple[float, int, dict[str, list[Level]]]:
+    return asyncio.run(_measure_own(settings, sets, load))
+
+
+async def _measure_own(
+    settings: dict[str, object], sets: dict[str, list[str]], load: Load
+) -> tuple[float, int, dict[str, list[Level]]]:
+    Drafter.propose = lambda *_: []  # type: ignore[method-assign]
+    plugin = load_plugin("hf")
+    begun = time.monotonic()
+    async with plugin.build(plugin.settings(**settings)) as engine:
+        start = time.monotonic() - begun
+
+        class Alone:
+            """The engine, asked as a server is."""
+
+            async def run(self, prompts: Sequence[str], clients: int, load: Load) -> list[Sample]:
+                """Have so many clients send these prompts."""
+                return await ask_each(lambda text: ask_engine(engine, text, None, load.tokens), prompts, clients, load)
+
+        found = {name: await measure(Alone(), prompts, load, 1) for name, prompts in sets.items()}
+        return start, resident(os.getpid()), found
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of a process and of those that it started, each its share of what several have."""
+    found = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            with suppress(psutil.Error):
+                found += each.memory_full_info().pss
+    return found
+
+
+def end(process: subprocess.Popen) -> None:
+    """End a process and those that it started, by their ids: first asked to, then killed."""
+    started: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        started = psutil.Process(process.pid).children(recursive=True)
+    if process.poll() is None:
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END)
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for each in psutil.wait_procs(started, 3)[1]:
+        with suppress(psutil.Error):
+            each.kill()
+
+
+def last_words(log: Path) -> str:
+    """Return the last line of a log that says something of an error, else the last."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    wrong = [line for line in lines if "rror" in line]
+    return (wrong or lines or ["it said nothing"])[-1][-300:]
+
+
+def _environment() -> dict[str, str]:
+    own = ("PYTHONPATH", "VIRTUAL_ENV", "LLM_GATEWAY", "VLLM_", "OPENAI_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)} | _QUIET
+
+
+def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
+    until = time.monotonic() + _START
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise NotStarted(f"it ended with {process.returncode}: {last_words(log)}")
+        with suppress(httpx.TransportError):
+            if httpx.get(url, timeout=5, trust_env=False).status_code == httpx.codes.OK:
+                return
+        time.sleep(0.1)
+    raise NotStarted(f"not ready within {_START} s: {last_words(log)}")
