@@ -59,6 +59,7 @@ OF_NO_MODULE = {
     "cli/bench/test_output.py": "a table, its notes, its progress and its plot show the same results",
     "isolation/test_border.py": "client and server, at both ends of one socket",
     "test_clients.py": "the table of tests/clients",
+    "test_peers.py": "the table and the load of tests/load/peers",
     "test_search.py": "the searches of tests/attack and tests/fuzz, which must end",
 }
 

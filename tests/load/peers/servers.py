@@ -52,11 +52,16 @@ class HttpServer:
         """Have so many clients send these prompts."""
         plan = Plan(url=self._url, levels=(), api="completions", output_tokens=load.tokens, timeout=load.seconds + _FAR)
         async with _PromptClient(plan) as client:
+            client.leave_connections()
             return await ask_each(client.ask_text, prompts, clients, load)
 
 
 class _PromptClient(Client):
     """The client of `llm-gateway bench`, with prompts of another kind."""
+
+    def leave_connections(self) -> None:
+        """Have a connection for each request: llama-server closes one behind a stream without saying so before."""
+        self._session.headers["connection"] = "close"
 
     async def ask_text(self, prompt: str) -> Sample:
         self._prompts = _One(prompt)  # read before the first wait
