@@ -27,8 +27,10 @@ async def ask(app, path, body=b"", *headers, method="POST", **behaviour):
     """Send one request; return the status and the body of its answer.
 
     The client `leaves`, or the server `cancels` the request, after so many seconds; one that `stalls` takes no piece.
+    The bodies of all writes are put into a list `writes`.
     """
     leaves, cancels, stalls = (behaviour.get(name) for name in ("leaves", "cancels", "stalls"))
+    writes = behaviour.get("writes", [])
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     left = [{"type": "http.request", "body": raw, "more_body": False}]
     status, answer = [], bytearray()
@@ -42,6 +44,8 @@ async def ask(app, path, body=b"", *headers, method="POST", **behaviour):
     async def send(message):
         if message["type"] == "http.response.start":
             status.append(message["status"])
+        else:
+            writes.append(message["body"])
         answer.extend(message.get("body", b""))
         if stalls and message.get("more_body"):
             await asyncio.Event().wait()

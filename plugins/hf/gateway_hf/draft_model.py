@@ -65,6 +65,7 @@ class DraftModel:
     def __init__(self, forward: Forward, window: int, vocabulary: int, hold: Hold | None = None) -> None:
         self.seconds = 0.0
         self.hold = hold
+        self._has_failed = False
         self._forward = forward
         self._window = window
         self._vocabulary = vocabulary
@@ -80,15 +81,16 @@ class DraftModel:
     def propose(self, wanted: Some[tuple[Sequence, int]]) -> list[list[int]]:
         """Return so many guesses for each sequence, which has room for them; none while it is still being read.
 
-        Where a pass fails there are none either, and the log says why.
+        Once a pass has failed there are none any more, and the log says why.
         """
-        try:
-            return self._propose(wanted)
-        except Exception:  # noqa: BLE001 - a model's own code may raise anything
-            _log.exception("the draft model failed; answers go on without its guesses")
-            for sequence, _ in wanted:
-                self.forget(sequence)
-            return [[] for _ in wanted]
+        if not self._has_failed:
+            try:
+                return self._propose(wanted)
+            except Exception:  # noqa: BLE001 - a model's own code may raise anything
+                _log.exception("the draft model failed; from now on answers go on without its guesses")
+                self._has_failed = True
+                self._followers.clear()
+        return [[] for _ in wanted]
 
     def forget(self, sequence: Sequence) -> None:
         """Drop what is known of a sequence; harmless when that is nothing."""

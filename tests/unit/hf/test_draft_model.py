@@ -122,8 +122,9 @@ async def test_where_its_pass_fails_the_answer_goes_on(folder, passes, monkeypat
         expected = (await answer(guessed, numbers(40))).text
         monkeypatch.setattr(DraftModel, "_pass", broken)
         with caplog.at_level(logging.ERROR, "gateway_hf"):
-            assert (await answer(guessed, numbers(40))).text == expected
-    assert "the draft model failed; answers go on without its guesses" in caplog.text
+            for _ in range(2):
+                assert (await answer(guessed, numbers(40))).text == expected
+    assert caplog.text.count("the draft model failed; from now on answers go on without its guesses") == 1
 
 
 async def test_guesses_that_never_come_true_are_made_less_and_less(folder, passes, monkeypatch):

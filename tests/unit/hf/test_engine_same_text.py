@@ -229,6 +229,19 @@ async def test_guessing_takes_fewer_passes_and_changes_nothing(engine_of, monkey
     assert counts[1] < 0.8 * counts[0]
 
 
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+async def test_with_keys_and_values_in_8_bits_an_answer_is_the_same_in_any_company_and_behind_a_prefix(
+    engine_of, kernels
+):
+    prompts = [numbers(40, 1), numbers(70, 2), numbers(9, 3)]
+    async with engine_of("llama", kernels=kernels, kv_dtype="int8", places=4) as engine:
+        assert engine.models()[0].dtype == "float32, keys and values int8"
+        alone = [(await _answer(engine, ids)).text for ids in prompts]
+        together = await asyncio.gather(*[_answer(engine, ids) for ids in prompts])
+    assert [answer.text for answer in together] == alone
+    assert together[1].started.cached_tokens == 64
+
+
 async def test_the_same_seed_says_the_same_alone_and_side_by_side(engine_of):
     prompt = numbers(20, 5)
     async with engine_of("llama") as engine:
