@@ -16,6 +16,7 @@ from gateway_hf.compute.kernels import FORMATS, Format, Kernels
 from gateway_hf.compute.matching import match_layer
 from gateway_hf.compute.packed import Packed, PackedLinear
 from gateway_hf.compute.rounded import plain_weight, weight_of
+from gateway_hf.compute.tied import read_from_head, tied_tables
 from gateway_hf.compute.trace import LayerTrace, trace_layers
 from gateway_hf.compute.trial import Misfit
 
@@ -76,7 +77,7 @@ def fused_layers(work: FitWork) -> None:
 def packed_weights(work: FitWork) -> None:
     """Pack every linear layer, in the model's own format where its depth does not fit; raise `Misfit`."""
     model, form, kernels = work.model, work.form, work.kernels
-    packed, dtype = 0, model.dtype
+    packed, dtype, tables = 0, model.dtype, tied_tables(model)
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear | Conv1D):
             continue
@@ -86,9 +87,11 @@ def packed_weights(work: FitWork) -> None:
         if not Packed.fits(depth, fitting):
             continue
         packed += fitting is form
-        head = module is getattr(model, "lm_head", None)
+        head, whole = module is getattr(model, "lm_head", None), Packed(weight, bias, fitting, kernels)
         # The head's logits are wanted in float32, and have it already.
-        replaced = PackedLinear(Packed(weight, bias, fitting, kernels), kernels, torch.float32 if head else dtype)
+        replaced = PackedLinear(whole, kernels, torch.float32 if head else dtype)
+        if isinstance(module, nn.Linear) and (tied := tables.get(module.weight.data_ptr())) is not None:
+            read_from_head(tied, whole)
         work.adapters.move(module, replaced, kernels)
         model.set_submodule(name, replaced)
     if not packed:

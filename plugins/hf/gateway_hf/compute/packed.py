@@ -46,6 +46,20 @@ class Packed:
             return depth % FOUR_GROUP == 0
         return any(depth % group == 0 for group in BYTE_GROUPS) if form is Format.INT8 else depth % _PER_WORD[form] == 0
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it holds the numbers of the weight as they were."""
+        return self.struct.format in {Format.FLOAT32, Format.BFLOAT16}
+
+    def lines(self, columns: Tensor) -> Tensor:
+        """Return lines `[count, depth]` of the weight, by their numbers `[count]`; of an exact one alone.
+
+        One element of a line lies sixteen words behind the one before, so that a line is as many cache lines as words:
+        far slower to read than in a table, and nothing beside a pass over the layers.
+        """
+        words = self._kept[0].view(torch.int32).view(-1, self.struct.depth // _PER_WORD[self.struct.format], _LANES)
+        return words[columns // _LANES, :, columns % _LANES].view(self._kept[0].dtype)
+
     def _pack(self, weight: Tensor, form: Format) -> None:
         columns, depth = weight.shape
         self.struct.format, self.struct.columns, self.struct.depth = form, columns, depth
