@@ -32,12 +32,22 @@ _SIZES |= dict.fromkeys(
 )
 _SIZES |= {"max_target_positions": CONTEXT, "rotary_dim": 8} | dict.fromkeys(("n_group", "num_group", "topk_group"), 1)
 # The shape of Qwen2-0.5B, with a smaller vocabulary: its head would be a third of all.
-LARGE = _SIZES | {"vocab_size": 32_768, "head_dim": 64, "num_key_value_heads": 2, "rotary_dim": 32}
-LARGE |= dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim"), 896)
-LARGE |= dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 24)
-LARGE |= dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 14)
-LARGE |= dict.fromkeys(("intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim", "dff"), 4864)
-LARGE |= dict.fromkeys(("sliding_window", "attention_chunk_size", "attention_window_size"), 512)
+_LARGE = _SIZES | {"vocab_size": 32_768, "head_dim": 64, "num_key_value_heads": 2, "rotary_dim": 32}
+_LARGE |= dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim"), 896)
+_LARGE |= dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 24)
+_LARGE |= dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 14)
+_LARGE |= dict.fromkeys(("intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim", "dff"), 4864)
+_LARGE |= dict.fromkeys(("sliding_window", "attention_chunk_size", "attention_window_size"), 512)
+# A row's experts are together as wide as the feed-forward part of a model without.
+_LARGE |= dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 64)
+_LARGE |= {"num_experts_per_tok": 8, "moe_intermediate_size": 608}
+_LARGE_OWN: dict[str, dict[str, object]] = {
+    "glm4_moe": {"num_experts_per_tok": 7},
+    "granitemoe": {"num_local_experts": 32, "intermediate_size": 608},
+    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 2432},
+    "olmoe": {"intermediate_size": 608, "num_key_value_heads": 14},
+    "qwen2_moe": {"num_experts": 32, "num_experts_per_tok": 4, "shared_expert_intermediate_size": 2432},
+}
 # The part of a model that sees, where it cannot do without.
 _SEES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32}
 # What a type needs beside, or otherwise: its own checks say so.
@@ -90,6 +100,11 @@ def configured(kind: str, shape: Mapping[str, object] = _SIZES, **changes: objec
     if "kv_lora_rank" in known:
         sizes["num_key_value_heads"] = sizes["num_attention_heads"]
     return config(**sizes | _OWN.get(kind, {}) | changes)
+
+
+def large(kind: str) -> PreTrainedConfig:
+    """Return the configuration of a type at the shape of half a billion parameters that a row is multiplied by."""
+    return configured(kind, _LARGE, **_LARGE_OWN.get(kind, {}))
 
 
 def made(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
