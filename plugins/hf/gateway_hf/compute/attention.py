@@ -29,14 +29,17 @@ class UnsupportedAttention(Exception):
 class Attention:
     """One model's attention: called with the query, key and value of one layer, `[1, heads, rows, size]`.
 
-    `rows` says which sequences they are of; `heads` is what each layer was found to ask for; `steps` counts layers.
-    `listener` is told what each layer asks and is answered, while one listens.
+    `rows` says which sequences they are of; `heads` is what each layer was found to ask for; `sinks` `[queries]` are
+    scores of a layer beside those of tokens, of values that are zero; `steps` counts layers. `listener` is told what
+    each layer asks and is answered, while one listens.
     """
 
     def __init__(self, cache: KvCache) -> None:
         self.cache = cache
         self.rows: BatchLayout | None = None
         self.heads: dict[int, Heads] = {}
+        self.sinks: dict[int, Tensor] = {}
+        self._exact_sinks: dict[int, Tensor] = {}
         self.steps = StepCount()
         self.listener: Listener | None = None
 
@@ -52,6 +55,7 @@ class Attention:
         dropout: float = 0.0,
         sliding_window: int | None = None,
         softcap: float | None = None,
+        s_aux: Tensor | None = None,
         **others: object,
     ) -> tuple[Tensor, None]:
         """Return `[1, rows, heads, size]`; raise `UnsupportedAttention`."""
@@ -66,11 +70,20 @@ class Attention:
             scale = size**-0.5 if scaling is None else float(scaling)
             self.heads[index] = Heads(queries, key.shape[1], size, sliding_window or 0, scale, softcap or 0.0)
             self.heads[index].cache = self.cache.layer(index, key.shape[1], size).data_ptr()
+            if s_aux is not None:
+                self._sink(index, s_aux)
         self.steps.tick()
         out = self._attend(index, self.rows, query, key, value)
         if self.listener is not None:
             self.listener(index, query, key, value, out)
         return out, None
+
+    def _sink(self, index: int, sinks: Tensor) -> None:
+        """Note the sinks of a layer; raise `UnsupportedAttention`."""
+        if sinks.shape != (self.heads[index].queries,):
+            raise UnsupportedAttention("sinks of an unknown shape")
+        self.sinks[index], self._exact_sinks[index] = sinks, sinks.detach().float().contiguous()
+        self.heads[index].sinks = self._exact_sinks[index].data_ptr()
 
     def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         raise NotImplementedError
@@ -100,21 +113,27 @@ class StockAttention(Attention):
         out = torch.empty_like(query)
         for span, held, mask in slots.groups(heads.window):
             # Keys and values are by sequence, head, token, and so are the queries.
-            keys, values = (self.cache.held(index, side, held).transpose(1, 2) for side in (0, 1))
+            kept = self.cache.held(index, 0, held).transpose(1, 2), self.cache.held(index, 1, held).transpose(1, 2)
             own = query[0, :, span].reshape(heads.queries, held.shape[0], -1, heads.size).transpose(0, 1)
-            seen = _attend(heads, own, keys, values, mask)
+            seen = _attend(heads, own, kept, mask, self._exact_sinks.get(index))
             out[0, :, span] = seen.transpose(0, 1).flatten(1, 2)
         return out.transpose(1, 2)
 
 
-def _attend(heads: Heads, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def _attend(heads: Heads, query: Tensor, kept: tuple[Tensor, Tensor], mask: Tensor, sinks: Tensor | None) -> Tensor:
     """Attend `[sequences, heads, rows, size]`, with `mask` `[sequences, 1, rows, tokens]` true where a row may look."""
-    if not heads.cap:
+    keys, values = kept
+    if not heads.cap and sinks is None:
         return scaled_dot_product_attention(
             query, keys, values, attn_mask=mask, scale=heads.scale, enable_gqa=heads.queries != heads.keys
         )
     group = heads.queries // heads.keys
     scores = query.float() @ keys.repeat_interleave(group, 1).float().transpose(-1, -2) * heads.scale
-    scores = (heads.cap * torch.tanh(scores / heads.cap)).masked_fill(~mask, float("-inf"))
-    seen: Tensor = scores.softmax(-1) @ values.repeat_interleave(group, 1).float()
+    if heads.cap:
+        scores = heads.cap * torch.tanh(scores / heads.cap)
+    scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is not None:
+        scores = torch.cat([sinks[:, None, None].expand(*scores.shape[:-1], 1), scores], dim=-1)
+    weights = scores.softmax(-1)[..., -keys.shape[2] :]
+    seen: Tensor = weights @ values.repeat_interleave(group, 1).float()
     return seen.to(query.dtype)

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 from gateway_hf.compute.kernels import ExpertsStruct, Format, Kernels, Linear, Scoring
 from gateway_hf.compute.packed import Packed
-from gateway_hf.compute.pieces import activate, activation_of
-from gateway_hf.compute.rounded import Rounded, expert_weights
+from gateway_hf.compute.pieces import ACTIVATIONS, activate, activation_of
+from gateway_hf.compute.rounded import Rounded, expert_biases, expert_weights
 from gateway_hf.compute.trace import ExpertsCall, LayerTrace
 from gateway_hf.compute.trial import Misfit
 
 # Rows that a router is tried with, and how many of them may be chosen for otherwise, for scores that nearly tie.
 _PROBES, _TIES = 256, 2
 _EXACT = 1e-4
+# How much larger the row is that experts are asked of once more.
+_LARGER = 8.0
 
 
 class ExpertRouter(NamedTuple):
@@ -42,17 +45,36 @@ class ExpertRouter(NamedTuple):
         return torch.zeros_like(scores).scatter(1, places, self.scale * weights)
 
 
+class Gate(NamedTuple):
+    """The step between the two products of an expert: activation(gate) times the others.
+
+    In `order` `[2 * inner]` the columns of the first product are the gate's and then the others; as they are without.
+    With a `limit` the gate is no larger, and the others are between it and its negative; `plus` is added to them.
+    """
+
+    order: Tensor | None
+    activation: int
+    limit: float = 0.0
+    plus: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `[..., inner]` of `[..., 2 * inner]`, float32."""
+        gate, others = (x if self.order is None else x[..., self.order]).chunk(2, dim=-1)
+        if self.limit:
+            gate, others = gate.clamp(max=self.limit), others.clamp(-self.limit, self.limit)
+        return activate(self.activation, gate) * (others + self.plus)
+
+
 class ExpertPieces(NamedTuple):
     """A mixture of experts as the kernels know it.
 
-    `module` holds a gate's and the other columns `[experts, 2 * inner, hidden]`, the gate's first if `gate_first`, and
-    `[experts, hidden, inner]`. `shared` `[1, hidden]` says how much of the part that all rows share is wanted.
+    `module` holds `[experts, 2 * inner, hidden]`, whose columns `gate` takes, and `[experts, hidden, inner]`; both may
+    have biases. `shared` `[1, hidden]` says how much of the part that all rows share is wanted.
     """
 
     router: ExpertRouter
     module: nn.Module
-    gate_first: bool
-    activation: int
+    gate: Gate
     shared: Tensor | None = None
 
     def depths(self) -> tuple[int, int]:
@@ -67,11 +89,16 @@ class PackedExperts:
     def __init__(self, pieces: ExpertPieces, form: Format, kernels: Kernels) -> None:
         router = pieces.router
         both = expert_weights(pieces.module, rounded=True)
+        biases = expert_biases(pieces.module)
+        order = pieces.gate.order
         self._ups, self._downs = (Linear * len(both))(), (Linear * len(both))()
         self._kept = list[Packed]()
-        for at, (up, down) in enumerate(both):
-            for table, weight in ((self._ups, up if pieces.gate_first else _halves_swapped(up)), (self._downs, down)):
-                packed = Packed(weight, None, form, kernels)
+        for at, ((up, down), (up_bias, down_bias)) in enumerate(zip(both, biases, strict=True)):
+            if order is not None:
+                up = _ordered(up, order)  # noqa: PLW2901 - the same, as the kernels want it
+                up_bias = None if up_bias is None else up_bias[order]  # noqa: PLW2901
+            for table, weight, bias in ((self._ups, up, up_bias), (self._downs, down, down_bias)):
+                packed = Packed(weight, bias, form, kernels)
                 table[at] = packed.struct
                 self._kept.append(packed)
         rows = [router.weight] if pieces.shared is None else [router.weight, pieces.shared.float()]
@@ -85,12 +112,14 @@ class PackedExperts:
             ups=ctypes.addressof(self._ups),
             downs=ctypes.addressof(self._downs),
             scale=router.scale,
+            limit=pieces.gate.limit,
+            plus=pieces.gate.plus,
             count=len(both),
             chosen=router.chosen,
             scoring=router.scoring,
             normalised=router.normalised,
             inner=self._downs[0].depth,
-            activation=pieces.activation,
+            activation=pieces.gate.activation,
             weighed=pieces.shared is not None,
         )
 
@@ -128,23 +157,51 @@ def router_of(module: nn.Module, chosen: int) -> ExpertRouter | None:
 def experts_of(call: ExpertsCall, router: ExpertRouter, near: float) -> ExpertPieces | None:
     """Find what experts compute of the rows that they were given; none where it is something else.
 
-    `near` is how far it may be from what they made, as a part of its norm.
+    `near` is how far it may be from what they made, as a part of its norm. They are asked once more for a row that is
+    larger, for there may be a limit that what they were given did not reach.
     """
-    both = expert_weights(call.part)
-    if len(both) != len(router.weight):
+    if len(expert_weights(call.part)) != len(router.weight):
         return None
-    kinds = {kind for child in call.part.children() if (kind := activation_of(child)) is not None}
-    for kind, gate_first in product(kinds, (True, False)):
-        made = torch.zeros_like(call.made, dtype=torch.float32)
-        for row, (places, weights) in enumerate(zip(call.places.tolist(), call.weights, strict=True)):
-            for place, weight in zip(places, weights, strict=True):
-                up, down = (each.float() for each in both[place] if isinstance(each, Tensor))
-                halves = (up @ call.given[row].float()).chunk(2)
-                gate, other = halves if gate_first else halves[::-1]
-                made[row] += weight.float() * (down @ (activate(kind, gate) * other))
-        if bool((made - call.made.float()).norm() <= near * call.made.float().norm()):
-            return ExpertPieces(router, call.part, gate_first, kind)
+    larger = ExpertsCall(call.part, _LARGER * call.given[:1], call.weights[:1], call.places[:1], call.made[:1])
+    larger = larger._replace(made=call.part(larger.given, larger.places, larger.weights))
+    ups, one = _products(call), _products(larger)[0]
+    gates = list(_gates(call.part, ups.shape[-1]))
+    for gate, made in zip(gates, _added(larger, 0, torch.stack([gate(one) for gate in gates])), strict=True):
+        if _is_near(made, larger.made[0], near):
+            every = [_added(call, row, gate(each)) for row, each in enumerate(ups)]
+            if _is_near(torch.stack(every), call.made, near):
+                return ExpertPieces(router, call.part, gate)
     return None
+
+
+def _gates(part: nn.Module, columns: int) -> Iterator[Gate]:
+    """Yield what may be between the products of experts, with limits among the numbers that the part has."""
+    kinds = {kind for child in part.children() if (kind := activation_of(child)) is not None}
+    limits = [0.0, *(value for value in vars(part).values() if isinstance(value, float) and value > 0)]
+    places = torch.arange(columns)
+    halves, turns = places.view(2, -1), places.view(-1, 2).T
+    orders = (None, halves.flip(0).flatten(), turns.flatten(), turns.flip(0).flatten())
+    for order, kind, limit, plus in product(orders, kinds or range(ACTIVATIONS), limits, (0.0, 1.0)):
+        yield Gate(order, kind, limit, plus)
+
+
+def _products(call: ExpertsCall) -> Tensor:
+    """Return what the first product of each chosen expert makes of each row, float32: `[rows, chosen, columns]`."""
+    both, biases = expert_weights(call.part), expert_biases(call.part)
+    rows = []
+    for given, places in zip(call.given.float(), call.places.tolist(), strict=True):
+        made = [nn.functional.linear(given, *_floats(both[at][0], biases[at][0])) for at in places]
+        rows.append(torch.stack(made))
+    return torch.stack(rows)
+
+
+def _added(call: ExpertsCall, row: int, gated: Tensor) -> Tensor:
+    """Return the weighed sum `[..., hidden]` of a row's second products, of `gated` `[..., chosen, inner]`."""
+    both, biases = expert_weights(call.part), expert_biases(call.part)
+    made = torch.zeros(*gated.shape[:-2], call.made.shape[-1])
+    for x, at, weight in zip(gated.unbind(-2), call.places[row].tolist(), call.weights[row].float(), strict=True):
+        made += weight * nn.functional.linear(x, *_floats(both[at][1], biases[at][1]))
+    return made
 
 
 def find_experts(trace: LayerTrace, near: float) -> tuple[ExpertPieces, Tensor, Tensor]:
@@ -163,8 +220,17 @@ def find_experts(trace: LayerTrace, near: float) -> tuple[ExpertPieces, Tensor, 
     return pieces, call.given, call.made
 
 
-def _halves_swapped(weight: Tensor | Rounded) -> Tensor | Rounded:
+def _ordered(weight: Tensor | Rounded, order: Tensor) -> Tensor | Rounded:
     if isinstance(weight, Tensor):
-        return torch.cat(weight.chunk(2)[::-1])
-    parts = (None if each is None else torch.cat(each.chunk(2)[::-1]) for each in weight)
-    return Rounded(*parts)  # type: ignore[arg-type] # only offsets may be none
+        return weight[order]
+    numbers, scales, offsets = weight
+    return Rounded(numbers[order], scales[order], None if offsets is None else offsets[order])
+
+
+def _floats(weight: Tensor | Rounded, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    plain = weight if isinstance(weight, Tensor) else weight.floats()
+    return plain.float(), None if bias is None else bias.float()
+
+
+def _is_near(found: Tensor, seen: Tensor, near: float) -> bool:
+    return bool((found - seen.float()).norm() <= near * seen.float().norm())

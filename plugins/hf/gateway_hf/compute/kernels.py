@@ -53,12 +53,12 @@ class BatchStruct(Structure):
 
 
 class Heads(Structure):
-    """The attention of one layer: `queries` and `keys` heads of `size`, and its cache."""
+    """The attention of one layer: `queries` and `keys` heads of `size`, its cache, and the sinks of queries or null."""
 
     _fields_ = (
         *((name, c_int32) for name in ("queries", "keys", "size", "window")),
         *((name, c_float) for name in ("scale", "cap")),
-        ("cache", c_void_p),
+        *((name, c_void_p) for name in ("cache", "sinks")),
     )
 
 
@@ -121,9 +121,8 @@ class ExpertsStruct(Structure):
     _fields_ = (
         ("router", Linear),
         *((name, c_void_p) for name in ("favour", "ups", "downs")),
-        ("scale", c_float),
+        *((name, c_float) for name in ("scale", "limit", "plus")),
         *((name, c_int32) for name in ("count", "chosen", "scoring", "normalised", "inner", "activation", "weighed")),
-        ("unused", c_int32),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from gateway_hf.compute.columns import LinearCall, gates, layouts, same
 from gateway_hf.compute.experts import ExpertPieces, find_experts
 from gateway_hf.compute.kernels import HeadNorm, Heads
 from gateway_hf.compute.norms import Norm, norm_of
@@ -27,14 +28,6 @@ _NEAR = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 _BY_HEADS, _FEED = 4, (2, 3)
 # How far a multiplier may be from what the states say of it, as a part of it.
 _SCALE = 0.02
-
-
-class LinearCall(NamedTuple):
-    """A call of a linear layer, by rows."""
-
-    part: LinearModule
-    given: Tensor
-    made: Tensor
 
 
 class Feed(NamedTuple):
@@ -72,11 +65,11 @@ class _Match:
         ]
         self._others = [call for call in trace.calls if not isinstance(call.part, nn.Linear | Conv1D | nn.Dropout)]
         self._used: list[nn.Module] = []
-        self._rotary = 0 if trace.turns is None else trace.turns[0].shape[-1]
+        self._cosines = 0 if trace.turns is None else trace.turns[0].shape[-1]
 
     def pieces(self) -> LayerPieces:
         """Find all of them."""
-        out = self._taken(next((each for each in self._linears if _same(each.given, self._asked.answer)), None))
+        out = self._taken(next((each for each in self._linears if same(each.given, self._asked.answer)), None))
         given, heads = self._find_heads()
         feed = self._find_feed()
         before = self._norm_from(self._before, given)
@@ -89,7 +82,7 @@ class _Match:
         if not parallel:
             self._expect(middle, self._before + scale * branch, "what stands between attention and the rest")
         self._expect(self._after, middle + scale * (branch + second if parallel else second), "what it returns")
-        own = {id(each) for part in self._used for each in part.parameters()}
+        own = {id(each) for part in self._used for each in part.parameters()} | {id(self._asked.sinks)}
         if left := [name for name, each in self._trace.layer.named_parameters() if id(each) not in own]:
             raise Misfit(f"its {left[0]} is no piece that the kernels have")
         return LayerPieces(
@@ -112,8 +105,8 @@ class _Match:
                 for call in calls:
                     self._taken(call)
                 norm = query[1] if query[0] is not None else key[1]
-                rotary = self._rotary if rotation is not Rotation.NONE else 0
-                return calls[0].given, HeadPieces(qkv, query[0], key[0], norm, rotation, rotary, multiplier)
+                turning = rotation.rotary(self._cosines)
+                return calls[0].given, HeadPieces(qkv, query[0], key[0], norm, rotation, turning, multiplier)
         raise Misfit("its queries, keys and values are made in no known way")
 
     def _projections(self) -> Iterator[tuple[list[LinearCall], tuple[Projection, ...], tuple[Tensor, Tensor]]]:
@@ -122,17 +115,17 @@ class _Match:
         queries, keys = heads.queries * heads.size, heads.keys * heads.size
         for call in self._linears:
             if call.made.shape[-1] == queries + 2 * keys:
-                for order in _layouts(heads):
+                for order in layouts(heads):
                     made = call.made[:, order]
-                    if _same(made[:, queries + keys :], value):
+                    if same(made[:, queries + keys :], value):
                         yield (
                             [call],
                             (Projection(call.part, order),),
                             self._split(made[:, :queries], made[:, queries:-keys]),
                         )
-            if not _same(call.made, value):
+            if not same(call.made, value):
                 continue
-            beside = [each for each in self._linears if each is not call and _same(each.given, call.given)]
+            beside = [each for each in self._linears if each is not call and same(each.given, call.given)]
             for q, k in permutations(beside, 2):
                 if q.made.shape[-1] == queries and k.made.shape[-1] == keys:
                     own = [q, k, call]
@@ -148,7 +141,7 @@ class _Match:
         for call in self._others:
             for by_rows in (True, False):
                 given, made = (_by_row(each, by_rows) for each in (call.given, call.made))
-                if given is None or made is None or not _same(given, raw.flatten(1)):
+                if given is None or made is None or not same(given, raw.flatten(1)):
                     continue
                 own = any(each.dim() > 1 for each in call.part.parameters())
                 whole = call.given.shape[-1] != size
@@ -162,7 +155,7 @@ class _Match:
         if rotation is Rotation.NONE or self._trace.turns is None:
             return rotation is Rotation.NONE and self._is_near(x.float(), seen.float())
         cos, sin = (rotation.laid(each.float())[:, None] for each in self._trace.turns)
-        rotary, size = self._rotary, x.shape[-1]
+        rotary, size = rotation.rotary(self._cosines), x.shape[-1]
         if rotary > size or rotary % 2:
             return False
         order = rotation.order(size, rotary)
@@ -183,7 +176,7 @@ class _Match:
         if weigher is not None:
             pieces = pieces._replace(shared=plain_weight(self._taken(weigher).part))
         feed = self._find_dense()
-        if not _same(feed.given, given) or (weigher is not None and not _same(weigher.given, given)):
+        if not same(feed.given, given) or (weigher is not None and not same(weigher.given, given)):
             raise Misfit("its experts and what all rows share are given different states")
         shared = feed.made if weigher is None else weigher.made.sigmoid() * feed.made
         return feed._replace(made=made + shared, experts=pieces)
@@ -197,40 +190,40 @@ class _Match:
             if (kind := activation_of(call.part)) is None:
                 continue
             given, made = _rows(call.given), _rows(call.made)
-            if len(ups) == 1 and _same(given, ups[0].made) and _same(made, down.given):
+            if len(ups) == 1 and same(given, ups[0].made) and same(made, down.given):
                 self._used += [ups[0].part, down.part]
                 return Feed(ups[0].given, down.made, (Projection(ups[0].part),), down.part, kind, gated=False)
-            for up_pieces, gate, other in _gates(ups):
-                if _same(given, gate) and self._is_near(down.given.float(), made.float() * other.float()):
+            for up_pieces, gate, other in gates(ups):
+                if same(given, gate) and self._is_near(down.given.float(), made.float() * other.float()):
                     self._used += [down.part, *(each.part for each in ups)]
                     return Feed(ups[0].given, down.made, up_pieces, down.part, kind, gated=True)
         raise Misfit("its activation is none that the kernels have")
 
     def _find_middle(self, given: Tensor, first: Tensor, before: Norm | None) -> tuple[bool, Tensor, Norm | None]:
         """Say whether the second part runs beside attention, what states it begins with, and how they are normed."""
-        if _same(given, first):
+        if same(given, first):
             # There may be a second norm that makes the same.
-            self._used += [call.part for call in self._others if _same(_rows(call.made), given)]
+            self._used += [call.part for call in self._others if same(_rows(call.made), given)]
             return True, self._before, before
         for call in self._others:
-            if _same(_rows(call.made), given) and call.part not in self._used:
+            if same(_rows(call.made), given) and call.part not in self._used:
                 middle = _rows(call.given)
-                return _same(middle, self._before), middle, self._norm(call, (given.shape[-1],))
+                return same(middle, self._before), middle, self._norm(call, (given.shape[-1],))
         return False, given, None
 
     def _norm_from(self, x: Tensor, made: Tensor) -> Norm | None:
         """Return the norm that makes this of `x`, none where it is the same."""
-        if _same(x, made):
+        if same(x, made):
             return None
         for call in self._others:
-            if _same(_rows(call.given), x) and _same(_rows(call.made), made):
+            if same(_rows(call.given), x) and same(_rows(call.made), made):
                 return self._norm(call, (x.shape[-1],))
         raise Misfit("attention begins with something else than a norm of the states")
 
     def _norm_behind(self, x: Tensor) -> tuple[Norm | None, Tensor]:
         """Return the norm that `x` is given to, and what it makes; none, and `x`, where there is no such."""
         for call in self._others:
-            if _same(_rows(call.given), x) and not _same(_rows(call.made), x):
+            if same(_rows(call.given), x) and not same(_rows(call.made), x):
                 return self._norm(call, (x.shape[-1],)), _rows(call.made)
         return None, x
 
@@ -263,28 +256,6 @@ def _scale(layer: nn.Module, added: Tensor, branch: Tensor) -> float:
     return nearest if abs(nearest - scale) <= _SCALE * abs(scale) else 1.0
 
 
-def _gates(ups: list[LinearCall]) -> Iterator[tuple[tuple[Projection, ...], Tensor, Tensor]]:
-    """Yield what may be a gate, and what it is for: one of two layers, or one half of what a single layer makes."""
-    if len(ups) > 1:
-        for gate, up in permutations(ups):
-            yield (Projection(gate.part), Projection(up.part)), gate.made, up.made
-        return
-    (both,) = ups
-    half, rest = divmod(both.made.shape[-1], 2)
-    for places in permutations((torch.arange(half), torch.arange(half, 2 * half))) if not rest else ():
-        first, second = places
-        yield (Projection(both.part, torch.cat(places)),), both.made[:, first], both.made[:, second]
-
-
-def _layouts(heads: Heads) -> Iterator[Tensor]:
-    """Yield where queries, keys and values may lie in what one layer makes: the columns of each, kind after kind."""
-    group = heads.queries // heads.keys
-    places = torch.arange((heads.queries + 2 * heads.keys) * heads.size)
-    yield places
-    by_group = places.view(heads.keys, group + 2, heads.size)
-    yield torch.cat([by_group[:, :group].flatten(), by_group[:, group].flatten(), by_group[:, group + 1].flatten()])
-
-
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
@@ -294,7 +265,3 @@ def _by_row(x: Tensor, by_rows: bool) -> Tensor | None:  # noqa: FBT001 - one of
     if x.dim() == _BY_HEADS:
         return x[0].flatten(1) if by_rows else x[0].transpose(0, 1).flatten(1)
     return _rows(x) if by_rows else None
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a, b)

@@ -27,6 +27,7 @@ _ACTIVATIONS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: x.relu().square(),
     lambda x: x * (1.702 * x).sigmoid(),
 )
+ACTIVATIONS = len(_ACTIVATIONS)
 
 
 LinearModule = nn.Linear | Conv1D
@@ -41,19 +42,26 @@ class Rotation(Enum):
     """Which two numbers of a head turn together, and where the cosine of their angle lies among those of a position."""
 
     HALVES = "one of each half"
+    HALVES_ONCE = "one of each half, and both have one cosine"
     PAIRS = "neighbours"
     PAIRS_BESIDE = "neighbours, and so do their cosines"
     NONE = "nothing turns"
 
     def order(self, size: int, rotary: int) -> Tensor | None:
         """Return the places of a head's numbers in which this is a rotation of halves; none where it is as it lies."""
-        if self in {Rotation.HALVES, Rotation.NONE}:
+        if self in {Rotation.HALVES, Rotation.HALVES_ONCE, Rotation.NONE}:
             return None
         places = torch.arange(size)
         return torch.cat([places[:rotary:2], places[1:rotary:2], places[rotary:]])
 
+    def rotary(self, cosines: int) -> int:
+        """Return how many numbers of a head turn, where a position has so many cosines."""
+        return 0 if self is Rotation.NONE else 2 * cosines if self is Rotation.HALVES_ONCE else cosines
+
     def laid(self, numbers: Tensor) -> Tensor:
         """Return the cosines or sines `[..., rotary]` as a rotation of halves has them."""
+        if self is Rotation.HALVES_ONCE:
+            return torch.cat([numbers] * 2, dim=-1)
         return torch.cat([numbers[..., ::2]] * 2, dim=-1) if self is Rotation.PAIRS_BESIDE else numbers
 
 

@@ -105,19 +105,31 @@ def round_weights(model: PreTrainedModel) -> None:
 def expert_weights(module: nn.Module, *, rounded: bool = False) -> list[tuple[Tensor | Rounded, Tensor | Rounded]]:
     """Return the weights `[2 * inner, hidden]` and `[hidden, inner]` of each expert; none where a module has none.
 
-    With `rounded`, as they are noted where they were rounded.
+    With `rounded`, as they are noted where they were rounded. A module may hold them transposed.
     """
-    own = list(module.parameters(recurse=False))
-    if len(own) != _WEIGHTS or any(each.dim() != _STACKED for each in own):
+    stacks = [each.detach() for each in module.parameters(recurse=False) if each.dim() == _STACKED]
+    if len(stacks) != _WEIGHTS:
         return []
-    up, down = sorted(own, key=lambda each: -each.shape[1] * each.shape[2])
+    up, down = sorted(stacks, key=lambda each: -each.shape[1] * each.shape[2])
+    if up.shape[2] == 2 * down.shape[1]:
+        up, down = up.transpose(1, 2), down.transpose(1, 2)
     count, hidden, inner = down.shape
-    if up.shape != (count, 2 * inner, hidden) or (hidden == 2 * inner and getattr(module, "is_transposed", False)):
+    if up.shape != (count, 2 * inner, hidden):
         return []
     if rounded and hasattr(module, _ROUNDED):
         noted: list[tuple[Tensor | Rounded, Tensor | Rounded]] = getattr(module, _ROUNDED)
         return noted
-    return list(zip(up.detach(), down.detach(), strict=True))
+    return list(zip(up, down, strict=True))
+
+
+def expert_biases(module: nn.Module) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Return the biases `[2 * inner]` and `[hidden]` of each expert that `expert_weights` finds, if it has any."""
+    own = [each.detach() for each in module.parameters(recurse=False)]
+    stacks, lines = ([each for each in own if each.dim() == size] for size in (_STACKED, _STACKED - 1))
+    if len(lines) != _WEIGHTS:
+        return [(None, None)] * len(stacks[0])
+    up_first = stacks[0].numel() > stacks[1].numel()
+    return list(zip(*(lines if up_first else lines[::-1]), strict=True))
 
 
 def _round_experts(module: nn.Module) -> None:

@@ -43,12 +43,16 @@ class ExpertsCall(NamedTuple):
 
 
 class AttentionCall(NamedTuple):
-    """What a layer asked of attention: `[rows, heads, size]` each, and the answer `[rows, queries * size]`."""
+    """What a layer asked of attention: `[rows, heads, size]` each, and the answer `[rows, queries * size]`.
+
+    `sinks` `[queries]` are its parameter, if it has any.
+    """
 
     query: Tensor
     key: Tensor
     value: Tensor
     answer: Tensor
+    sinks: Tensor | None
 
 
 class LayerTrace:
@@ -128,7 +132,7 @@ def trace_layers(forward: Forward, layers: nn.ModuleList, attention: Attention, 
     def listen(index: int, query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
         if index < len(traces):
             q, k, v = (each[0].transpose(0, 1).clone() for each in (query, key, value))
-            traces[index].asked = AttentionCall(q, k, v, out[0].flatten(1).clone())
+            traces[index].asked = AttentionCall(q, k, v, out[0].flatten(1).clone(), attention.sinks.get(index))
 
     sequence = Sequence([vocabulary * (at + 1) // (_TOKENS + 2) for at in range(_TOKENS)])
     sequence.blocks = [0]

@@ -28,6 +28,11 @@ class Shape(NamedTuple):
     window: int = 0
     cap: float = 0.0
     scale: float | None = None
+    sinks: bool = False
+
+    def drawn_sinks(self):
+        """Draw scores as large as the largest of tokens, and much smaller ones: `[queries]`."""
+        return torch.randn(self.queries, generator=torch.Generator().manual_seed(3)) * 3 if self.sinks else None
 
 
 _SHAPES = {
@@ -46,6 +51,8 @@ _SHAPES = {
     "cap": Shape(cap=5.0),
     "cap and window": Shape(cap=2.0, window=33, queries=6, keys=2),
     "scale": Shape(scale=0.9),
+    "sinks": Shape(sinks=True),
+    "sinks, cap and window": Shape(sinks=True, queries=6, cap=5.0, window=20, size=64),
 }
 
 
@@ -82,10 +89,8 @@ def _run(attention, shape, drawn, tables, parts):
         torch.cat([each[side][:, :, start:to] for each, (start, to) in zip(drawn, parts, strict=True)], dim=2)
         for side in range(3)
     )
-    window, cap = shape.window or None, shape.cap or None
-    out, nothing = attention(
-        _Layer(), query, key, value, None, scaling=shape.scale, sliding_window=window, softcap=cap, is_causal=True
-    )
+    limits = {"sliding_window": shape.window or None, "softcap": shape.cap or None, "s_aux": shape.drawn_sinks()}
+    out, nothing = attention(_Layer(), query, key, value, None, scaling=shape.scale, is_causal=True, **limits)
     assert nothing is None
     assert out.dtype is query.dtype
     return out[0].split([to - start for start, to in parts])
@@ -109,7 +114,13 @@ def _expected(shape, query, key, value, last):
     token, at = torch.arange(length)[None], torch.arange(length)[:, None]
     mask = (token <= at) & (token > at - shape.window if shape.window else True)
     scale = shape.size**-0.5 if shape.scale is None else shape.scale
-    if not shape.cap:
+    if shape.sinks:  # as one more key, whose score is the sink and whose value is zero
+        scores = q @ k.transpose(-1, -2) * scale
+        scores = shape.cap * torch.tanh(scores / shape.cap) if shape.cap else scores
+        sinks = shape.drawn_sinks().double()[None, :, None, None].expand(1, -1, length, 1)
+        scores = torch.cat([scores.masked_fill(~mask, float("-inf")), sinks], -1)
+        said = scores.softmax(-1)[..., :-1] @ v
+    elif not shape.cap:
         said = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     else:
         scores = shape.cap * torch.tanh(q @ k.transpose(-1, -2) * scale / shape.cap)
@@ -182,7 +193,7 @@ def test_a_sequence_of_no_numbers_is_so_alone(team, rounded):
         assert at == poisoned or torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["three for each", "window", "cap and window", "of 80"])
+@pytest.mark.parametrize("name", ["three for each", "window", "cap and window", "of 80", "sinks"])
 @pytest.mark.parametrize(("dtype", "rounded"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)])
 def test_a_row_gets_the_same_bits_whatever_its_company(kernels, name, dtype, rounded):
     shape = _SHAPES[name]

@@ -7,6 +7,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Glm4MoeConfig,
+    GptOssConfig,
     GraniteMoeConfig,
     MixtralConfig,
     OlmoeConfig,
@@ -28,6 +29,8 @@ _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 96, "num_hi
 _SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}
 _MANY = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32}
 _GLM = _SHAPE | {"n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "head_dim": 16}
+_SINKS = "gpt-oss, with sinks, biases and a limit"
+_OSS = _SHAPE | {"num_local_experts": 8, "num_experts_per_tok": 3, "head_dim": 16, "sliding_window": 24}
 _KINDS = {
     "mixtral": MixtralConfig(**_SHAPE, num_local_experts=4, sliding_window=None),
     "qwen2, with a part for all rows and its weight": Qwen2MoeConfig(
@@ -40,6 +43,8 @@ _KINDS = {
     "granite": GraniteMoeConfig(
         **_SHAPE, num_local_experts=8, num_experts_per_tok=3, residual_multiplier=0.22, attention_multiplier=0.1
     ),
+    _SINKS: GptOssConfig(**_OSS, swiglu_limit=1.5),
+    "gpt-oss, with a limit that is seldom reached": GptOssConfig(**_OSS, swiglu_limit=9.0),
     "glm4": Glm4MoeConfig(**_GLM, first_k_dense_replace=1, routed_scaling_factor=2.5, n_group=1, topk_group=1),
 }
 
@@ -94,7 +99,7 @@ def test_fewer_bits_are_near(kernels, form):
 
 
 @pytest.mark.parametrize("form", Format)
-@pytest.mark.parametrize("name", ["qwen2, with a part for all rows and its weight", "mixtral", "glm4"])
+@pytest.mark.parametrize("name", ["qwen2, with a part for all rows and its weight", "mixtral", "glm4", _SINKS])
 @torch.inference_mode()
 def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, name):
     model = _made(_KINDS[name])

@@ -23,6 +23,7 @@ struct Heads {
     int32_t queries, keys, size, window;  // window 0: none
     float scale, cap;                     // cap 0: none
     void* cache;  // [blocks][keys][2][padded * 16], in 8 bits with the scales behind each [2][padded * 16]
+    const float* sinks;  // [queries], or null: scores of a head beside those of the tokens, which add nothing
 
     int padded() const { return round_up(size, kLanes); }
     int group() const { return queries / keys; }
@@ -164,6 +165,7 @@ inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head,
         for (; panel < padded / kLanes; panel++) gather<S, R, 1>(keys, heads.half(), blocks, panel, weights[0], sums);
     }
     for (int r = 0; r < R; r++) {
+        if (heads.sinks) total[r] += std::exp(heads.sinks[head * group + (first + r) % group] - most[r]);
         float* to = out + ((first + r) / group * long(heads.queries) + head * group + (first + r) % group) * heads.size;
         for (int d = 0; d < heads.size; d++) to[d] = sums[r][d] / total[r];
     }

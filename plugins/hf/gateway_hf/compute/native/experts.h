@@ -11,7 +11,8 @@ struct Experts {
     const float* favour;    // [count], added to scores for the choice alone, or null
     const Linear *ups, *downs;  // [count]
     float scale;            // what chosen scores are multiplied by
-    int32_t count, chosen, scoring, normalised, inner, activation, weighed, unused;
+    float limit, plus;      // as in `Middle`
+    int32_t count, chosen, scoring, normalised, inner, activation, weighed;
 };
 
 // From the router's products to experts and weights of one row; `x` is overwritten.
@@ -104,7 +105,7 @@ void run_experts(Kernels& kernels, const Layer& layer, const float* state, int r
     });
     float* wide = kernels.wide.of(size_t(total) * 2 * experts.inner);
     apply_each(kernels, experts, experts.ups, into(wide, 2 * experts.inner));
-    write_gated(kernels, {experts.downs[0], experts.inner, experts.activation, 1}, wide, total, spare);
+    write_gated(kernels, {experts.downs[0], experts.inner, experts.activation, 1, experts.limit, experts.plus}, wide, total, spare);
     float* slots = kernels.slots.of(size_t(total) * hidden);
     auto fill = into(slots, hidden);
     apply_each(kernels, experts, experts.downs, [&](int at, int column, floats sums) { fill(order[at], column, sums); });

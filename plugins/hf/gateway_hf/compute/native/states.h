@@ -38,6 +38,7 @@ void join(Kernels& kernels, const Norm& norm, float scale, float* branch, float*
 struct Middle {
     const Linear& down;
     int inner, activation, gated;
+    float limit = 0, plus = 0;  // beside a gate: the most that it may be, and the others by either sign; what is added to the others
 
     int wide() const { return gated ? 2 * inner : inner; }
 };
@@ -51,6 +52,11 @@ void write_gated(Kernels& kernels, const Middle& layer, float* x, int rows, int 
         for (int part = some * 4; part < std::min(across * rows, some * 4 + 4); part++) {
             int row = part / across, from = part % across * columns, to = std::min(inner, from + columns);
             float *gate = x + long(row) * layer.wide(), *up = gate + inner;
+            for (int k = from; layer.limit > 0 && k < to; k++) {
+                gate[k] = std::min(gate[k], layer.limit);  // in this order, what is no number stays none
+                up[k] = std::max(std::min(up[k], layer.limit), -layer.limit);
+            }
+            for (int k = from; layer.plus != 0 && k < to; k++) up[k] += layer.plus;
             auto at = [&](int k) { return activate(layer.activation, *(floats*)(gate + k)); };
             auto alone = [&](int k) { return first_of(activate(layer.activation, all(gate[k]))); };
             int k = from;
