@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway.engine import Engine, Plugin
 from gateway_hf.compute import native
-from gateway_hf.loading.imports import import_transformers
+from gateway_hf.loading.imports import first_imports, import_transformers
 from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.task import find_task
 
@@ -14,18 +14,19 @@ def build(settings: Settings) -> Engine:
     task = find_task(settings)
     if settings.device == "cpu" and settings.kernels == "auto" and settings.dtype != "float16":
         native.begin(cache_folder(settings))  # a compiler is a process of its own, and runs while all else is imported
-    import_transformers()
-    if task == "embed":
-        from gateway_hf.embedding.engine import EmbeddingEngine  # noqa: PLC0415 - as below
+    with first_imports():
+        import_transformers()
+        if task == "embed":
+            from gateway_hf.embedding.engine import EmbeddingEngine  # noqa: PLC0415 - as below
 
-        return EmbeddingEngine(settings)
-    if task == "score":
-        from gateway_hf.scoring.engine import ScoringEngine  # noqa: PLC0415 - as below
+            return EmbeddingEngine(settings)
+        if task == "score":
+            from gateway_hf.scoring.engine import ScoringEngine  # noqa: PLC0415 - as below
 
-        return ScoringEngine(settings)
-    from gateway_hf.engine import HfEngine  # noqa: PLC0415 - torch belongs where the engine runs
+            return ScoringEngine(settings)
+        from gateway_hf.engine import HfEngine  # noqa: PLC0415 - torch belongs where the engine runs
 
-    return HfEngine(settings)
+        return HfEngine(settings)
 
 
 def is_remote(settings: Settings) -> bool:

@@ -25,6 +25,7 @@ from gateway_hf.compute.forward import BatchedForward, Forward
 from gateway_hf.compute.kernels import Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import NotPackable
+from gateway_hf.compute.placement import one_thread
 from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
 from gateway_hf.compute.trial import Misfit, Trial, Trials, narrowed
@@ -86,7 +87,8 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
         try:
             adapters.attach(model)
             trials = trials or Trials(model, adapters, known=means.known)
-            fitted = _batched(model, adapters, trials, means, change)
+            with one_thread(only=means.kernels is not None):
+                fitted = _batched(model, adapters, trials, means, change)
         except LoadFailed:
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything

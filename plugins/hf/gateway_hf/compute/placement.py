@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,6 +38,22 @@ def choose_dtype(settings: Settings, device: torch.device) -> torch.dtype:
 def choose_threads(settings: Settings) -> int:
     """Return the number of threads: one for each physical core that the process may use."""
     return settings.threads or max(1, math.ceil(min(len(_cores()), _quota())))
+
+
+@contextmanager
+def one_thread(*, only: bool) -> Iterator[None]:
+    """Have torch compute in one thread meanwhile, where it is to.
+
+    Operations take less than a millisecond in one; two wait for each other at the end of each, where another program
+    computes as well for as long as that one is given the processor.
+    """
+    before = torch.get_num_threads()
+    if only:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cores() -> frozenset[str]:

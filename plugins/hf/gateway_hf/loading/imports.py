@@ -3,10 +3,12 @@
 A process that computes answers never runs them, and they are half of the time that it takes to import transformers.
 """
 
+import gc
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -21,6 +23,8 @@ _LOADER = "_deferred_loader"
 # What transformers asks itself, and leaves code out where it hears no: a model runs in one process here.
 _QUESTION = "is_torch_distributed_available"
 _loading = threading.RLock()
+# Objects that are made before the youngest are looked through, and how much rarer older ones are: code stays.
+_THRESHOLD = (20_000, 20, 100)
 
 
 def import_transformers() -> None:
@@ -33,6 +37,24 @@ def import_transformers() -> None:
     for module in ("transformers.utils.import_utils", "transformers.utils"):
         if hasattr(sys.modules[module], _QUESTION):
             setattr(sys.modules[module], _QUESTION, _no)
+
+
+@contextmanager
+def first_imports() -> Iterator[None]:
+    """Collect garbage rarely while transformers is imported inside, and pass over from then on what was imported.
+
+    Where it was imported before, nothing is done.
+    """
+    if "transformers" in sys.modules:
+        yield
+        return
+    before = gc.get_threshold()
+    gc.set_threshold(*_THRESHOLD)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.freeze()
 
 
 def _no() -> bool:

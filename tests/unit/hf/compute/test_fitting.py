@@ -147,6 +147,16 @@ def test_a_model_that_runs_one_answer_at_a_time_holds_nothing_of_the_trial(kerne
     assert not _fit(_GPTJ, kernels).forward._states
 
 
+@pytest.mark.parametrize("has_kernels", [True, False])
+def test_beside_kernels_a_model_is_tried_in_one_thread_of_torchs(kernels, monkeypatch, has_kernels):
+    torch.set_num_threads(2)
+    seen, check = [], trial.Trials.check
+    monkeypatch.setattr(trial.Trials, "check", lambda *each: (seen.append(torch.get_num_threads()), check(*each)))
+    _fit(LlamaConfig(**_SHAPE), kernels if has_kernels else None)
+    assert seen == [1 if has_kernels else 2]
+    assert torch.get_num_threads() == 2
+
+
 def test_without_kernels_a_model_is_batched_by_torch_alone():
     assert _tier(_fit(LlamaConfig(**_SHAPE), None)) == "stock"
     assert _tier(_fit(LlamaConfig(**_SHAPE), None, None)) == "stock"

@@ -1,4 +1,5 @@
 import math
+from contextlib import suppress
 
 import pytest
 import torch
@@ -91,3 +92,12 @@ def test_the_control_groups_quota_is_read_in_both_versions(tmp_path, files, quot
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     assert placement._quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(("only", "meanwhile"), [(True, 1), (False, 2)])
+def test_torch_computes_in_one_thread_meanwhile_where_it_is_to(only, meanwhile):
+    torch.set_num_threads(2)
+    with suppress(KeyError), placement.one_thread(only=only):
+        assert torch.get_num_threads() == meanwhile
+        raise KeyError
+    assert torch.get_num_threads() == 2

@@ -47,6 +47,27 @@ def test_a_model_can_be_compiled_all_the_same():
     _run(_IMPORTS + _COMPILES)
 
 
+_COLLECTS = """
+import gc, sys
+from gateway_hf.loading.imports import first_imports
+
+before, rarely = gc.get_threshold(), []
+with first_imports():
+    rarely.append(gc.get_threshold())
+    import transformers
+assert rarely[0] > before == gc.get_threshold()
+assert gc.get_freeze_count() > 10_000
+gc.unfreeze()
+with first_imports():
+    assert gc.get_threshold() == before
+assert gc.get_freeze_count() == 0
+"""
+
+
+def test_the_first_imports_collect_garbage_rarely_and_later_ones_as_ever():
+    _run(_COLLECTS)
+
+
 @pytest.fixture
 def deferred(tmp_path: Path) -> types.ModuleType:
     code = "ran = [__name__]\ndisable = 'its own'\nassert 'missing' not in globals()\n"
