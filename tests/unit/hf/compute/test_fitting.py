@@ -101,7 +101,7 @@ def _steps_of_a_pass(fitted):
         (HeliumConfig(**_SHAPE, head_dim=16), "fused"),  # looks like a Llama, but its positions turn in other pairs
         (BitNetConfig(**_SHAPE), "packed"),  # norms what attention answers before it is projected
         (_GPTJ, "serial"),
-        (GptOssConfig(**_SHAPE, head_dim=16, num_local_experts=4), "serial"),
+        (GptOssConfig(**_SHAPE, head_dim=16, num_local_experts=4), "fused"),
         (LlamaConfig(**_SHAPE, rope_parameters=_DYNAMIC), "serial"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.model_type,
