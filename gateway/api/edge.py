@@ -10,11 +10,11 @@ from functools import lru_cache
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from loguru import logger
-from ulid import ULID
 
 from gateway.api.errors import Errors
 from gateway.api.http.cors import check_origin
 from gateway.api.http.forwarded import take_forwarded
+from gateway.api.http.ids import RequestIds
 from gateway.api.http.incoming import IncomingBody
 from gateway.api.http.limits import to_limits
 from gateway.api.http.outgoing import PIECE, Outgoing
@@ -47,6 +47,7 @@ class Edge:
         self.bodies = ByteBudget(current.config.server.held_body_bytes)
         self.outgoing = Outgoing(current.config.server.unsent_bytes)
         self.errors = errors
+        self.ids = RequestIds()
         self.is_leaving = is_leaving
         self._app = app
         self._current = current
@@ -103,7 +104,7 @@ class _Answer:
         self._begun = False
         self._lingers = False
         self.stall_seconds = 0.0
-        self.id = str(ULID())
+        self.id = edge.ids.new()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

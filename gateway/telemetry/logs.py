@@ -13,7 +13,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from time import monotonic
 
 import loguru
@@ -35,6 +35,8 @@ _SECRET = re.compile(rf"\b({'|'.join(_STARTS)})[A-Za-z0-9_-]{{8,}}")
 _REPEAT_SECONDS = 60.0
 # Of a terminal that does not say.
 _COLUMNS = 80
+# A tuple, for a union would be put together again for every field.
+_PLAIN = (str, int)
 
 
 def configure(settings: TelemetrySettings, fd: int = STDOUT) -> "LogSink":
@@ -113,7 +115,7 @@ class LogSink:
         """
         if not self._is_direct:
             logger.bind(logger=source, **fields).log(level, "{}", message)
-        elif logger.level(level).no >= self._lowest:
+        elif _number(level) >= self._lowest:
             line: dict[str, Scalar] = {"time": _utc(datetime.now(UTC)), "level": level, "message": message}
             _add_fields(line, source, fields)
             self._lines.write(_without_secrets(_to_ascii(line) + "\n"))
@@ -210,7 +212,14 @@ def _add_fields(line: dict[str, Scalar], source: str, fields: Mapping[str, objec
     for name, value in known:
         if value:
             line.setdefault(name, value)
-    line |= {name: _scalar(value) for name, value in fields.items() if value is not None and name not in line}
+    for name, field in fields.items():
+        if field is not None and name not in line:
+            line[name] = field if isinstance(field, _PLAIN) else _scalar(field)
+
+
+@lru_cache(maxsize=16)
+def _number(level: str) -> int:
+    return logger.level(level).no
 
 
 def _source(record: "loguru.Record") -> str:

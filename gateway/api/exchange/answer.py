@@ -17,6 +17,7 @@ from gateway.api.exchange.run import Run
 from gateway.api.exchange.stored import StoredStream
 from gateway.api.http.access import caller_of
 from gateway.api.http.body import decode_body, name_ignored
+from gateway.api.http.connection import HttpConnection
 from gateway.api.http.headers import read_head, read_timeouts, wants_updates
 from gateway.api.http.problems import Problem
 from gateway.api.http.reply import JsonReply
@@ -33,7 +34,7 @@ HttpRequest = Request[None, None, State]
 
 
 async def answer(
-    request: HttpRequest, inference: Inference, endpoint: Endpoint[B], framing: Framing = PLAIN
+    request: HttpConnection, inference: Inference, endpoint: Endpoint[B], framing: Framing = PLAIN
 ) -> ASGIApp:
     """Answer one request, whole or as Server-Sent Events; raise `Problem` or `EngineError` before its first byte."""
     caller = caller_of(request.scope)
@@ -130,7 +131,7 @@ class LateStream(Generic[B]):
 
 
 async def event_stream(
-    request: HttpRequest,
+    request: HttpConnection,
     inference: Inference,
     told: Told,
     framing: Framing,

@@ -7,10 +7,9 @@ from typing import TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
-from litestar import Request
-from litestar.datastructures import State
 from msgspec import Raw, Struct
 
+from gateway.api.http.connection import HttpConnection
 from gateway.api.http.directions import wrong_content_type
 from gateway.api.http.large_bodies import PASSES, count, turns, weigh
 from gateway.api.http.problems import Problem
@@ -89,7 +88,7 @@ class RequestBody(Struct, frozen=True, eq=False):
         return Problem("invalid_json", f"the body is not valid JSON: {reason}")
 
 
-async def read_body(request: Request[None, None, State]) -> RequestBody:
+async def read_body(request: HttpConnection) -> RequestBody:
     """Read the body; a body of another type is refused, so that no web page's plain form can post one."""
     media = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
     if media.partition(b";")[0].strip().lower() != b"application/json":
@@ -108,9 +107,7 @@ async def read_body(request: Request[None, None, State]) -> RequestBody:
     return RequestBody(raw, weight)
 
 
-async def decode_body(
-    request: Request[None, None, State], decoder: msgspec.json.Decoder[T]
-) -> tuple[T, list[str], int]:
+async def decode_body(request: HttpConnection, decoder: msgspec.json.Decoder[T]) -> tuple[T, list[str], int]:
     """Read a body; return its struct, the paths of the keys that it does not know, and its weight.
 
     The bytes themselves are not kept. Raises `Problem`.
