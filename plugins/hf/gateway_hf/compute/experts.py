@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gateway_hf.compute.kernels import ExpertsStruct, Format, Kernels, Linear, Scoring
-from gateway_hf.compute.packed import Packed
+from gateway_hf.compute.packed import Packed, SharedMemory
 from gateway_hf.compute.pieces import ACTIVATIONS, activate, activation_of
 from gateway_hf.compute.rounded import Rounded, expert_biases, expert_weights
 from gateway_hf.compute.trace import ExpertsCall, LayerTrace
@@ -90,7 +90,7 @@ class PackedExperts:
         router = pieces.router
         both = expert_weights(pieces.module, rounded=True)
         biases = expert_biases(pieces.module)
-        order = pieces.gate.order
+        order, memory = pieces.gate.order, SharedMemory(kernels)
         self._ups, self._downs = (Linear * len(both))(), (Linear * len(both))()
         self._kept = list[Packed]()
         for at, ((up, down), (up_bias, down_bias)) in enumerate(zip(both, biases, strict=True)):
@@ -98,7 +98,7 @@ class PackedExperts:
                 up = _ordered(up, order)  # noqa: PLW2901 - the same, as the kernels want it
                 up_bias = None if up_bias is None else up_bias[order]  # noqa: PLW2901
             for table, weight, bias in ((self._ups, up, up_bias), (self._downs, down, down_bias)):
-                packed = Packed(weight, bias, form, kernels)
+                packed = Packed(weight, bias, form, memory)
                 table[at] = packed.struct
                 self._kept.append(packed)
         rows = [router.weight] if pieces.shared is None else [router.weight, pieces.shared.float()]

@@ -1,5 +1,7 @@
 """Weights laid out for the kernels: sixteen output columns to a panel, each panel read once and in order."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -11,10 +13,36 @@ _PER_WORD = {Format.FLOAT32: 1, Format.BFLOAT16: 2, Format.INT8: 4}
 _DTYPES = {Format.FLOAT32: torch.float32, Format.BFLOAT16: torch.bfloat16, Format.INT8: torch.int8}
 # Of a column in a group of four bits: bytes, two numbers each, and bytes of its scale and offset.
 _NIBBLES, _NOTES = FOUR_GROUP // 2, 4
+# Bytes that are taken at a time for small weights, and those of a line of the processor's caches.
+_PIECE, _LINE = 2**26, 64
 
 
 class NotPackable(Exception):
     """A weight cannot be packed; the message says why."""
+
+
+class Memory(Protocol):
+    """Where packed weights lie."""
+
+    def room(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Return memory, not yet touched, for so many numbers."""
+        ...
+
+
+class SharedMemory:
+    """Memory for many small weights, taken in pieces that are many large pages of the system each."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        self._kernels = kernels
+        self._left = torch.empty(0, dtype=torch.uint8)
+
+    def room(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Return memory that begins at a line of the processor's caches."""
+        wanted = size * dtype.itemsize
+        if wanted > len(self._left):
+            self._left = self._kernels.room(max(wanted, _PIECE), torch.uint8)
+        taken, self._left = self._left[:wanted], self._left[wanted + -wanted % _LINE :]
+        return taken.view(dtype)
 
 
 class Packed:
@@ -23,10 +51,10 @@ class Packed:
     One that is rounded stays so; others are rounded, where `form` is of few bits.
     """
 
-    def __init__(self, weight: Tensor | Rounded, bias: Tensor | None, form: Format, kernels: Kernels) -> None:
+    def __init__(self, weight: Tensor | Rounded, bias: Tensor | None, form: Format, memory: Memory) -> None:
         self.struct = Linear()
         self._kept: list[Tensor] = []
-        self._kernels = kernels
+        self._memory = memory
         if isinstance(weight, Tensor) and form in {Format.INT8, Format.INT4}:
             weight = round_to_fours(weight) if form is Format.INT4 else round_to_bytes(weight)
         if isinstance(weight, Tensor):
@@ -64,7 +92,7 @@ class Packed:
         columns, depth = weight.shape
         self.struct.format, self.struct.columns, self.struct.depth = form, columns, depth
         per_word, panels = _PER_WORD[form], -(-columns // _LANES)
-        room = self._kernels.room(panels * _LANES * depth, _DTYPES[form])
+        room = self._memory.room(panels * _LANES * depth, _DTYPES[form])
         # Words are copied whole: torch moves single numbers of two bytes eight times as slowly.
         words = room.view(torch.int32).view(panels, depth // per_word, _LANES)
         _fill(words.transpose(1, 2), weight.contiguous().view(torch.int32).view(columns, -1))
@@ -87,7 +115,7 @@ class Packed:
         self.struct.group = FOUR_GROUP
         panels = -(-columns // _LANES)
         words = _LANES * _NIBBLES
-        room = self._kernels.room(panels * groups * (words + _LANES * _NOTES), torch.uint8).view(panels, groups, -1)
+        room = self._memory.room(panels * groups * (words + _LANES * _NOTES), torch.uint8).view(panels, groups, -1)
         pairs = rounded.numbers.view(columns, groups, _NIBBLES // 4, 2, 4)
         joined = pairs[..., 0, :] | pairs[..., 1, :] << 4
         _fill(room[..., :words].view(panels, groups, -1, _LANES, 4).permute(0, 3, 1, 2, 4), joined)

@@ -7,7 +7,7 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 from gateway_hf.compute.kernels import Format
-from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear
+from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear, SharedMemory
 from gateway_hf.compute.rounded import round_to_bytes, round_to_fours, weight_of
 
 _DTYPES = dict.fromkeys(Format, torch.float32) | {Format.BFLOAT16: torch.bfloat16}
@@ -139,3 +139,25 @@ def test_a_packed_layer_gives_the_dtype_it_was_told(kernels):
     logits = PackedLinear(packed, kernels, torch.float32)(x[:, ::2])
     assert (logits.dtype, logits.shape) == (torch.float32, (1, 4, 20))
     assert PackedLinear(packed, kernels, torch.float32)(x[:, :0]).shape == (1, 0, 20)
+
+
+@pytest.mark.parametrize("form", Format)
+def test_small_weights_lie_side_by_side_and_multiply_as_they_do_apart(kernels, form):
+    memory = SharedMemory(kernels)
+    weights = [_drawn(*shape, seed=at, dtype=_DTYPES[form]) for at, shape in enumerate(_SHAPES)]
+    shared = [Packed(weight, None, form, memory) for weight in weights]
+    for weight, packed in zip(weights, shared, strict=True):
+        x = _drawn(5, weight.shape[1], dtype=_DTYPES[form])
+        alone = Packed(weight, None, form, kernels)
+        assert torch.equal(kernels.multiply(packed.struct, x), kernels.multiply(alone.struct, x))
+    starts = [packed.struct.panels for packed in shared]
+    assert starts == sorted(starts)
+    assert starts[-1] - starts[0] < 2**20
+    assert not any(start % 64 for start in starts)
+
+
+def test_weights_that_fill_their_memory_get_more(kernels):
+    memory = SharedMemory(kernels)
+    rooms = [memory.room(size, torch.uint8).fill_(at) for at, size in enumerate((2**25, 2**25, 2**27, 3, 1))]
+    assert [len(room) for room in rooms] == [2**25, 2**25, 2**27, 3, 1]
+    assert all(bool((room == at).all()) for at, room in enumerate(rooms))
