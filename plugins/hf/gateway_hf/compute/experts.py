@@ -129,8 +129,8 @@ def router_of(module: nn.Module, chosen: int) -> ExpertRouter | None:
     """Find the router that a module is, one that returns weights and places last; none where it is another."""
     exact = copy.deepcopy(module).float()
     own = [*exact.parameters(), *exact.buffers()]
-    weights = [each for each in own if each.dim() > 1]
-    vectors = [each.detach().float().contiguous() for each in own if each.dim() == 1]
+    weights = [each for each in own if each.squeeze(0).dim() > 1]
+    vectors = [each.detach().squeeze(0).float().contiguous() for each in own if each.squeeze(0).dim() == 1]
     if len(weights) != 1 or len(vectors) > 1 or any(len(each) != len(weights[0]) for each in vectors):
         return None
     weight = weights[0].detach().float().contiguous()

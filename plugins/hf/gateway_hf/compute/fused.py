@@ -31,7 +31,8 @@ class FusedLayer(nn.Module):
         self._pieces = pieces
         self.struct = struct = Layer(heads=heads, rotary=rotary, scale=pieces.scale, activation=pieces.activation)
         struct.heads.scale *= pieces.heads.multiplier
-        struct.gated, struct.parallel, struct.head_norm = pieces.gated, pieces.parallel, pieces.heads.head_norm
+        struct.gated, struct.parallel = pieces.gated, pieces.parallel
+        struct.head_norm, struct.norm_last = pieces.heads.head_norm, pieces.heads.norm_last
         for field, projections in (
             ("qkv", self._qkv),
             ("out", (Projection(pieces.out),)),

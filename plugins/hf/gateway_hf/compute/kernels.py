@@ -102,7 +102,8 @@ class Layer(Structure):
         *((name, Linear) for name in ("qkv", "out", "up", "down")),
         *((name, NormStruct) for name in ("before", "attended", "between", "after", "query", "key")),
         ("scale", c_float),
-        *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "gated", "parallel", "head_norm")),
+        *((name, c_int32) for name in ("hidden", "inner", "rotary", "activation", "gated", "parallel")),
+        *((name, c_int32) for name in ("head_norm", "norm_last")),
         ("adapters", c_void_p),
         ("experts", c_void_p),
     )

@@ -92,21 +92,23 @@ class _Match:
 
     def _find_heads(self) -> tuple[Tensor, HeadPieces]:
         """Find how queries, keys and values are made, and of what."""
-        for calls, qkv, raw in self._projections():
-            query, key = (self._head_norm(each) for each in raw)
-            if query[1] is not key[1] and None not in (query[0], key[0]):
+        asked = (self._asked.query, self._asked.key)
+        for (calls, qkv, raw), last in product(self._projections(), (False, True)):
+            query, key = (self._head_norm(each, last=last) for each in (asked if last else raw))
+            if (query[1] is not key[1] and None not in (query[0], key[0])) or (last and query[0] is None):
                 continue
+            before, behind = (raw, (query[2], key[2])) if last else ((query[2], key[2]), asked)
             # OPT multiplies its queries by what others multiply their scores by.
             for rotation, multiplier in product(Rotation, (1.0, self._heads.size**-0.5)):
-                if not self._turns(multiplier * query[2].float(), self._asked.query, rotation):
+                if not self._turns(multiplier * before[0].float(), behind[0], rotation):
                     continue
-                if not self._turns(key[2], self._asked.key, rotation):
+                if not self._turns(before[1], behind[1], rotation):
                     continue
                 for call in calls:
                     self._taken(call)
-                norm = query[1] if query[0] is not None else key[1]
-                turning = rotation.rotary(self._cosines)
-                return calls[0].given, HeadPieces(qkv, query[0], key[0], norm, rotation, turning, multiplier)
+                over = query[1] if query[0] is not None else key[1]
+                norms, turning = (query[0], key[0], over, last), rotation.rotary(self._cosines)
+                return calls[0].given, HeadPieces(qkv, *norms, rotation, turning, multiplier)
         raise Misfit("its queries, keys and values are made in no known way")
 
     def _projections(self) -> Iterator[tuple[list[LinearCall], tuple[Projection, ...], tuple[Tensor, Tensor]]]:
@@ -135,34 +137,25 @@ class _Match:
         query, key = (each.reshape(len(each), -1, self._heads.size) for each in flat)
         return query, key
 
-    def _head_norm(self, raw: Tensor) -> tuple[Norm | None, HeadNorm, Tensor]:
-        """Find the norm of queries or keys `[rows, heads, size]`, what it runs over, and what it makes."""
-        heads, size = raw.shape[1:]
+    def _head_norm(self, seen: Tensor, *, last: bool) -> tuple[Norm | None, HeadNorm, Tensor]:
+        """Find the norm that is given, or makes, queries or keys `[rows, heads, size]`; return the other side too."""
+        heads, size = seen.shape[1:]
         for call in self._others:
             for by_rows in (True, False):
                 given, made = (_by_row(each, by_rows) for each in (call.given, call.made))
-                if given is None or made is None or not same(given, raw.flatten(1)):
+                if given is None or made is None or not same(made if last else given, seen.flatten(1)):
                     continue
                 own = any(each.dim() > 1 for each in call.part.parameters())
                 whole = call.given.shape[-1] != size
                 over = HeadNorm.OWN_WEIGHTS if own else HeadNorm.ALL_HEADS if whole else HeadNorm.EACH_HEAD
                 shape = (heads, size) if own else (heads * size if whole else size,)
-                return self._norm(call, shape), over, made.view(raw.shape)
-        return None, HeadNorm.EACH_HEAD, raw
+                return self._norm(call, shape), over, (given if last else made).view(seen.shape)
+        return None, HeadNorm.EACH_HEAD, seen
 
     def _turns(self, x: Tensor, seen: Tensor, rotation: Rotation) -> bool:
         """Say whether a rotation makes of `x` `[rows, heads, size]` what attention was given."""
-        if rotation is Rotation.NONE or self._trace.turns is None:
-            return rotation is Rotation.NONE and self._is_near(x.float(), seen.float())
-        cos, sin = (rotation.laid(each.float())[:, None] for each in self._trace.turns)
-        rotary, size = rotation.rotary(self._cosines), x.shape[-1]
-        if rotary > size or rotary % 2:
-            return False
-        order = rotation.order(size, rotary)
-        x, seen = (each.float() if order is None else each[..., order].float() for each in (x, seen))
-        a, b = x[..., : rotary // 2], x[..., rotary // 2 : rotary]
-        turned = torch.cat([a, b], -1) * cos + torch.cat([-b, a], -1) * sin
-        return self._is_near(torch.cat([turned, x[..., rotary:]], -1), seen)
+        turned = rotation.turned(x.float(), self._trace.turns)
+        return turned is not None and self._is_near(turned, seen.float())
 
     def _find_feed(self) -> Feed:
         """Find what is behind attention."""

@@ -64,6 +64,22 @@ class Rotation(Enum):
             return torch.cat([numbers] * 2, dim=-1)
         return torch.cat([numbers[..., ::2]] * 2, dim=-1) if self is Rotation.PAIRS_BESIDE else numbers
 
+    def turned(self, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor | None:
+        """Turn `[rows, heads, size]`, float32, by cosines and sines `[rows, ...]`; none where they are none for it."""
+        if self is Rotation.NONE or turns is None:
+            return x if self is Rotation.NONE else None
+        size, rotary = x.shape[-1], self.rotary(turns[0].shape[-1])
+        if rotary > size or rotary % 2:
+            return None
+        cos, sin = (self.laid(each.float())[:, None] for each in turns)
+        order = self.order(size, rotary)
+        places = torch.arange(size) if order is None else order
+        laid, half = x[..., places], rotary // 2
+        a, b, rest = laid[..., :half], laid[..., half:rotary], laid[..., rotary:]
+        out = torch.empty_like(x)
+        out[..., places] = torch.cat([torch.cat([a, b], -1) * cos + torch.cat([-b, a], -1) * sin, rest], -1)
+        return out
+
 
 class Projection(NamedTuple):
     """Columns of a linear layer's output, in the order that the kernels want; as they are where there is no order."""
@@ -92,12 +108,16 @@ def joined_columns(projections: Some[Projection]) -> tuple[Tensor | Rounded, Ten
 
 
 class HeadPieces(NamedTuple):
-    """How queries, keys and values are made; `rotary` of the numbers in a head turn, and queries are multiplied."""
+    """How queries, keys and values are made; `rotary` of the numbers in a head turn, and queries are multiplied.
+
+    Norms are first, or `norm_last`.
+    """
 
     qkv: tuple[Projection, ...]
     query: Norm | None
     key: Norm | None
     head_norm: HeadNorm
+    norm_last: bool
     rotation: Rotation
     rotary: int
     multiplier: float

@@ -76,20 +76,26 @@ class LayerTrace:
     def listen(self, hooks: ExitStack) -> None:
         """Note what happens until the stack is left."""
         for part in self.layer.modules():
-            if next(part.parameters(recurse=False), None) is not None or next(part.children(), None) is None:
-                hooks.enter_context(_Removed(part.register_forward_hook(self._note)))
+            whole = next(part.parameters(recurse=False), None) is None and next(part.children(), None) is not None
+            hooks.enter_context(_Removed(part.register_forward_hook(self._note_router if whole else self._note)))
         hooks.enter_context(_Removed(self.layer.register_forward_pre_hook(self._begin, with_kwargs=True)))
         hooks.enter_context(_Removed(self.layer.register_forward_hook(self._end)))
 
     def _note(self, part: nn.Module, given: tuple[Any, ...], made: Any) -> None:  # noqa: ANN401 - whatever it makes
         if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(made, Tensor):
             self.calls.append(PartCall(part, given[0].clone(), made.clone()))
-        elif len(given) == 1 and isinstance(made, tuple) and _are_choices(made[-2:]):
-            weights, places = (each.clone() for each in made[-2:])
-            self.routers.append(RouterCall(part, given[0].clone(), weights, places))
         elif isinstance(made, Tensor) and _are_choices(given[:0:-1]):
             states, places, weights = (each.clone() for each in given)
             self.experts.append(ExpertsCall(part, states, weights, places, made.clone()))
+        else:
+            self._note_router(part, given, made)
+
+    def _note_router(self, part: nn.Module, given: tuple[Any, ...], made: Any) -> None:  # noqa: ANN401 - as above
+        if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(made, tuple) and _are_choices(made[-2:]):
+            own = {id(each) for each in part.modules()}
+            self.calls = [call for call in self.calls if id(call.part) not in own]
+            weights, places = (each.clone() for each in made[-2:])
+            self.routers.append(RouterCall(part, given[0].clone(), weights, places))
 
     def _begin(self, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         states = given[0] if given else named.get("hidden_states")

@@ -6,9 +6,11 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Ernie4_5_MoeConfig,
     Glm4MoeConfig,
     GptOssConfig,
     GraniteMoeConfig,
+    HunYuanMoEV1Config,
     MixtralConfig,
     OlmoeConfig,
     Qwen2MoeConfig,
@@ -42,6 +44,17 @@ _KINDS = {
     "olmoe": OlmoeConfig(**_SHAPE | {"intermediate_size": 32}, num_experts=8, num_experts_per_tok=3),
     "granite": GraniteMoeConfig(
         **_SHAPE, num_local_experts=8, num_experts_per_tok=3, residual_multiplier=0.22, attention_multiplier=0.1
+    ),
+    "ernie, with a bias of the choice": Ernie4_5_MoeConfig(
+        **_SHAPE,
+        moe_num_experts=8,
+        moe_k=3,
+        moe_intermediate_size=32,
+        moe_layer_start_index=1,
+        moe_num_shared_experts=1,
+    ),
+    "hunyuan, with a router of parts": HunYuanMoEV1Config(
+        **_SHAPE | {"intermediate_size": 32}, num_experts=8, moe_topk=3, head_dim=16
     ),
     _SINKS: GptOssConfig(**_OSS, swiglu_limit=1.5),
     "gpt-oss, with a limit that is seldom reached": GptOssConfig(**_OSS, swiglu_limit=9.0),

@@ -21,6 +21,7 @@ from transformers import (
     GPTNeoXConfig,
     GraniteConfig,
     HeliumConfig,
+    HunYuanDenseV1Config,
     LlamaConfig,
     MistralConfig,
     NemotronConfig,
@@ -51,6 +52,7 @@ _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_h
 _SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}
 _OLDER = {"vocab_size": 384, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
 _FUSED = {
+    "norms of turned heads": HunYuanDenseV1Config(**_SHAPE, head_dim=16),
     "llama": LlamaConfig(**_SHAPE),
     "with every bias": LlamaConfig(**_SHAPE, attention_bias=True, mlp_bias=True),
     "gelu": LlamaConfig(**_SHAPE, hidden_act="gelu"),
@@ -164,7 +166,9 @@ def test_four_bits_are_near_to_what_they_were_rounded_to(kernels):
         (Format.INT4, torch.float32),
     ],
 )
-@pytest.mark.parametrize("name", ["mistral", "gemma2", "gpt-neox", "cohere, with norms of heads", "olmo2"])
+@pytest.mark.parametrize(
+    "name", ["mistral", "gemma2", "gpt-neox", "cohere, with norms of heads", "olmo2", "norms of turned heads"]
+)
 @torch.inference_mode()
 def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype, name):
     model = _made(_FUSED[name], dtype)

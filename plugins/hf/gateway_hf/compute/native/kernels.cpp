@@ -19,7 +19,7 @@ struct Layer {
     Linear qkv, out, up, down;  // up: the gate's columns, then the others
     Norm before, attended, between, after, query, key;
     float scale;
-    int32_t hidden, inner, rotary, activation, gated, parallel, head_norm;
+    int32_t hidden, inner, rotary, activation, gated, parallel, head_norm, norm_last;
     const LowRank* adapters;  // [adapters][kParts], or null; none beside experts
     const Experts* experts;   // or null
 
@@ -87,9 +87,13 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
         for (int row = run.row; row < run.row + run.rows; row++) {
             float* x = qkv + row * width;
             const float *c = cos + long(row) * layer.rotary, *s = sin + long(row) * layer.rotary;
+            auto turn_all = [&] {
+                for (int h = 0; h < heads.queries + heads.keys; h++) turn(x + h * size, c, s, layer.rotary);
+            };
+            if (layer.norm_last) turn_all();
             norm_heads(layer.query, layer.head_norm, x, heads.queries, size);
             norm_heads(layer.key, layer.head_norm, x + heads.queries * size, heads.keys, size);
-            for (int h = 0; h < heads.queries + heads.keys; h++) turn(x + h * size, c, s, layer.rotary);
+            if (!layer.norm_last) turn_all();
             for (int h = 0; h < heads.queries; h++) {
                 long to = (long(h / group) * batch.rows + row) * group + h % group;
                 ask<T>(heads, x + h * size, queries + to * padded);
