@@ -33,7 +33,7 @@ class Places:
 
     def is_at_spare(self, caller: str) -> bool:
         """Tell whether `caller` holds all places but the spare ones."""
-        return self._held[caller] >= self.total - self._spare
+        return self._held.get(caller, 0) >= self.total - self._spare
 
     def take(self, caller: str, tokens: int) -> None:
         """Take a place with its tokens."""

@@ -156,6 +156,8 @@ class ModelQueue:
 
     def _serve(self) -> None:
         """Admit from the head of the queue; a waiter whose limit has passed expires, and is never computed."""
+        if not self.waiters:  # at the end of most requests
+            return
         now = self.clock()
         while (head := self._next(now)) is not None:
             if head.limits.place <= now:

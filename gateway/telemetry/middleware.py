@@ -70,6 +70,8 @@ class _Exchange:
         self._status = 0
         self._bytes = 0
         self._ended_at = 0.0
+        self._is_routine = False
+        self._domain = ""
         self._record: RequestRecord = open_record(tracing.serve(self._method, remote_parent(scope["headers"])))
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -103,6 +105,9 @@ class _Exchange:
             metrics.client_disconnects.add(1, self._phase())
         self._status = self._status or CLIENT_CLOSED
         route = str(self._scope.get("path_template") or self._path_of_another_method())
+        handler = self._scope.get("route_handler")
+        self._is_routine = handler is not None and "routine" in handler.opt
+        self._domain = self._find_domain()
         self._count(metrics, route, seconds)
         self._end_span(route)
         self._write_line(log, route, seconds)
@@ -147,18 +152,12 @@ class _Exchange:
         elif record.outcome == "refused" or (record.code and self._status == HTTPStatus.SERVICE_UNAVAILABLE):
             metrics.rejected.add(1, record.code or f"http_{status}")
 
-    @property
-    def _domain(self) -> str:
-        """The domain of what went wrong; empty where nothing did, and for a probe that says how things stand."""
+    def _find_domain(self) -> str:
+        """Find the domain of what went wrong; empty where nothing did, and for a probe that says how things stand."""
         record = self._record
         if record.outcome == "ok" or (self._is_routine and not record.code):
             return ""
         return domain_of(record.code, self._status)
-
-    @property
-    def _is_routine(self) -> bool:
-        handler = self._scope.get("route_handler")
-        return handler is not None and "routine" in handler.opt
 
     def _end_span(self, route: str) -> None:
         span, record = self._record.span, self._record
