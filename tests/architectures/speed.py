@@ -27,10 +27,10 @@ from tests.architectures.tiny import large
 from tests.load.machine import bandwidth
 from tests.support.hf_engine import numbers, seated
 
-# The families that are measured where none is named; those of the second line have experts.
+# The families that are measured where none is named; those of the last line have experts.
 FAMILIES = ("qwen2", "gemma2", "gemma3_text", "phi3", "phi", "olmo2", "granite", "gpt_neox", "gpt2", "starcoder2")
-FAMILIES += ("cohere", "glm4", "smollm3")
-FAMILIES += ("qwen3_moe", "olmoe", "mixtral", "qwen2_moe", "granitemoe", "glm4_moe")
+FAMILIES += ("cohere", "glm4", "smollm3", "hunyuan_v1_dense")
+FAMILIES += ("qwen3_moe", "olmoe", "mixtral", "gpt_oss", "qwen2_moe", "granitemoe", "glm4_moe")
 # Sequences of a step, and how often each is measured; tokens of a prompt, which has the key 0.
 _STEPS = {1: 12, 8: 6, 32: 4, 0: 2}
 _PROMPT = 128

@@ -43,8 +43,9 @@ _LARGE |= dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts")
 _LARGE |= {"num_experts_per_tok": 8, "moe_intermediate_size": 608}
 _LARGE_OWN: dict[str, dict[str, object]] = {
     "glm4_moe": {"num_experts_per_tok": 7},
-    "granitemoe": {"num_local_experts": 32, "intermediate_size": 608},
-    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 2432},
+    "gpt_oss": {"num_local_experts": 32, "num_experts": 32, "num_experts_per_tok": 4, "intermediate_size": 1216},
+    "granitemoe": {"num_local_experts": 32, "num_experts": 32, "intermediate_size": 608},
+    "mixtral": {"num_local_experts": 8, "num_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 2432},
     "olmoe": {"intermediate_size": 608, "num_key_value_heads": 14},
     "qwen2_moe": {"num_experts": 32, "num_experts_per_tok": 4, "shared_expert_intermediate_size": 2432},
 }

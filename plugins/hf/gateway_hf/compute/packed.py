@@ -95,7 +95,8 @@ class Packed:
         room = self._memory.room(panels * _LANES * depth, _DTYPES[form])
         # Words are copied whole: torch moves single numbers of two bytes eight times as slowly.
         words = room.view(torch.int32).view(panels, depth // per_word, _LANES)
-        _fill(words.transpose(1, 2), weight.contiguous().view(torch.int32).view(columns, -1))
+        own = weight.to(_DTYPES[form]).contiguous()  # a model may have some of its weights in another format
+        _fill(words.transpose(1, 2), own.view(torch.int32).view(columns, -1))
         self.struct.panels = self._keep(room)
 
     def _pack_bytes(self, rounded: Rounded) -> None:

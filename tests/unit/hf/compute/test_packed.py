@@ -161,3 +161,9 @@ def test_weights_that_fill_their_memory_get_more(kernels):
     rooms = [memory.room(size, torch.uint8).fill_(at) for at, size in enumerate((2**25, 2**25, 2**27, 3, 1))]
     assert [len(room) for room in rooms] == [2**25, 2**25, 2**27, 3, 1]
     assert all(bool((room == at).all()) for at, room in enumerate(rooms))
+
+
+def test_a_weight_in_another_format_is_packed_as_it_is_wanted(kernels):
+    weight, x = _drawn(40, 64), _drawn(3, 64, seed=1, dtype=torch.bfloat16)
+    wide, narrow = (Packed(each, None, Format.BFLOAT16, kernels) for each in (weight, weight.bfloat16()))
+    assert torch.equal(kernels.multiply(wide.struct, x), kernels.multiply(narrow.struct, x))
