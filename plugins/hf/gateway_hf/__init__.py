@@ -15,7 +15,7 @@ def build(settings: Settings) -> Engine:
     if settings.device == "cpu" and settings.kernels == "auto" and settings.dtype != "float16":
         native.begin(cache_folder(settings))  # a compiler is a process of its own, and runs while all else is imported
     with first_imports():
-        import_transformers()
+        import_transformers(cache_folder(settings))
         if task == "embed":
             from gateway_hf.embedding.engine import EmbeddingEngine  # noqa: PLC0415 - as below
 

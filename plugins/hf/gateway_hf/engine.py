@@ -189,7 +189,6 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
     try:
         loaded = weights.load(settings)
         drift = check_golden(settings, loaded)
-        weights.settle()
     except LoadFailed:
         raise
     except Exception as error:
@@ -197,6 +196,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         raise LoadFailed("the model cannot be loaded; the log says why") from error
     scheduler = Scheduler(settings.places, settings.step_tokens, loaded.blocks)
     constraints = constraints_of(settings, loaded)
+    weights.settle()
     card = card_of(settings, loaded, constrains=constraints is not None)
     served = ServedModel(
         (card, *adapter_cards(card, loaded)),

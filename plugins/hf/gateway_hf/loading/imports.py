@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from gateway_hf.loading.library_index import KeptIndex
 
 _COMPILER = "torch._dynamo"
 # The one module of it that is wanted by itself, for masks.
@@ -22,17 +25,24 @@ _MARKS = ("allow_in_graph", "assume_constant_result", "disable")
 _LOADER = "_deferred_loader"
 # What transformers asks itself, and leaves code out where it hears no: a model runs in one process here.
 _QUESTION = "is_torch_distributed_available"
+# The module and the function that read all files of transformers' models for the names in them.
+_INDEXER, _INDEX = "transformers.utils.import_utils", "create_import_structure_from_path"
 _loading = threading.RLock()
 # Objects that are made before the youngest are looked through, and how much rarer older ones are: code stays.
 _THRESHOLD = (20_000, 20, 100)
 
 
-def import_transformers() -> None:
-    """Import transformers, and torch with it; a process that has imported them before loses nothing."""
+def import_transformers(cache: Path | None = None) -> None:
+    """Import transformers, and torch with it; a process that has imported them before loses nothing.
+
+    The index that it makes of its files is kept in the folder `cache`.
+    """
     if "transformers" in sys.modules:
         return
     if _COMPILER not in sys.modules:
         sys.meta_path.insert(0, _DeferringFinder())
+    if cache is not None:
+        sys.meta_path.insert(0, _IndexingFinder(cache))
     importlib.import_module("transformers.utils")
     for module in ("transformers.utils.import_utils", "transformers.utils"):
         if hasattr(sys.modules[module], _QUESTION):
@@ -104,6 +114,37 @@ class _DeferringFinder(MetaPathFinder):
         if spec is not None and spec.loader is not None:
             spec.loader = _DeferringLoader(spec.loader)
         return spec
+
+
+class _IndexingFinder(MetaPathFinder):
+    """Has the module that makes the index of transformers keep it in a folder."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != _INDEXER:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _IndexingLoader(spec.loader, self._cache)
+        return spec
+
+
+class _IndexingLoader(Loader):
+    def __init__(self, loader: Loader, cache: Path) -> None:
+        self._loader = loader
+        self._cache = cache
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        if module.__file__ is not None and hasattr(module, _INDEX):
+            models = Path(module.__file__).parent.parent / "models"
+            setattr(module, _INDEX, KeptIndex(getattr(module, _INDEX), models, self._cache))
 
 
 class _ThereLoader(Loader):
