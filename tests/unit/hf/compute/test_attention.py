@@ -16,9 +16,9 @@ from tests.support.hf_engine import numbers, scattered, seated
 
 _CPU = torch.device("cpu")
 # How long sequences are, and how many tokens of each are computed at last: a prompt in one go, one that goes on
-# within a block and one across blocks, four that decode, a draft.
-_LENGTHS = (37, 50, 33, 70, 1, 16, 17, 90)
-_LAST = (37, 7, 20, 1, 1, 1, 1, 4)
+# within a block and one across blocks, four that decode, a draft, a prompt whose rows share what they read.
+_LENGTHS = (37, 50, 33, 70, 1, 16, 17, 90, 200)
+_LAST = (37, 7, 20, 1, 1, 1, 1, 4, 130)
 
 
 class Shape(NamedTuple):

@@ -8,7 +8,8 @@
 
 #include "kept.h"
 
-constexpr int kSpan = 4;         // blocks that are scored at a time
+constexpr int kSpan = 4;   // blocks that are scored at a time
+constexpr int kSheaf = 8;  // tiles of rows that meet a span of keys one after another, while it is in the nearest caches
 
 // The sequences of one forward pass: rows [starts[s], starts[s + 1]) are tokens past[s], past[s] + 1, ...
 struct Batch {
@@ -49,11 +50,14 @@ inline void cut_runs(const Batch& batch, std::vector<Piece>& runs) {
         }
 }
 
-inline void cut_tiles(const Batch& batch, int group, std::vector<Piece>& tiles) {
-    tiles.clear();
+// Cuts the queries of a batch, `group` for each row and head of keys, so that `enough` parts come of them if they can.
+inline void cut_sheaves(const Batch& batch, const Heads& heads, int enough, std::vector<Piece>& sheaves) {
+    sheaves.clear();
+    long queries = long(batch.rows) * heads.queries / enough;
+    int most = int(std::min<long>(std::max<long>(queries / kRows, 1), kSheaf)) * kRows;
     for (int s = 0; s < batch.sequences; s++) {
-        int rows = (batch.starts[s + 1] - batch.starts[s]) * group;
-        for (int row = 0; row < rows; row += kRows) tiles.push_back({s, row, std::min(kRows, rows - row)});
+        int rows = (batch.starts[s + 1] - batch.starts[s]) * heads.group();
+        for (int row = 0; row < rows; row += most) sheaves.push_back({s, row, std::min(most, rows - row)});
     }
 }
 
@@ -62,7 +66,7 @@ inline void cut_tiles(const Batch& batch, int group, std::vector<Piece>& tiles) 
 template <class S>
 inline void remember(const Heads& heads, int block, int at, const float* key, const float* value) {
     using K = typename S::Kept;
-    constexpr int pw = S::Number::per_word;
+    constexpr int pw = S::kStep;
     int size = heads.size, padded = heads.padded(), steps = padded / pw;
     alignas(64) K row[kMaxHead];
     for (int h = 0; h < heads.keys; h++) {
@@ -81,105 +85,165 @@ template <class T> inline void ask(const Heads& heads, float* query, typename T:
     write_row<T>(query, heads.size, heads.padded(), to);
 }
 
-// Adds weights times values to columns [16 panel, 16 (panel + C)) of the sums.
-template <class S, int R, int C, class E>
-inline void gather(const typename S::Kept* const* keys, long half, int blocks, int panel, const E* weights, float (*sums)[kMaxHead]) {
-    constexpr int pw = S::Number::per_word, span = kSpan * kBlock;
-    floats sum[R][C];
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sum[r][c] = *(floats*)(sums[r] + (panel + c) * kLanes);
-    for (int b = 0; b < blocks; b++) {
-        const typename S::Kept* columns[C];
-        for (int c = 0; c < C; c++) columns[c] = keys[b] + half + (panel + c) * kBlock * kLanes;
-        S::template multiply<R, C>((const uint32_t*)weights + b * kBlock / pw, span / pw, columns, kBlock / pw, sum);
+// Rows of queries of one head of keys, and what they have seen so far, by the online softmax of FlashAttention (Dao et al.
+// 2022): the largest score, the sum of what scores became, and the values that were added up, `padded` numbers a row.
+struct Tile {
+    const uint32_t* queries;
+    int rows, begin, end;  // blocks that any of them may see
+    int position[kRows];
+    float most[kRows], total[kRows];
+    float* sums;
+};
+
+// A span of keys and values, beginning with block `from` of its sequence.
+template <class S> struct KeySpan {
+    const typename S::Kept* blocks[kSpan];
+    int from, count;
+};
+
+// Scores of rows and the keys of a span: float32 [R][kSpan][kBlock], minus infinity where a row does not see a token.
+template <class S, int R>
+inline void score_span(const Heads& heads, const Tile& tile, const KeySpan<S>& span, float (*scores)[kSpan * kBlock]) {
+    constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
+    int padded = heads.padded(), last = tile.position[R - 1];
+    for (int b = 0; b < span.count; b += C) {
+        floats score[R][C] = {};
+        S::template multiply<R, C>(tile.queries, padded / S::Number::per_word, span.blocks + b, padded / S::kStep, score);
+        for (int c = 0; c < C; c++) {
+            int first = (span.from + b + c) * kBlock;
+            bool seen = first + kBlock - 1 <= tile.position[0] && (!heads.window || first > last - heads.window);
+            floats token = count_up() + float(first);
+            for (int r = 0; r < R; r++) {
+                floats x = S::scaled(score[r][c], span.blocks[b + c] + 2 * heads.half(), 0);
+                if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
+                if (!seen) {
+                    x = pick(token > float(tile.position[r]), all(-INFINITY), x);
+                    if (heads.window) x = pick(token <= float(tile.position[r] - heads.window), all(-INFINITY), x);
+                }
+                *(floats*)(scores[r] + (b + c) * kBlock) = x;
+            }
+        }
     }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) *(floats*)(sums[r] + (panel + c) * kLanes) = sum[r][c];
 }
 
-// R rows of queries of one head of keys against all that they may see, by the online softmax of FlashAttention
-// (Dao et al. 2022). `q` is R rows of `padded` elements, `first` the row's index in the sequence's tokens times group.
+// Makes weights of scores, and shrinks what was added up before to the new largest score.
 template <class S, int R>
-inline void attend_rows(const Heads& heads, const Batch& batch, int s, int head, int first, const uint32_t* q, float* out) {
-    using T = typename S::Number;
-    using E = typename T::Element;
+inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, const float (*scores)[kSpan * kBlock],
+                       typename S::Number::Element (*weights)[kSpan * kBlock]) {
+    int padded = heads.padded();
+    for (int r = 0; r < R; r++) {
+        floats peak = all(-INFINITY);
+        for (int b = 0; b < span.count; b++) peak = larger(*(const floats*)(scores[r] + b * kBlock), peak);
+        float now = std::max(tile.most[r], most_of(peak)), base = now == -INFINITY ? 0 : now;
+        floats added = {};
+        for (int b = 0; b < span.count; b++) {
+            floats x = *(const floats*)(scores[r] + b * kBlock);
+            floats p = pick(x == -INFINITY, floats{}, exponential(x - base));
+            p = pick(x == x, p, x);
+            added += p;
+            store<typename S::Number>(weights[r] + b * kBlock, S::scaled(p, span.blocks[b] + 2 * heads.half(), kBlock));
+        }
+        float shrink = tile.most[r] == -INFINITY ? 0 : std::exp(tile.most[r] - base);
+        tile.total[r] = tile.total[r] * shrink + sum_of(added);
+        tile.most[r] = now;
+        float* sums = tile.sums + r * padded;
+        if (shrink != 1)
+            for (int d = 0; d < padded; d += kLanes) *(floats*)(sums + d) *= shrink;
+    }
+}
+
+// Adds weights times values to columns [16 panel, 16 (panel + C)) of the sums.
+template <class S, int R, int C>
+inline void gather(const Heads& heads, Tile& tile, const KeySpan<S>& span, int panel, const typename S::Number::Element* weights) {
+    constexpr int pw = S::Number::per_word, wide = kSpan * kBlock;
+    int padded = heads.padded();
+    floats sum[R][C];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) sum[r][c] = *(floats*)(tile.sums + r * padded + (panel + c) * kLanes);
+    for (int b = 0; b < span.count; b++) {
+        const typename S::Kept* columns[C];
+        for (int c = 0; c < C; c++) columns[c] = span.blocks[b] + heads.half() + (panel + c) * kBlock * kLanes;
+        S::template multiply<R, C>((const uint32_t*)weights + b * kBlock / pw, wide / pw, columns, kBlock / S::kStep, sum);
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) *(floats*)(tile.sums + r * padded + (panel + c) * kLanes) = sum[r][c];
+}
+
+// Has rows see a span.
+template <class S, int R> inline void meet(const Heads& heads, Tile& tile, const KeySpan<S>& span) {
+    alignas(64) float scores[R][kSpan * kBlock];
+    alignas(64) typename S::Number::Element weights[R][kSpan * kBlock];
+    score_span<S, R>(heads, tile, span, scores);
+    weigh_span<S, R>(heads, tile, span, scores, weights);
+    constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
+    int panel = 0, panels = heads.padded() / kLanes;
+    for (; panel + C <= panels; panel += C) gather<S, R, C>(heads, tile, span, panel, weights[0]);
+    for (; panel < panels; panel++) gather<S, R, 1>(heads, tile, span, panel, weights[0]);
+}
+
+// Cuts the rows of a sheaf into tiles, as even as can be; returns how many.
+inline int cut_tiles(const Heads& heads, const Batch& batch, const Piece& sheaf, const uint32_t* queries, int stride,
+                     float* sums, Tile* tiles) {
+    int count = 0;
+    for (int left = (sheaf.rows + kRows - 1) / kRows, row = 0; left; left--) {
+        Tile& tile = tiles[count++];
+        tile.rows = (sheaf.rows - row + left - 1) / left;
+        tile.queries = queries + long(row) * stride;
+        tile.sums = sums + row * heads.padded();
+        for (int r = 0; r < tile.rows; r++) {
+            tile.position[r] = batch.past[sheaf.sequence] + (sheaf.row + row + r) / heads.group();
+            tile.most[r] = -INFINITY, tile.total[r] = 0;
+        }
+        tile.end = tile.position[tile.rows - 1] / kBlock + 1;
+        // Spans begin at the same tokens whatever is computed together, so a row's answer never depends on its company.
+        tile.begin = heads.window ? std::max(0, tile.position[0] - heads.window + 1) / (kSpan * kBlock) * kSpan : 0;
+        row += tile.rows;
+    }
+    return count;
+}
+
+// Has the rows of a sheaf see all that they may; `queries` are its first row's, `out` is that of its sequence's first row.
+template <class S>
+inline void attend_sheaf(const Heads& heads, const Batch& batch, const Piece& sheaf, int head, const uint32_t* queries, float* out) {
     using K = typename S::Kept;
-    constexpr int pw = T::per_word, span = kSpan * kBlock;
-    int padded = heads.padded(), stride = padded / pw, group = heads.group();
-    const int32_t* table = batch.tables + long(s) * batch.width;
-    int position[R];
-    for (int r = 0; r < R; r++) position[r] = batch.past[s] + (first + r) / group;
-    int end = position[R - 1] / kBlock + 1;
-    // Spans begin at the same tokens whatever is computed together, so a row's answer never depends on its company.
-    int begin = heads.window ? std::max(0, position[0] - heads.window + 1) / (kSpan * kBlock) * kSpan : 0;
-    float most[R], total[R];
-    alignas(64) float scores[R][span];
-    alignas(64) E weights[R][span];
-    alignas(64) float sums[R][kMaxHead];
-    for (int r = 0; r < R; r++) most[r] = -INFINITY, total[r] = 0;
-    for (int r = 0; r < R; r++) memset(sums[r], 0, sizeof(float) * padded);
-    for (int from = begin; from < end; from += kSpan) {
-        int blocks = std::min(kSpan, end - from);
-        const K* keys[kSpan];
-        for (int b = 0; b < kSpan; b++) keys[b] = heads.block<S>(table[from + std::min(b, blocks - 1)], head);
+    int padded = heads.padded(), group = heads.group();
+    const int32_t* table = batch.tables + long(sheaf.sequence) * batch.width;
+    alignas(64) float sums[kSheaf * kRows * kMaxHead];
+    memset(sums, 0, sizeof(float) * sheaf.rows * padded);
+    Tile tiles[kSheaf];
+    int count = cut_tiles(heads, batch, sheaf, queries, padded / S::Number::per_word, sums, tiles);
+    int end = tiles[count - 1].end;
+    for (int from = tiles[0].begin; from < end; from += kSpan) {
+        KeySpan<S> span{{}, from, std::min(kSpan, end - from)};
+        for (int b = 0; b < kSpan; b++) span.blocks[b] = heads.block<S>(table[from + std::min(b, span.count - 1)], head);
         // Pieces of a block are too short for the processor to guess what comes next.
-        for (int b = 0; b < blocks; b++) fetch(keys[b] + heads.half(), (heads.half() + S::kNotes) * sizeof(K));
+        for (int b = 0; b < span.count; b++) fetch(span.blocks[b] + heads.half(), (heads.half() + S::kNotes) * sizeof(K));
         for (int b = from + kSpan; b < std::min(end, from + 2 * kSpan); b++)
             fetch(heads.block<S>(table[b], head), heads.half() * sizeof(K));
-        constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
-        for (int b = 0; b < blocks; b += C) {
-            floats score[R][C] = {};
-            S::template multiply<R, C>(q, stride, keys + b, stride, score);
-            for (int c = 0; c < C; c++) {
-                floats token = count_up() + float((from + b + c) * kBlock);
-                for (int r = 0; r < R; r++) {
-                    floats x = S::scaled(score[r][c], keys[b + c] + 2 * heads.half(), 0);
-                    if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
-                    x = pick(token > float(position[r]), all(-INFINITY), x);
-                    if (heads.window) x = pick(token <= float(position[r] - heads.window), all(-INFINITY), x);
-                    *(floats*)(scores[r] + (b + c) * kBlock) = x;
-                }
-            }
+        for (int t = 0; t < count; t++) {
+            Tile& tile = tiles[t];
+            if (from < tile.begin || from >= tile.end) continue;
+            span.count = std::min(kSpan, tile.end - from);
+            with_rows(tile.rows, [&]<int R>() { meet<S, R>(heads, tile, span); });
         }
-        for (int r = 0; r < R; r++) {
-            floats peak = all(-INFINITY);
-            for (int b = 0; b < blocks; b++) peak = larger(*(floats*)(scores[r] + b * kBlock), peak);
-            float now = std::max(most[r], most_of(peak));
-            float base = now == -INFINITY ? 0 : now;
-            floats added = {};
-            for (int b = 0; b < blocks; b++) {
-                floats x = *(floats*)(scores[r] + b * kBlock);
-                floats p = pick(x == -INFINITY, floats{}, exponential(x - base));
-                p = pick(x == x, p, x);
-                added += p;
-                store<T>(weights[r] + b * kBlock, S::scaled(p, keys[b] + 2 * heads.half(), kBlock));
-            }
-            float shrink = most[r] == -INFINITY ? 0 : std::exp(most[r] - base);
-            total[r] = total[r] * shrink + sum_of(added);
-            most[r] = now;
-            if (shrink != 1)
-                for (int d = 0; d < padded; d += kLanes) *(floats*)(sums[r] + d) *= shrink;
+    }
+    for (int t = 0, row = sheaf.row; t < count; t++)
+        for (int r = 0; r < tiles[t].rows; r++, row++) {
+            float total = tiles[t].total[r];
+            if (heads.sinks) total += std::exp(heads.sinks[head * group + row % group] - tiles[t].most[r]);
+            float* to = out + (row / group * long(heads.queries) + head * group + row % group) * heads.size;
+            for (int d = 0; d < heads.size; d++) to[d] = tiles[t].sums[r * padded + d] / total;
         }
-        int panel = 0;
-        for (; panel + C <= padded / kLanes; panel += C) gather<S, R, C>(keys, heads.half(), blocks, panel, weights[0], sums);
-        for (; panel < padded / kLanes; panel++) gather<S, R, 1>(keys, heads.half(), blocks, panel, weights[0], sums);
-    }
-    for (int r = 0; r < R; r++) {
-        if (heads.sinks) total[r] += std::exp(heads.sinks[head * group + (first + r) % group] - most[r]);
-        float* to = out + ((first + r) / group * long(heads.queries) + head * group + (first + r) % group) * heads.size;
-        for (int d = 0; d < heads.size; d++) to[d] = sums[r][d] / total[r];
-    }
 }
 
 // All of attention: queries lie as [keys][rows][group][padded] elements, the answer as float32 [rows][queries][size].
 template <class S>
-void attend(Team& team, const Heads& heads, const Batch& batch, const std::vector<Piece>& tiles, const void* q, float* out) {
-    int group = heads.group(), stride = heads.padded() / S::Number::per_word, parts = int(tiles.size());
+void attend(Team& team, const Heads& heads, const Batch& batch, const std::vector<Piece>& sheaves, const void* q, float* out) {
+    int group = heads.group(), stride = heads.padded() / S::Number::per_word, parts = int(sheaves.size());
     team.each(parts * heads.keys, [&](int part) {
-        const Piece& tile = tiles[part % parts];
-        int head = part / parts, start = batch.starts[tile.sequence];
-        const uint32_t* rows = (const uint32_t*)q + ((long(head) * batch.rows + start) * group + tile.row) * stride;
-        float* to = out + long(start) * heads.queries * heads.size;
-        with_rows(tile.rows, [&]<int R>() { attend_rows<S, R>(heads, batch, tile.sequence, head, tile.row, rows, to); });
+        const Piece& sheaf = sheaves[part % parts];
+        int head = part / parts, start = batch.starts[sheaf.sequence];
+        const uint32_t* queries = (const uint32_t*)q + ((long(head) * batch.rows + start) * group + sheaf.row) * stride;
+        attend_sheaf<S>(heads, batch, sheaf, head, queries, out + long(start) * heads.queries * heads.size);
     });
 }

@@ -65,7 +65,7 @@ void apply_each(Kernels& kernels, const Experts& experts, const Linear* weights,
         Operand x = kernels.sheet.at;
         x.words += from * x.stride;
         if (x.scales) x.scales += long(from) * w.notes();
-        product_part(w, x, rows, part, [&](int row, int column, floats sums) { emit(from + row, column, sums); });
+        product_part(w, x, rows, part, kernels.team.size(), [&](int row, int column, floats sums) { emit(from + row, column, sums); });
     });
 }
 

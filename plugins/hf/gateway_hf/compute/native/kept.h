@@ -1,6 +1,8 @@
 // How the cache keeps keys and values: as numbers that attention computes with, or in 8 bits.
 #pragma once
 
+#include <type_traits>
+
 #include "rows.h"
 
 constexpr int kBlock = 16;    // tokens
@@ -20,17 +22,19 @@ inline void set_values(uint16_t* step, int side, const uint16_t* from) {
     for (int i = 0; i < kLanes; i++) step[i * 2 + side] = from[i];
 }
 
-// Keys and values as they are computed with.
+// Keys and values as they are, each step of a panel `kStep` elements of a column. `Number` is what they are multiplied by.
 template <class T> struct Whole {
-    using Number = T;
+    static constexpr bool kWidened = kFloating && T::per_word == 2;
+    using Number = std::conditional_t<kWidened, Float32, T>;
     using Kept = typename T::Element;
-    static constexpr int kNotes = 0;
+    static constexpr int kStep = T::per_word, kNotes = 0;
 
     static void write(const float* x, int size, int padded, Kept* to, Kept*, int) { write_row<T>(x, size, padded, to); }
 
     template <int R, int C>
     static void multiply(const uint32_t* a, long stride, const Kept* const* b, int steps, floats (&sums)[R][C]) {
-        ::multiply<T, R, C>(a, stride, (const words* const*)b, steps, sums);
+        if constexpr (kWidened) multiply_floating<R, C>(a, stride, (const words* const*)b, steps, sums);
+        else ::multiply<T, R, C>(a, stride, (const words* const*)b, steps, sums);
     }
 
     static floats scaled(floats x, const Kept*, int) { return x; }
@@ -41,6 +45,7 @@ template <class T> struct Whole {
 struct Rounded {
     using Number = Float32;
     using Kept = int8_t;
+    static constexpr int kStep = 1;
     static constexpr int kNotes = 2 * kBlock * sizeof(float);
 
     static void write(const float* x, int size, int padded, Kept* to, Kept* notes, int note) {

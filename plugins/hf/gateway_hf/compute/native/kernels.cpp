@@ -42,13 +42,15 @@ struct Kernels {
     Room<float> wide, attended, normed, branch, scores, slots;
     Choices choices;
     Room<uint32_t> queries;
-    std::vector<Piece> runs, tiles, changed;
-    int group = 0;  // that the tiles were cut for
+    std::vector<Piece> runs, sheaves, changed;
+    int group = 0, queries_cut = 0;  // that the sheaves were cut for
     explicit Kernels(int threads) : team(threads) {}
 
-    const std::vector<Piece>& tiles_of(const Batch& batch, const Heads& heads) {
-        if (group != heads.group()) cut_tiles(batch, group = heads.group(), tiles);
-        return tiles;
+    const std::vector<Piece>& sheaves_of(const Batch& batch, const Heads& heads) {
+        constexpr int each = 4;  // parts that a thread should have
+        if (group != heads.group() || queries_cut != heads.queries)
+            cut_sheaves(batch, heads, each * team.size(), sheaves), group = heads.group(), queries_cut = heads.queries;
+        return sheaves;
     }
 };
 
@@ -137,7 +139,7 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     adapt(kQuery, 3, normed, hidden, qkv, width);
     place<S>(kernels, layer, batch, qkv, cos, sin);
     float* attended = kernels.attended.of(size_t(rows) * attending);
-    attend<S>(kernels.team, heads, batch, kernels.tiles_of(batch, heads), kernels.queries.kept.data(), attended);
+    attend<S>(kernels.team, heads, batch, kernels.sheaves_of(batch, heads), kernels.queries.kept.data(), attended);
     write_plain(kernels, layer.out, attended, rows);
     float* sum = aside(layer.attended);
     apply(kernels.team, layer.out, kernels.sheet.at, rows, onto(sum, hidden));
@@ -245,7 +247,7 @@ void kernels_attend(Kernels* kernels, const Heads* heads, const Batch* batch, in
                 remember<S>(*heads, block, token % kBlock, k + at, v + at);
             }
         });
-        attend<S>(kernels->team, *heads, *batch, kernels->tiles_of(*batch, *heads), queries, out);
+        attend<S>(kernels->team, *heads, *batch, kernels->sheaves_of(*batch, *heads), queries, out);
     });
 }
 }

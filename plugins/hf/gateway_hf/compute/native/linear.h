@@ -19,10 +19,12 @@
 constexpr int kRows = 8, kWide = 3;   // 8 x 3 or 4 x 4 sums, kept in the 32 registers
 constexpr int kShort = 4, kNarrow = 4;
 constexpr bool kFloating = false;
+constexpr bool kAsks = false;  // not measured
 #else
 constexpr int kRows = 6, kWide = 1;   // 6 x 1 or 2 x 2 sums of two registers each, of 16
 constexpr int kShort = 2, kNarrow = 2;
 constexpr bool kFloating = true;     // weights of bfloat16 are multiplied by rows of float32, as no product is of bfloat16
+constexpr bool kAsks = true;         // panels that come next are asked for: a few rows would wait for each
 #endif
 
 // Calls f<rows>(), for 1 to kRows.
@@ -78,9 +80,20 @@ inline bool tiled(const Linear& w) {
 #endif
 }
 
+// Memory that is read behind what is multiplied now: each step asks for so many bytes of it, from `at` on.
+struct Soon {
+    const char* at = nullptr;
+    int bytes = 0;
+
+    void ask(int step) const {
+        if constexpr (kAsks) __builtin_prefetch(at + long(step) * bytes, 0, 2);
+    }
+};
+
 // Adds the products of R rows and C panels; `b[c]` is where panel c begins.
 template <class T, int R, int C>
-[[gnu::flatten]] inline void multiply(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sums)[R][C]) {
+[[gnu::flatten]] inline void multiply(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sums)[R][C],
+                                      Soon soon = {}) {
     floats sum[R][C];
     each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
     for (int k = 0; k < steps; k++) {
@@ -88,6 +101,7 @@ template <class T, int R, int C>
         each<C>([&]<int c> { panel[c] = b[c][k]; });
         // With few rows all waits for memory, and several streams are more than the processor foresees.
         if constexpr (R <= 2) each<C>([&]<int c> { __builtin_prefetch(b[c] + k + kAhead); });
+        else soon.ask(k);
         each<R>([&]<int r> {
             words word = spread(a + r * stride + k);
             each<C>([&]<int c> { T::dot(sum[r][c], word, panel[c]); });
@@ -98,11 +112,13 @@ template <class T, int R, int C>
 
 // The same for rows of float32 and panels of bfloat16.
 template <int R, int C>
-[[gnu::flatten]] inline void multiply_floating(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sums)[R][C]) {
+[[gnu::flatten]] inline void multiply_floating(const uint32_t* a, long stride, const words* const* b, int steps, floats (&sums)[R][C],
+                                               Soon soon = {}) {
     floats sum[R][C];
     each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
     for (int k = 0; k < steps; k++) {
         if constexpr (R <= 2) each<C>([&]<int c> { __builtin_prefetch(b[c] + k + kAhead); });
+        else soon.ask(k);
         each<2>([&]<int side> {
             floats panel[C];
             each<C>([&]<int c> { panel[c] = as_floats(side ? b[c][k] & 0xffff0000u : b[c][k] << 16); });
@@ -139,7 +155,8 @@ inline void multiply_as_tiles(const uint32_t* a, long stride, const words* const
 }
 
 template <int R, int C>
-[[gnu::flatten]] inline void multiply_bytes(const Linear& w, Operand x, int row, int panel, const words* const* b, floats (&sum)[R][C]) {
+[[gnu::flatten]] inline void multiply_bytes(const Linear& w, Operand x, int row, int panel, const words* const* b, floats (&sum)[R][C],
+                                            Soon soon) {
     int groups = w.groups(), steps = w.group / 4;
     for (int g = 0; g < groups; g++) {
         ints part[R][C];
@@ -148,6 +165,7 @@ template <int R, int C>
         for (int k = g * steps; k < (g + 1) * steps; k++) {
             words column[C];
             each<C>([&]<int c> { column[c] = b[c][k]; });
+            if constexpr (R > 2) soon.ask(k);
             each<R>([&]<int r> {
                 words word = spread(x.words + (row + r) * x.stride + k);
                 each<C>([&]<int c> { dot_bytes(part[r][c], word, column[c]); });
@@ -163,7 +181,8 @@ template <int R, int C>
 
 // A group of a panel is four words of each column, then sixteen scales and sixteen offsets of float16: a number is its four bits times the scale, plus the offset.
 template <int R, int C>
-[[gnu::flatten]] inline void multiply_nibbles(const Linear& w, Operand x, int row, const words* const* b, floats (&sums)[R][C]) {
+[[gnu::flatten]] inline void multiply_nibbles(const Linear& w, Operand x, int row, const words* const* b, floats (&sums)[R][C],
+                                              Soon soon) {
     floats sum[R][C];
     each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
     int groups = w.groups();
@@ -171,6 +190,7 @@ template <int R, int C>
         const words* at[C];
         each<C>([&]<int c> { at[c] = b[c] + g * (kFour + 1); });
         if constexpr (R <= 2) each<C>([&]<int c> { fetch(at[c] + kAhead, (kFour + 1) * sizeof(words)); });
+        else for (int i = 0; i <= kFour; i++) soon.ask(g * (kFour + 1) + i);
         ints part[R][C];
         sum_nibbles(x.words + row * x.stride + g * 2 * kFour, x.stride, at, part);
         floats scale[C], offset[C];
@@ -192,16 +212,16 @@ template <int R, int C>
 
 // Rows [row, row + R) times panels [panel, panel + C); each sum goes to emit(row, column, sixteen sums).
 template <int R, int C, class Emit>
-inline void block(const Linear& w, Operand x, int row, int panel, const Emit& emit) {
+inline void block(const Linear& w, Operand x, int row, int panel, Soon soon, const Emit& emit) {
     const words* b[C];
     int steps = w.steps();
     for (int c = 0; c < C; c++) b[c] = (const words*)w.panels + long(panel + c) * w.height();
     floats sum[R][C] = {};
     const uint32_t* a = x.words + row * x.stride;
-    if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum);
-    else if (w.format == kInt8) multiply_bytes<R, C>(w, x, row, panel, b, sum);
-    else if (w.format == kInt4) multiply_nibbles<R, C>(w, x, row, b, sum);
-    else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum);
+    if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum, soon);
+    else if (w.format == kInt8) multiply_bytes<R, C>(w, x, row, panel, b, sum, soon);
+    else if (w.format == kInt4) multiply_nibbles<R, C>(w, x, row, b, sum, soon);
+    else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum, soon);
     else if (!tiled(w)) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
     else if constexpr (R <= kFew) multiply_as_tiles<R, C>(a, x.stride, b, steps, sum);
     for (int r = 0; r < R; r++)
@@ -212,8 +232,8 @@ inline void block(const Linear& w, Operand x, int row, int panel, const Emit& em
 }
 
 template <int C, class Emit>
-inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, const Emit& emit) {
-    with_rows(rows, [&]<int R>() { block<R, C>(w, x, row, panel, emit); });
+inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, Soon soon, const Emit& emit) {
+    with_rows(rows, [&]<int R>() { block<R, C>(w, x, row, panel, soon, emit); });
 }
 
 // Panels of a part.
@@ -224,19 +244,22 @@ inline int vector_parts(const Linear& w, int rows) {
 }
 
 // Multiplies a part of `rows` rows: a few panels and at most `kTall` rows, which stay in the nearest caches while panels
-// pass by.
-template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
+// pass by. What the thread will have next, where so many take parts by turns, is asked for by each block a share.
+template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
     int wide = vector_width(rows), across = (w.count() + wide - 1) / wide;
     int first = part % across * wide, last = std::min(first + wide, w.count());
     int row = part / across * kTall, end = std::min(rows, row + kTall);
-    for (int left = (end - row + kRows - 1) / kRows; left; left--) {
-        int height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
+    int blocks = (end - row + kRows - 1) / kRows, lines = w.height() * wide;
+    const char* next = (const char*)((const words*)w.panels + long(first + threads * wide) * w.height());
+    for (int at = 0; at < blocks; at++) {
+        int left = blocks - at, height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
+        Soon soon{next + long(sizeof(words)) * lines * at / blocks, int(sizeof(words)) * wide / blocks};
         if (wide == kNarrow && last - first == kNarrow && height <= kShort) {
-            rows_of<kNarrow>(w, x, row, height, first, emit);
+            rows_of<kNarrow>(w, x, row, height, first, soon, emit);
         } else if (last - first == kWide) {
-            rows_of<kWide>(w, x, row, height, first, emit);
+            rows_of<kWide>(w, x, row, height, first, soon, emit);
         } else {
-            for (int panel = first; panel < last; panel++) rows_of<1>(w, x, row, height, panel, emit);
+            for (int panel = first; panel < last; panel++) rows_of<1>(w, x, row, height, panel, soon, emit);
         }
         row += height;
     }

@@ -161,12 +161,12 @@ inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.f
 
 // A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
 inline int product_parts(const Linear& w, int rows) { return by_tiles(w, rows) ? tile_parts(w, rows) : vector_parts(w, rows); }
-template <class Emit> void product_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
+template <class Emit> void product_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
     if (by_tiles(w, rows)) tile_part(w, x, rows, part, emit);
-    else vector_part(w, x, rows, part, emit);
+    else vector_part(w, x, rows, part, threads, emit);
 }
 
 // Multiplies `rows` rows.
 template <class Emit> void apply(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
-    team.each(product_parts(w, rows), [&](int part) { product_part(w, x, rows, part, emit); });
+    team.each(product_parts(w, rows), [&](int part) { product_part(w, x, rows, part, team.size(), emit); });
 }
