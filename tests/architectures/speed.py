@@ -42,10 +42,14 @@ _SPREAD = 0.02
 
 
 class Roof(NamedTuple):
-    """What the machine can do: bytes read a second, and operations of the fastest product, two for a multiplication."""
+    """What the machine can do: bytes read a second, and operations of the fastest product, two for a multiplication.
+
+    All is measured by `clock`: processor time where there is one thread, for other programs disturb that least.
+    """
 
     bandwidth: float
     rate: float
+    clock: Callable[[], float]
 
 
 class Demand(NamedTuple):
@@ -64,29 +68,31 @@ class Measured(NamedTuple):
 
 def measure_roof(cache: Path, threads: int, dtype: torch.dtype) -> Roof:
     """Measure the machine: the better of torch's product in float32 and the kernels' own is its rate."""
-    kernels = Kernels(cache, threads)
+    kernels, clock = Kernels(cache, threads), time.thread_time if threads == 1 else time.perf_counter
     square = torch.randn(_SQUARE, _SQUARE)
     packed = Packed(square, None, FORMATS[dtype], kernels)
     rows = square[:_PROMPT].contiguous()
-    own = 2 * _PROMPT * _SQUARE**2 / _best(lambda: kernels.multiply(packed.struct, rows), 20)
+    own = 2 * _PROMPT * _SQUARE**2 / _best(lambda: kernels.multiply(packed.struct, rows), 20, clock)
     torch.set_num_threads(threads)
-    stock = 2 * _SQUARE**3 / _best(lambda: square @ square, 10)
-    return Roof(bandwidth(), max(own, stock))
+    stock = 2 * _SQUARE**3 / _best(lambda: square @ square, 10, clock)
+    return Roof(bandwidth(clock), max(own, stock), clock)
 
 
 @torch.inference_mode()
-def measure(kind: str, roof: Roof, kernels: Kernels, dtype: torch.dtype) -> dict[str, Measured | str]:
-    """Measure a type `fused`, with `packed` weights alone, and with experts as it is, `stock`.
+def measure(
+    kind: str, roof: Roof, kernels: Kernels, dtype: torch.dtype, layers: int | None = None
+) -> dict[str, Measured | str]:
+    """Measure a type `fused`, with `packed` weights alone, and with experts as it is, `stock`; with so many `layers`.
 
     A way that the type cannot have says why.
     """
-    model = _built(kind, dtype)
+    model = _built(kind, dtype, layers)
     experts = [each for each in model.modules() if expert_weights(each)]
     apart = {model.get_output_embeddings(), *experts}
     others = [each for each in model.modules() if each not in apart and not isinstance(each, nn.Embedding)]
     own = [weight for each in others for weight in each.parameters(recurse=False)]
     every, head = sum(each.numel() for each in own if each.dim() > 1), model.get_output_embeddings().weight.numel()
-    chosen, seconds = _run_stock(model, experts) if experts else ({}, {})
+    chosen, seconds = _run_stock(model, experts, roof.clock) if experts else ({}, {})
     demands = dict[int, Demand]()
     for rows in _STEPS:
         count, heads = (rows, rows) if rows else (_PROMPT, 1)
@@ -97,22 +103,23 @@ def measure(kind: str, roof: Roof, kernels: Kernels, dtype: torch.dtype) -> dict
     found: dict[str, Measured | str] = {"stock": _measured(seconds, demands, dtype, roof)} if seconds else {}
     for name, change in (("packed", packed_weights), ("fused", fused_layers)):
         try:
-            forward = _fitted(_built(kind, dtype), kernels, change, dtype)
+            forward = _fitted(_built(kind, dtype, layers), kernels, change, dtype)
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             found[name] = str(error)
         else:
-            found[name] = _measured(_run(forward), demands, dtype, roof)
+            found[name] = _measured(_run(forward, roof.clock), demands, dtype, roof)
             del forward
     return found
 
 
-def _built(kind: str, dtype: torch.dtype) -> PreTrainedModel:
+def _built(kind: str, dtype: torch.dtype, layers: int | None) -> PreTrainedModel:
     with no_init_weights():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(large(kind), dtype=dtype).eval()
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(large(kind, layers), dtype=dtype).eval()
     block = torch.randn(_DRAWN, generator=torch.Generator().manual_seed(0)).to(dtype) * _SPREAD
-    for weight in model.parameters():
+    for at, weight in enumerate(model.parameters()):
         if weight.dim() > 1:  # drawing as many numbers would take longer than what is measured
-            weight.copy_(block.repeat(-(-weight.numel() // _DRAWN))[: weight.numel()].view(weight.shape))
+            # (Of the same numbers from the same one on, queries and keys would be the same.)
+            weight.copy_(block.roll(at).repeat(-(-weight.numel() // _DRAWN))[: weight.numel()].view(weight.shape))
         else:
             weight.fill_(1.0)
     return model
@@ -139,7 +146,9 @@ def _prompt() -> list[int]:
     return numbers(_PROMPT, 99)
 
 
-def _run_stock(model: PreTrainedModel, experts: Sequence[nn.Module]) -> tuple[dict[int, Demand], dict[int, float]]:
+def _run_stock(
+    model: PreTrainedModel, experts: Sequence[nn.Module], clock: Callable[[], float]
+) -> tuple[dict[int, Demand], dict[int, float]]:
     """Run the steps in transformers' own code; return what they demand of experts, and their seconds."""
     own: Any = model
     tokens = torch.tensor(_sequences())
@@ -156,7 +165,7 @@ def _run_stock(model: PreTrainedModel, experts: Sequence[nn.Module]) -> tuple[di
         jobs[rows] = step
     jobs[0] = lambda: own(torch.tensor([_prompt()]), use_cache=True, logits_to_keep=1)
     demands = {rows: _demand(experts, job) for rows, job in jobs.items()}
-    return demands, {rows: _best(job, 1) for rows, job in jobs.items()}
+    return demands, {rows: _best(job, 1, clock) for rows, job in jobs.items()}
 
 
 def _demand(experts: Sequence[nn.Module], job: Callable[[], object]) -> Demand:
@@ -175,7 +184,7 @@ def _demand(experts: Sequence[nn.Module], job: Callable[[], object]) -> Demand:
     return Demand(weights, products)
 
 
-def _run(forward: Forward) -> dict[int, float]:
+def _run(forward: Forward, clock: Callable[[], float]) -> dict[int, float]:
     """Return the seconds of the steps."""
     sequences = [seated(tokens, [2 * at, 2 * at + 1]) for at, tokens in enumerate(_sequences())]
     forward.logits([Chunk(each, _PAST) for each in sequences])
@@ -184,7 +193,9 @@ def _run(forward: Forward) -> dict[int, float]:
     first = 2 * len(sequences)
     prompt = seated(_prompt(), range(first, first + _PROMPT // BLOCK))
     chunks = {rows: [Chunk(each, 1) for each in sequences[:rows]] for rows in _STEPS} | {0: [Chunk(prompt, _PROMPT)]}
-    return {rows: _best(lambda rows=rows: forward.logits(chunks[rows]), rounds) for rows, rounds in _STEPS.items()}
+    return {
+        rows: _best(lambda rows=rows: forward.logits(chunks[rows]), rounds, clock) for rows, rounds in _STEPS.items()
+    }
 
 
 def _measured(seconds: dict[int, float], demands: dict[int, Demand], dtype: torch.dtype, roof: Roof) -> Measured:
@@ -196,11 +207,11 @@ def _measured(seconds: dict[int, float], demands: dict[int, Demand], dtype: torc
     return Measured(tokens, shares)
 
 
-def _best(job: Callable[[], Tensor | object], rounds: int) -> float:
+def _best(job: Callable[[], Tensor | object], rounds: int, clock: Callable[[], float]) -> float:
     """Return the seconds of the shortest of some rounds."""
     seconds = []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        begun = clock()
         job()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clock() - begun)
     return min(seconds)

@@ -34,7 +34,8 @@ _SIZES |= {"max_target_positions": CONTEXT, "rotary_dim": 8} | dict.fromkeys(("n
 # The shape of Qwen2-0.5B, with a smaller vocabulary: its head would be a third of all.
 _LARGE = _SIZES | {"vocab_size": 32_768, "head_dim": 64, "num_key_value_heads": 2, "rotary_dim": 32}
 _LARGE |= dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim"), 896)
-_LARGE |= dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 24)
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+_LARGE |= dict.fromkeys(_LAYERS, 24)
 _LARGE |= dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 14)
 _LARGE |= dict.fromkeys(("intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim", "dff"), 4864)
 _LARGE |= dict.fromkeys(("sliding_window", "attention_chunk_size", "attention_window_size"), 512)
@@ -103,9 +104,13 @@ def configured(kind: str, shape: Mapping[str, object] = _SIZES, **changes: objec
     return config(**sizes | _OWN.get(kind, {}) | changes)
 
 
-def large(kind: str) -> PreTrainedConfig:
-    """Return the configuration of a type at the shape of half a billion parameters that a row is multiplied by."""
-    return configured(kind, _LARGE, **_LARGE_OWN.get(kind, {}))
+def large(kind: str, layers: int | None = None) -> PreTrainedConfig:
+    """Return the configuration of a type at the shape of half a billion parameters that a row is multiplied by.
+
+    With `layers`, of so many, in place of 24.
+    """
+    shape = _LARGE | ({} if layers is None else dict.fromkeys(_LAYERS, layers))
+    return configured(kind, shape, **_LARGE_OWN.get(kind, {}))
 
 
 def made(config: PreTrainedConfig, seed: int = 0) -> PreTrainedModel:
