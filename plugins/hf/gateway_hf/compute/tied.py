@@ -5,6 +5,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
+from gateway_hf.compute.kernels import FORMATS, Format
 from gateway_hf.compute.packed import Packed
 
 # So many tokens are looked up in the panels before the table is given up, the first and the last among them.
@@ -29,6 +30,8 @@ def read_from_head(embedding: nn.Embedding, head: Packed) -> bool:
     """
     if not head.is_exact or (head.struct.columns, head.struct.depth) != embedding.weight.shape:
         return False
+    if FORMATS.get(embedding.weight.dtype) is not Format(head.struct.format):
+        return False  # the panels have other numbers
     table, padding = embedding.weight.data, embedding.padding_idx
     ids = torch.linspace(0, len(table) - 1, _PROBES).round().long()
     said = embedding(ids)

@@ -110,6 +110,14 @@ def test_an_embedding_that_would_make_other_numbers_keeps_its_table(kernels):
     assert embedding.padding_idx == 3
 
 
+@torch.inference_mode()
+def test_a_head_in_another_format_leaves_the_table(kernels):
+    embedding = torch.nn.Embedding(40, 16)
+    embedding.weight.data = embedding.weight.data.bfloat16().float()
+    assert not read_from_head(embedding, Packed(embedding.weight.data, None, Format.BFLOAT16, kernels))
+    assert embedding.weight.shape == (40, 16)
+
+
 def test_the_table_is_freed(kernels):
     embedding = torch.nn.Embedding(40, 16)
     table = embedding.weight.data.untyped_storage()
