@@ -210,7 +210,7 @@ def test_a_full_disk_costs_no_answer(tmp_path):
         scrape = service.scrape()
         assert total(scrape, "llm_gateway_store_degraded") == 1
         assert total(scrape, "llm_gateway_background_answers") == 0
-        assert events(service) == ["store_failed"]
+        eventually(lambda: events(service) == ["store_failed"], PATIENCE)
         (disk / "filler").unlink()
         assert "x-stored" not in create(service, input="word " * 4_000).headers
         eventually(lambda: events(service) == ["store_failed", "store_restored"], PATIENCE)

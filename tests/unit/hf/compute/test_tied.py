@@ -125,5 +125,7 @@ def test_the_table_is_freed(kernels):
     del table
     assert read_from_head(embedding, Packed(embedding.weight.data, None, Format.FLOAT32, kernels))
     gc.collect()
-    alive = [each for each in gc.get_objects() if isinstance(each, torch.Tensor) and each.data_ptr() == address]
+    # By their own types: what an object of `torch.distributed` says of its class is a warning.
+    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    alive = [each for each in tensors if each.data_ptr() == address]
     assert alive == []
