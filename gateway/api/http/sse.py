@@ -60,6 +60,8 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T
         # The next one to close a generator must not find it running.
         if not task.done():
             await end_all([task], (EngineError, Problem))
+        elif not task.cancelled():
+            task.exception()  # it may have failed in the moment in which this one was cancelled
         del task, left  # a task keeps its error, whose traceback holds this frame
 
 

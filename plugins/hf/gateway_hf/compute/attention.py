@@ -82,7 +82,7 @@ class Attention:
         """Note the sinks of a layer; raise `UnsupportedAttention`."""
         if sinks.shape != (self.heads[index].queries,):
             raise UnsupportedAttention("sinks of an unknown shape")
-        self.sinks[index], self._exact_sinks[index] = sinks, sinks.detach().float().contiguous()
+        self.sinks[index], self._exact_sinks[index] = sinks, sinks.detach().float().clone()
         self.heads[index].sinks = self._exact_sinks[index].data_ptr()
 
     def _attend(self, index: int, rows: BatchLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

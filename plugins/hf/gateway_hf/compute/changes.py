@@ -59,6 +59,7 @@ def fused_layers(work: FitWork) -> None:
     if unfit := [depth for depth in depths if not Packed.fits(depth, form)]:
         raise Misfit(f"a depth of {unfit[0]} cannot be packed")
     work.traces.clear()
+    work.attention.sinks.clear()  # the model's own, of which there are copies
     found.reverse()
     for index in range(len(layers)):
         # What was packed is freed before the next layer is: there may be no room for all of it twice.

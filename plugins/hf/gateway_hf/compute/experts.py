@@ -21,6 +21,7 @@ _PROBES, _TIES = 256, 2
 _EXACT = 1e-4
 # How much larger the row is that experts are asked of once more.
 _LARGER = 8.0
+_BEYOND = 4.0
 
 
 class ExpertRouter(NamedTuple):
@@ -162,9 +163,12 @@ def experts_of(call: ExpertsCall, router: ExpertRouter, near: float) -> ExpertPi
     """
     if len(expert_weights(call.part)) != len(router.weight):
         return None
-    larger = ExpertsCall(call.part, _LARGER * call.given[:1], call.weights[:1], call.places[:1], call.made[:1])
+    ups = _products(call)
+    typical = float(ups[0].abs().median().clamp_min(torch.finfo(torch.float32).tiny))
+    enough = max(_LARGER, _BEYOND * max(_limits(call.part)) / typical)  # so that most of it goes beyond any limit
+    larger = ExpertsCall(call.part, enough * call.given[:1], call.weights[:1], call.places[:1], call.made[:1])
     larger = larger._replace(made=call.part(larger.given, larger.places, larger.weights))
-    ups, one = _products(call), _products(larger)[0]
+    one = _products(larger)[0]
     gates = list(_gates(call.part, ups.shape[-1]))
     for gate, made in zip(gates, _added(larger, 0, torch.stack([gate(one) for gate in gates])), strict=True):
         if _is_near(made, larger.made[0], near):
@@ -177,12 +181,16 @@ def experts_of(call: ExpertsCall, router: ExpertRouter, near: float) -> ExpertPi
 def _gates(part: nn.Module, columns: int) -> Iterator[Gate]:
     """Yield what may be between the products of experts, with limits among the numbers that the part has."""
     kinds = {kind for child in part.children() if (kind := activation_of(child)) is not None}
-    limits = [0.0, *(value for value in vars(part).values() if isinstance(value, float) and value > 0)]
     places = torch.arange(columns)
     halves, turns = places.view(2, -1), places.view(-1, 2).T
     orders = (None, halves.flip(0).flatten(), turns.flatten(), turns.flip(0).flatten())
-    for order, kind, limit, plus in product(orders, kinds or range(ACTIVATIONS), limits, (0.0, 1.0)):
+    for order, kind, limit, plus in product(orders, kinds or range(ACTIVATIONS), _limits(part), (0.0, 1.0)):
         yield Gate(order, kind, limit, plus)
+
+
+def _limits(part: nn.Module) -> list[float]:
+    """List what may limit products: nothing, and the positive numbers that the part has."""
+    return [0.0, *(value for value in vars(part).values() if isinstance(value, float) and value > 0)]
 
 
 def _products(call: ExpertsCall) -> Tensor:

@@ -41,6 +41,8 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.4}
 _TOLERANCE_INT8 = 0.5
 # Nothing is changed where one sequence runs at a time: only the order of sums may differ.
 _TOLERANCE_SERIAL = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+# Bytes of a model whose operations, by rows of a few tokens, are too short to be worth several threads.
+_SMALL = 2 << 30
 # transformers turns all rows of a pass by the longest sequence in it, where one is longer than a model was trained on.
 _COMMON_ROPES = ("dynamic", "longrope")
 
@@ -87,7 +89,8 @@ def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
         try:
             adapters.attach(model)
             trials = trials or Trials(model, adapters, known=means.known)
-            with one_thread(only=means.kernels is not None):
+            small = sum(each.nbytes for each in model.parameters()) <= _SMALL
+            with one_thread(only=means.kernels is not None and small):
                 fitted = _batched(model, adapters, trials, means, change)
         except LoadFailed:
             raise

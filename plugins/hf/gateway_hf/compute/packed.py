@@ -83,8 +83,10 @@ class Packed:
         """Return lines `[count, depth]` of the weight, by their numbers `[count]`; of an exact one alone.
 
         One element of a line lies sixteen words behind the one before, so that a line is as many cache lines as words:
-        far slower to read than in a table, and nothing beside a pass over the layers.
+        far slower to read than in a table, and nothing beside a pass over the layers. Raises `IndexError` for others.
         """
+        if ((columns < 0) | (columns >= self.struct.columns)).any():
+            raise IndexError("a line that the weight does not have")
         words = self._kept[0].view(torch.int32).view(-1, self.struct.depth // _PER_WORD[self.struct.format], _LANES)
         return words[columns // _LANES, :, columns % _LANES].view(self._kept[0].dtype)
 

@@ -44,8 +44,8 @@ def choose_threads(settings: Settings) -> int:
 def one_thread(*, only: bool) -> Iterator[None]:
     """Have torch compute in one thread meanwhile, where it is to.
 
-    Operations take less than a millisecond in one; two wait for each other at the end of each, where another program
-    computes as well for as long as that one is given the processor.
+    Operations on a small model take less than a millisecond in one; two wait for each other at the end of each, where
+    another program computes as well for as long as that one is given the processor.
     """
     before = torch.get_num_threads()
     if only:

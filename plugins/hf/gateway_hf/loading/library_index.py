@@ -75,11 +75,14 @@ class KeptIndex:
 def _file(folder: Path, cache: Path) -> Path | None:
     """Name the file by the digests of all that was installed, and by what lies in the folder now; none without such."""
     try:
-        record = distribution(folder.parent.name).read_text("RECORD")
+        installed = distribution(folder.parent.name)
+        record = installed.read_text("RECORD")
+        # Of what is installed to be edited, the record lists a link alone.
+        lies_there = folder.samefile(str(installed.locate_file(f"{folder.parent.name}/{folder.name}")))
         changed = folder.stat().st_mtime_ns
     except (OSError, PackageNotFoundError):
         return None
-    if not record:
+    if not record or not lies_there:
         return None
     spelled = f"{_FORMAT}\0{folder}\0{changed}\0{record}"
     return cache / f"index-{hashlib.sha256(spelled.encode()).hexdigest()[:16]}"

@@ -20,7 +20,7 @@ from transformers import (
 from gateway_hf.compute.experts import router_of
 from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.fused import FusedLayer
-from gateway_hf.compute.kernels import Format, Scoring
+from gateway_hf.compute.kernels import ExpertsStruct, Format, Scoring
 from gateway_hf.compute.rounded import round_weights
 from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, read, scattered, seated
@@ -151,3 +151,9 @@ def test_experts_that_compute_something_else_are_left_alone(kernels):
 
     forward = fit(load, Means(_BLOCKS, kernels, Format.FLOAT32)).forward
     assert not any(isinstance(each, FusedLayer) for each in forward._model.modules())
+
+
+def test_a_limit_that_no_token_reaches_is_found(kernels):
+    forward = _fused(_made(GptOssConfig(**_OSS, swiglu_limit=900.0)), kernels, Format.FLOAT32)
+    first = next(each for each in forward._model.modules() if isinstance(each, FusedLayer))
+    assert ExpertsStruct.from_address(first.struct.experts).limit == 900.0

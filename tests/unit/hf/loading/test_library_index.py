@@ -42,9 +42,13 @@ def library(tmp_path, monkeypatch):
 
     class Installed:
         record = "1"
+        place = tmp_path
 
         def read_text(self, name):
             return self.record if name == "RECORD" else None
+
+        def locate_file(self, path):
+            return self.place / path
 
     installed = Installed()
     monkeypatch.setattr(library_index, "distribution", lambda name: {"library": installed}[name])
@@ -77,7 +81,7 @@ def test_a_second_process_reads_what_the_first_has_kept(library, tmp_path, asked
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("change", ["version", "folder", "broken", "nonsense", "no record"])
+@pytest.mark.parametrize("change", ["version", "folder", "broken", "nonsense", "no record", "editable"])
 def test_it_is_made_anew_where_it_may_be_another(library, tmp_path, asked, change):
     cache = tmp_path / "cache"
     _index(library, cache, asked)(library[0])
@@ -89,6 +93,8 @@ def test_it_is_made_anew_where_it_may_be_another(library, tmp_path, asked, chang
         os.utime(models, (1, 1))
     elif change == "no record":
         installed.record = None
+    elif change == "editable":
+        installed.place = tmp_path / "elsewhere"
     else:
         kept.write_bytes({"broken": kept.read_bytes()[:-3], "nonsense": b"\xc0"}[change])
     assert "one" in _index(library, cache, asked)(models)

@@ -86,7 +86,8 @@ struct Soon {
     int bytes = 0;
 
     void ask(int step) const {
-        if constexpr (kAsks) __builtin_prefetch(at + long(step) * bytes, 0, 2);
+        if constexpr (kAsks)
+            if (at) __builtin_prefetch(at + long(step) * bytes, 0, 2);
     }
 };
 
