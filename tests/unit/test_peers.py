@@ -105,13 +105,16 @@ def test_the_table_has_a_row_for_each_server_and_a_line_for_each_note(findings):
 
 
 def test_ours_are_always_there_and_what_cannot_read_a_shape_is_named():
-    rivals, left = choose(["llama.cpp"], BUILTIN)
+    rivals, left = choose(["llama.cpp"], BUILTIN, [1, 8])
     assert {each.peer for each in rivals} == {OURS, "llama.cpp"}
     assert left == {}
-    rivals, left = choose(list(PEERS), "qwen3-0.6b")
+    rivals, left = choose(list(PEERS), "qwen3-0.6b", [1, 8])
     assert "llama.cpp" not in {each.peer for each in rivals}
     assert set(left) == {"llama.cpp BF16", "llama.cpp Q8_0", "llama.cpp Q4_0"}
     assert {each.weights for each in rivals if each.peer == "openvino"} == {"fp16", "int8", "int4"}
+    rivals, left = choose([], BUILTIN, [8])
+    assert set(left) == {"ours no guesses"}
+    assert "no guesses" not in {each.weights for each in rivals}
 
 
 def test_a_file_of_four_bits_has_embeddings_of_eight_and_vectors_as_they_are():

@@ -28,7 +28,7 @@ _SEED = 7
 def main() -> int:
     """Install, measure and print; return 1 where ours did not run."""
     options = _read()
-    rivals, left = choose(options.peers, options.model)
+    rivals, left = choose(options.peers, options.model, options.clients)
     load = Load(tuple(options.clients), options.tokens, options.seconds)
     with tempfile.TemporaryDirectory(prefix="gateway-peers-") as folder:
         rounds = Rounds(options.model, make_sets(options.model, load, options.prompts), load, Path(folder))

@@ -121,15 +121,18 @@ _OF_FOLDERS = {
 }  # fmt: skip
 
 
-def choose(peers: list[str], model: str) -> tuple[list[Rival], dict[str, str]]:
+def choose(peers: list[str], model: str, clients: list[int]) -> tuple[list[Rival], dict[str, str]]:
     """Choose the rows for these peers, and the weights of each for the model; name what cannot run, with the reason.
 
     Ours are always among them. For the built-in model a GGUF file is written of each type, and a folder.
     """
     wanted = [rival for rival in RIVALS if rival.peer in (OURS, *peers)]
+    crowded = [rival for rival in wanted if rival.most < min(clients)]
+    left = {rival.name: f"it is measured with {rival.most} at the most" for rival in crowded}
+    wanted = [rival for rival in wanted if rival not in crowded]
     if model == BUILTIN:
-        return wanted, {}
-    chosen, left = [], {}
+        return wanted, left
+    chosen = []
     for rival in wanted:
         if rival.peer == "llama.cpp":
             left[rival.name] = "it reads GGUF files, and none is written of a shape"
