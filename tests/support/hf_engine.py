@@ -1,11 +1,13 @@
 """What tests of the Hugging Face engine share: models, requests, states to wait for, its thread, sequences by hand."""
 
 import asyncio
+import copy
 import random
 import threading
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from gateway.engine import (
     Completion,
@@ -97,3 +99,14 @@ def read(forward, tokens, blocks, steps=()):
         sequence.computed += step
         said += logits[:0] if counts == [0] else logits
     return said
+
+
+def drawn_model(config, dtype=torch.float32):
+    """Make a model of a shape, whose matrices are drawn wider than they begin, so that rows say different things."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.normal_(std=0.2)
+    return model.to(dtype)

@@ -1,6 +1,5 @@
 """How far a model is fitted out: the highest step of the ladder that still says the same."""
 
-import copy
 import gc
 import logging
 import weakref
@@ -9,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     BitNetConfig,
     GPT2Config,
     GPTJConfig,
@@ -37,7 +35,7 @@ from gateway_hf.compute.trial import TRIAL_BLOCKS, Misfit, Trial
 from gateway_hf.engine import HfEngine
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.settings import Settings
-from tests.support.hf_engine import numbers, seated
+from tests.support.hf_engine import drawn_model, numbers, seated
 
 _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "pad_token_id": 0}
 _SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
@@ -56,18 +54,8 @@ _GPTJ = GPTJConfig(
 _DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
 
 
-def _made(config, dtype=torch.float32):
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
-        for weight in model.parameters():
-            if weight.dim() == 2:
-                weight.normal_(std=0.2)
-    return model.to(dtype)
-
-
 def _fit(config, kernels, form=Format.FLOAT32):
-    return fit(lambda: _made(config), Means(TRIAL_BLOCKS, kernels, form))
+    return fit(lambda: drawn_model(config), Means(TRIAL_BLOCKS, kernels, form))
 
 
 def _tier(fitted):
@@ -137,7 +125,7 @@ def test_a_model_whose_own_code_fails_is_refused_and_the_log_says_how(kernels, m
 def test_positions_that_turn_with_the_length_are_batched_where_no_sequence_becomes_so_long(kernels):
     config = LlamaConfig(**_SHAPE, rope_parameters=_DYNAMIC)
     for window, tier in ((128, "fused"), (129, "serial")):
-        fitted = fit(lambda: _made(config), Means(TRIAL_BLOCKS, kernels, Format.FLOAT32, window))
+        fitted = fit(lambda: drawn_model(config), Means(TRIAL_BLOCKS, kernels, Format.FLOAT32, window))
         assert _tier(fitted) == tier
     assert fitted.note.endswith("positions of the kind dynamic (answers run together with a context of 128 or less)")
     assert "each prompt is read in one pass" in fitted.note
@@ -164,7 +152,7 @@ def test_without_kernels_a_model_is_batched_by_torch_alone():
 
 def test_a_layer_whose_depth_cannot_be_packed_stays_what_it_was(kernels):
     odd = LlamaConfig(**_SHAPE | {"intermediate_size": 127})
-    fitted = fit(lambda: _made(odd, torch.bfloat16), Means(TRIAL_BLOCKS, kernels, Format.BFLOAT16))
+    fitted = fit(lambda: drawn_model(odd, torch.bfloat16), Means(TRIAL_BLOCKS, kernels, Format.BFLOAT16))
     assert _tier(fitted) == "packed"
     kept = [name for name, module in fitted.forward._model.named_modules() if isinstance(module, nn.Linear)]
     assert {name.rpartition(".")[2] for name in kept} == {"down_proj"}
@@ -210,7 +198,7 @@ def test_each_attempt_begins_with_the_model_as_it_was_loaded(kernels, monkeypatc
     loaded = []
 
     def load():
-        loaded.append(_made(LlamaConfig(**_SHAPE)))
+        loaded.append(drawn_model(LlamaConfig(**_SHAPE)))
         return loaded[-1]
 
     fitted = fit(load, Means(TRIAL_BLOCKS, kernels, Format.FLOAT32))
@@ -235,16 +223,16 @@ def test_keys_and_values_in_8_bits_are_refused_where_the_model_keeps_its_own(ker
     for team, form in ((kernels, Format.FLOAT32), (None, None)):
         means = Means(TRIAL_BLOCKS, team, form, rounded=True)
         with pytest.raises(LoadFailed, match="kv_dtype = int8 is for models that run several answers together: "):
-            fit(lambda: _made(_GPTJ), means)
+            fit(lambda: drawn_model(_GPTJ), means)
 
 
 def test_keys_and_values_in_8_bits_leave_layers_fused_and_are_tried(kernels):
     means = Means(TRIAL_BLOCKS, kernels, Format.FLOAT32, rounded=True)
-    fitted = fit(lambda: _made(LlamaConfig(**_SHAPE)), means)
+    fitted = fit(lambda: drawn_model(LlamaConfig(**_SHAPE)), means)
     assert _tier(fitted) == "fused"
     assert fitted.cache.form is Format.INT8
     torch.manual_seed(0)
-    trial = Trial(_made(LlamaConfig(**_SHAPE)))
+    trial = Trial(drawn_model(LlamaConfig(**_SHAPE)))
     trial.check(fitted.forward, 0.05, "as it is")
     with pytest.raises(Misfit):
         trial.check(fitted.forward, 1e-4, "as if nothing were rounded")
@@ -259,7 +247,7 @@ def test_gpt2s_own_kind_of_layer_is_packed(kernels, monkeypatch):
 
 def test_bytes_leave_what_they_do_not_fit_in_the_models_own_format(kernels):
     config = LlamaConfig(**_SHAPE | {"intermediate_size": 80})
-    fitted = fit(lambda: _made(config, torch.bfloat16), Means(TRIAL_BLOCKS, kernels, Format.INT8))
+    fitted = fit(lambda: drawn_model(config, torch.bfloat16), Means(TRIAL_BLOCKS, kernels, Format.INT8))
     layer = fitted.forward._model.model.layers[0]
     forms = {name: getattr(layer.mlp, name)._packed.struct.format for name in ("up_proj", "down_proj")}
     assert forms == {"up_proj": Format.INT8, "down_proj": Format.BFLOAT16}
@@ -306,7 +294,7 @@ async def test_a_model_that_runs_one_answer_at_a_time_says_so_on_its_card(tmp_pa
     for file in folder.iterdir():
         if file.name.startswith(("tokenizer", "chat")):
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    _made(_GPTJ).save_pretrained(tmp_path)
+    drawn_model(_GPTJ).save_pretrained(tmp_path)
     async with HfEngine(Settings(model=str(tmp_path), dtype="float32")) as engine:
         (card,) = engine.models()
         assert card.note == (

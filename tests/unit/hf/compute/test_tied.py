@@ -1,11 +1,10 @@
 """A tied embedding is read from the head's panels, and says the same."""
 
-import copy
 import gc
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaConfig
+from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig
 
 from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.kernels import Format
@@ -13,7 +12,7 @@ from gateway_hf.compute.packed import Packed
 from gateway_hf.compute.tied import read_from_head, tied_tables
 from gateway_hf.compute.trial import TRIAL_BLOCKS
 from gateway_hf.scheduling.scheduler import Chunk
-from tests.support.hf_engine import numbers, seated
+from tests.support.hf_engine import drawn_model, numbers, seated
 
 # No multiple of a panel's sixteen columns.
 _VOCABULARY = 389
@@ -26,16 +25,6 @@ _TIED = {
     "gpt2": GPT2Config(vocab_size=_VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=128, eos_token_id=2),
 }
 _FORMS = [(Format.FLOAT32, torch.float32), (Format.BFLOAT16, torch.bfloat16)]
-
-
-def _made(config, dtype):
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval()
-        for weight in model.parameters():
-            if weight.dim() == 2:
-                weight.normal_(std=0.2)
-    return model.to(dtype)
 
 
 def _kept(fitted):
@@ -63,11 +52,11 @@ def test_lines_of_a_packed_weight_are_those_of_the_weight(kernels, form, dtype, 
 @pytest.mark.parametrize("name", _TIED)
 def test_a_tied_model_keeps_no_table_and_says_the_same_to_the_bit(kernels, monkeypatch, form, dtype, name):
     tokens = [_VOCABULARY - 1, 0, *numbers(20)]
-    fitted = fit(lambda: _made(_TIED[name], dtype), Means(TRIAL_BLOCKS, kernels, form))
+    fitted = fit(lambda: drawn_model(_TIED[name], dtype), Means(TRIAL_BLOCKS, kernels, form))
     said, again = _logits(fitted, tokens), _logits(fitted, tokens)
     assert _kept(fitted) == 0
     monkeypatch.setattr("gateway_hf.compute.changes.tied_tables", lambda _: {})
-    whole = fit(lambda: _made(_TIED[name], dtype), Means(TRIAL_BLOCKS, kernels, form))
+    whole = fit(lambda: drawn_model(_TIED[name], dtype), Means(TRIAL_BLOCKS, kernels, form))
     assert _kept(whole) == _VOCABULARY * 64 * dtype.itemsize
     assert torch.equal(said, _logits(whole, tokens))
     assert torch.equal(said, again)
@@ -75,17 +64,17 @@ def test_a_tied_model_keeps_no_table_and_says_the_same_to_the_bit(kernels, monke
 
 def test_a_model_whose_embedding_is_its_own_keeps_it(kernels):
     config = LlamaConfig(**_SHAPE, tie_word_embeddings=False)
-    fitted = fit(lambda: _made(config, torch.float32), Means(TRIAL_BLOCKS, kernels, Format.FLOAT32))
+    fitted = fit(lambda: drawn_model(config, torch.float32), Means(TRIAL_BLOCKS, kernels, Format.FLOAT32))
     assert _kept(fitted) == _VOCABULARY * 64 * 4
 
 
 def test_a_head_of_few_bits_leaves_the_table(kernels):
-    fitted = fit(lambda: _made(_TIED["llama"], torch.float32), Means(TRIAL_BLOCKS, kernels, Format.INT8))
+    fitted = fit(lambda: drawn_model(_TIED["llama"], torch.float32), Means(TRIAL_BLOCKS, kernels, Format.INT8))
     assert _kept(fitted) == _VOCABULARY * 64 * 4
 
 
 def test_a_table_that_a_third_module_has_as_well_is_kept():
-    model = _made(_TIED["llama"], torch.float32)
+    model = drawn_model(_TIED["llama"], torch.float32)
     embedding = model.get_input_embeddings()
     assert tied_tables(model) == {embedding.weight.data_ptr(): embedding}
     model.beside = torch.nn.Linear(1, 1)
