@@ -40,6 +40,23 @@ def is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
+async def see_through(work: Coroutine[None, None, T]) -> T:
+    """Run what must not be broken off to its end, also while the waiting is cancelled: that is raised afterwards."""
+    task = asyncio.get_running_loop().create_task(work)
+    again: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as cancelled:
+            again = cancelled
+    if again is None:
+        return task.result()
+    try:
+        raise again
+    finally:
+        del again  # its traceback holds this frame
+
+
 async def end_all(tasks: Iterable[asyncio.Task[T]], expected: tuple[type[Exception], ...] = (EngineError,)) -> None:
     """Cancel tasks once and wait for their ends, also while the waiting is cancelled: that is raised afterwards.
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from loguru import logger
 
 from gateway.engine import EngineError, Health, LoadFailed, ModelCard, Unavailable
+from gateway.flow.tasks import end_all
 from gateway.isolation.client import ConnectionLost, RemoteEngine
 from gateway.isolation.process import ProcessSpec, RunningProcess, Starter
 from gateway.isolation.quarantine import Death
@@ -54,8 +55,7 @@ class Keeper:
         self._set_health(Health.UNLOADED, "the engine was left")
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            await end_all([keeping])
 
     @property
     def step(self) -> tuple[str, float] | None:
@@ -123,8 +123,10 @@ class Keeper:
                 raise
         finally:
             self.pid = None
-            how = await process.kill()
-            await remote.__aexit__()
+            try:
+                how = await process.kill()
+            finally:
+                await remote.__aexit__()
         if reason == "exit" and oom_kills() > kills:
             reason = "oom"
         return reason, f"was replaced ({reason}) and {how}" if reason in ("hang", "failed") else how, remote.served

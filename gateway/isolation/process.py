@@ -15,6 +15,7 @@ from typing import Protocol, Self
 from loguru import logger
 from msgspec import Struct
 
+from gateway.flow.tasks import see_through
 from gateway.isolation import launch
 from gateway.isolation.launch import Launch, RestartPolicy
 from gateway.isolation.output import Output
@@ -134,7 +135,13 @@ class EngineProcess:
             await self.kill()
 
     async def kill(self) -> str:
-        """End the process, if it has not ended, and all that it started; return how it ended."""
+        """End the process, if it has not ended, and all that it started; return how it ended.
+
+        A cancellation waits for it: a process that has been killed is still there until it was waited for.
+        """
+        return await see_through(self._kill())
+
+    async def _kill(self) -> str:
         self._signal(signal.SIGKILL)
         status = await self._process.wait()
         self._lifeline.cut()

@@ -173,6 +173,18 @@ async def test_those_that_have_another_engine_are_told_at_once_that_the_process_
         assert {type(error) for error in told} == {Unavailable}  # none waited for the next process, and its answer
 
 
+async def test_a_process_is_waited_for_by_a_kill_that_is_called_off():
+    process = await EngineProcess.start(spec("scripted", scrubbed_environment(dict(os.environ), is_offline=True)))
+    killing = asyncio.create_task(process.kill())
+    await asyncio.sleep(0)
+    killing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await killing
+    assert not process.is_running
+    assert is_gone(process.pid)
+    assert not Path(process.path).parent.exists()
+
+
 async def test_a_stopped_process_is_replaced(lines):
     async with isolated(policy=HASTY) as engine:
         pid = engine.pid

@@ -6,7 +6,7 @@ import pytest
 from loguru import logger
 
 from gateway.engine import EngineError
-from gateway.flow.tasks import Tasks, end_all
+from gateway.flow.tasks import Tasks, end_all, see_through
 
 
 class Work:
@@ -46,6 +46,32 @@ async def test_who_is_cancelled_while_it_waits_waits_on_and_is_cancelled_then():
     with pytest.raises(asyncio.CancelledError):
         await ending
     assert all(work.task.done() and work.cancellations == 1 for work in works)
+
+
+async def test_what_is_seen_through_ends_whoever_is_cancelled_meanwhile():
+    done = []
+
+    async def work():
+        await asyncio.sleep(0.01)
+        done.append("done")
+        return 7
+
+    assert await see_through(work()) == 7
+    waiting = asyncio.create_task(see_through(work()))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert done == ["done", "done"]
+
+
+async def test_an_error_of_what_is_seen_through_is_raised():
+    async def work():
+        raise RuntimeError("it failed")
+
+    with pytest.raises(RuntimeError, match="it failed"):
+        await see_through(work())
 
 
 async def test_what_is_done_already_is_left_alone():
