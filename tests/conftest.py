@@ -20,15 +20,26 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+_unfreeze = gc.unfreeze
+
+
 def pytest_collection_finish():
-    """Keep the collector off what was imported and collected, which stays: an engine that is left has it look."""
+    """Keep the collector off what was imported and collected, which stays: an engine that is left has it look.
+
+    That engine would have it look at all of this from then on, and the next one at nothing that is made meanwhile.
+    """
     gc.collect()
     gc.freeze()
+    gc.freeze = gc.unfreeze = _nothing
 
 
 def pytest_unconfigure():
     """Let go again: an extension that is taken down looks for what nobody collected."""
-    gc.unfreeze()
+    _unfreeze()
+
+
+def _nothing():
+    """Stand in the place of a function of the collector."""
 
 
 @pytest.fixture(scope="session")

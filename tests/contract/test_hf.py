@@ -10,12 +10,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gateway.engine import Completion, load
 from gateway.testing.contract import AnswerRules, EngineContract, Subject
 from gateway.testing.contract.thoughts import ThoughtRules
+from gateway_hf.loading import weights
+from tests.support.hf_engine import unmeasured
 from tests.support.tiny_models import CHAT_TEMPLATE, make_tiny
 
 CONTEXT = 32_768
 CUE = "A"
 # No two tokens of it are the same, so each can be taught which one comes next.
 WRITTEN = "é漢🙂"
+
+
+@pytest.fixture(autouse=True)
+def _choice(monkeypatch):
+    """Choose a way to compute, and measure none."""
+    monkeypatch.setattr(weights, "tune", unmeasured)
 
 
 @pytest.fixture(scope="module")

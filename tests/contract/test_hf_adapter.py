@@ -6,10 +6,18 @@ import pytest
 
 from gateway.engine import load
 from gateway.testing.contract import AnswerRules, PlaceRules
+from gateway_hf.loading import weights
+from tests.support.hf_engine import unmeasured
 from tests.support.tiny_adapters import make_adapter
 from tests.support.tiny_models import make_tiny
 
 CONTEXT = 32_768
+
+
+@pytest.fixture(autouse=True)
+def _choice(monkeypatch):
+    """Choose a way to compute, and measure none."""
+    monkeypatch.setattr(weights, "tune", unmeasured)
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,11 @@ from transformers import AutoTokenizer
 
 from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.native import NotBuiltError
-from gateway_hf.compute.tuning import ComputeChoice
 from gateway_hf.golden import check
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings, cache_folder
 from gateway_hf.text.codec import TextCodec
-from tests.support.hf_engine import builtin_folder
+from tests.support.hf_engine import builtin_folder, unmeasured
 from tests.support.tiny_models import make_tiny
 
 _numbers = count()
@@ -29,8 +28,8 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _choice(monkeypatch):
-    """Choose the likeliest way to compute: to measure each tiny model takes long, and finds another each time."""
-    monkeypatch.setattr(weights, "tune", lambda _, candidates, __: ComputeChoice(*(kind[0] for kind in candidates)))
+    """Choose a way to compute, and measure none."""
+    monkeypatch.setattr(weights, "tune", unmeasured)
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +41,12 @@ def _golden(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _threads():
-    """Put the number of threads back: it belongs to the whole process."""
+    """Let torch compute in one thread, and put the number back, which belongs to the whole process.
+
+    Two for a tiny model wait for each other at the end of each operation: long where tests run on each core.
+    """
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
