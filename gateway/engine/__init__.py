@@ -1,7 +1,7 @@
 """The plugin interface: `from gateway.engine import …` is all that a plugin needs."""
 
 from gateway.engine.answer import Answer, Fold, collect
-from gateway.engine.artifact import Artifact, obtain
+from gateway.engine.artifact import Artifact, obtain, recall
 from gateway.engine.base import Engine
 from gateway.engine.beginning import beginning
 from gateway.engine.border import (
@@ -195,6 +195,7 @@ __all__ = [
     "overlap",
     "prompt_needs",
     "read_own",
+    "recall",
     "require",
     "secret",
     "step_of",

@@ -81,15 +81,31 @@ def obtain(cache: DiskCache, name: str, origin: Mapping[str, str | int], make: C
             raise
 
 
+def recall(
+    cache: DiskCache, origin: Mapping[str, str | int], prepare: Callable[[int], None] = lambda _: None
+) -> Artifact | None:
+    """Return the artifact of an origin as `obtain` does, where it is there and whole, else `None`.
+
+    `prepare` is called with the descriptor of each file before it is read.
+    """
+    return _find(cache, _key(origin), origin, _LOG.warning, prepare)
+
+
 def _key(origin: Mapping[str, str | int]) -> str:
     return hashlib.sha256(json.dumps(dict(origin), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _find(cache: DiskCache, key: str, origin: Mapping[str, str | int], tell: Callable[..., None]) -> Artifact | None:
+def _find(
+    cache: DiskCache,
+    key: str,
+    origin: Mapping[str, str | int],
+    tell: Callable[..., None],
+    prepare: Callable[[int], None] = lambda _: None,
+) -> Artifact | None:
     for path in _named(cache.folder, key):
         try:
             hold = cache.open(path)
-            _check(hold, origin)
+            _check(hold, origin, prepare)
         except (OSError, _DamagedError) as error:
             tell("%s in the cache folder is not used, and made anew: %s", path.name, _reason(error, path))
         else:
@@ -109,13 +125,13 @@ def _reason(error: Exception, path: Path) -> str:
     return why if error.filename in (None, str(path)) else f"{error.filename}: {why}"
 
 
-def _check(hold: Hold, origin: Mapping[str, str | int]) -> None:
+def _check(hold: Hold, origin: Mapping[str, str | int], prepare: Callable[[int], None]) -> None:
     """Raise `_DamagedError` or `OSError` unless every file is this user's and as it was made."""
     try:
         marker = msgspec.json.decode(read_own(_MARKER, _MOST_MARKER, folder=hold.descriptor), type=_Marker)
     except (FileNotFoundError, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _DamagedError(f"its {_MARKER} is missing or cannot be read") from error
-    found = _digests(hold)
+    found = _digests(hold, prepare)
     if marker.origin != origin:
         raise _DamagedError(f"its {_MARKER} is of something else")
     if missing := sorted(marker.files.keys() - found.keys()):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engine import DiskCache, artifact, obtain
+from gateway.engine import DiskCache, artifact, obtain, recall
 
 ORIGIN = {"source": "abc", "format": 1}
 _CONTENT = {"weights": b"w" * 3_000_000, "config": b"{}", "deep/word": b"x"}
@@ -46,6 +46,17 @@ def test_what_was_made_is_found_again_under_any_name_and_only_read(cache, made):
     assert (second.folder, second.is_new, made.count) == (first.folder, False, 1)
     assert sorted(path.stat().st_mtime_ns for path in first.folder.rglob("*")) == before
     assert (second.hold.folder / "deep/word").read_bytes() == b"x"
+
+
+def test_what_was_made_is_recalled_and_nothing_is_made_for_it(cache, made):
+    assert recall(cache, ORIGIN) is None
+    assert not cache.folder.exists()
+    first, prepared = obtain(cache, "one", ORIGIN, made), []
+    found = recall(cache, ORIGIN, prepared.append)
+    assert (found.folder, found.is_new, made.count) == (first.folder, False, 1)
+    assert len(prepared) == len(_CONTENT)  # each of its files, and not its marker
+    (first.folder / "config").write_bytes(b"[]")
+    assert recall(cache, ORIGIN) is None
 
 
 def test_another_origin_is_another_artifact(cache, made):

@@ -1,6 +1,7 @@
 """What a model's layers and weights are changed into for the kernels; a trial says whether it is right."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,9 +13,10 @@ from gateway_hf.compute.adapters import Adapters
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.fused import FusedLayer
-from gateway_hf.compute.kernels import FORMATS, Format, Kernels
+from gateway_hf.compute.kernels import FORMATS, Format
 from gateway_hf.compute.matching import match_layer
 from gateway_hf.compute.packed import Packed, PackedLinear
+from gateway_hf.compute.panels import Panels, WantedWeight
 from gateway_hf.compute.rounded import plain_weight, weight_of
 from gateway_hf.compute.tied import read_from_head, tied_tables
 from gateway_hf.compute.trace import LayerTrace, trace_layers
@@ -27,7 +29,7 @@ class FitWork(NamedTuple):
     model: PreTrainedModel
     attention: Attention
     adapters: Adapters
-    kernels: Kernels
+    panels: Panels
     form: Format
     traces: list[LayerTrace]
 
@@ -63,7 +65,7 @@ def fused_layers(work: FitWork) -> None:
     found.reverse()
     for index in range(len(layers)):
         # What was packed is freed before the next layer is: there may be no room for all of it twice.
-        fused = FusedLayer(found.pop(), heads[index], work.attention, work.kernels, form)
+        fused = FusedLayer(found.pop(), heads[index], work.attention, work.panels, form)
         fused.adapt(work.adapters)
         layers[index] = fused
     # From here on the model's own code computes in float32 what is left to it: positions, and the last norm.
@@ -77,18 +79,18 @@ def fused_layers(work: FitWork) -> None:
 
 def packed_weights(work: FitWork) -> None:
     """Pack every linear layer, in the model's own format where its depth does not fit; raise `Misfit`."""
-    model, form, kernels = work.model, work.form, work.kernels
+    model, form, kernels = work.model, work.form, work.panels.kernels
     packed, dtype, tables = 0, model.dtype, tied_tables(model)
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear | Conv1D):
             continue
-        weight, bias = weight_of(module)
-        depth = plain_weight(module).shape[1]
+        columns, depth = plain_weight(module).shape
         fitting = form if Packed.fits(depth, form) else FORMATS[dtype]
         if not Packed.fits(depth, fitting):
             continue
         packed += fitting is form
-        head, whole = module is getattr(model, "lm_head", None), Packed(weight, bias, fitting, kernels)
+        head = module is getattr(model, "lm_head", None)
+        whole = work.panels.pack(WantedWeight(columns, depth, partial(weight_of, module)), fitting)
         # The head's logits are wanted in float32, and have it already.
         replaced = PackedLinear(whole, kernels, torch.float32 if head else dtype)
         if isinstance(module, nn.Linear) and (tied := tables.get(module.weight.data_ptr())) is not None:

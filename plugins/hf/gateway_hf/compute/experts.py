@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gateway_hf.compute.kernels import ExpertsStruct, Format, Kernels, Linear, Scoring
+from gateway_hf.compute.kernels import ExpertsStruct, Format, Linear, Scoring
 from gateway_hf.compute.packed import Packed, SharedMemory
+from gateway_hf.compute.panels import Panels, WantedWeight
 from gateway_hf.compute.pieces import ACTIVATIONS, activate, activation_of
 from gateway_hf.compute.rounded import Rounded, expert_biases, expert_weights
 from gateway_hf.compute.trace import ExpertsCall, LayerTrace
@@ -87,24 +88,21 @@ class ExpertPieces(NamedTuple):
 class PackedExperts:
     """A mixture of experts for the kernels; `struct` is what they read."""
 
-    def __init__(self, pieces: ExpertPieces, form: Format, kernels: Kernels) -> None:
+    def __init__(self, pieces: ExpertPieces, form: Format, panels: Panels) -> None:
         router = pieces.router
         both = expert_weights(pieces.module, rounded=True)
         biases = expert_biases(pieces.module)
-        order, memory = pieces.gate.order, SharedMemory(kernels)
+        order, memory = pieces.gate.order, SharedMemory(panels.kernels)
         self._ups, self._downs = (Linear * len(both))(), (Linear * len(both))()
         self._kept = list[Packed]()
         for at, ((up, down), (up_bias, down_bias)) in enumerate(zip(both, biases, strict=True)):
-            if order is not None:
-                up = _ordered(up, order)  # noqa: PLW2901 - the same, as the kernels want it
-                up_bias = None if up_bias is None else up_bias[order]  # noqa: PLW2901
-            for table, weight, bias in ((self._ups, up, up_bias), (self._downs, down, down_bias)):
-                packed = Packed(weight, bias, form, memory)
+            for table, wanted in ((self._ups, _wanted(up, up_bias, order)), (self._downs, _wanted(down, down_bias))):
+                packed = panels.pack(wanted, form, memory)
                 table[at] = packed.struct
                 self._kept.append(packed)
         rows = [router.weight] if pieces.shared is None else [router.weight, pieces.shared.float()]
         bias = router.bias if router.bias is None else nn.functional.pad(router.bias, (0, len(rows) - 1))
-        packed = Packed(torch.cat(rows), bias, Format.FLOAT32, kernels)
+        packed = panels.pack(_wanted(torch.cat(rows), bias), Format.FLOAT32)
         self._kept.append(packed)
         self._favour = router.favour
         self.struct = ExpertsStruct(
@@ -226,6 +224,18 @@ def find_experts(trace: LayerTrace, near: float) -> tuple[ExpertPieces, Tensor, 
     if (pieces := experts_of(call, router, near)) is None:
         raise Misfit("its experts compute what the kernels have not")
     return pieces, call.given, call.made
+
+
+def _wanted(weight: Tensor | Rounded, bias: Tensor | None, order: Tensor | None = None) -> WantedWeight:
+    """Return a weight to be packed, its columns in another order."""
+    columns, depth = (weight if isinstance(weight, Tensor) else weight.numbers).shape
+
+    def make() -> tuple[Tensor | Rounded, Tensor | None]:
+        if order is None:
+            return weight, bias
+        return _ordered(weight, order), None if bias is None else bias[order]
+
+    return WantedWeight(columns, depth, make)
 
 
 def _ordered(weight: Tensor | Rounded, order: Tensor) -> Tensor | Rounded:

@@ -7,7 +7,7 @@ it again.
 import logging
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from gateway_hf.compute.forward import BatchedForward, Forward
 from gateway_hf.compute.kernels import Format, Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.compute.packed import NotPackable
+from gateway_hf.compute.panels import KeptWeights, Panels
 from gateway_hf.compute.placement import one_thread
 from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
@@ -51,7 +52,8 @@ class Means(NamedTuple):
     """What there is to fit a model out with; without kernels, torch's own operations.
 
     `window` is the longest that a sequence may become; `adapters` change linear layers that the model has, and `known`
-    keeps what it said in a trial. Keys and values may be `rounded` to 8 bits.
+    keeps what it said in a trial. Keys and values may be `rounded` to 8 bits. `kept` are its weights as they were
+    packed before; the model that is loaded first may be `bare` then, with weights that are not rounded.
     """
 
     blocks: int
@@ -61,14 +63,21 @@ class Means(NamedTuple):
     adapters: Changes = MappingProxyType({})
     known: ReferenceAnswers | None = None
     rounded: bool = False
+    kept: KeptWeights | None = None
+    bare: bool = False
 
 
 class Fitted(NamedTuple):
-    """A model that is ready to run; `note` says what it could not be given."""
+    """A model that is ready to run; `note` says what it could not be given.
+
+    `panels` are its weights where they were packed just now, for the model `change`.
+    """
 
     forward: Forward
     cache: KvCache | None
     note: str = ""
+    panels: Panels | None = None
+    change: str = ""
 
     @property
     def batched(self) -> bool:
@@ -80,30 +89,35 @@ class Fitted(NamedTuple):
 def fit(load: Callable[[], PreTrainedModel], means: Means) -> Fitted:
     """Fit out the model that `load` loads, again where an attempt has to be given up; raise `LoadFailed`.
 
-    The ladder: fused layers and packed weights; packed weights; batches alone; one sequence at a time.
+    The ladder: kept weights; fused layers and packed weights; packed weights; batches alone; one sequence at a time.
     """
     reasons: list[str] = []
     trials: Trials | None = None
-    for change in _changes(means):
+    for change, kept in _attempts(means):
         model, adapters = load(), Adapters(means.adapters, means.kernels)
         try:
             adapters.attach(model)
             trials = trials or Trials(model, adapters, known=means.known)
+            _check_known(kept, trials, means)
             small = sum(each.nbytes for each in model.parameters()) <= _SMALL
             with one_thread(only=means.kernels is not None and small):
-                fitted = _batched(model, adapters, trials, means, change)
+                fitted = _batched(model, adapters, trials, means._replace(kept=kept), change)
         except LoadFailed:
             raise
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
             reasons.append(_reason(error))
             _log.info("not fitted out with %s: %s", change.__name__.strip("_"), reasons[-1])
+            if kept is not None:
+                kept.discard()
+                trials = None  # of a model that may be bare
+                reasons.clear()
         else:
             trials.keep()
             return fitted
         del model  # before the next one is loaded: there may be no room for two
     if means.known is not None and trials is not None and trials.recalled:
         means.known.forget()  # only what the model says now can refuse
-        return fit(load, means)
+        return fit(load, means._replace(kept=None))
     if means.form is Format.INT8:
         raise LoadFailed(f"the model cannot be quantized: {reasons[0]}")
     if means.rounded:
@@ -120,6 +134,20 @@ def _reason(error: Exception) -> str:
     )
 
 
+def _check_known(kept: KeptWeights | None, trials: Trials, means: Means) -> None:
+    """Raise `Misfit` where a bare model was asked what only one with rounded weights says."""
+    if kept is not None and means.bare and not trials.recalled:
+        raise Misfit("there is nothing to compare kept weights with")
+
+
+def _attempts(means: Means) -> Iterator[tuple[Change, KeptWeights | None]]:
+    """Yield what to try, kept weights first."""
+    changes = _changes(means)
+    if means.kept is not None:
+        yield from ((change, means.kept) for change in changes if change.__name__ == means.kept.change)
+    yield from ((change, None) for change in changes)
+
+
 def _changes(means: Means) -> tuple[Change, ...]:
     """Return what to try; int8 that changes no weights would be none."""
     if means.kernels is None:
@@ -133,9 +161,11 @@ def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: 
     _adopt(model, attention)
     forward: Forward = BatchedForward(model, attention, means.kernels)
     tolerance, how = _TOLERANCE_INT8 if means.rounded else _TOLERANCE[model.dtype], "in a batch"
+    panels: Panels | None = None
     _check_positions(model, means.window)
     if means.kernels is not None and means.form is not None and change is not batches:
-        work = FitWork(model, attention, adapters, means.kernels, means.form, trace(model, forward, attention))
+        panels = Panels(means.kernels, means.kept)
+        work = FitWork(model, attention, adapters, panels, means.form, trace(model, forward, attention))
         _check_windows(model, attention)
         change(work)
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else tolerance
@@ -144,7 +174,7 @@ def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: 
         forward = AdaptedBatches(forward, adapters)
     trials.check(forward, tolerance, how)
     _check_windows(model, attention)
-    return Fitted(forward, cache)
+    return Fitted(forward, cache, panels=None if means.kept else panels, change=change.__name__)
 
 
 def _serial(model: PreTrainedModel, means: Means, why: str) -> Fitted:

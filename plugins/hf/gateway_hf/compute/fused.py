@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from gateway_hf.compute.adapters import AdaptedColumns, Adapters
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.experts import PackedExperts
-from gateway_hf.compute.kernels import Format, Heads, Kernels, Layer
+from gateway_hf.compute.kernels import Format, Heads, Layer
 from gateway_hf.compute.norms import Norm
-from gateway_hf.compute.packed import Packed
-from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, joined_columns
+from gateway_hf.compute.panels import Panels
+from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, wanted_columns
 
 
 class FusedLayer(nn.Module):
     """A decoder layer that reads and overwrites its hidden states; `heads` is what the layer asked attention for."""
 
-    def __init__(self, pieces: LayerPieces, heads: Heads, attention: Attention, kernels: Kernels, form: Format) -> None:
+    def __init__(self, pieces: LayerPieces, heads: Heads, attention: Attention, panels: Panels, form: Format) -> None:
         super().__init__()
         self._attention = attention
-        self._kernels = kernels
+        self._kernels = panels.kernels
         self._kept: list[Any] = []
         self._companions = pieces.companions
         self._rotation = pieces.heads.rotation
@@ -41,12 +41,12 @@ class FusedLayer(nn.Module):
         ):
             if not projections:
                 continue
-            packed = Packed(*joined_columns(projections), form, kernels)
+            packed = panels.pack(wanted_columns(projections), form)
             self._kept.append(packed)
             setattr(struct, field, packed.struct)
         struct.hidden, struct.inner = struct.out.columns, struct.down.depth
         if pieces.experts is not None:
-            experts = PackedExperts(pieces.experts, form, kernels)
+            experts = PackedExperts(pieces.experts, form, panels)
             self._kept.append(experts)
             struct.experts = ctypes.addressof(experts.struct)
         for name in ("before", "attended", "between", "after"):

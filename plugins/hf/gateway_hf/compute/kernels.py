@@ -205,5 +205,9 @@ class Kernels:
     def room(self, size: int, dtype: torch.dtype) -> Tensor:
         """Return memory, not yet touched, in pages as large as the system has them."""
         memory = torch.empty(size, dtype=dtype)
-        self._library.kernels_advise(memory.data_ptr(), memory.nbytes)
+        self.advise(memory)
         return memory
+
+    def advise(self, memory: Tensor) -> None:
+        """Ask the system for large pages, before memory is touched."""
+        self._library.kernels_advise(memory.data_ptr(), memory.nbytes)

@@ -1,6 +1,6 @@
 """Weights laid out for the kernels: sixteen output columns to a panel, each panel read once and in order."""
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,13 @@ from gateway_hf.compute.rounded import BYTE_GROUPS, FOUR_GROUP, Rounded, round_t
 
 _LANES = 16
 _PER_WORD = {Format.FLOAT32: 1, Format.BFLOAT16: 2, Format.INT8: 4}
-_DTYPES = {Format.FLOAT32: torch.float32, Format.BFLOAT16: torch.bfloat16, Format.INT8: torch.int8}
+# Of panels in memory.
+PANEL_DTYPES = {
+    Format.FLOAT32: torch.float32,
+    Format.BFLOAT16: torch.bfloat16,
+    Format.INT8: torch.int8,
+    Format.INT4: torch.uint8,
+}
 # Of a column in a group of four bits: bytes, two numbers each, and bytes of its scale and offset.
 _NIBBLES, _NOTES = FOUR_GROUP // 2, 4
 # Bytes that are taken at a time for small weights, and those of a line of the processor's caches.
@@ -53,7 +59,8 @@ class Packed:
 
     def __init__(self, weight: Tensor | Rounded, bias: Tensor | None, form: Format, memory: Memory) -> None:
         self.struct = Linear()
-        self._kept: list[Tensor] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.hold: object = None
         self._memory = memory
         if isinstance(weight, Tensor) and form in {Format.INT8, Format.INT4}:
             weight = round_to_fours(weight) if form is Format.INT4 else round_to_bytes(weight)
@@ -65,7 +72,16 @@ class Packed:
             self._pack_fours(weight)
         columns = self.struct.columns
         if bias is not None:
-            self.struct.bias = self._keep(nn.functional.pad(bias.float(), (0, -columns % _LANES)))
+            self._keep("bias", nn.functional.pad(bias.float(), (0, -columns % _LANES)))
+
+    @classmethod
+    def of(cls, struct: Linear, tensors: dict[str, Tensor], hold: object) -> Self:
+        """Return the weight that was packed before, of its numbers in `struct` and its tensors; keep `hold` as long."""
+        packed = cls.__new__(cls)
+        packed.struct, packed.tensors, packed.hold = struct, tensors, hold
+        for field, tensor in tensors.items():
+            setattr(struct, field, tensor.data_ptr())
+        return packed
 
     @staticmethod
     def fits(depth: int, form: Format) -> bool:
@@ -87,28 +103,29 @@ class Packed:
         """
         if ((columns < 0) | (columns >= self.struct.columns)).any():
             raise IndexError("a line that the weight does not have")
-        words = self._kept[0].view(torch.int32).view(-1, self.struct.depth // _PER_WORD[self.struct.format], _LANES)
-        return words[columns // _LANES, :, columns % _LANES].view(self._kept[0].dtype)
+        panels = self.tensors["panels"]
+        words = panels.view(torch.int32).view(-1, self.struct.depth // _PER_WORD[self.struct.format], _LANES)
+        return words[columns // _LANES, :, columns % _LANES].view(panels.dtype)
 
     def _pack(self, weight: Tensor, form: Format) -> None:
         columns, depth = weight.shape
         self.struct.format, self.struct.columns, self.struct.depth = form, columns, depth
         per_word, panels = _PER_WORD[form], -(-columns // _LANES)
-        room = self._memory.room(panels * _LANES * depth, _DTYPES[form])
+        room = self._memory.room(panels * _LANES * depth, PANEL_DTYPES[form])
         # Words are copied whole: torch moves single numbers of two bytes eight times as slowly.
         words = room.view(torch.int32).view(panels, depth // per_word, _LANES)
-        own = weight.to(_DTYPES[form]).contiguous()  # a model may have some of its weights in another format
+        own = weight.to(PANEL_DTYPES[form]).contiguous()  # a model may have some of its weights in another format
         _fill(words.transpose(1, 2), own.view(torch.int32).view(columns, -1))
-        self.struct.panels = self._keep(room)
+        self._keep("panels", room)
 
     def _pack_bytes(self, rounded: Rounded) -> None:
         self._pack(rounded.numbers, Format.INT8)
         columns, groups = rounded.scales.shape
         self.struct.group = rounded.group
-        self.struct.scales = self._keep(_by_panel(rounded.scales.float()))
+        self._keep("scales", _by_panel(rounded.scales.float()))
         # The kernels may shift a row's bytes by 128 to make them unsigned: this takes it back.
         sums = rounded.numbers.view(columns, groups, rounded.group).sum(-1, dtype=torch.int32)
-        self.struct.sums = self._keep(_by_panel(-128 * sums))
+        self._keep("sums", _by_panel(-128 * sums))
 
     def _pack_fours(self, rounded: Rounded) -> None:
         columns, groups = rounded.scales.shape
@@ -125,12 +142,11 @@ class Packed:
         halves = torch.stack((rounded.scales, rounded.offsets), dim=-1).half().view(torch.uint8)
         notes = room[..., words:].view(panels, groups, 2, _LANES, 2)
         _fill(notes.permute(0, 3, 1, 2, 4), halves.view(columns, groups, 2, 2))
-        self.struct.panels = self._keep(room)
+        self._keep("panels", room)
 
-    def _keep(self, tensor: Tensor) -> int:
-        tensor = tensor.contiguous()
-        self._kept.append(tensor)
-        return tensor.data_ptr()
+    def _keep(self, field: str, tensor: Tensor) -> None:
+        self.tensors[field] = tensor = tensor.contiguous()
+        setattr(self.struct, field, tensor.data_ptr())
 
 
 def _fill(panels: Tensor, columns: Tensor) -> None:

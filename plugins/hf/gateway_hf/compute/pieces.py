@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from gateway_hf.compute.kernels import HeadNorm
 from gateway_hf.compute.norms import Norm
+from gateway_hf.compute.panels import WantedWeight
 from gateway_hf.compute.rounded import Rounded, joined, plain_weight
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ def joined_columns(projections: Some[Projection]) -> tuple[Tensor | Rounded, Ten
     else:
         weight = weight[whole]
     return weight, bias if bias is None else bias[whole]
+
+
+def wanted_columns(projections: Some[Projection]) -> WantedWeight:
+    """Return what `joined_columns` makes, to be packed."""
+    shapes = [plain_weight(each.linear).shape for each in projections]
+    columns, depth = sum(shape[0] for shape in shapes), shapes[0][1]
+    return WantedWeight(columns, depth, lambda: joined_columns(projections))
 
 
 class HeadPieces(NamedTuple):

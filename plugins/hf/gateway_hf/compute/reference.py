@@ -36,6 +36,11 @@ class ReferenceAnswers:
         self._file = cache / f"trial-{digest}"
         self._forgotten = False
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether there seem to be answers."""
+        return self._file.exists()
+
     def find(self, prompts: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the tokens `[prompts, length]` and the logits `[new, prompts, vocabulary]`, where there are any.
 

@@ -1,12 +1,16 @@
 """Weights rounded to few bits, with a scale for each group of each column: our own rounding, and that of GGUF files."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from gateway_hf.compute.placement import one_thread
 
 # Elements of a column that share a scale of 8 bits: the first of these that divides the depth.
 BYTE_GROUPS = (64, 32)
@@ -87,19 +91,27 @@ def _fours(grouped: Tensor, offset: Tensor, scale: Tensor) -> tuple[tuple[Tensor
     return (numbers.to(torch.uint8), scale, offset), error
 
 
-@torch.inference_mode()
-def round_weights(model: PreTrainedModel) -> None:
-    """Round the weights of linear layers and experts to 4 bits, all but the last layer's, and compute with those."""
+def round_weights(model: PreTrainedModel, threads: int = 1) -> None:
+    """Round the weights of linear layers and experts to 4 bits, all but the last layer's, and compute with those.
+
+    So many modules are rounded at once, each in one thread: several threads of one operation wait for each other.
+    """
     last = model.get_output_embeddings()  # type: ignore[no-untyped-call] # so is the library
-    for module in model.modules():
-        _round_experts(module)
-        if not isinstance(module, nn.Linear | Conv1D) or module is last:
-            continue
-        weight = plain_weight(module)
-        if weight.shape[1] % FOUR_GROUP == 0:
-            rounded = round_to_fours(weight)
-            weight.copy_(rounded.floats())
-            attach(module, rounded)
+    with one_thread(only=True), ThreadPoolExecutor(threads, "rounding") as pool:
+        for _ in pool.map(partial(_round_module, last), model.modules()):
+            pass
+
+
+@torch.inference_mode()
+def _round_module(last: nn.Module | None, module: nn.Module) -> None:
+    _round_experts(module)
+    if not isinstance(module, nn.Linear | Conv1D) or module is last:
+        return
+    weight = plain_weight(module)
+    if weight.shape[1] % FOUR_GROUP == 0:
+        rounded = round_to_fours(weight)
+        weight.copy_(rounded.floats())
+        attach(module, rounded)
 
 
 def expert_weights(module: nn.Module, *, rounded: bool = False) -> list[tuple[Tensor | Rounded, Tensor | Rounded]]:

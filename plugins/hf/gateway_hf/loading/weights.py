@@ -4,9 +4,11 @@ import ctypes
 import gc
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel
 
 from gateway.engine import Hold, LoadFailed, Sampling, loading_step
 from gateway_hf.compute import native
@@ -15,6 +17,7 @@ from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
 from gateway_hf.compute.kv_cache import blocks_for
 from gateway_hf.compute.packed import form_of
+from gateway_hf.compute.panel_cache import PanelCache
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
 from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.trial import TRIAL_BLOCKS
@@ -79,27 +82,30 @@ def load(settings: Settings) -> LoadedModel:
     pretrained.check_type(source)
     found = adapters.find_adapters(settings, source)
     tokenizer = pretrained.read_tokenizer(source)
-    model = read_weights(settings, source, dtype, device)
-    own = adapters.read_adapters(found, model, tokenizer, source.name)
     kind = _kind(settings, dtype)
+    build = build_of(source, kind, kernels=choice.kernels)
+    kernels = _kernels(settings, choice)
+    said = _said(settings, source, kind, device)
+    panels = _panels(settings, source, {**build, "dtype": _weight_kind(settings, dtype)})
+    kept = None if kernels is None else panels.find(kernels)
+    bare = kept is not None and said.are_kept and not found
+    model = read_weights(settings, source, dtype, device, bare=bare)
+    own = adapters.read_adapters(found, model, tokenizer, source.name)
     vocabulary = facts.vocabulary(model)
     window = min(facts.context_window(model, tokenizer), settings.context_window or sys.maxsize)
     rounded = settings.kv_dtype == "int8"
     tokens = facts.cache_tokens(model, settings.cache_tokens, window, rounded=rounded)
     window = min(window, tokens)
     eos_ids = facts.eos_ids(model, tokenizer, vocabulary)
-    build = build_of(source, kind, kernels=choice.kernels)
     form = form_of(dtype, settings.quantize)
     count = max(blocks_for(tokens) + 1, TRIAL_BLOCKS)
-    kernels = _kernels(settings, choice)
     read = [model]
     del model
-    said = _said(settings, source, kind, device)
-    with loading_step(_log, "fitting out the model and checking it"):
-        fitted = fit(
-            lambda: read.pop() if read else read_weights(settings, source, dtype, device),
-            Means(count, kernels, form, window, {each.name: each.changes for each in own}, said, rounded),
-        )
+    fitted = _fit_out(
+        lambda: read.pop() if read else read_weights(settings, source, dtype, device),
+        Means(count, kernels, form, window, {each.name: each.changes for each in own}, said, rounded, kept, bare),
+        panels,
+    )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
     blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
@@ -127,6 +133,15 @@ def load(settings: Settings) -> LoadedModel:
     )
 
 
+def _fit_out(load: Callable[[], PreTrainedModel], means: Means, panels: PanelCache) -> Fitted:
+    """Fit the model out; what had to be packed is kept for the next start."""
+    with loading_step(_log, "fitting out the model and checking it"):
+        fitted = fit(load, means)
+    if fitted.panels is not None:
+        panels.keep_later(fitted.change, fitted.panels.made)
+    return fitted._replace(panels=None)
+
+
 def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
     if fitted.cache:
         size = fitted.cache.nbytes / (1 << 20)
@@ -134,10 +149,15 @@ def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
 
 
 def _kind(settings: Settings, dtype: torch.dtype) -> str:
-    """Name the number format, before it what weights are rounded to, and behind it what keys and values are."""
-    few = "" if settings.quantize == "none" else f"{settings.quantize} "
+    """Name the number format of weights, and behind it what keys and values are rounded to."""
     kept = "" if settings.kv_dtype == "auto" else f", keys and values {settings.kv_dtype}"
-    return f"{few}{str(dtype).removeprefix('torch.')}{kept}"
+    return _weight_kind(settings, dtype) + kept
+
+
+def _weight_kind(settings: Settings, dtype: torch.dtype) -> str:
+    """Name the number format, and before it what weights are rounded to."""
+    few = "" if settings.quantize == "none" else f"{settings.quantize} "
+    return f"{few}{str(dtype).removeprefix('torch.')}"
 
 
 def _convert_meanwhile(settings: Settings, device: torch.device) -> None:
@@ -182,6 +202,12 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
     if settings.quantize != "none":
         raise LoadFailed(f"quantize = {settings.quantize} needs the kernels: {why}")
     return False
+
+
+def _panels(settings: Settings, source: Source, build: dict[str, str]) -> PanelCache:
+    """Return the place where packed weights are kept, by the build without what keys and values are."""
+    origin = {"model": fingerprint_of(source, build)}
+    return PanelCache(cache_folder(settings), source.name, origin, settings.cache_gib << 30)
 
 
 def _said(settings: Settings, source: Source, kind: str, device: torch.device) -> ReferenceAnswers:

@@ -1,6 +1,8 @@
 import json
 import logging
 import math
+import threading
+from functools import partial
 
 import psutil
 import pytest
@@ -9,8 +11,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gateway.engine import Completion, LoadFailed
-from gateway_hf.compute import fitting
+from gateway_hf.compute import fitting, native
+from gateway_hf.compute.fused import FusedLayer
 from gateway_hf.compute.kernels import BLOCK, Format
+from gateway_hf.compute.packed import Packed
+from gateway_hf.compute.panel_cache import PanelCache
 from gateway_hf.compute.trial import TRIAL_BLOCKS, Trial
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
@@ -45,6 +50,27 @@ def test_a_folder_of_each_architecture_loads(tiny, architecture):
     assert loaded.eos_ids == ({2, 4} if loaded.text.has_chat else {2})
     assert not loaded.forward._model.training
     assert all(weight.dtype is torch.float32 for weight in loaded.forward._model.parameters())
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "int4"])
+def test_a_second_load_maps_the_weights_that_the_first_packed(kernels, folder, tmp_path, monkeypatch, quantize):
+    def packed(*_):
+        raise AssertionError("a weight is packed")
+
+    monkeypatch.setattr(weights, "PanelCache", partial(PanelCache, least=0))
+    own = {"cache_folder": str(tmp_path / "cache"), "quantize": quantize}
+    monkeypatch.setattr(native, "library", lambda _: kernels._library)
+    first = load(folder, **own)
+    for thread in threading.enumerate():
+        if thread.name == "panels":
+            thread.join()
+    with monkeypatch.context() as patched:
+        patched.setattr(Packed, "__init__", packed)
+        patched.setattr("gateway_hf.loading.few_bits.round_weights", packed)
+        second = load(folder, **own)
+    for loaded in (first, second):
+        assert any(isinstance(module, FusedLayer) for module in loaded.forward._model.modules())
+    assert any(tmp_path.glob("cache/tiny-llama-panels-*"))
 
 
 def test_a_model_is_called_by_its_folder_and_on_demand_otherwise(folder):
