@@ -33,7 +33,7 @@ NUMBERS = count()
 def held(tmp_path_factory):
     """A service with a tiny model, whose constraints have half a second and some memory."""
     settings = "LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS__"
-    values = {"THREADS": "1", "COMPILE_SECONDS": "0.3", "COMPILE_MIB": str(BUDGET_MIB)}
+    values = {"DTYPE": "float32", "THREADS": "1", "COMPILE_SECONDS": "0.3", "COMPILE_MIB": str(BUDGET_MIB)}
     folder = make_tiny("llama", tmp_path_factory.mktemp("tiny") / "tiny")
     environment = {settings + name: value for name, value in values.items()}
     with Service(ENGINE="hf", MODEL_NAME=str(folder), **environment) as service:

@@ -1,7 +1,6 @@
 """Models of uncommon kinds say what `generate()` says, or are refused; `just architectures` tries all there are."""
 
 import pytest
-import torch
 
 from tests.architectures.trial import try_kind
 
@@ -16,12 +15,6 @@ _LENGTHS = (6, 70, 200)
 _ORIGINAL = 80
 _LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": _ORIGINAL}
 _LONGROPE |= {"short_factor": [1.0] * 8, "long_factor": [1.0 + at for at in range(8)], "partial_rotary_factor": 1.0}
-
-
-@pytest.fixture(autouse=True)
-def _alone(_threads):
-    """Let tiny sums be computed by one thread: more of them wait for each other."""
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from typing import get_type_hints
 
 import msgspec
 import pytest
@@ -108,11 +109,14 @@ def places(value, path=()) -> Iterator[tuple]:
 
 
 def bent(value, path, bend):
-    """Put `bend` in the place of a part."""
-    whole = copy.deepcopy(value)
-    at = whole
+    """Put `bend` in the place of a part; of a list around that, only the item that has it is left."""
+    whole = at = copy.copy(value)
     for key in path[:-1]:
-        at = at[key]
+        step = key
+        if isinstance(at, list):
+            at[:], step = [at[key]], 0  # the others are bent by themselves
+        at[step] = copy.copy(at[step])
+        at = at[step]
     if bend is DROP:
         del at[path[-1]]
     else:
@@ -120,16 +124,32 @@ def bent(value, path, bend):
     return whole
 
 
+def use(kind, name, part) -> tuple[str, int]:
+    """Name a part and the type that a body takes it as."""
+    field = kind.__struct_fields__[kind.__struct_encode_fields__.index(name)]
+    return repr(get_type_hints(kind, include_extras=True)[field]), id(part)
+
+
+# A body that another one shares a part with says nothing new of what is inside.
+FIRST: dict[tuple[str, int], type] = {}
+for each, bodies in WHOLE.items():
+    for body in bodies:
+        for field, value in body.items():
+            FIRST.setdefault(use(each, field, value), each)
+
+
 def variants(kind) -> Iterator[dict]:
     for whole in WHOLE[kind]:
         yield whole
-        # A field that the example lacks is put in with each value as well.
-        for name in kind.__struct_encode_fields__:
-            for bend in BENDS[1:] if name not in whole else ():
-                yield whole | {name: bend}
+        known = {name for name, part in whole.items() if FIRST[use(kind, name, part)] is not kind}
         for path in places(whole):
-            for bend in BENDS:
+            for bend in BENDS if len(path) == 1 or path[0] not in known else ():
                 yield bent(whole, path, bend)
+    # A field that no example has is put into the shortest with each value as well.
+    shortest = min(WHOLE[kind], key=lambda whole: len(json.dumps(whole)))
+    for name in kind.__struct_encode_fields__:
+        for bend in BENDS[1:] if not any(name in whole for whole in WHOLE[kind]) else ():
+            yield shortest | {name: bend}
 
 
 def is_decoded(body, decoder) -> bool:

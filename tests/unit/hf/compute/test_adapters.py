@@ -55,12 +55,6 @@ _TARGETS = {
 _LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@pytest.fixture(autouse=True)
-def _alone(_threads):
-    """Let tiny sums be computed by one thread: more of them wait for each other."""
-    torch.set_num_threads(1)
-
-
 def made(name, dtype=torch.float32):
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
