@@ -13,6 +13,7 @@ from gateway_hf.loading import sources
 from gateway_hf.settings import Settings
 
 _READ_BYTES = 2**30
+_SQUARE = 1_024
 
 
 class Machine(Struct):
@@ -55,6 +56,23 @@ def bandwidth(clock: Callable[[], float] = time.perf_counter) -> float:
         big.sum()
         seconds.append(clock() - begun)
     return _READ_BYTES / min(seconds)
+
+
+def product_rate(threads: int, seconds: float = 0.3) -> float:
+    """Multiply matrices in float32 for so many seconds; return operations a second, two for a multiplication.
+
+    It is the mean and not the best, for it is to say what the machine gives to its programs meanwhile.
+    """
+    before, made = torch.get_num_threads(), 0
+    torch.set_num_threads(threads)
+    square = torch.ones(_SQUARE, _SQUARE)
+    _ = square @ square  # which starts the threads
+    begun = time.perf_counter()
+    while (took := time.perf_counter() - begun) < seconds:
+        _ = square @ square
+        made += 1
+    torch.set_num_threads(before)
+    return 2 * _SQUARE**3 * made / took
 
 
 def _loop(model, tokenizer, prompt: str, tokens: int) -> float:

@@ -9,23 +9,36 @@ from rich.table import Table
 from tests.load.peers.samples import Level
 from tests.load.peers.table import CLASSES, OURS, Rival
 
+_HEADS = ("start", "MiB", "used", "GFLOP/s")
+# How many times as fast the machine itself may have been for one server as for another, for a ratio to say much.
+_STEADY = 1.25
+
 
 class Finding(Struct):
-    """What was found of a server in one round: seconds until it was ready, bytes, levels by prompts, or why nothing."""
+    """What was found of a server while it was up: seconds until it was ready, levels by prompts, or why nothing more.
+
+    Bytes are `resident` when it was ready, and `used` after its last level.
+    """
 
     rival: Rival
     start: float = 0.0
     resident: int = 0
+    used: int = 0
     levels: dict[str, list[Level]] = field(default_factory=dict)
     reason: str = ""
 
 
 class PeerRow(Struct, frozen=True):
-    """A server with one set of prompts, over all rounds: tokens a second by clients, and the rest as in `Level`."""
+    """A server with one set of prompts, over all runs: tokens a second by clients, and the rest as in `Level`.
+
+    `machine` is the median of what the machine itself did before and after the levels, in operations a second.
+    """
 
     rival: Rival
     start: float
     resident: int
+    used: int
+    machine: float
     speeds: dict[int, float]
     bursts: dict[int, float]
     pauses: dict[int, float]
@@ -33,7 +46,7 @@ class PeerRow(Struct, frozen=True):
 
 
 def merge(findings: Sequence[Finding], prompts: str) -> list[PeerRow]:
-    """Make a row for each server that answered, in the order in which they are: medians over the rounds."""
+    """Make a row for each server that answered, in the order in which they are: medians over the runs."""
     names = dict.fromkeys(each.rival.name for each in findings if each.levels.get(prompts))
     rows = []
     for name in names:
@@ -45,6 +58,8 @@ def merge(findings: Sequence[Finding], prompts: str) -> list[PeerRow]:
                 own[0].rival,
                 statistics.median(each.start for each in own),
                 max(each.resident for each in own),
+                max(each.used for each in own),
+                statistics.median(rate for level in levels for rate in level.machine or (0.0,)),
                 _medians(good, "speed"),
                 _medians(good, "burst"),
                 _medians(good, "pause"),
@@ -94,7 +109,7 @@ def tabled(rows: Sequence[PeerRow], clients: Sequence[int], title: str) -> Table
     table = Table(title=title, title_justify="left")
     table.add_column("server")
     heads = [each for number in clients for each in (f"tok/s at {number}", "x")]
-    for head in (*heads, f"TTFT p50 of {most}", "x", *(f"pause p99 at {n}" for n in clients), "start", "MiB"):
+    for head in (*heads, f"TTFT p50 of {most}", "x", *(f"pause p99 at {n}" for n in clients), *_HEADS):
         table.add_column(head, justify="right")
     for precision in CLASSES:
         own = [row for row in rows if row.rival.precision == precision]
@@ -107,7 +122,8 @@ def tabled(rows: Sequence[PeerRow], clients: Sequence[int], title: str) -> Table
                 cells += [_told(row.speeds.get(number), "{:.0f}"), _told(ratio(rows, row, "speeds", number), "{:.2f}")]
             cells += [_told(row.bursts.get(most), "{:.0f} ms", 1e3), _told(ratio(rows, row, "bursts", most), "{:.2f}")]
             cells += [_told(row.pauses.get(number), "{:.0f} ms", 1e3) for number in clients]
-            table.add_row(*cells, f"{row.start:.1f} s", f"{row.resident / 2**20:.0f}")
+            sizes = [f"{row.resident / 2**20:.0f}", _told(row.used or None, "{:.0f}", 2**-20)]
+            table.add_row(*cells, f"{row.start:.1f} s", *sizes, _told(row.machine or None, "{:.0f}", 1e-9))
     return table
 
 
@@ -115,8 +131,25 @@ def _told(value: float | None, form: str, factor: float = 1.0) -> str:
     return "-" if value is None else form.format(value * factor)
 
 
-def notes(rows: Sequence[PeerRow], left: dict[str, str]) -> list[str]:
-    """Say what the figures do not: how a server was asked, which answers failed, which servers did not run."""
+def notes(rows: Sequence[PeerRow]) -> list[str]:
+    """Say what the figures do not: how a server was asked, which answers failed, where the machine was not the same."""
     told = list(dict.fromkeys(row.rival.note for row in rows if row.rival.note))
     told += [f"{row.rival.name}, {why}" for row in rows for why in row.failed]
-    return told + [f"{name} not run: {why}" for name, why in left.items()]
+    return told + [note for precision in CLASSES if (note := _unsteady(rows, precision))]
+
+
+def _unsteady(rows: Sequence[PeerRow], precision: str) -> str:
+    """Warn of ratios in a class whose servers were measured while the machine itself was not equally fast."""
+    rates = [row.machine for row in rows if row.rival.precision == precision and row.machine]
+    if not rates or max(rates) <= _STEADY * min(rates):
+        return ""
+    span = f"{min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f} GFLOP/s"
+    return f"{precision}: the machine itself did {span} beside these servers, so that their ratios say little"
+
+
+def endings(findings: Sequence[Finding], left: dict[str, str]) -> list[str]:
+    """Name the servers that were not installed, did not start, or were lost, with the reason of each."""
+    told = [f"{name} not run: {why}" for name, why in left.items()]
+    gone = [each for each in findings if each.reason]
+    told += [f"{each.rival.name} {'lost' if each.levels else 'not run'}: {each.reason}" for each in gone]
+    return list(dict.fromkeys(told))

@@ -1,126 +1,113 @@
-"""Runs each server with the weights that it reads, by turns."""
+"""Measures servers that are up together: level by level, and in each of them one server after the other."""
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from gateway_hf.compute.placement import choose_threads
-from gateway_hf.settings import Settings
-from tests.load.peers import servers, weights
+from tests.load.peers import servers
 from tests.load.peers.report import Finding
-from tests.load.peers.samples import Asks, Load, measure
-from tests.load.peers.servers import HttpServer
-from tests.load.peers.table import BUILTIN, ENVIRONMENTS, OURS, Rival, llama_server
-from tests.support.service import free_port
+from tests.load.peers.samples import Load, measure
+from tests.load.peers.servers import RunningServer
+from tests.load.peers.table import Rival
 
-# Tokens of a place: random words have some 150, chats at most 250, and answers are short.
-_PLACE = 512
-_PEER = Path(__file__).with_name("openvino_peer.py")
+T = TypeVar("T")
 
 
-def tools() -> Path:
-    """Return the user's folder for environments and weights, which stay for the next time."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "llm-gateway-tools" / "peers"
+class Entrant(Struct):
+    """A server that is up, what ends it, and what was found of it."""
+
+    running: RunningServer
+    ending: ExitStack
+    found: Finding
 
 
 class Rounds(Struct):
-    """What each server is asked: prompts by the name of their set, and how much of them."""
+    """What each server is asked, `runs` times: prompts by the name of their set, and how much of them.
 
-    model: str
+    `start` starts a server, `rate` measures what the machine itself does in a second, and `say` hears of progress.
+    """
+
     sets: dict[str, list[str]]
     load: Load
-    folder: Path
+    runs: int
+    start: Callable[[Rival], AbstractContextManager[RunningServer]]
+    rate: Callable[[], float]
+    say: Callable[[str], None]
 
-    def run(self, rival: Rival) -> Finding:
-        """Start a server, measure it, and end it; a reason in the finding says why there is nothing else."""
+    def together(self, rivals: Sequence[Rival]) -> list[Finding]:
+        """Have these servers up at once, and measure each level of all before the next begins."""
+        return self._measured(rivals, range(self.runs))
+
+    def one_by_one(self, rivals: Sequence[Rival]) -> list[Finding]:
+        """Have one of these servers up at a time, anew for each run."""
+        turns = range(self.runs)
+        return [found for turn in turns for rival in _order(rivals, turn) for found in self._measured([rival], [turn])]
+
+    def _measured(self, rivals: Sequence[Rival], turns: Sequence[int]) -> list[Finding]:
+        findings = [Finding(rival) for rival in rivals]
+        with ExitStack() as all_ends:
+            up = [entrant for found in findings if (entrant := self._started(found, all_ends))]
+            for prompts in self.sets:
+                for clients in self.load.clients:
+                    self._level(up, prompts, clients, turns)
+            for each in up:
+                each.found.used = servers.resident(each.running.pid)
+        return findings
+
+    def _started(self, found: Finding, all_ends: ExitStack) -> Entrant | None:
+        """Start a server; the others that are up are idle meanwhile."""
+        ending = all_ends.enter_context(ExitStack())
+        self.say(f"{found.rival.name}: starting")
+        begun = time.monotonic()
         try:
-            if rival.weights == "no guesses":
-                start, resident, levels = servers.own_engine(self._own_settings(rival), self.sets, self.load)
-                return Finding(rival, start, resident, levels)
-            begun = time.monotonic()
-            with self._started(rival) as (server, pid):
-                start = time.monotonic() - begun
-                found = Finding(rival, start)
-                for name, prompts in self.sets.items():
-                    found.levels[name] = asyncio.run(measure(server, prompts, self.load, rival.most))
-                found.resident = servers.resident(pid)
-                return found
+            running = ending.enter_context(self.start(found.rival))
         except Exception as error:  # noqa: BLE001 - what stops one server does not stop the others
-            return Finding(rival, reason=str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+            self._lose(found, error)
+            return None
+        found.start, found.resident = time.monotonic() - begun, servers.resident(running.pid)
+        self.say(f"{found.rival.name}: ready after {found.start:.1f} s, {found.resident / 2**20:.0f} MiB")
+        return Entrant(running, ending, found)
 
-    def prepare(self, rival: Rival) -> None:
-        """Install a server and write its weights; raise `NotInstalled`. This is no part of its start."""
-        if rival.peer == OURS:
-            return
-        ENVIRONMENTS[rival.peer].install(tools() / rival.peer)
-        self._weights(rival)
+    def _level(self, up: list[Entrant], prompts: str, clients: int, turns: Sequence[int]) -> None:
+        """Measure each server at one level, back and forth, and the machine itself between any two."""
+        before = self.rate()
+        for turn in turns:
+            asked = self._prompts(prompts, clients, turn)
+            for each in _order([each for each in up if clients <= each.found.rival.most], turn):
+                try:
+                    level = asyncio.run(measure(each.running.server, asked, clients, self.load))
+                    each.running.check()
+                except Exception as error:  # noqa: BLE001 - as above
+                    up.remove(each)
+                    self._lose(each.found, error)
+                    each.ending.close()
+                    before = self.rate()
+                    continue
+                after = self.rate()
+                each.found.levels.setdefault(prompts, []).append(structs.replace(level, machine=(before, after)))
+                self.say(
+                    f"{each.found.rival.name}: {level.speed:.0f} tokens/s with {prompts} prompts at {clients},"
+                    f" machine {before / 1e9:.0f} and {after / 1e9:.0f} GFLOP/s"
+                )
+                before = after
 
-    def _weights(self, rival: Rival) -> Path:
-        if rival.weights == "folder":
-            return weights.folder_of(self.model, tools() / "models")
-        if self.model == BUILTIN:
-            return weights.gguf_file(rival.weights, tools() / "models")
-        writer = tools() / "openvino-export"
-        ENVIRONMENTS["openvino-export"].install(writer)
-        folder = weights.folder_of(self.model, tools() / "models")
-        return weights.openvino_folder(folder, rival.weights, writer / "bin" / "python", tools() / "models")
+    def _prompts(self, name: str, clients: int, turn: int) -> list[str]:
+        """Return the prompts of one level in one run; no two share any, for a server may remember what it has read."""
+        at = turn * self.load.prompts()
+        for earlier in self.load.clients[: self.load.clients.index(clients)]:
+            at += self.load.requests(earlier) + 1
+        return self.sets[name][at : at + self.load.requests(clients) + 1]
 
-    def _own_settings(self, rival: Rival) -> dict[str, object]:
-        model = self.model if self.model == BUILTIN else str(weights.folder_of(self.model, tools() / "models"))
-        own: dict[str, object] = {"model": model, "dtype": "bfloat16", "places": max(self.load.clients)}
-        return own | ({"quantize": rival.weights} if rival.weights.startswith("int") else {})
-
-    @contextmanager
-    def _started(self, rival: Rival) -> Iterator[tuple[Asks, int]]:
-        log = self.folder / f"{rival.name.replace(' ', '-')}.log"
-        most = max(self.load.clients)
-        threads = choose_threads(Settings())
-        if rival.peer == OURS:
-            with servers.own_service(self._own_settings(rival)) as (url, pid):
-                yield HttpServer(url), pid
-            return
-        programs, read = tools() / rival.peer / "bin", str(self._weights(rival))
-        if rival.peer == "openvino":
-            told = {"model": read, "threads": threads, "places": most}
-            with servers.pipeline([str(programs / "python"), str(_PEER)], told, log) as (server, pid):
-                yield server, pid
-            return
-        port = free_port()
-        command, path, more = _COMMANDS[rival.peer](programs, read, most, threads)
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        with servers.serve(command, port, path, log, more) as pid:
-            yield HttpServer(f"http://127.0.0.1:{port}"), pid
+    def _lose(self, found: Finding, error: Exception) -> None:
+        said = str(error).strip()
+        found.reason = said.splitlines()[0] if said else repr(error)
+        self.say(f"{found.rival.name}: {found.reason}")
 
 
-Command = tuple[list[str], str, dict[str, str]]
-
-
-def _llama(programs: Path, read: str, most: int, threads: int) -> Command:
-    sizes = ["--parallel", str(most), "--ctx-size", str(most * _PLACE), "--threads", str(threads)]
-    return [str(llama_server(programs.parent)), "--model", read, *sizes], "/health", {}
-
-
-def _vllm(programs: Path, read: str, most: int, threads: int) -> Command:
-    cache = str(tools() / "vllm-cache")
-    sizes = ["--dtype", "bfloat16", "--max-model-len", str(_PLACE * 2), "--max-num-seqs", str(most)]
-    more = {"VLLM_CACHE_ROOT": cache, "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "OMP_NUM_THREADS": str(threads)}
-    more["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    return [str(programs / "vllm"), "serve", read, *sizes], "/health", more
-
-
-def _transformers(programs: Path, read: str, _most: int, threads: int) -> Command:
-    command = [str(programs / "transformers"), "serve", "--force-model", read, "--device", "cpu", "--dtype", "bfloat16"]
-    return command, "/v1/models", {"OMP_NUM_THREADS": str(threads)}
-
-
-_COMMANDS: dict[str, Callable[[Path, str, int, int], Command]] = {
-    "llama.cpp": _llama,
-    "vllm": _vllm,
-    "transformers": _transformers,
-}
+def _order(each: Sequence[T], turn: int) -> Sequence[T]:
+    """Go back and forth, so that a machine which becomes slower is slower for all."""
+    return each if turn % 2 == 0 else each[::-1]

@@ -11,8 +11,9 @@ from gateway.cli.bench.plan import LoadLevel
 from gateway.cli.bench.report import quantile
 from gateway.cli.bench.sample import Sample
 
-# Requests of a level, by clients: with few of them, enough for a mean; with many, each client more than one.
-_FEW, _PER_CLIENT, _MANY, _PER_MANY = 4, 3, 16, 2
+# Requests of a level in one run, by clients: few, for there are several runs; with many clients, one of each, so that
+# the batch is the same on machines of any speed.
+_FEW, _PER_CLIENT, _MANY, _PER_MANY = 3, 2, 16, 1
 
 
 class Load(Struct, frozen=True):
@@ -27,7 +28,7 @@ class Load(Struct, frozen=True):
         return max(_FEW, clients * (_PER_MANY if clients > _MANY else _PER_CLIENT))
 
     def prompts(self) -> int:
-        """Count the prompts of all levels, with one more for each to warm up."""
+        """Count the prompts of all levels in one run, with one more for each to warm up."""
         return sum(self.requests(clients) + 1 for clients in self.clients)
 
 
@@ -35,7 +36,8 @@ class Level(Struct, frozen=True):
     """What was found at a number of clients: tokens a second, seconds.
 
     `burst` is the median time to the first token of the first requests, which arrived at once, and `pause` the 99th
-    percentile of the pauses between tokens that came apart. `failed` says why answers are missing.
+    percentile of the pauses between tokens that came apart. `failed` says why answers are missing. `machine` is what
+    the machine itself did before and after, in operations a second.
     """
 
     clients: int
@@ -44,6 +46,7 @@ class Level(Struct, frozen=True):
     pause: float
     answers: int
     failed: tuple[str, ...] = ()
+    machine: tuple[float, ...] = ()
 
 
 class Asks(Protocol):
@@ -68,15 +71,10 @@ async def ask_each(
     return samples
 
 
-async def measure(server: Asks, prompts: Sequence[str], load: Load, most: int) -> list[Level]:
-    """Measure a server at each number of clients up to `most`, each time after one prompt that warms it up."""
-    found, left = [], iter(prompts)
-    for clients in load.clients:
-        own = list(itertools.islice(left, load.requests(clients) + 1))
-        if clients <= most:
-            await server.run(own[:1], 1, load)
-            found.append(sum_up(clients, await server.run(own[1:], clients, load), load.tokens))
-    return found
+async def measure(server: Asks, prompts: Sequence[str], clients: int, load: Load) -> Level:
+    """Measure a server at a number of clients, after the first of the prompts, which warms it up."""
+    await server.run(prompts[:1], 1, load)
+    return sum_up(clients, await server.run(prompts[1:], clients, load), load.tokens)
 
 
 def sum_up(clients: int, samples: Sequence[Sample], tokens: int) -> Level:

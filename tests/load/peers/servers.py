@@ -1,4 +1,4 @@
-"""Starts the servers one at a time, and asks them; each ends with its context, and what it started with it."""
+"""Starts servers and asks them; each ends with its context, and what it started with it."""
 
 import asyncio
 import json
@@ -7,21 +7,23 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import psutil
+from msgspec import Struct
 
 from gateway.cli.bench.client import Client
 from gateway.cli.bench.plan import Plan
 from gateway.cli.bench.sample import Sample
+from gateway.engine import Engine
 from gateway.engine import load as load_plugin
 from gateway_hf.scheduling.drafter import Drafter
 from tests.load.engine import ask_engine
-from tests.load.peers.samples import Level, Load, ask_each, heard, measure
+from tests.load.peers.samples import Asks, Load, ask_each, heard
 from tests.support.service import Service
 
 # Seconds until a server is ready: vLLM compiles for two minutes on two cores.
@@ -40,6 +42,21 @@ _QUIET = {
 
 class NotStarted(Exception):
     """A server that did not become ready, or was lost; the message says why."""
+
+
+class RunningServer(Struct):
+    """A server that is ready, its process, and what its log says last."""
+
+    server: Asks
+    pid: int
+    said: Callable[[], str]
+
+    def check(self) -> None:
+        """Raise `NotStarted` where its process has ended."""
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(self.pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return
+        raise NotStarted(f"its process has ended: {self.said()}")
 
 
 class HttpServer:
@@ -125,7 +142,7 @@ def serve(command: list[str], port: int, path: str, log: Path, environment: dict
 
 
 @contextmanager
-def pipeline(command: list[str], told: dict[str, object], log: Path) -> Iterator[tuple[PipelineProcess, int]]:
+def pipeline(command: list[str], told: dict[str, object], log: Path) -> Iterator[RunningServer]:
     """Run OpenVINO GenAI until it has loaded the model that it is told of, and end it. Raise `NotStarted`."""
     with log.open("wb") as written:
         process = subprocess.Popen(
@@ -137,59 +154,76 @@ def pipeline(command: list[str], told: dict[str, object], log: Path) -> Iterator
             found.ask(told, _START)
         except NotStarted as error:
             raise NotStarted(f"{error}: {last_words(log)}") from error
-        yield found, process.pid
+        yield RunningServer(found, process.pid, lambda: last_words(log))
     finally:
         end(process)
 
 
 @contextmanager
-def own_service(settings: dict[str, object]) -> Iterator[tuple[str, int]]:
-    """Start the service as `llm-gateway` does; yield its URL and process id."""
+def own_service(settings: dict[str, object]) -> Iterator[RunningServer]:
+    """Start the service as `llm-gateway` does, until it is ready. Raise `NotStarted`."""
     more = {"LLM_GATEWAY__ENGINES__DEFAULT__SETTINGS": json.dumps(settings)}
     more["LLM_GATEWAY__ADMISSION__QUEUE_SECONDS"] = str(_FAR)
     try:
         with Service(ENGINE="hf", ready=False, **more) as service:
             service.wait_for("/readyz", seconds=_START)
-            yield service.url, service.process.pid
+            yield RunningServer(HttpServer(service.url), service.process.pid, lambda: _last(service.output))
     except (RuntimeError, TimeoutError) as error:
-        raise NotStarted(str(error).strip().splitlines()[-1]) from error
+        raise NotStarted(_last(str(error))) from error
 
 
-def own_engine(
-    settings: dict[str, object], sets: dict[str, list[str]], load: Load
-) -> tuple[float, int, dict[str, list[Level]]]:
-    """Measure the engine at one client, without HTTP and without guesses, in a process of its own.
-
-    Return the seconds of its start, its bytes, and its levels for each set of prompts.
-    """
+@contextmanager
+def own_engine(settings: dict[str, object]) -> Iterator[RunningServer]:
+    """Start the engine in a process of its own, without HTTP and without guesses."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_own_engine, settings, sets, load).result()
+        pid = process.submit(_EngineAlone.open, settings).result()
+        try:
+            yield RunningServer(_EngineProcess(process), pid, lambda: "it is the engine alone")
+        finally:
+            with suppress(BrokenExecutor):
+                process.submit(_EngineAlone.close).result()
 
 
-def _own_engine(
-    settings: dict[str, object], sets: dict[str, list[str]], load: Load
-) -> tuple[float, int, dict[str, list[Level]]]:
-    return asyncio.run(_measure_own(settings, sets, load))
+class _EngineProcess:
+    """The engine alone, asked from the process that measures."""
+
+    def __init__(self, process: ProcessPoolExecutor) -> None:
+        self._process = process
+
+    async def run(self, prompts: Sequence[str], clients: int, load: Load) -> list[Sample]:
+        """Have so many clients send these prompts."""
+        return await asyncio.wrap_future(self._process.submit(_EngineAlone.ask, prompts, clients, load))
 
 
-async def _measure_own(
-    settings: dict[str, object], sets: dict[str, list[str]], load: Load
-) -> tuple[float, int, dict[str, list[Level]]]:
-    Drafter.propose = lambda *_: []  # type: ignore[method-assign]
-    plugin = load_plugin("hf")
-    begun = time.monotonic()
-    async with plugin.build(plugin.settings(**settings)) as engine:
-        start = time.monotonic() - begun
+class _EngineAlone:
+    """The engine of this process, and the loop that it runs in."""
 
-        class Alone:
-            """The engine, asked as a server is."""
+    engine: Engine
+    runner: asyncio.Runner
 
-            async def run(self, prompts: Sequence[str], clients: int, load: Load) -> list[Sample]:
-                """Have so many clients send these prompts."""
-                return await ask_each(lambda text: ask_engine(engine, text, None, load.tokens), prompts, clients, load)
+    @classmethod
+    def open(cls, settings: dict[str, object]) -> int:
+        """Enter the engine; return the process id."""
+        Drafter.propose = lambda *_: []  # type: ignore[method-assign]
+        plugin = load_plugin("hf")
+        cls.engine, cls.runner = plugin.build(plugin.settings(**settings)), asyncio.Runner()
+        cls.runner.run(cls.engine.__aenter__())
+        return os.getpid()
 
-        found = {name: await measure(Alone(), prompts, load, 1) for name, prompts in sets.items()}
-        return start, resident(os.getpid()), found
+    @classmethod
+    def ask(cls, prompts: Sequence[str], clients: int, load: Load) -> list[Sample]:
+        """Have so many clients send these prompts."""
+
+        async def one(text: str) -> Sample:
+            return await ask_engine(cls.engine, text, None, load.tokens)
+
+        return cls.runner.run(ask_each(one, prompts, clients, load))
+
+    @classmethod
+    def close(cls) -> None:
+        """Leave the engine."""
+        cls.runner.run(cls.engine.__aexit__(None, None, None))
+        cls.runner.close()
 
 
 def resident(pid: int) -> int:
@@ -222,7 +256,11 @@ def end(process: subprocess.Popen) -> None:
 
 def last_words(log: Path) -> str:
     """Return the last line of a log that says something of an error, else the last."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return _last(log.read_text(errors="replace"))
+
+
+def _last(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if "rror" in line]
     return (wrong or lines or ["it said nothing"])[-1][-300:]
 

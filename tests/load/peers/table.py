@@ -97,6 +97,11 @@ class Rival(Struct, frozen=True):
         """Name it in a row of the table."""
         return f"{self.peer} {self.weights}" if self.weights not in ("folder", "auto") else self.peer
 
+    @property
+    def alone(self) -> bool:
+        """Tell whether it is our engine by itself, which is no server and is measured behind those of its class."""
+        return self.weights == "no guesses"
+
 
 _NO_HTTP = "openvino: its library in a process, which has no HTTP and hands out tokens, not text"
 _NO_GUESSES = "ours, no guesses: the engine alone in a process, without HTTP, with guesses off"
