@@ -133,8 +133,8 @@ class PanelCache:
             (folder / _INDEX).write_bytes(msgspec.json.encode(index))
 
         try:
+            self._cache.shrink(self._most - size)  # before: a volume may have room for no more than that
             obtain(self._cache, self._name, self._origin, write).hold.close()
-            self._cache.shrink(self._most)
         except OSError as error:
             _log.info("the packed weights are not kept, and packed again at the next start: %s", error)
 

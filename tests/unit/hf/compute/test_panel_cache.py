@@ -150,6 +150,19 @@ def test_few_and_too_many_are_not_written(kernels, tmp_path, limits):
     assert not (tmp_path / "cache").exists()
 
 
+def test_room_is_made_for_them_within_the_limit(kernels, tmp_path):
+    made = [Packed(torch.ones(64, 64), None, Format.FLOAT32, kernels)]
+    size = 64 * 64 * 4
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    (folder / "old").write_bytes(bytes(2 * size))
+    PanelCache(folder, "tiny", {"model": "a"}, 3 * size, least=0).keep_later("fused_layers", made).join()
+    assert (folder / "old").exists()
+    PanelCache(folder, "tiny", {"model": "b"}, 3 * size, least=0).keep_later("fused_layers", made).join()
+    assert not (folder / "old").exists()
+    assert len(list(folder.glob("tiny-panels-*"))) == 2
+
+
 def test_a_folder_without_room_is_left_as_it_is(kernels, cache, monkeypatch, caplog):
     caplog.set_level("INFO", "gateway_hf")
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})())
