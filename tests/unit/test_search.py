@@ -11,7 +11,9 @@ from tests.fuzz.__main__ import _send_all, _Told
 from tests.fuzz.bodies import Operation
 
 WAITS = "import time; print('began', flush=True); time.sleep(60)"
-REPORTS = f"try:\n    {WAITS}\nexcept KeyboardInterrupt:\n    print('reported')"
+# What runs in a shell's background ignores interrupts, and so does all that it starts.
+LISTENS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+REPORTS = f"{LISTENS}\ntry:\n    {WAITS}\nexcept KeyboardInterrupt:\n    print('reported')"
 DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {WAITS}"
 
 
