@@ -154,6 +154,8 @@ class Course:
         self.up.append(name)
 
         async def run(prompts, clients, load):
+            if self.dying and self.dying[0] == name:
+                raise OSError("cannot connect")
             self.prompts.append((name, tuple(prompts)))
             if len(prompts) > 1:  # the one before warms up
                 self.log.append((name, prompts[-1].split()[0], clients))

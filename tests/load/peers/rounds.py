@@ -79,8 +79,10 @@ class Rounds(Struct):
             asked = self._prompts(prompts, clients, turn)
             for each in _order([each for each in up if clients <= each.found.rival.most], turn):
                 try:
-                    level = asyncio.run(measure(each.running.server, asked, clients, self.load))
-                    each.running.check()
+                    try:
+                        level = asyncio.run(measure(each.running.server, asked, clients, self.load))
+                    finally:
+                        each.running.check()  # why it ended says more than that it cannot be reached
                 except Exception as error:  # noqa: BLE001 - as above
                     up.remove(each)
                     self._lose(each.found, error)
