@@ -1,7 +1,7 @@
 """How tasks are started and ended, so that nothing of theirs is left behind."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TypeVar
 
 from loguru import logger
@@ -43,18 +43,8 @@ def is_cancelled() -> bool:
 async def see_through(work: Coroutine[None, None, T]) -> T:
     """Run what must not be broken off to its end, also while the waiting is cancelled: that is raised afterwards."""
     task = asyncio.get_running_loop().create_task(work)
-    again: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as cancelled:
-            again = cancelled
-    if again is None:
-        return task.result()
-    try:
-        raise again
-    finally:
-        del again  # its traceback holds this frame
+    await _settle([task])
+    return task.result()
 
 
 async def end_all(tasks: Iterable[asyncio.Task[T]], expected: tuple[type[Exception], ...] = (EngineError,)) -> None:
@@ -63,16 +53,22 @@ async def end_all(tasks: Iterable[asyncio.Task[T]], expected: tuple[type[Excepti
     An error of their clean-up has no reader but the log, unless it is of a kind that is `expected`.
     """
     ending = [task for task in tasks if task.cancel()]
+    try:
+        await _settle(ending)
+    finally:
+        for task in ending:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, expected):
+                logger.opt(exception=error).error("a task failed while it was ended")
+
+
+async def _settle(tasks: Sequence[asyncio.Task[T]]) -> None:
     again: asyncio.CancelledError | None = None
-    while left := {task for task in ending if not task.done()}:
+    while left := {task for task in tasks if not task.done()}:
         try:
             await asyncio.wait(left)
         except asyncio.CancelledError as cancelled:
             again = cancelled
-    for task in ending:
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, expected):
-            logger.opt(exception=error).error("a task failed while it was ended")
     if again is not None:
         try:
             raise again
