@@ -26,7 +26,6 @@ _log = logging.getLogger("gateway_hf")
 # Counts up when what is written here, or how weights are packed, changes.
 _FORMAT = 1
 _INDEX, _PANELS = "index.json", "panels.bin"
-_LARGEST_INDEX = 64 << 20
 # Where tensors begin: at a line of the processor's caches.
 _LINE = 64
 # Bytes of weights that are packed faster than it is worth to keep them, and of a disk that are left free.
