@@ -147,6 +147,11 @@ bench *arguments:
 formats *arguments:
     uv run python -m tests.load.formats {{ arguments }}
 
+# Hold the products of the kernels against torch's, and fail where a compiler made them slow; a minute
+[group('measure')]
+products *arguments:
+    uv run python -m tests.load.products {{ arguments }}
+
 # Measure what it costs that answers are held to a schema, against free ones of the same length
 [group('measure')]
 shapes *arguments:
