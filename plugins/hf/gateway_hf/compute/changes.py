@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -17,7 +17,7 @@ from gateway_hf.compute.kernels import FORMATS, Format
 from gateway_hf.compute.matching import match_layer
 from gateway_hf.compute.packed import Packed, PackedLinear
 from gateway_hf.compute.panels import Panels, WantedWeight
-from gateway_hf.compute.rounded import plain_weight, weight_of
+from gateway_hf.compute.rounded import Rounded, plain_weight, round_to_bytes, weight_of
 from gateway_hf.compute.tied import read_from_head, tied_tables
 from gateway_hf.compute.trace import LayerTrace, trace_layers
 from gateway_hf.compute.trial import Misfit
@@ -90,7 +90,8 @@ def packed_weights(work: FitWork) -> None:
             continue
         packed += fitting is form
         head = module is getattr(model, "lm_head", None)
-        whole = work.panels.pack(WantedWeight(columns, depth, partial(weight_of, module)), fitting)
+        make = partial(_in_whole_bytes if head and fitting is Format.INT8 else weight_of, module)
+        whole = work.panels.pack(WantedWeight(columns, depth, make), fitting)
         # The head's logits are wanted in float32, and have it already.
         replaced = PackedLinear(whole, kernels, torch.float32 if head else dtype)
         if isinstance(module, nn.Linear) and (tied := tables.get(module.weight.data_ptr())) is not None:
@@ -101,6 +102,12 @@ def packed_weights(work: FitWork) -> None:
         raise Misfit("none of its layers can be packed")
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # a view into a file's mapping would keep all of it in memory
+
+
+def _in_whole_bytes(linear: nn.Module) -> tuple[Rounded, Tensor | None]:
+    """Return the weight and bias of the head, whose rounding counts for more than that of any layer."""
+    weight, bias = weight_of(linear)
+    return weight if isinstance(weight, Rounded) else round_to_bytes(weight), bias
 
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList | None:

@@ -34,10 +34,10 @@ FORMATS = {torch.float32: Format.FLOAT32, torch.bfloat16: Format.BFLOAT16}
 
 
 class Linear(Structure):
-    """A packed weight `[columns, depth]`."""
+    """A packed weight `[columns, depth]`; a `narrow` one of bytes has none beyond 64, and 64 added to all."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("format", "columns", "depth", "group")),
+        *((name, c_int32) for name in ("format", "columns", "depth", "group", "narrow", "unused")),
         *((name, c_void_p) for name in ("panels", "bias", "scales", "sums")),
     )
 

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from gateway_hf.compute.kernels import FORMATS, Format, Kernels, Linear
-from gateway_hf.compute.rounded import BYTE_GROUPS, FOUR_GROUP, Rounded, round_to_bytes, round_to_fours
+from gateway_hf.compute.rounded import (
+    BYTE_GROUPS,
+    FOUR_GROUP,
+    NARROW,
+    Rounded,
+    prefers_narrow,
+    round_to_bytes,
+    round_to_fours,
+    round_to_narrow,
+)
 
 _LANES = 16
 _PER_WORD = {Format.FLOAT32: 1, Format.BFLOAT16: 2, Format.INT8: 4}
@@ -62,8 +71,11 @@ class Packed:
         self.tensors: dict[str, Tensor] = {}
         self.hold: object = None
         self._memory = memory
-        if isinstance(weight, Tensor) and form in {Format.INT8, Format.INT4}:
-            weight = round_to_fours(weight) if form is Format.INT4 else round_to_bytes(weight)
+        if isinstance(weight, Tensor) and form is Format.INT8:
+            self.struct.narrow = prefers_narrow()
+            weight = round_to_narrow(weight) if self.struct.narrow else round_to_bytes(weight)
+        elif isinstance(weight, Tensor) and form is Format.INT4:
+            weight = round_to_fours(weight)
         if isinstance(weight, Tensor):
             self._pack(weight, form)
         elif weight.offsets is None:
@@ -119,10 +131,13 @@ class Packed:
         self._keep("panels", room)
 
     def _pack_bytes(self, rounded: Rounded) -> None:
-        self._pack(rounded.numbers, Format.INT8)
+        numbers = rounded.numbers + NARROW if self.struct.narrow else rounded.numbers
+        self._pack(numbers.view(torch.int8), Format.INT8)
         columns, groups = rounded.scales.shape
         self.struct.group = rounded.group
         self._keep("scales", _by_panel(rounded.scales.float()))
+        if self.struct.narrow:
+            return
         # The kernels may shift a row's bytes by 128 to make them unsigned: this takes it back.
         sums = rounded.numbers.view(columns, groups, rounded.group).sum(-1, dtype=torch.int32)
         self._keep("sums", _by_panel(-128 * sums))

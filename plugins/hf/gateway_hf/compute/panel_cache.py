@@ -24,7 +24,9 @@ from gateway_hf.compute.packed import PANEL_DTYPES, Packed
 _log = logging.getLogger("gateway_hf")
 
 # Counts up when what is written here, or how weights are packed, changes.
-_FORMAT = 1
+_FORMAT = 2
+# Of a weight, beside its tensors.
+_NUMBERS = ("format", "columns", "depth", "group", "narrow")
 _INDEX, _PANELS = "index.json", "panels.bin"
 # Where tensors begin: at a line of the processor's caches.
 _LINE = 64
@@ -47,6 +49,7 @@ class _KeptWeight(Struct, frozen=True):
     columns: int
     depth: int
     group: int
+    narrow: int
     tensors: list[_KeptTensor]
 
 
@@ -71,7 +74,7 @@ class KeptPanels:
     def weights(self) -> Iterator[Packed]:
         """Yield them in the order in which they were packed."""
         for each in self._index.weights:
-            struct = Linear(format=each.format, columns=each.columns, depth=each.depth, group=each.group)
+            struct = Linear(**{field: getattr(each, field) for field in _NUMBERS})
             tensors = {kept.field: self._tensor(each.format, kept) for kept in each.tensors}
             yield Packed.of(struct, tensors, self._artifact.hold)
 
@@ -174,7 +177,7 @@ def _written(writer: _PieceWriter, packed: Packed | None) -> _KeptWeight:
         writer.write(memoryview(content))
         writer.write(memoryview(bytes(_room(tensor) - tensor.nbytes)))
     struct = packed.struct
-    return _KeptWeight(struct.format, struct.columns, struct.depth, struct.group, kept)
+    return _KeptWeight(**{field: getattr(struct, field) for field in _NUMBERS}, tensors=kept)
 
 
 def _room(tensor: Tensor) -> int:

@@ -30,6 +30,7 @@ from gateway_hf.compute.fused import FusedLayer
 from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.kv_cache import blocks_for
 from gateway_hf.compute.packed import Packed, PackedLinear, form_of
+from gateway_hf.compute.rounded import Rounded
 from gateway_hf.compute.serial import Reading, SerialForward
 from gateway_hf.compute.trial import TRIAL_BLOCKS, Misfit, Trial
 from gateway_hf.engine import HfEngine
@@ -184,7 +185,8 @@ def test_weights_that_were_packed_wrongly_are_never_served(kernels, monkeypatch,
     init = Packed.__init__
 
     def wrong(packed, weight, *rest):
-        init(packed, weight * spoiled, *rest)
+        is_rounded = isinstance(weight, Rounded)
+        init(packed, weight._replace(scales=weight.scales * spoiled) if is_rounded else weight * spoiled, *rest)
 
     monkeypatch.setattr(Packed, "__init__", wrong)
     assert _tier(_fit(LlamaConfig(**_SHAPE), kernels)) == "batches"

@@ -6,19 +6,50 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from gateway_hf.compute.rounded import Rounded, attach, joined, round_to_bytes, round_to_fours, round_weights, weight_of
+from gateway_hf.compute import rounded as rounding
+from gateway_hf.compute.rounded import (
+    Rounded,
+    attach,
+    joined,
+    prefers_narrow,
+    round_to_bytes,
+    round_to_fours,
+    round_to_narrow,
+    round_weights,
+    weight_of,
+)
 
 
 def _drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_bytes_are_within_half_a_step():
+@pytest.mark.parametrize(("bytes_of", "group", "most"), [(round_to_bytes, 64, 127), (round_to_narrow, 32, 64)])
+def test_bytes_are_within_half_a_step(bytes_of, group, most):
     weight = _drawn(40, 192)
-    rounded = round_to_bytes(weight)
+    rounded = bytes_of(weight)
     assert rounded.numbers.dtype is torch.int8
+    assert (rounded.group, int(rounded.numbers.abs().max())) == (group, most)
     step = rounded.scales.repeat_interleave(rounded.group, dim=1)
     assert bool(((rounded.floats() - weight).abs() <= step / 2 + 1e-6).all())
+
+
+@pytest.mark.parametrize(
+    ("flags", "narrow"),
+    [
+        ({"avx2", "fma"}, True),
+        ({"avx2", "avx_vnni"}, False),
+        ({"avx2", "avx512f"}, False),
+        ({"avx2", "avx512f", "avx512_vnni"}, False),
+        ({"asimd"}, False),
+    ],
+)
+def test_bytes_are_narrow_where_pairs_of_whole_ones_do_not_fit(monkeypatch, flags, narrow):
+    monkeypatch.setattr(rounding, "processor_flags", lambda: frozenset(flags))
+    prefers_narrow.cache_clear()
+    assert prefers_narrow() == narrow
+    monkeypatch.undo()
+    prefers_narrow.cache_clear()
 
 
 def test_fours_are_nearer_than_the_whole_range_of_a_group():

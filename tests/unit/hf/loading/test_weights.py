@@ -131,6 +131,14 @@ def test_four_bits_are_those_that_the_layers_compute_with(folder, kernels):
     assert forward._model.lm_head._packed.struct.format == Format.INT8
 
 
+@pytest.mark.parametrize("few", ["int8", "int4"])
+def test_the_head_has_whole_bytes_where_layers_have_narrow_ones(folder, kernels, few, monkeypatch):
+    monkeypatch.setattr("gateway_hf.compute.packed.prefers_narrow", lambda: True)
+    forward = load(folder, quantize=few).forward
+    assert not forward._model.lm_head._packed.struct.narrow
+    assert [layer.struct.qkv.narrow for layer in forward._model.model.layers] == [few == "int8"] * 2
+
+
 def test_the_dtype_is_the_one_asked_for(folder):
     loaded = weights.load(Settings(model=str(folder), dtype="bfloat16"))
     assert loaded.dtype == "bfloat16"

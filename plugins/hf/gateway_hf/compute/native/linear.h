@@ -41,22 +41,26 @@ enum Format { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3 };
 struct Linear {
     int32_t format, columns, depth;
     int32_t group;  // int8 and int4: elements of a row that share a scale
+    int32_t narrow, unused;  // int8: no byte is larger than 64, and they lie shifted by that, as unsigned ones
     const void* panels;
     const float* bias;    // [columns], or null
     const float* scales;  // int8: [panels][groups][16]
-    const int32_t* sums;  // int8: [panels][groups][16], -128 times the sum of a column's bytes in the group
+    const int32_t* sums;  // int8, not narrow: [panels][groups][16], -128 times the sum of a column's bytes in the group
 
     int count() const { return (columns + kLanes - 1) / kLanes; }
     int steps() const { return depth / (format == kFloat32 ? 1 : format == kBFloat16 ? 2 : 4); }
     // Words of a column in a panel.
     int height() const { return format == kInt4 ? groups() * (kFour + 1) : steps(); }
     // Of a row that is multiplied by it.
-    int words() const { return floating() ? depth : steps(); }
+    int words() const { return floating() ? depth : broad() ? 2 * steps() : steps(); }
     bool floating() const { return format == kFloat32 || (kFloating && format == kBFloat16); }
+    // Whether a row has 16 bits for each byte of a column, so that sums of products have room.
+    bool broad() const { return kSaturates && format == kInt8 && !narrow; }
     int groups() const { return depth / group; }
     bool quantized() const { return format == kInt8 || format == kInt4; }
-    // Numbers that a row of bytes has beside them, for each group: its scale, and for int4 the sum of what its bytes stand for.
-    int notes() const { return groups() * (format == kInt4 ? 2 : 1); }
+    // Numbers that a row of bytes has beside them, for each group: its scale; and for int4 the sum of what its bytes stand
+    // for, for narrow bytes what their shift has to be set off with, a whole number.
+    int notes() const { return groups() * (format == kInt4 || narrow ? 2 : 1); }
 };
 
 // The rows of an operand: words, and for bytes the notes of each row.
@@ -74,7 +78,7 @@ inline bool tiled(const Linear& w) {
 #ifdef KERNELS_TILES
     constexpr int request = 0x1023, data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     static const bool allowed = syscall(SYS_arch_prctl, request, data) == 0;
-    return allowed && (w.format == kBFloat16 || (w.format == kInt8 && w.group / 4 % kTile == 0)) && w.steps() % kTile == 0;
+    return allowed && (w.format == kBFloat16 || (w.format == kInt8 && !w.narrow && w.group / 4 % kTile == 0)) && w.steps() % kTile == 0;
 #else
     return false;
 #endif
@@ -156,26 +160,55 @@ inline void multiply_as_tiles(const uint32_t* a, long stride, const words* const
     }
 }
 
-template <int R, int C>
+// How bytes of a panel and of a row are multiplied: signed ones by unsigned ones, by numbers of 16 bits, or narrow ones.
+enum Bytes { kSigned, kBroad, kNarrowed };
+
+// The products of one group of bytes. Of broad rows, two words are for a word of a panel.
+template <Bytes B, int R, int C>
+[[gnu::flatten]] inline void sum_bytes(const uint32_t* a, long stride, const words* const* b, int steps, ints (&sums)[R][C], Soon soon) {
+    constexpr int sides = B == kBroad ? 2 : 1;
+    ints sum[R][C];
+    each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
+    for (int k = 0; k < steps; k++) {
+        if constexpr (R > 2) soon.ask(k);
+        each<sides>([&]<int side> {
+            words column[C];
+            each<C>([&]<int c> { column[c] = B == kBroad ? broadened(b[c][k], side) : b[c][k]; });
+            each<R>([&]<int r> {
+                words word = spread(a + r * stride + sides * k + side);
+                each<C>([&]<int c> {
+                    if constexpr (B == kBroad) dot_shorts(sum[r][c], word, column[c]);
+                    else if constexpr (B == kNarrowed) dot_bytes(sum[r][c], column[c], word);
+                    else dot_bytes(sum[r][c], word, column[c]);
+                });
+            });
+        });
+    }
+    each<R * C>([&]<int i> { sums[i / C][i % C] = sum[i / C][i % C]; });
+}
+
+template <Bytes B, int R, int C>
 [[gnu::flatten]] inline void multiply_bytes(const Linear& w, Operand x, int row, int panel, const words* const* b, floats (&sum)[R][C],
                                             Soon soon) {
     int groups = w.groups(), steps = w.group / 4;
+    const uint32_t* a = x.words + row * x.stride;
+    constexpr int own = B == kNarrowed ? 2 : 1;
+    auto note = [&](int r, int g) { return (const uint32_t*)x.scales + ((row + r) * long(groups) + g) * own; };
     for (int g = 0; g < groups; g++) {
         ints part[R][C];
+        const words* columns[C];
+        each<C>([&]<int c> { columns[c] = b[c] + g * steps; });
         auto at = [&](int c) { return ((panel + c) * long(groups) + g) * kLanes; };
-        each<R * C>([&]<int i> { part[i / C][i % C] = kShift ? *(const ints*)(w.sums + at(i % C)) : ints{}; });
-        for (int k = g * steps; k < (g + 1) * steps; k++) {
-            words column[C];
-            each<C>([&]<int c> { column[c] = b[c][k]; });
-            if constexpr (R > 2) soon.ask(k);
-            each<R>([&]<int r> {
-                words word = spread(x.words + (row + r) * x.stride + k);
-                each<C>([&]<int c> { dot_bytes(part[r][c], word, column[c]); });
-            });
-        }
+        each<R * C>([&]<int i> {
+            if constexpr (B == kSigned) part[i / C][i % C] = *(const ints*)(w.sums + at(i % C));
+            else if constexpr (B == kNarrowed) part[i / C][i % C] = as_ints(spread(note(i / C, g) + 1));
+            else part[i / C][i % C] = ints{};
+        });
+        sum_bytes<B, R, C>(a + (B == kBroad ? 2 : 1) * g * steps, x.stride, columns, steps, part, soon);
+        soon.at += long(steps) * soon.bytes;
         each<R * C>([&]<int i> {
             constexpr int r = i / C, c = i % C;
-            floats scale = *(const floats*)(w.scales + at(c)) * x.scales[(row + r) * groups + g];
+            floats scale = *(const floats*)(w.scales + at(c)) * as_floats(spread(note(r, g)));
             sum[r][c] += to_floats(part[r][c]) * scale;
         });
     }
@@ -221,7 +254,8 @@ inline void block(const Linear& w, Operand x, int row, int panel, Soon soon, con
     floats sum[R][C] = {};
     const uint32_t* a = x.words + row * x.stride;
     if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum, soon);
-    else if (w.format == kInt8) multiply_bytes<R, C>(w, x, row, panel, b, sum, soon);
+    else if (w.format == kInt8 && w.narrow) multiply_bytes<kNarrowed, R, C>(w, x, row, panel, b, sum, soon);
+    else if (w.format == kInt8) multiply_bytes<kSaturates ? kBroad : kSigned, R, C>(w, x, row, panel, b, sum, soon);
     else if (w.format == kInt4) multiply_nibbles<R, C>(w, x, row, b, sum, soon);
     else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum, soon);
     else if (!tiled(w)) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);

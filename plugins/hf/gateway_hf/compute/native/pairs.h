@@ -57,6 +57,7 @@ inline floats pick(ints where, floats a, floats b) {
 
 inline floats as_floats(words x) { return {(half_floats)x.low, (half_floats)x.high}; }
 inline floats as_floats(ints x) { return {(half_floats)x.low, (half_floats)x.high}; }
+inline ints as_ints(words x) { return {(half_ints)x.low, (half_ints)x.high}; }
 inline floats to_floats(ints x) {
     return {__builtin_convertvector(x.low, half_floats), __builtin_convertvector(x.high, half_floats)};
 }
@@ -104,22 +105,50 @@ inline void store_bytes(uint8_t* to, ints x) {
     _mm_storeu_si128((__m128i*)to, _mm_packus_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
 }
 
+// Has the compiler add here: it would add the products of two steps first, and has not registers enough for it.
+inline half_ints kept_apart(half_ints sum) {
+    asm("" : "+x"(sum));
+    return sum;
+}
+
+// Four products each of bytes, unsigned and signed ones.
 #ifdef __AVXVNNI__
-constexpr int kShift = 128;
+constexpr bool kSaturates = false;
 inline half_ints dot_half(half_ints sum, half_words a, half_words b) {
     return (half_ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
 }
 #else
-// Two products of signed bytes are summed in 16 bits: 2 * 127 * 127 fits, and 2 * 255 * 127 would not.
-constexpr int kShift = 0;
+// Two products are summed in 16 bits: 2 * 128 * 127 fits, and 2 * 255 * 127 would not.
+constexpr bool kSaturates = true;
 inline half_ints dot_half(half_ints sum, half_words a, half_words b) {
-    __m256i row = _mm256_sign_epi8((__m256i)a, (__m256i)b);
-    __m256i twos = _mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)b), row);
-    return sum + (half_ints)_mm256_madd_epi16(twos, _mm256_set1_epi16(1));
+    return sum + (half_ints)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)a, (__m256i)b), _mm256_set1_epi16(1));
 }
 #endif
 inline void dot_bytes(ints& sum, words a, words b) {
     sum = {dot_half(sum.low, a.low, b.low), dot_half(sum.high, a.high, b.high)};
+}
+
+// Numbers of 16 bits that are the bytes of words at even places, or at odd ones.
+inline words broadened(words x, int side) {
+    auto half = [=](half_words v) {
+        __m256i at = side ? (__m256i)v : _mm256_slli_epi16((__m256i)v, 8);
+        return (half_words)_mm256_srai_epi16(at, 8);
+    };
+    return {half(x.low), half(x.high)};
+}
+
+inline half_ints dot_half_shorts(half_ints sum, half_words a, half_words b) {
+    return kept_apart(sum + (half_ints)_mm256_madd_epi16((__m256i)a, (__m256i)b));
+}
+inline void dot_shorts(ints& sum, words a, words b) {
+    sum = {dot_half_shorts(sum.low, a.low, b.low), dot_half_shorts(sum.high, a.high, b.high)};
+}
+
+// Stores each four numbers in 16 bits, those of even places first.
+inline void store_shorts(uint16_t* to, ints x) {
+    auto sorted = [](half_ints v) { return _mm256_shuffle_epi32((__m256i)v, 0xd8); };
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(sorted(x.low), sorted(x.high)), 0xd8);
+    _mm256_storeu_si256((__m256i*)to, both);
 }
 
 // Four products each of numbers below sixteen and bytes of a row, which are signed. The products of a group fit into 16 bits:
@@ -131,7 +160,7 @@ inline half_ints dot_nibbles(half_ints sum, half_words nibbles, half_words row) 
 inline half_ints whole(half_ints sum) { return sum; }
 #else
 inline half_ints dot_nibbles(half_ints sum, half_words nibbles, half_words row) {
-    return (half_ints)_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)nibbles, (__m256i)row));
+    return kept_apart((half_ints)_mm256_add_epi16((__m256i)sum, _mm256_maddubs_epi16((__m256i)nibbles, (__m256i)row)));
 }
 inline half_ints whole(half_ints sum) { return (half_ints)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1)); }
 #endif

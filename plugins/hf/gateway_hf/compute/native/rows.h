@@ -47,8 +47,10 @@ inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, 
         return;
     }
     uint8_t* out = (uint8_t*)sheet.row(row);
-    bool four = w.format == kInt4;
-    int shift = four ? 0 : kShift;
+    bool four = w.format == kInt4, broad = w.broad();
+    // Bytes of a row are made unsigned where those of panels are signed.
+    int shift = four || broad || w.narrow ? 0 : 128, own = w.notes() / w.groups();
+    float largest = broad ? 32767.0f : 127.0f;
     float* notes = const_cast<float*>(sheet.at.scales) + long(row) * w.notes();
     for (int k = from; k < to; k += w.group) {
         floats most = {};
@@ -56,17 +58,22 @@ inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, 
             floats v = *(const floats*)(x + k + i);
             most = larger(most, larger(v, -v));
         }
-        float peak = most_of(most), inverse = peak > 0 ? 127.0f / peak : 0.0f;
-        float scale = peak == peak ? peak / 127.0f : NAN;
+        float peak = most_of(most), inverse = peak > 0 ? largest / peak : 0.0f;
+        float scale = peak == peak ? peak / largest : NAN;
         ints sum = {};
         for (int i = 0; i < w.group; i += kLanes) {
             ints whole = to_ints(*(const floats*)(x + k + i) * inverse + 12582912.0f) - (12582912 - shift);
-            store_bytes(out + k + i, whole);
+            if (broad) store_shorts((uint16_t*)out + k + i, whole);
+            else store_bytes(out + k + i, whole);
             sum = sum + whole;
         }
-        float* to_note = notes + k / w.group * (four ? 2 : 1);
+        float* to_note = notes + k / w.group * own;
         to_note[0] = scale;
-        if (four) to_note[1] = scale * sum_of(to_floats(sum));
+        if (own == 1) continue;
+        float total = sum_of(to_floats(sum));
+        int32_t unshift = -64 * int32_t(total);
+        if (four) to_note[1] = scale * total;
+        else memcpy(to_note + 1, &unshift, sizeof(unshift));
     }
 }
 

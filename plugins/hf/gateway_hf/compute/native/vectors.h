@@ -30,6 +30,7 @@ typedef uint32_t words __attribute__((vector_size(64), aligned(4), may_alias));
 inline floats pick(ints where, floats a, floats b) { return where ? a : b; }
 inline floats as_floats(words x) { return (floats)x; }
 inline floats as_floats(ints x) { return (floats)x; }
+inline ints as_ints(words x) { return (ints)x; }
 inline floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
 inline ints to_ints(floats x) { return __builtin_convertvector(x, ints); }
 inline words spread(const uint32_t* from) { return words{} + *from; }
@@ -82,8 +83,11 @@ struct BFloat16 {
 };
 
 #ifndef KERNELS_PAIRS
-// Bytes of a row are shifted by so much, to be unsigned; those of a panel are signed.
-constexpr int kShift = 128;
+// Four products each of bytes, unsigned and signed ones; no sum of them is too large for its bits.
+constexpr bool kSaturates = false;
+inline words broadened(words x, int) { return x; }
+inline void dot_shorts(ints&, words, words) {}
+inline void store_shorts(uint16_t*, ints) {}
 inline void dot_bytes(ints& sum, words a, words b) {
 #ifdef __AVX512VNNI__
     sum = (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
@@ -158,11 +162,13 @@ template <int R, int C>
     each<R * C>([&]<int i> { sum[i / C][i % C] = ints{}; });
 #pragma GCC unroll 1
     for (int k = 0; k < kFour; k++) {
-        words low[C], high[C];
-        each<C>([&]<int c> { low[c] = b[c][k] & 0x0f0f0f0f, high[c] = b[c][k] >> 4 & 0x0f0f0f0f; });
-        each<R>([&]<int r> {
-            words near = spread(a + r * stride + 2 * k), far = spread(a + r * stride + 2 * k + 1);
-            each<C>([&]<int c> { dot_nibbles(sum[r][c], low[c], near), dot_nibbles(sum[r][c], high[c], far); });
+        each<2>([&]<int side> {
+            words nibbles[C];
+            each<C>([&]<int c> { nibbles[c] = (side ? b[c][k] >> 4 : b[c][k]) & 0x0f0f0f0f; });
+            each<R>([&]<int r> {
+                words word = spread(a + r * stride + 2 * k + side);
+                each<C>([&]<int c> { dot_nibbles(sum[r][c], nibbles[c], word); });
+            });
         });
     }
     each<R * C>([&]<int i> { sums[i / C][i % C] = whole(sum[i / C][i % C]); });
