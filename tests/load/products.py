@@ -2,8 +2,8 @@
 
     just products [--formats float32,bfloat16,int8,int4] [--rows 1,8,32,128] [--threads 1] [--least 1.0]
 
-There are as many weights of each shape as no cache holds. A figure is the quarter of the times that was best, in
-GFLOP/s of a thread, two operations for a multiplication; behind it stands its ratio to torch's at the same moments.
+There are 80 MiB of weights of each shape, which few caches hold. A figure is the quarter of the times that was best, in
+GFLOP/s of a thread, two operations for a multiplication; behind it stands its ratio to torch's by turns with it.
 Many rows wait for arithmetic: where a ratio of 128 rows or more is below `--least`, the recipe names it and fails. No
 answer shows that a compiler keeps sums in memory, and it makes a product half as fast.
 """
@@ -86,6 +86,8 @@ def main() -> None:
     )
     parser.add_argument("--least", default=1.0, type=float, help="ratio to torch's product, of 128 rows and more")
     options = parser.parse_args()
+    if not any(int(count) >= _MANY for count in options.rows.split(",")):
+        print(f"no ratio is held to --least: none is of {_MANY} rows or more", file=sys.stderr)
     forms = [Format[name.upper()] for name in options.formats.split(",")]
     counts = [int(count) for count in options.rows.split(",")]
     slow = list[str]()

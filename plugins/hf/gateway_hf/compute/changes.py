@@ -81,6 +81,7 @@ def packed_weights(work: FitWork) -> None:
     """Pack every linear layer, in the model's own format where its depth does not fit; raise `Misfit`."""
     model, form, kernels = work.model, work.form, work.panels.kernels
     packed, dtype, tables = 0, model.dtype, tied_tables(model)
+    last = model.get_output_embeddings()  # type: ignore[no-untyped-call] # so is the library
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear | Conv1D):
             continue
@@ -89,7 +90,7 @@ def packed_weights(work: FitWork) -> None:
         if not Packed.fits(depth, fitting):
             continue
         packed += fitting is form
-        head = module is getattr(model, "lm_head", None)
+        head = module is last
         make = partial(_in_whole_bytes if head and fitting is Format.INT8 else weight_of, module)
         whole = work.panels.pack(WantedWeight(columns, depth, make), fitting)
         # The head's logits are wanted in float32, and have it already.

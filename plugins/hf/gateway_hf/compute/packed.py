@@ -131,8 +131,8 @@ class Packed:
         self._keep("panels", room)
 
     def _pack_bytes(self, rounded: Rounded) -> None:
-        numbers = rounded.numbers + NARROW if self.struct.narrow else rounded.numbers
-        self._pack(numbers.view(torch.int8), Format.INT8)
+        # Of unsigned bytes, the largest are as torch wraps them.
+        self._pack(rounded.numbers + NARROW if self.struct.narrow else rounded.numbers, Format.INT8)
         columns, groups = rounded.scales.shape
         self.struct.group = rounded.group
         self._keep("scales", _by_panel(rounded.scales.float()))

@@ -54,10 +54,11 @@ class Rounded(NamedTuple):
 def prefers_narrow() -> bool:
     """Say whether this processor multiplies narrow bytes faster than whole ones.
 
-    Where it sums products of bytes in pairs of 16 bits, and not in fours of 32, those of whole bytes do not fit.
+    Where it sums products of bytes in pairs of 16 bits, and not in fours of 32, those of whole bytes do not fit. The
+    kernels say so as well, as `kSaturates`; where the two differ, results are right and slower.
     """
     flags = processor_flags()
-    return "avx2" in flags and flags.isdisjoint({"avx_vnni", "avx512f"})
+    return {"avx2", "fma"} <= flags and flags.isdisjoint({"avx_vnni", "avx512f"})
 
 
 def round_to_bytes(weight: Tensor) -> Rounded:

@@ -192,7 +192,9 @@ def test_a_model_that_is_unloaded_meanwhile_is_not_held(kernels, cache, caplog, 
     assert cache.find(kernels) is None
 
 
-def test_a_file_is_written_in_whole_pieces(kernels, cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_file_is_written_in_whole_pieces(kernels, cache, tmp_path, monkeypatch, narrow):
+    monkeypatch.setattr("gateway_hf.compute.packed.prefers_narrow", lambda: narrow)
     monkeypatch.setattr("gateway_hf.compute.panel_cache._PIECE", mmap.PAGESIZE)
     made = [Packed(torch.randn(70, 64), torch.randn(70), form, kernels) for form in (Format.FLOAT32, Format.INT8)]
     cache.keep_later("packed_weights", made).join()

@@ -46,7 +46,7 @@ inline void add_block(const Linear& w, const float* x, long across, int panel, f
 }
 
 template <int R> inline void add_rows(const Linear& w, const float* x, long across, float* y, long width, int end) {
-    constexpr int C = R <= kShort ? kNarrow : kWide;
+    constexpr int C = R <= kShort ? kAbreast : kWide;
     int panel = 0;
     for (; panel + C <= w.count(); panel += C) add_block<R, C>(w, x, across, panel, y, width, end);
     for (; panel < w.count(); panel++) add_block<R, 1>(w, x, across, panel, y, width, end);

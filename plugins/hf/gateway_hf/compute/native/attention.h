@@ -104,7 +104,7 @@ template <class S> struct KeySpan {
 // Scores of rows and the keys of a span: float32 [R][kSpan][kBlock], minus infinity where a row does not see a token.
 template <class S, int R>
 inline void score_span(const Heads& heads, const Tile& tile, const KeySpan<S>& span, float (*scores)[kSpan * kBlock]) {
-    constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
+    constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
     int padded = heads.padded(), last = tile.position[R - 1];
     for (int b = 0; b < span.count; b += C) {
         floats score[R][C] = {};
@@ -175,7 +175,7 @@ template <class S, int R> inline void meet(const Heads& heads, Tile& tile, const
     alignas(64) typename S::Number::Element weights[R][kSpan * kBlock];
     score_span<S, R>(heads, tile, span, scores);
     weigh_span<S, R>(heads, tile, span, scores, weights);
-    constexpr int C = R <= kShort ? kNarrow : (kWide + 1) / 2;
+    constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
     int panel = 0, panels = heads.padded() / kLanes;
     for (; panel + C <= panels; panel += C) gather<S, R, C>(heads, tile, span, panel, weights[0]);
     for (; panel < panels; panel++) gather<S, R, 1>(heads, tile, span, panel, weights[0]);

@@ -17,12 +17,12 @@
 
 #ifdef __AVX512F__
 constexpr int kRows = 8, kWide = 3;   // 8 x 3 or 4 x 4 sums, kept in the 32 registers
-constexpr int kShort = 4, kNarrow = 4;
+constexpr int kShort = 4, kAbreast = 4;
 constexpr bool kFloating = false;
 constexpr bool kAsks = false;  // not measured
 #else
 constexpr int kRows = 6, kWide = 1;   // 6 x 1 or 2 x 2 sums of two registers each, of 16
-constexpr int kShort = 2, kNarrow = 2;
+constexpr int kShort = 2, kAbreast = 2;
 constexpr bool kFloating = true;     // weights of bfloat16 are multiplied by rows of float32, as no product is of bfloat16
 constexpr bool kAsks = true;         // panels that come next are asked for: a few rows would wait for each
 #endif
@@ -38,10 +38,12 @@ constexpr int kTall = 64;   // rows
 
 enum Format { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3 };
 
+constexpr int kShift = 64;  // of narrow bytes; `NARROW` where weights are rounded
+
 struct Linear {
     int32_t format, columns, depth;
     int32_t group;  // int8 and int4: elements of a row that share a scale
-    int32_t narrow, unused;  // int8: no byte is larger than 64, and they lie shifted by that, as unsigned ones
+    int32_t narrow, unused;  // int8: no byte is larger than kShift, and they lie shifted by that, as unsigned ones
     const void* panels;
     const float* bias;    // [columns], or null
     const float* scales;  // int8: [panels][groups][16]
@@ -160,8 +162,8 @@ inline void multiply_as_tiles(const uint32_t* a, long stride, const words* const
     }
 }
 
-// How bytes of a panel and of a row are multiplied: signed ones by unsigned ones, by numbers of 16 bits, or narrow ones.
-enum Bytes { kSigned, kBroad, kNarrowed };
+// How bytes of a panel and of a row are multiplied: signed ones by unsigned ones, by numbers of 16 bits, or narrow ones that are shifted.
+enum Bytes { kSigned, kBroad, kShifted };
 
 // The products of one group of bytes. Of broad rows, two words are for a word of a panel.
 template <Bytes B, int R, int C>
@@ -178,7 +180,7 @@ template <Bytes B, int R, int C>
                 words word = spread(a + r * stride + sides * k + side);
                 each<C>([&]<int c> {
                     if constexpr (B == kBroad) dot_shorts(sum[r][c], word, column[c]);
-                    else if constexpr (B == kNarrowed) dot_bytes(sum[r][c], column[c], word);
+                    else if constexpr (B == kShifted) dot_bytes(sum[r][c], column[c], word);
                     else dot_bytes(sum[r][c], word, column[c]);
                 });
             });
@@ -192,7 +194,7 @@ template <Bytes B, int R, int C>
                                             Soon soon) {
     int groups = w.groups(), steps = w.group / 4;
     const uint32_t* a = x.words + row * x.stride;
-    constexpr int own = B == kNarrowed ? 2 : 1;
+    constexpr int own = B == kShifted ? 2 : 1;
     auto note = [&](int r, int g) { return (const uint32_t*)x.scales + ((row + r) * long(groups) + g) * own; };
     for (int g = 0; g < groups; g++) {
         ints part[R][C];
@@ -201,7 +203,7 @@ template <Bytes B, int R, int C>
         auto at = [&](int c) { return ((panel + c) * long(groups) + g) * kLanes; };
         each<R * C>([&]<int i> {
             if constexpr (B == kSigned) part[i / C][i % C] = *(const ints*)(w.sums + at(i % C));
-            else if constexpr (B == kNarrowed) part[i / C][i % C] = as_ints(spread(note(i / C, g) + 1));
+            else if constexpr (B == kShifted) part[i / C][i % C] = as_ints(spread(note(i / C, g) + 1));
             else part[i / C][i % C] = ints{};
         });
         sum_bytes<B, R, C>(a + (B == kBroad ? 2 : 1) * g * steps, x.stride, columns, steps, part, soon);
@@ -254,7 +256,7 @@ inline void block(const Linear& w, Operand x, int row, int panel, Soon soon, con
     floats sum[R][C] = {};
     const uint32_t* a = x.words + row * x.stride;
     if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum, soon);
-    else if (w.format == kInt8 && w.narrow) multiply_bytes<kNarrowed, R, C>(w, x, row, panel, b, sum, soon);
+    else if (w.format == kInt8 && w.narrow) multiply_bytes<kShifted, R, C>(w, x, row, panel, b, sum, soon);
     else if (w.format == kInt8) multiply_bytes<kSaturates ? kBroad : kSigned, R, C>(w, x, row, panel, b, sum, soon);
     else if (w.format == kInt4) multiply_nibbles<R, C>(w, x, row, b, sum, soon);
     else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum, soon);
@@ -273,7 +275,7 @@ inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, So
 }
 
 // Panels of a part.
-inline int vector_width(int rows) { return rows <= kShort ? kNarrow : kWide; }
+inline int vector_width(int rows) { return rows <= kShort ? kAbreast : kWide; }
 inline int vector_parts(const Linear& w, int rows) {
     int wide = vector_width(rows);
     return (w.count() + wide - 1) / wide * ((rows + kTall - 1) / kTall);
@@ -290,8 +292,8 @@ template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int
     for (int at = 0; at < blocks; at++) {
         int left = blocks - at, height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
         Soon soon{next + long(sizeof(words)) * lines * at / blocks, int(sizeof(words)) * wide / blocks};
-        if (wide == kNarrow && last - first == kNarrow && height <= kShort) {
-            rows_of<kNarrow>(w, x, row, height, first, soon, emit);
+        if (wide == kAbreast && last - first == kAbreast && height <= kShort) {
+            rows_of<kAbreast>(w, x, row, height, first, soon, emit);
         } else if (last - first == kWide) {
             rows_of<kWide>(w, x, row, height, first, soon, emit);
         } else {

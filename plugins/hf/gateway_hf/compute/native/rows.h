@@ -33,6 +33,36 @@ struct Sheet {
     }
 };
 
+// Rounds the group of a row's elements that begins with element k to whole numbers, and notes what has to be known of them.
+inline void round_group(const Linear& w, const float* x, int k, uint32_t* row, float* notes) {
+    bool four = w.format == kInt4, broad = w.broad();
+    // Bytes of a row are made unsigned where signed bytes of a panel are multiplied by them.
+    int shift = four || broad || w.narrow ? 0 : 128;
+    float largest = broad ? 32767.0f : 127.0f;
+    floats most = {};
+    for (int i = k; i < k + w.group; i += kLanes) {
+        floats v = *(const floats*)(x + i);
+        most = larger(most, larger(v, -v));
+    }
+    float peak = most_of(most), inverse = peak > 0 ? largest / peak : 0.0f;
+    float scale = peak == peak ? peak / largest : NAN;
+    ints sum = {};
+    for (int i = k; i < k + w.group; i += kLanes) {
+        ints whole = to_ints(*(const floats*)(x + i) * inverse + 12582912.0f) - (12582912 - shift);
+        if (broad) store_shorts((uint16_t*)row + i, whole);
+        else store_bytes((uint8_t*)row + i, whole);
+        sum = sum + whole;
+    }
+    notes[0] = scale;
+    if (!four && !w.narrow) return;
+    float total = sum_of(to_floats(sum));
+    if (four) notes[1] = scale * total;
+    else {
+        uint32_t unshift = -uint32_t(kShift) * uint32_t(int64_t(total));  // of no number it may be any
+        memcpy(notes + 1, &unshift, sizeof(unshift));
+    }
+}
+
 // Writes columns [from, to) of a row as words of the format; bytes are rounded within groups, and shifted.
 inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, int from, int to) {
     if (w.floating()) {
@@ -46,35 +76,9 @@ inline void write_words(const Linear& w, Sheet& sheet, int row, const float* x, 
         for (; k < to; k++) out[k] = to_bfloat(x[k]);
         return;
     }
-    uint8_t* out = (uint8_t*)sheet.row(row);
-    bool four = w.format == kInt4, broad = w.broad();
-    // Bytes of a row are made unsigned where those of panels are signed.
-    int shift = four || broad || w.narrow ? 0 : 128, own = w.notes() / w.groups();
-    float largest = broad ? 32767.0f : 127.0f;
-    float* notes = const_cast<float*>(sheet.at.scales) + long(row) * w.notes();
-    for (int k = from; k < to; k += w.group) {
-        floats most = {};
-        for (int i = 0; i < w.group; i += kLanes) {
-            floats v = *(const floats*)(x + k + i);
-            most = larger(most, larger(v, -v));
-        }
-        float peak = most_of(most), inverse = peak > 0 ? largest / peak : 0.0f;
-        float scale = peak == peak ? peak / largest : NAN;
-        ints sum = {};
-        for (int i = 0; i < w.group; i += kLanes) {
-            ints whole = to_ints(*(const floats*)(x + k + i) * inverse + 12582912.0f) - (12582912 - shift);
-            if (broad) store_shorts((uint16_t*)out + k + i, whole);
-            else store_bytes(out + k + i, whole);
-            sum = sum + whole;
-        }
-        float* to_note = notes + k / w.group * own;
-        to_note[0] = scale;
-        if (own == 1) continue;
-        float total = sum_of(to_floats(sum));
-        int32_t unshift = -64 * int32_t(total);
-        if (four) to_note[1] = scale * total;
-        else memcpy(to_note + 1, &unshift, sizeof(unshift));
-    }
+    int count = w.notes(), own = count / w.groups();
+    float* notes = const_cast<float*>(sheet.at.scales) + long(row) * count;
+    for (int k = from; k < to; k += w.group) round_group(w, x, k, sheet.row(row), notes + k / w.group * own);
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight; x and y may be the same.
