@@ -1,6 +1,7 @@
 """One model with several adapters: each is a model of its own name, and says what its merged weights say."""
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gateway.engine import LoadFailed, Sampling, Tokens, collect
+from gateway_hf.compute.panel_cache import PanelCache
 from gateway_hf.embedding.engine import EmbeddingEngine
 from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
@@ -104,6 +106,31 @@ async def test_each_adapter_says_what_its_merged_weights_say_in_one_batch(family
         check(models[name], ids, said)
     if kernels == "auto":  # to the bit
         assert [each.logprobs for each in alone] == [each.logprobs for each in together[:3]]
+
+
+@pytest.mark.parametrize("beside", ["adapters", "draft"])
+async def test_weights_that_an_earlier_start_packed_say_the_same_beside_others(family, tmp_path, monkeypatch, beside):
+    found, find = [], PanelCache.find
+    cache = PanelCache(tmp_path, "tiny", {"model": "base"}, 1 << 30, least=0)
+    monkeypatch.setattr(weights, "_panels", lambda *_: cache)
+    monkeypatch.setattr(PanelCache, "find", lambda *given: found.append(find(*given)) or found[-1])
+    base, adapters = family("llama")
+    own = {"adapters": adapters} if beside == "adapters" else {"adapters": {}, "draft": str(base)}
+    names = ("a", "base", "b") if beside == "adapters" else ("base",)
+    answers = []
+    for _ in range(2):
+        async with served(base, **own) as engine:
+            answers.append([await answer(engine, name, numbers(20)) for name in names])
+            await asyncio.to_thread(panels_are_kept)
+    assert [each is None for each in found] == [True] * (len(found) // 2) + [False] * (len(found) // 2)
+    assert [each.logprobs for each in answers[1]] == [each.logprobs for each in answers[0]]
+
+
+def panels_are_kept():
+    """Wait until what was packed is written."""
+    for thread in threading.enumerate():
+        if thread.name == "panels":
+            thread.join()
 
 
 async def test_each_adapter_is_a_model_with_a_card_of_its_own(family):
