@@ -21,17 +21,17 @@ class StepPace:
         self._decoding: dict[int, float] = {}
         self._token = 0.0
 
-    def room(self, decodes: int, nearly: int = 0) -> int:
+    def room(self, decodes: int, nearly: float = 0.0) -> int:
         """Return how many tokens of prompts a step reads beside so many rows of answers.
 
-        So many prompts are `nearly` read: where they are more than the answers, these wait longer, for the first token
-        of each is waited for as well.
+        So many prompts are `nearly` read: where they are no fewer than the answers, these wait, for the first token of
+        each is waited for as well.
         """
         most = self._most - decodes
         alone = self._alone(decodes)
-        if not decodes or alone is None or not self._token:
+        if nearly >= decodes or alone is None or not self._token:
             return most
-        seconds = max(_SECONDS, _STRETCH * alone * max(1.0, nearly / decodes)) - alone
+        seconds = max(_SECONDS, _STRETCH * alone) - alone
         return max(min(round(seconds / self._token), most), min(_LEAST, most))
 
     def learn(self, decodes: int, prompts: int, seconds: float) -> None:

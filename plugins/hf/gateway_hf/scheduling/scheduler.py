@@ -130,16 +130,18 @@ class Scheduler:
         self._make_room()
         decodes = self.decoding()
         stands_by = bool(self._running) and self._running[0].standby
-        guesses = self._keep_drafts(decodes, (self._budget - len(decodes)) // 2)
+        nearly = self._nearly_read()
+        # In a burst a guess would take the place of a prompt's token, which is surely wanted.
+        guesses = self._keep_drafts(decodes, 0 if nearly >= len(decodes) else (self._budget - len(decodes)) // 2)
         rows = len(decodes) + guesses
-        room = min(_STANDBY, self._budget - rows) if stands_by else self._pace.room(rows, self._nearly_read())
+        room = min(_STANDBY, self._budget - rows) if stands_by else self._pace.room(rows, nearly)
         prefills = self._prefills(room)
         self._planned = rows, sum(chunk.tokens for chunk in prefills)
         return [*[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes], *prefills]
 
-    def _nearly_read(self) -> int:
-        """Count the prompts that one step could end."""
-        return sum(each.prefilling and each.pending <= self._budget for each in self._computed)
+    def _nearly_read(self) -> float:
+        """Count the prompts that are read, each as the share of it that one step could read."""
+        return sum(min(1.0, self._budget / each.pending) for each in self._computed if each.prefilling)
 
     def took(self, seconds: float) -> None:
         """Learn what the planned step took, so that later ones read and guess as much as answers can wait for."""

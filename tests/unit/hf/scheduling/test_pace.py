@@ -33,10 +33,9 @@ def test_what_is_fast_anyway_is_not_made_faster():
     assert taught(alone=0.002, token=0.001).room(4) == 38
 
 
-def test_answers_wait_longer_for_more_prompts_than_they_are():
-    assert taught(most=1_000, alone=0.02, token=0.001).room(4, nearly=4) == 40
-    assert taught(most=1_000, alone=0.02, token=0.001).room(4, nearly=16) == 220
-    assert taught().room(4, nearly=32) == 124
+@pytest.mark.parametrize(("nearly", "room"), [(0.0, 40), (3.9, 40), (4.0, 996), (32.0, 996)])
+def test_answers_wait_for_as_many_prompts_as_they_are(nearly, room):
+    assert taught(most=1_000).room(4, nearly) == room
 
 
 def test_prompts_go_on_and_the_budget_holds():
@@ -97,7 +96,7 @@ def test_the_scheduler_reads_less_of_a_prompt_once_it_knows_that_answers_wait():
     answer.computed = 4
     answer.tokens.append(5)
     assert [each.tokens for each in scheduler.plan()] == [1, 40]
-    for _ in range(2):
-        scheduler.add(Sequence(list(range(2_000, 2_100))))
+    scheduler.add(Sequence(list(range(2_000, 2_150))))
     scheduler.admit()
-    assert [each.tokens for each in scheduler.plan()] == [1, 100]
+    # One has 873 tokens left, of which a step could read a seventh, the other 150; together they are nearly one.
+    assert [each.tokens for each in scheduler.plan()] == [1, 40]

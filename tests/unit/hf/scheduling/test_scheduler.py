@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,6 +150,15 @@ def test_a_draft_is_computed_with_its_token():
     assert scheduler.plan() == [Chunk(first, 4), Chunk(prompt, 8)]
 
 
+@pytest.mark.parametrize(("length", "rows"), [(12, 1), (24, 1), (25, 4)])
+def test_nothing_is_guessed_while_prompts_are_no_fewer_than_answers(length, rows):
+    scheduler, _ = _make(budget=12, blocks=20)
+    answer, *prompts = _sequences(1, length, length)
+    _start(scheduler, answer, *prompts)
+    answer.draft = [1, 2, 3]
+    assert scheduler.plan()[0] == Chunk(answer, rows)
+
+
 def test_a_draft_is_dropped_where_the_budget_or_the_cache_is_short():
     scheduler, _ = _make(budget=10, blocks=5)
     first, second = _sequences(1, 1)
@@ -161,6 +171,7 @@ def test_a_draft_is_dropped_where_the_budget_or_the_cache_is_short():
     assert scheduler.plan() == [Chunk(first, 1)]
     (third,) = _sequences(8)
     _start(scheduler, third)
+    third.computed = 7
     first.computed, first.tokens = 6, [0] * 7
     for guesses in ([1, 1], [1]):
         first.draft = guesses
