@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from gateway.engine import LoadFailed, Sampling, Tokens, collect
-from gateway_hf.compute.forward import BatchedForward
+from gateway_hf.compute.short_pass import ShortForward
 from gateway_hf.draft_model import DraftModel
 from gateway_hf.engine import HfEngine
 from gateway_hf.runner import Runner
@@ -85,13 +85,13 @@ async def test_answers_that_lose_their_room_are_guessed_right_again(folder, pass
 
 
 async def test_what_was_read_for_one_answer_is_not_read_again_for_the_next(folder, passes, monkeypatch):
-    ids, read, logits = numbers(160), [], BatchedForward.logits
+    ids, read, logits = numbers(160), [], ShortForward.logits
 
     def counted(forward, chunks):
         read.append((forward, sum(chunk.tokens for chunk in chunks)))
         return logits(forward, chunks)
 
-    monkeypatch.setattr(BatchedForward, "logits", counted)
+    monkeypatch.setattr(ShortForward, "logits", counted)
     async with engine(folder, folder) as guessed:
         first = await answer(guessed, ids)
         before = len(read)

@@ -17,7 +17,7 @@ from gateway.engine import (
     collect,
 )
 from gateway_hf import batch
-from gateway_hf.compute.forward import BatchedForward
+from gateway_hf.compute.short_pass import ShortForward
 from gateway_hf.engine import HfEngine
 from gateway_hf.loop import Loop
 from gateway_hf.sampling.sampler import Draws
@@ -51,14 +51,14 @@ async def engine(settings):
 
 
 async def test_a_failing_forward_is_a_typed_error_and_the_next_request_is_served(engine, monkeypatch, caplog):
-    logits = BatchedForward.logits
-    monkeypatch.setattr(BatchedForward, "logits", lambda *_: 1 / 0)
+    logits = ShortForward.logits
+    monkeypatch.setattr(ShortForward, "logits", lambda *_: 1 / 0)
     with pytest.raises(EngineError) as caught:
         await collect(engine.generate(ask()))
     assert type(caught.value) is EngineError
     assert "division" not in caught.value.message
     assert "ZeroDivisionError" in caplog.text
-    monkeypatch.setattr(BatchedForward, "logits", logits)
+    monkeypatch.setattr(ShortForward, "logits", logits)
     assert (await collect(engine.generate(ask()))).finished.reason is FinishReason.LENGTH
 
 
@@ -67,7 +67,7 @@ _POISON = 77
 
 def _no_numbers(monkeypatch):
     """Let the logits of one sequence be no numbers after a few tokens."""
-    right = BatchedForward.logits
+    right = ShortForward.logits
 
     def logits(forward, chunks):
         said, counts = right(forward, chunks)
@@ -76,19 +76,19 @@ def _no_numbers(monkeypatch):
                 rows.fill_(math.nan)
         return said, counts
 
-    monkeypatch.setattr(BatchedForward, "logits", logits)
+    monkeypatch.setattr(ShortForward, "logits", logits)
 
 
 def _raising_forward(monkeypatch):
     """Let every pass raise that one sequence takes part in."""
-    right = BatchedForward.logits
+    right = ShortForward.logits
 
     def logits(forward, chunks):
         if any(_poisoned(chunk.sequence) for chunk in chunks):
             raise ZeroDivisionError
         return right(forward, chunks)
 
-    monkeypatch.setattr(BatchedForward, "logits", logits)
+    monkeypatch.setattr(ShortForward, "logits", logits)
 
 
 def _broken_draws(monkeypatch):
@@ -107,14 +107,14 @@ class Panic(BaseException):
 
 def _panicking_forward(monkeypatch):
     """Let every pass panic that one sequence takes part in."""
-    right = BatchedForward.logits
+    right = ShortForward.logits
 
     def logits(forward, chunks):
         if any(_poisoned(chunk.sequence) for chunk in chunks):
             raise Panic
         return right(forward, chunks)
 
-    monkeypatch.setattr(BatchedForward, "logits", logits)
+    monkeypatch.setattr(ShortForward, "logits", logits)
 
 
 def _panicking_writer(monkeypatch):

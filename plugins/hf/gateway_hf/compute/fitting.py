@@ -29,6 +29,7 @@ from gateway_hf.compute.panels import KeptWeights, Panels
 from gateway_hf.compute.placement import one_thread
 from gateway_hf.compute.reference import ReferenceAnswers
 from gateway_hf.compute.serial import Reading, SerialForward, count_layers
+from gateway_hf.compute.short_pass import shorten
 from gateway_hf.compute.trial import Misfit, Trial, Trials, narrowed
 from gateway_hf.steps import StepCount
 
@@ -159,7 +160,8 @@ def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: 
     cache = KvCache(means.blocks, model.dtype, model.device, means.kernels, rounded=means.rounded)
     attention = StockAttention(cache) if means.kernels is None else NativeAttention(cache, means.kernels)
     _adopt(model, attention)
-    forward: Forward = BatchedForward(model, attention, means.kernels)
+    whole = BatchedForward(model, attention, means.kernels)
+    forward: Forward = whole
     tolerance, how = _TOLERANCE_INT8 if means.rounded else _TOLERANCE[model.dtype], "in a batch"
     panels: Panels | None = None
     _check_positions(model, means.window)
@@ -168,6 +170,8 @@ def _batched(model: PreTrainedModel, adapters: Adapters, trials: Trials, means: 
         work = FitWork(model, attention, adapters, panels, means.form, trace(model, forward, attention))
         _check_windows(model, attention)
         change(work)
+        if change is fused_layers:
+            forward = shorten(model, whole, means.kernels, attention)
         tolerance = _TOLERANCE_INT8 if means.form is Format.INT8 else tolerance
         how = "with packed weights"
     if adapters.names:

@@ -9,14 +9,17 @@ from torch import Tensor, nn
 from gateway_hf.compute.adapters import AdaptedColumns, Adapters
 from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.experts import PackedExperts
-from gateway_hf.compute.kernels import Format, Heads, Layer
+from gateway_hf.compute.kernels import Format, Heads, Layer, Turning
 from gateway_hf.compute.norms import Norm
 from gateway_hf.compute.panels import Panels
 from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, wanted_columns
 
 
 class FusedLayer(nn.Module):
-    """A decoder layer that reads and overwrites its hidden states; `heads` is what the layer asked attention for."""
+    """A decoder layer that reads and overwrites its hidden states; `heads` is what the layer asked attention for.
+
+    `rotation` is how its queries and keys turn.
+    """
 
     def __init__(self, pieces: LayerPieces, heads: Heads, attention: Attention, panels: Panels, form: Format) -> None:
         super().__init__()
@@ -24,9 +27,9 @@ class FusedLayer(nn.Module):
         self._kernels = panels.kernels
         self._kept: list[Any] = []
         self._companions = pieces.companions
-        self._rotation = pieces.heads.rotation
+        self.rotation = pieces.heads.rotation
         rotary = pieces.heads.rotary
-        order = self._rotation.order(heads.size, rotary)
+        order = self.rotation.order(heads.size, rotary)
         self._qkv = turned_for(pieces.heads.qkv, heads, order)
         self._pieces = pieces
         self.struct = struct = Layer(heads=heads, rotary=rotary, scale=pieces.scale, activation=pieces.activation)
@@ -73,15 +76,24 @@ class FusedLayer(nn.Module):
         self, hidden_states: Tensor, *_: object, position_embeddings: tuple[Tensor, Tensor] | None = None, **__: object
     ) -> Tensor | tuple[Tensor | None, ...]:
         """Run the layer over `[1, rows, hidden]`, in place where that is float32 already; return float32."""
-        turns: tuple[Tensor, ...] = ()
-        if position_embeddings is not None and self._rotation is not Rotation.NONE:
-            turns = tuple(self._rotation.laid(each.float()).contiguous() for each in position_embeddings)
         rows, states = self._attention.rows, hidden_states
         if rows is not None:
-            self._attention.steps.tick()
             states = hidden_states.float().contiguous()
-            self._kernels.run_layer(self.struct, rows.batch, self._attention.cache.form, states, turns)
+            own, form = (self.address, self.turned(position_embeddings)), self._attention.cache.form
+            self._kernels.run_layers([own], rows.batch, form, states, self._attention.steps.address)
         return states if self._companions is None else (states, *(None,) * self._companions)
+
+    @property
+    def address(self) -> int:
+        """Where the kernels find the layer, for as long as it lives."""
+        return ctypes.addressof(self.struct)
+
+    def turned(self, positions: tuple[Tensor, Tensor] | None) -> Turning:
+        """Return the cosines and sines of rows as the kernels want them, of those that a model gives its layers."""
+        if positions is None or self.rotation is Rotation.NONE:
+            return None
+        cos, sin = (self.rotation.laid(each.float()).contiguous() for each in positions)
+        return cos, sin
 
     def _norm(self, name: str, norm: Norm | None) -> None:
         if norm is not None:

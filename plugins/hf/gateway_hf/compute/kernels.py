@@ -30,6 +30,9 @@ class Format(IntEnum):
     INT4 = 3
 
 
+# The cosines and sines of rows, or none where nothing turns.
+Turning = tuple[Tensor, Tensor] | None
+
 FORMATS = {torch.float32: Format.FLOAT32, torch.bfloat16: Format.BFLOAT16}
 
 
@@ -164,14 +167,19 @@ class Kernels:
             self._self, ctypes.byref(adapters), x.data_ptr(), x.shape[-1], y.data_ptr(), y.shape[-1]
         )
 
-    def run_layer(self, layer: Layer, batch: BatchStruct, form: Format, states: Tensor, turns: Some[Tensor]) -> None:
-        """Run a decoder layer in place over float32 `states` `[rows, hidden]`; `form` is the cache's.
+    def run_layers(
+        self, layers: Some[tuple[int, Turning]], batch: BatchStruct, form: Format, states: Tensor, begun: int
+    ) -> None:
+        """Run decoder layers in place over float32 `states` `[rows, hidden]`; `form` is the cache's.
 
-        `turns` are the cosines and sines `[rows, rotary]` of the rows' positions, or none where nothing turns.
+        Each is the address of a `Layer`, with the cosines and sines `[rows, rotary]` of the rows' positions, or none
+        where nothing turns. The number at the address `begun`, an int64, counts layers as they begin.
         """
-        self._library.kernels_layer(
-            *(self._self, ctypes.byref(layer), ctypes.byref(batch), form, states.data_ptr()),
-            *([each.data_ptr() for each in turns] or (None, None)),
+        pairs = (turns or (None, None) for _, turns in layers)
+        turns = [None if each is None else each.data_ptr() for pair in pairs for each in pair]
+        self._library.kernels_layers(
+            *(self._self, (c_void_p * len(layers))(*(address for address, _ in layers)), len(layers)),
+            *(ctypes.byref(batch), form, states.data_ptr(), (c_void_p * len(turns))(*turns), begun),
         )
 
     def encode(self, layers: Array[EncoderLayer], starts: Tensor, states: Tensor) -> None:

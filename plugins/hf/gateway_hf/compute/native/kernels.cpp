@@ -201,9 +201,16 @@ void kernels_advise(void* memory, size_t size) {
 #endif
 }
 
-void kernels_layer(Kernels* kernels, const Layer* layer, const Batch* batch, int format, float* states, const float* cos,
-                   const float* sin) {
-    with_cache(format, [&]<class S>() { run_layer<S>(*kernels, *layer, *batch, states, cos, sin); });
+// Runs `count` decoder layers over the rows of a batch, float32 [rows][hidden], in place; `format` is the cache's.
+// Layer i turns by turns[2 i] and turns[2 i + 1], cosines and sines; `begun` counts each as it begins.
+void kernels_layers(Kernels* kernels, const Layer* const* layers, int count, const Batch* batch, int format, float* states,
+                    const float* const* turns, int64_t* begun) {
+    with_cache(format, [&]<class S>() {
+        for (int i = 0; i < count; i++) {
+            ++*begun;
+            run_layer<S>(*kernels, *layers[i], *batch, states, turns[2 * i], turns[2 * i + 1]);
+        }
+    });
 }
 
 // Runs `count` layers of an encoder over texts one behind the other: text i is rows [starts[i], starts[i + 1]) of `states`,
