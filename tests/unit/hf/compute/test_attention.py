@@ -52,6 +52,8 @@ _SHAPES = {
     "cap and window": Shape(cap=2.0, window=33, queries=6, keys=2),
     "scale": Shape(scale=0.9),
     "sinks": Shape(sinks=True),
+    "eight for one, cap and window": Shape(queries=8, keys=1, size=64, cap=5.0, window=33),
+    "of 96": Shape(queries=6, keys=1, size=96),
     "sinks, cap and window": Shape(sinks=True, queries=6, cap=5.0, window=20, size=64),
 }
 
@@ -193,7 +195,13 @@ def test_a_sequence_of_no_numbers_is_so_alone(team, rounded):
         assert at == poisoned or torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["three for each", "window", "cap and window", "of 80", "sinks"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("three for each", "window", "cap and window", "of 80", "sinks"),
+        *("eight for one, cap and window", "of 96", "sinks, cap and window"),
+    ],
+)
 @pytest.mark.parametrize(("dtype", "rounded"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)])
 def test_a_row_gets_the_same_bits_whatever_its_company(kernels, name, dtype, rounded):
     shape = _SHAPES[name]

@@ -7,8 +7,9 @@
 #pragma once
 
 #include "kept.h"
+#include "span_tiles.h"
 
-constexpr int kSpan = 4;   // blocks that are scored at a time
+constexpr int kHigh = std::max(kRows, kTile);  // rows of a tile, at most
 constexpr int kSheaf = 8;  // tiles of rows that meet a span of keys one after another, while it is in the nearest caches
 
 // The sequences of one forward pass: rows [starts[s], starts[s + 1]) are tokens past[s], past[s] + 1, ...
@@ -90,10 +91,12 @@ template <class T> inline void ask(const Heads& heads, float* query, typename T:
 struct Tile {
     const uint32_t* queries;
     int rows, begin, end;  // blocks that any of them may see
-    int position[kRows];
-    float most[kRows], total[kRows];
+    int position[kHigh];
+    float most[kHigh], total[kHigh];
     float* sums;
 };
+
+using Scores = float[kSpan * kBlock];
 
 // A span of keys and values, beginning with block `from` of its sequence.
 template <class S> struct KeySpan {
@@ -101,37 +104,47 @@ template <class S> struct KeySpan {
     int from, count;
 };
 
-// Scores of rows and the keys of a span: float32 [R][kSpan][kBlock], minus infinity where a row does not see a token.
-template <class S, int R>
-inline void score_span(const Heads& heads, const Tile& tile, const KeySpan<S>& span, float (*scores)[kSpan * kBlock]) {
-    constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
-    int padded = heads.padded(), last = tile.position[R - 1];
-    for (int b = 0; b < span.count; b += C) {
-        floats score[R][C] = {};
-        S::template multiply<R, C>(tile.queries, padded / S::Number::per_word, span.blocks + b, padded / S::kStep, score);
-        for (int c = 0; c < C; c++) {
-            int first = (span.from + b + c) * kBlock;
-            bool seen = first + kBlock - 1 <= tile.position[0] && (!heads.window || first > last - heads.window);
-            floats token = count_up() + float(first);
-            for (int r = 0; r < R; r++) {
-                floats x = S::scaled(score[r][c], span.blocks[b + c] + 2 * heads.half(), 0);
-                if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
-                if (!seen) {
-                    x = pick(token > float(tile.position[r]), all(-INFINITY), x);
-                    if (heads.window) x = pick(token <= float(tile.position[r] - heads.window), all(-INFINITY), x);
-                }
-                *(floats*)(scores[r] + (b + c) * kBlock) = x;
+// Products of rows and the keys of a span.
+template <class S> inline void multiply_keys(const Heads& heads, const Tile& tile, const KeySpan<S>& span, SpanTiles& tiles, Scores* scores) {
+    int padded = heads.padded();
+    if (S::kTiles && in_tiles(padded)) return tiles.keys(tile.queries, tile.rows, padded, (const words* const*)span.blocks, scores[0]);
+    with_rows(tile.rows, [&]<int R>() {
+        constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
+        for (int b = 0; b < span.count; b += C) {
+            floats score[R][C] = {};
+            S::template multiply<R, C>(tile.queries, padded / S::Number::per_word, span.blocks + b, padded / S::kStep, score);
+            for (int r = 0; r < R; r++)
+                for (int c = 0; c < C; c++) *(floats*)(scores[r] + (b + c) * kBlock) = score[r][c];
+        }
+    });
+}
+
+// Makes scores of products: minus infinity where a row does not see a token.
+template <class S> inline void score_span(const Heads& heads, const Tile& tile, const KeySpan<S>& span, Scores* scores) {
+    int last = tile.position[tile.rows - 1];
+    for (int b = 0; b < span.count; b++) {
+        int first = (span.from + b) * kBlock;
+        bool seen = first + kBlock - 1 <= tile.position[0] && (!heads.window || first > last - heads.window);
+        if (seen && !S::kNotes && !(heads.cap > 0)) continue;
+        floats token = count_up() + float(first);
+        for (int r = 0; r < tile.rows; r++) {
+            floats x = S::scaled(*(const floats*)(scores[r] + b * kBlock), span.blocks[b] + 2 * heads.half(), 0);
+            if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
+            if (!seen) {
+                x = pick(token > float(tile.position[r]), all(-INFINITY), x);
+                if (heads.window) x = pick(token <= float(tile.position[r] - heads.window), all(-INFINITY), x);
             }
+            *(floats*)(scores[r] + b * kBlock) = x;
         }
     }
 }
 
 // Makes weights of scores, and shrinks what was added up before to the new largest score.
-template <class S, int R>
-inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, const float (*scores)[kSpan * kBlock],
+template <class S>
+inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, const Scores* scores,
                        typename S::Number::Element (*weights)[kSpan * kBlock]) {
     int padded = heads.padded();
-    for (int r = 0; r < R; r++) {
+    for (int r = 0; r < tile.rows; r++) {
         floats peak = all(-INFINITY);
         for (int b = 0; b < span.count; b++) peak = larger(*(const floats*)(scores[r] + b * kBlock), peak);
         float now = std::max(tile.most[r], most_of(peak)), base = now == -INFINITY ? 0 : now;
@@ -170,24 +183,33 @@ inline void gather(const Heads& heads, Tile& tile, const KeySpan<S>& span, int p
 }
 
 // Has rows see a span.
-template <class S, int R> inline void meet(const Heads& heads, Tile& tile, const KeySpan<S>& span) {
-    alignas(64) float scores[R][kSpan * kBlock];
-    alignas(64) typename S::Number::Element weights[R][kSpan * kBlock];
-    score_span<S, R>(heads, tile, span, scores);
-    weigh_span<S, R>(heads, tile, span, scores, weights);
-    constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
-    int panel = 0, panels = heads.padded() / kLanes;
-    for (; panel + C <= panels; panel += C) gather<S, R, C>(heads, tile, span, panel, weights[0]);
-    for (; panel < panels; panel++) gather<S, R, 1>(heads, tile, span, panel, weights[0]);
+template <class S> inline void meet(const Heads& heads, Tile& tile, const KeySpan<S>& span, SpanTiles& tiles) {
+    alignas(64) Scores scores[kHigh];
+    alignas(64) typename S::Number::Element weights[kHigh][kSpan * kBlock];
+    multiply_keys<S>(heads, tile, span, tiles, scores);
+    score_span<S>(heads, tile, span, scores);
+    weigh_span<S>(heads, tile, span, scores, weights);
+    if (S::kTiles && in_tiles(heads.padded())) {
+        const words* values[kSpan];
+        for (int b = 0; b < kSpan; b++) values[b] = (const words*)(span.blocks[b] + heads.half());
+        return tiles.values((const uint32_t*)weights, tile.rows, heads.padded(), values, span.count, tile.sums);
+    }
+    with_rows(tile.rows, [&]<int R>() {
+        constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
+        int panel = 0, panels = heads.padded() / kLanes;
+        for (; panel + C <= panels; panel += C) gather<S, R, C>(heads, tile, span, panel, weights[0]);
+        for (; panel < panels; panel++) gather<S, R, 1>(heads, tile, span, panel, weights[0]);
+    });
 }
 
-// Cuts the rows of a sheaf into tiles, as even as can be; returns how many.
-inline int cut_tiles(const Heads& heads, const Batch& batch, const Piece& sheaf, const uint32_t* queries, int stride,
+// Cuts the rows of a sheaf into tiles, as even as can be where they are `high` at most; returns how many.
+inline int cut_tiles(const Heads& heads, const Batch& batch, const Piece& sheaf, int high, const uint32_t* queries, int stride,
                      float* sums, Tile* tiles) {
     int count = 0;
-    for (int left = (sheaf.rows + kRows - 1) / kRows, row = 0; left; left--) {
+    for (int left = (sheaf.rows + high - 1) / high, row = 0; left; left--) {
         Tile& tile = tiles[count++];
-        tile.rows = (sheaf.rows - row + left - 1) / left;
+        // All but the last are whole tiles of the processor's own, which need to be shaped but once then.
+        tile.rows = high == kTile ? std::min(kTile, sheaf.rows - row) : (sheaf.rows - row + left - 1) / left;
         tile.queries = queries + long(row) * stride;
         tile.sums = sums + row * heads.padded();
         for (int r = 0; r < tile.rows; r++) {
@@ -211,7 +233,9 @@ inline void attend_sheaf(const Heads& heads, const Batch& batch, const Piece& sh
     alignas(64) float sums[kSheaf * kRows * kMaxHead];
     memset(sums, 0, sizeof(float) * sheaf.rows * padded);
     Tile tiles[kSheaf];
-    int count = cut_tiles(heads, batch, sheaf, queries, padded / S::Number::per_word, sums, tiles);
+    SpanTiles shaped;
+    int high = S::kTiles && in_tiles(padded) ? kTile : kRows;
+    int count = cut_tiles(heads, batch, sheaf, high, queries, padded / S::Number::per_word, sums, tiles);
     int end = tiles[count - 1].end;
     for (int from = tiles[0].begin; from < end; from += kSpan) {
         KeySpan<S> span{{}, from, std::min(kSpan, end - from)};
@@ -224,7 +248,7 @@ inline void attend_sheaf(const Heads& heads, const Batch& batch, const Piece& sh
             Tile& tile = tiles[t];
             if (from < tile.begin || from >= tile.end) continue;
             span.count = std::min(kSpan, tile.end - from);
-            with_rows(tile.rows, [&]<int R>() { meet<S, R>(heads, tile, span); });
+            meet<S>(heads, tile, span, shaped);
         }
     }
     for (int t = 0, row = sheaf.row; t < count; t++)

@@ -89,9 +89,7 @@ void run_experts(Kernels& kernels, const Layer& layer, const float* state, int r
     const int32_t* order = choices.order.kept.data();
     if (layer.up.panels) {
         write_plain(kernels, layer.up, normed, rows);
-        float* wide = kernels.wide.of(size_t(rows) * layer.wide());
-        apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, layer.wide()));
-        write_gated(kernels, {layer.down, layer.inner, layer.activation, layer.gated}, wide, rows);
+        write_inner(kernels, layer.up, {layer.down, layer.inner, layer.activation, layer.gated}, rows);
         auto add = onto(sum, hidden);
         apply(kernels.team, layer.down, kernels.sheet.at, rows, [&](int row, int column, floats sums) {
             if (experts.weighed) sums = sums * (1.0f / (1.0f + std::exp(-scores[long(row) * across + experts.count])));

@@ -7,6 +7,7 @@
 
 constexpr int kBlock = 16;    // tokens
 constexpr int kMaxHead = 512;
+constexpr int kSpan = 4;      // blocks that are scored at a time
 
 // Writes a row as elements, and zeros up to `padded`.
 template <class T> inline void write_row(const float* x, int size, int padded, typename T::Element* to) {
@@ -28,6 +29,7 @@ template <class T> struct Whole {
     using Number = std::conditional_t<kWidened, Float32, T>;
     using Kept = typename T::Element;
     static constexpr int kStep = T::per_word, kNotes = 0;
+    static constexpr bool kTiles = T::per_word == 2;  // where the processor has tile registers
 
     static void write(const float* x, int size, int padded, Kept* to, Kept*, int) { write_row<T>(x, size, padded, to); }
 
@@ -47,6 +49,7 @@ struct Rounded {
     using Kept = int8_t;
     static constexpr int kStep = 1;
     static constexpr int kNotes = 2 * kBlock * sizeof(float);
+    static constexpr bool kTiles = false;
 
     static void write(const float* x, int size, int padded, Kept* to, Kept* notes, int note) {
         alignas(64) float row[kMaxHead];

@@ -38,7 +38,7 @@ struct Choices {
 // What one thread of callers needs: the team, and room for everything between two multiplications.
 struct Kernels {
     Team team;
-    Sheet sheet;
+    Sheet sheet, next;
     Room<float> wide, attended, normed, branch, scores, slots;
     Choices choices;
     Room<uint32_t> queries;
@@ -153,10 +153,16 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     }
     normed = room();
     write_normed(kernels, layer.up, state, rows, hidden, layer.between, normed);
-    float* wide = kernels.wide.of(size_t(rows) * layer.wide());
-    apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, layer.wide()));
-    adapt(kGate, 2, normed, hidden, wide, layer.wide());
-    write_gated(kernels, {layer.down, layer.inner, layer.activation, layer.gated}, wide, rows);
+    Middle middle{layer.down, layer.inner, layer.activation, layer.gated};
+    float* wide = nullptr;
+    if (adapts) {
+        wide = kernels.wide.of(size_t(rows) * layer.wide());
+        apply(kernels.team, layer.up, kernels.sheet.at, rows, into(wide, layer.wide()));
+        adapt(kGate, 2, normed, hidden, wide, layer.wide());
+        write_gated(kernels, middle, wide, rows);
+    } else {
+        write_inner(kernels, layer.up, middle, rows);
+    }
     if (!layer.parallel) sum = aside(layer.after);
     apply(kernels.team, layer.down, kernels.sheet.at, rows, onto(sum, hidden));
     adapt(kDown, 1, wide, layer.wide(), sum, hidden);

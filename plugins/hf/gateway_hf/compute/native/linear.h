@@ -75,15 +75,21 @@ struct Operand {
 constexpr int kFew = 2;    // rows of bfloat16 that vectors multiply faster than tiles do; of bytes it is a block's
 constexpr int kTile = 16;  // steps of a panel, or rows, in one of the processor's tile registers
 
-// Says whether products of this weight are summed as tiles do it; the kernel of the system has to be asked once.
-inline bool tiled(const Linear& w) {
+// Says whether there are tile registers; the kernel of the system has to be asked once.
+inline bool tiles_allowed() {
 #ifdef KERNELS_TILES
     constexpr int request = 0x1023, data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     static const bool allowed = syscall(SYS_arch_prctl, request, data) == 0;
-    return allowed && (w.format == kBFloat16 || (w.format == kInt8 && !w.narrow && w.group / 4 % kTile == 0)) && w.steps() % kTile == 0;
+    return allowed;
 #else
     return false;
 #endif
+}
+
+// Says whether products of this weight are summed as tiles do it.
+inline bool tiled(const Linear& w) {
+    bool fits = w.format == kBFloat16 || (w.format == kInt8 && !w.narrow && w.group / 4 % kTile == 0);
+    return fits && w.steps() % kTile == 0 && tiles_allowed();
 }
 
 // Memory that is read behind what is multiplied now: each step asks for so many bytes of it, from `at` on. (No branch: with

@@ -23,10 +23,9 @@ struct Sheet {
     uint32_t* row(int i) { return const_cast<uint32_t*>(at.words) + i * at.stride; }
 
     void fit(const Linear& w, int rows) {
-        constexpr int line = 16, page = 1024;  // words
-        at.stride = w.words();
-        // Rows that are pages apart would push each other out of the nearest cache.
-        if (at.stride % page == 0) at.stride += line;
+        constexpr int line = 16;  // words
+        // An odd number of lines: rows that are pages apart, or parts of them, would push each other out of the nearest cache.
+        at.stride = ((w.words() + line - 1) / line | 1) * line;
         uintptr_t from = uintptr_t(words.of(size_t(round_up(rows, 2 * kTile)) * at.stride + 2 * line));
         at.words = (const uint32_t*)((from + 63) & ~uintptr_t(63));
         at.scales = w.quantized() ? scales.of(size_t(rows) * w.notes()) : nullptr;

@@ -70,3 +70,34 @@ void write_gated(Kernels& kernels, const Middle& layer, float* x, int rows, int 
         }
     });
 }
+
+inline bool in_halves(const Linear& up, const Middle& layer, int rows) {
+    bool plain = layer.gated && layer.limit == 0 && layer.plus == 0 && layer.inner % kLanes == 0;
+    return plain && rows > kTile && by_tiles(up, rows);
+}
+
+// Multiplies the rows of the sheet by `up`, and fills it as `write_gated` does. What lies between, twice `inner` numbers of
+// each row, is more than the caches hold: it stays in registers.
+void write_halves(Kernels& kernels, const Linear& up, const Middle& layer, int rows) {
+    Sheet& next = kernels.next;
+    if (layer.down.format == kBFloat16) {
+        next.fit(layer.down, rows);
+        apply_halves(kernels.team, up, kernels.sheet.at, rows, [&](int row, int column, floats gate, floats sum) {
+            store<BFloat16>((uint16_t*)next.row(row) + column, activate(layer.activation, gate) * sum);
+        });
+        return std::swap(kernels.sheet, next);
+    }
+    float* wide = kernels.wide.of(size_t(rows) * layer.inner);
+    apply_halves(kernels.team, up, kernels.sheet.at, rows, [&](int row, int column, floats gate, floats sum) {
+        *(floats*)(wide + long(row) * layer.inner + column) = activate(layer.activation, gate) * sum;
+    });
+    write_plain(kernels, layer.down, wide, rows);
+}
+
+// The same for any rows.
+void write_inner(Kernels& kernels, const Linear& up, const Middle& layer, int rows) {
+    if (in_halves(up, layer, rows)) return write_halves(kernels, up, layer, rows);
+    float* wide = kernels.wide.of(size_t(rows) * layer.wide());
+    apply(kernels.team, up, kernels.sheet.at, rows, into(wide, layer.wide()));
+    write_gated(kernels, layer, wide, rows);
+}

@@ -25,135 +25,214 @@ public:
     Tiles(const Tiles&) = delete;
 };
 
-struct Sums {
-    alignas(64) float of[4][kTile][kTile];
-    const ints& whole(int tile, int row) const { return *(const ints*)of[tile][row]; }
-    const floats& real(int tile, int row) const { return *(const floats*)of[tile][row]; }
+// What products of tiles become: rows of vectors, one for each panel.
+template <int C> struct Sums {
+    alignas(64) float of[2 * kTile][C][kLanes];
+    const ints& whole(int row, int c) const { return *(const ints*)of[row][c]; }
+    const floats& real(int row, int c) const { return *(const floats*)of[row][c]; }
 };
 
 #define TILE_PRODUCT(sum, rows, panel)                        \
     if constexpr (F == kBFloat16) _tile_dpbf16ps(sum, rows, panel); \
     else _tile_dpbusd(sum, rows, panel)
 
-// Sums of 32 rows times up to two panels, over `count` tiles; sums.of[2 t + c] is that of row tile t and panel c.
-template <Format F, int C>
-inline void multiply_many(const uint32_t* a, long stride, const words* const* b, int count, Sums& sums) {
+// Sums of 32 rows times up to two panels, over `count` tiles; meanwhile(k) is done beside each.
+template <Format F, int C, class Meanwhile>
+[[gnu::always_inline]] inline void multiply_many(const uint32_t* a, long stride, const words* const* b, int count, Sums<C>& sums,
+                                                 const Meanwhile& meanwhile) {
     _tile_zero(0);
     _tile_zero(2);
     if constexpr (C > 1) _tile_zero(1);
     if constexpr (C > 1) _tile_zero(3);
-    for (int k = 0; k < count * kTile; k += kTile) {
-        _tile_loadd(6, b[0] + k, 64);
-        _tile_loadd(4, a + k, stride * 4);
+    for (int k = 0; k < count; k++) {
+        _tile_loadd(6, b[0] + k * kTile, 64);
+        _tile_loadd(4, a + k * kTile, stride * 4);
         TILE_PRODUCT(0, 4, 6);
-        if constexpr (C > 1) _tile_loadd(7, b[1] + k, 64);
+        if constexpr (C > 1) _tile_loadd(7, b[1] + k * kTile, 64);
         if constexpr (C > 1) TILE_PRODUCT(1, 4, 7);
-        _tile_loadd(5, a + kTile * stride + k, stride * 4);
+        _tile_loadd(5, a + kTile * stride + k * kTile, stride * 4);
         TILE_PRODUCT(2, 5, 6);
         if constexpr (C > 1) TILE_PRODUCT(3, 5, 7);
+        meanwhile(k);
     }
-    _tile_stored(0, sums.of[0], 64);
-    _tile_stored(2, sums.of[2], 64);
-    if constexpr (C > 1) _tile_stored(1, sums.of[1], 64);
-    if constexpr (C > 1) _tile_stored(3, sums.of[3], 64);
+    _tile_stored(0, sums.of[0][0], 64 * C);
+    _tile_stored(2, sums.of[kTile][0], 64 * C);
+    if constexpr (C > 1) _tile_stored(1, sums.of[0][1], 64 * C);
+    if constexpr (C > 1) _tile_stored(3, sums.of[kTile][1], 64 * C);
 }
 
-// Sums of up to sixteen rows times up to four panels; all waits for memory, so what comes next is asked for.
-template <Format F, int C>
-inline void multiply_few(const uint32_t* a, long stride, const words* const* b, int count, Sums& sums) {
-    constexpr int ahead = 4 * kTile;
+// Sums of up to sixteen rows times up to four panels.
+template <Format F, int C, class Meanwhile>
+[[gnu::always_inline]] inline void multiply_few(const uint32_t* a, long stride, const words* const* b, int count, Sums<C>& sums,
+                                                const Meanwhile& meanwhile) {
     _tile_zero(0);
     if constexpr (C > 1) _tile_zero(1);
     if constexpr (C > 2) _tile_zero(2);
     if constexpr (C > 3) _tile_zero(3);
-    for (int k = 0; k < count * kTile; k += kTile) {
-        for (int c = 0; c < C; c++)
-            for (int i = 0; i < kTile; i++) __builtin_prefetch(b[c] + k + ahead + i);
-        _tile_loadd(4, a + k, stride * 4);
-        _tile_loadd(5, b[0] + k, 64);
+    for (int k = 0; k < count; k++) {
+        _tile_loadd(4, a + k * kTile, stride * 4);
+        _tile_loadd(5, b[0] + k * kTile, 64);
         TILE_PRODUCT(0, 4, 5);
-        if constexpr (C > 1) _tile_loadd(6, b[1] + k, 64);
+        if constexpr (C > 1) _tile_loadd(6, b[1] + k * kTile, 64);
         if constexpr (C > 1) TILE_PRODUCT(1, 4, 6);
-        if constexpr (C > 2) _tile_loadd(7, b[2] + k, 64);
+        if constexpr (C > 2) _tile_loadd(7, b[2] + k * kTile, 64);
         if constexpr (C > 2) TILE_PRODUCT(2, 4, 7);
-        if constexpr (C > 3) _tile_loadd(5, b[3] + k, 64);
+        if constexpr (C > 3) _tile_loadd(5, b[3] + k * kTile, 64);
         if constexpr (C > 3) TILE_PRODUCT(3, 4, 5);
+        meanwhile(k);
     }
-    _tile_stored(0, sums.of[0], 64);
-    if constexpr (C > 1) _tile_stored(1, sums.of[1], 64);
-    if constexpr (C > 2) _tile_stored(2, sums.of[2], 64);
-    if constexpr (C > 3) _tile_stored(3, sums.of[3], 64);
+    _tile_stored(0, sums.of[0][0], 64 * C);
+    if constexpr (C > 1) _tile_stored(1, sums.of[0][1], 64 * C);
+    if constexpr (C > 2) _tile_stored(2, sums.of[0][2], 64 * C);
+    if constexpr (C > 3) _tile_stored(3, sums.of[0][3], 64 * C);
 }
 #undef TILE_PRODUCT
 
-// Rows [row, row + rows) times panels [panel, panel + C); many rows are more than sixteen.
-template <bool Many, int C, class Emit>
-inline void tile_block(const Linear& w, Operand x, int row, int rows, int panel, const Emit& emit) {
-    const words* b[C];
-    for (int c = 0; c < C; c++) b[c] = (const words*)w.panels + long(panel + c) * w.steps();
-    const uint32_t* a = x.words + row * x.stride;
-    Sums sums;
-    auto multiply = [&]<Format F>(const uint32_t* from, int count) {
-        if constexpr (Many) multiply_many<F, C>(from, x.stride, b, count, sums);
-        else multiply_few<F, C>(from, x.stride, b, count, sums);
-    };
-    auto tile = [](int r, int c) { return Many ? r / kTile * 2 + c : c; };
-    auto give = [&](int r, int c, floats sum) {
-        floats bias = w.bias ? *(const floats*)(w.bias + (panel + c) * kLanes) : floats{};
-        emit(row + r, (panel + c) * kLanes, sum + bias);
-    };
-    if (w.format == kBFloat16) {
-        multiply.template operator()<kBFloat16>(a, w.steps() / kTile);
-        for (int r = 0; r < rows; r++)
-            for (int c = 0; c < C; c++) give(r, c, sums.real(tile(r, c), r % kTile));
-        return;
-    }
-    alignas(64) floats total[Many ? 2 * kTile : kTile][C];
-    int groups = w.groups(), steps = w.group / 4;
-    for (int g = 0; g < groups; g++) {
-        multiply.template operator()<kInt8>(a + g * steps, steps / kTile);
+// Panels that are multiplied together, each `apart` behind the one before; a thread goes on `step` panels further.
+struct Abreast {
+    int first, apart, step;
+};
+
+// C panels of a weight; of bytes, with what the sums of a group have to be set off with and scaled by.
+template <Format F, int C> struct Columns {
+    int at[C];  // the first column of each
+    const words* from[C];
+    floats bias[C], scale[C];
+    ints shift[C];
+
+    Columns(const Linear& w, Abreast panels) {
         for (int c = 0; c < C; c++) {
-            long at = ((panel + c) * long(groups) + g) * kLanes;
-            ints shift = *(const ints*)(w.sums + at);
-            floats scale = *(const floats*)(w.scales + at);
-            for (int r = 0; r < rows; r++) {
-                floats part = to_floats(sums.whole(tile(r, c), r % kTile) + shift);
-                floats scaled = part * (scale * x.scales[(row + r) * groups + g]);
-                total[r][c] = g ? total[r][c] + scaled : scaled;
-            }
-            b[c] += steps;
+            int panel = panels.first + c * panels.apart;
+            at[c] = panel * kLanes, from[c] = (const words*)w.panels + long(panel) * w.steps();
+            bias[c] = w.bias ? *(const floats*)(w.bias + at[c]) : floats{};
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < C; c++) give(r, c, total[r][c]);
+
+    void turn_to(const Linear& w, int group) {
+        for (int c = 0; F == kInt8 && c < C; c++) {
+            long note = long(at[c]) * w.groups() + group * kLanes;
+            shift[c] = *(const ints*)(w.sums + note), scale[c] = *(const floats*)(w.scales + note);
+        }
+    }
+};
+
+// The sums of a block of rows and a group of their elements, which are handed on while the next are summed.
+template <Format F, bool Many, int C> struct Handing {
+    static constexpr int tall = Many ? 2 * kTile : kTile;
+    Columns<F, C>& columns;
+    Operand x;
+    int groups, row = 0, rows = 0, group = 0;
+    alignas(64) floats total[tall][C];
+
+    // Hands on rows [first, end) of the block. Sums of bytes begin with zero, as those of vectors do, so that both are alike
+    // bit for bit.
+    template <class Emit> void hand(const Linear& w, const Sums<C>& of, int first, int end, const Emit& emit) {
+        auto give = [&](int r, int c, floats sum) { emit(row + r, columns.at[c], sum + columns.bias[c]); };
+        if constexpr (F == kBFloat16) {
+            for (int r = first; r < end; r++) each<C>([&]<int c> { give(r, c, of.real(r, c)); });
+            return;
+        }
+        columns.turn_to(w, group);
+        const float* own = x.scales + long(row) * groups + group;
+        auto add = [&](const auto& before, const auto& put) {
+            for (int r = first; r < end; r++)
+                each<C>([&]<int c> {
+                    floats sum = before(r, c);
+                    sum += to_floats(of.whole(r, c) + columns.shift[c]) * (columns.scale[c] * own[long(r) * groups]);
+                    put(r, c, sum);
+                });
+        };
+        auto none = [](int, int) { return floats{}; };
+        auto had = [&](int r, int c) { return total[r][c]; };
+        auto keep = [&](int r, int c, floats sum) { total[r][c] = sum; };
+        if (groups == 1) add(none, give);
+        else if (group == 0) add(none, keep);
+        else if (group + 1 < groups) add(had, keep);
+        else add(had, give);
+    }
+};
+
+// Rows [from, to) times C panels; many rows are more than sixteen. The tile unit works by itself: meanwhile the sums before
+// are handed on, and panels are asked for, those ahead where they pass once, else a share of the next that the thread has.
+template <Format F, bool Many, int C, class Emit>
+inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast panels, const Emit& emit) {
+    constexpr int tall = Handing<F, Many, C>::tall, ahead = 4 * kTile;
+    Columns<F, C> columns(w, panels);
+    int groups = F == kBFloat16 ? 1 : w.groups(), tiles = w.steps() / kTile / groups;
+    int blocks = (to - from + tall - 1) / tall, lines = (kTile + blocks - 1) / blocks;
+    const words* next[C];
+    for (int c = 0; c < C; c++) next[c] = columns.from[c] + long(panels.step) * w.steps();
+    Sums<C> sums[2];
+    Handing<F, Many, C> last{columns, x, groups};
+    int turn = 0;
+    for (int row = from; row < to; row += tall)
+        for (int g = 0; g < groups; g++, turn ^= 1) {
+            const words* at[C];
+            for (int c = 0; c < C; c++) at[c] = columns.from[c] + g * tiles * kTile;
+            int share = (last.rows + tiles - 1) / tiles;
+            auto meanwhile = [&](int k) {
+                for (int c = 0; c < C; c++) {
+                    if (blocks == 1) fetch(at[c] + k * kTile + ahead, sizeof(words) * kTile);
+                    else for (int i = 0; i < lines; i++) __builtin_prefetch(next[c]++, 0, 2);
+                }
+                last.hand(w, sums[turn ^ 1], k * share, std::min((k + 1) * share, last.rows), emit);
+            };
+            const uint32_t* a = x.words + row * x.stride + g * tiles * kTile;
+            if constexpr (Many) multiply_many<F, C>(a, x.stride, at, tiles, sums[turn], meanwhile);
+            else multiply_few<F, C>(a, x.stride, at, tiles, sums[turn], meanwhile);
+            last.row = row, last.rows = std::min(tall, to - row), last.group = g;
+        }
+    last.hand(w, sums[turn ^ 1], 0, last.rows, emit);
 }
 
+constexpr int kTower = 256;  // rows of a part: with them in the second cache, a pair of panels is read once
+
+inline int towers(int rows) { return (rows + kTower - 1) / kTower; }
 inline int tile_parts(const Linear& w, int rows) {
-    return rows <= kTile ? (w.count() + 3) / 4 : (w.count() + 1) / 2 * ((rows + kTall - 1) / kTall);
+    return rows <= kTile ? (w.count() + 3) / 4 : (w.count() + 1) / 2 * towers(rows);
 }
 
-// As `vector_part`, for what is `tiled`; with few rows a part is four panels, else two and at most `kTall` rows.
-template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
+// As `vector_part`, for what is `tiled`; with few rows a part is four panels, else two and at most `kTower` rows.
+template <Format F, class Emit>
+void tile_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
     if (rows <= kTile) {
         Tiles tiles(rows);
         int panel = part * 4, last = std::min(panel + 4, w.count());
-        if (last - panel == 4) return tile_block<false, 4>(w, x, 0, rows, panel, emit);
-        for (; panel < last; panel++) tile_block<false, 1>(w, x, 0, rows, panel, emit);
+        if (last - panel == 4) return tile_rows<F, false, 4>(w, x, 0, rows, {panel, 1, 4 * threads}, emit);
+        for (; panel < last; panel++) tile_rows<F, false, 1>(w, x, 0, rows, {panel, 1, 0}, emit);
         return;
     }
     Tiles tiles(kTile);
-    int down = (rows + kTall - 1) / kTall;
-    int panel = part / down * 2, end = std::min(rows, (part % down + 1) * kTall);
-    bool pair = panel + 1 < w.count();
-    for (int row = part % down * kTall; row < end; row += 2 * kTile) {
-        int height = std::min(2 * kTile, end - row);
-        if (pair) tile_block<true, 2>(w, x, row, height, panel, emit);
-        else tile_block<true, 1>(w, x, row, height, panel, emit);
-    }
+    int down = towers(rows), panel = part / down * 2, from = part % down * kTower, to = std::min(rows, from + kTower);
+    if (panel + 1 < w.count()) tile_rows<F, true, 2>(w, x, from, to, {panel, 1, 2 * threads}, emit);
+    else tile_rows<F, true, 1>(w, x, from, to, {panel, 1, 0}, emit);
+}
+template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
+    if (w.format == kBFloat16) tile_part<kBFloat16>(w, x, rows, part, threads, emit);
+    else tile_part<kInt8>(w, x, rows, part, threads, emit);
+}
+
+// Multiplies many rows, each panel of the first half of the columns beside its like in the second: put(row, column, sums,
+// others) has the sums of a row by both.
+template <class Put> void apply_halves(Team& team, const Linear& w, Operand x, int rows, const Put& put) {
+    int half = w.count() / 2, down = towers(rows);
+    team.each(half * down, [&](int part) {
+        Tiles tiles(kTile);
+        int from = part % down * kTower, to = std::min(rows, from + kTower);
+        Abreast panels{part / down, half, team.size()};
+        floats sums;
+        auto emit = [&](int row, int column, floats sum) {
+            if (column < half * kLanes) sums = sum;
+            else put(row, column - half * kLanes, sums, sum);
+        };
+        if (w.format == kBFloat16) tile_rows<kBFloat16, true, 2>(w, x, from, to, panels, emit);
+        else tile_rows<kInt8, true, 2>(w, x, from, to, panels, emit);
+    });
 }
 #else
+template <class Put> void apply_halves(Team&, const Linear&, Operand, int, const Put&) {}
 inline int tile_parts(const Linear&, int) { return 0; }
-template <class Emit> void tile_part(const Linear&, Operand, int, int, const Emit&) {}
+template <class Emit> void tile_part(const Linear&, Operand, int, int, int, const Emit&) {}
 #endif
 
 // Few rows are read faster by vectors.
@@ -162,7 +241,7 @@ inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.f
 // A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
 inline int product_parts(const Linear& w, int rows) { return by_tiles(w, rows) ? tile_parts(w, rows) : vector_parts(w, rows); }
 template <class Emit> void product_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
-    if (by_tiles(w, rows)) tile_part(w, x, rows, part, emit);
+    if (by_tiles(w, rows)) tile_part(w, x, rows, part, threads, emit);
     else vector_part(w, x, rows, part, threads, emit);
 }
 
