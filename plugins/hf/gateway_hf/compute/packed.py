@@ -11,7 +11,9 @@ from gateway_hf.compute.rounded import (
     FOUR_GROUP,
     NARROW,
     Rounded,
+    open_fours,
     prefers_narrow,
+    prefers_opened,
     round_to_bytes,
     round_to_fours,
     round_to_narrow,
@@ -147,16 +149,23 @@ class Packed:
         self.struct.format, self.struct.columns, self.struct.depth = Format.INT4, columns, groups * FOUR_GROUP
         if rounded.offsets is None or not bool((rounded.scales + rounded.offsets).isfinite().all()):
             raise NotPackable("its weights are too large for 4 bits")
-        self.struct.group = FOUR_GROUP
+        opened = open_fours(rounded) if prefers_opened() else None
+        self.struct.group = FOUR_GROUP if opened is None else self.struct.depth // opened.scales.shape[1]
         panels = -(-columns // _LANES)
         words = _LANES * _NIBBLES
         room = self._memory.room(panels * groups * (words + _LANES * _NOTES), torch.uint8).view(panels, groups, -1)
         pairs = rounded.numbers.view(columns, groups, _NIBBLES // 4, 2, 4)
         joined = pairs[..., 0, :] | pairs[..., 1, :] << 4
         _fill(room[..., :words].view(panels, groups, -1, _LANES, 4).permute(0, 3, 1, 2, 4), joined)
-        halves = torch.stack((rounded.scales, rounded.offsets), dim=-1).half().view(torch.uint8)
-        notes = room[..., words:].view(panels, groups, 2, _LANES, 2)
-        _fill(notes.permute(0, 3, 1, 2, 4), halves.view(columns, groups, 2, 2))
+        notes = room[..., words:]
+        if opened is None:
+            halves = torch.stack((rounded.scales, rounded.offsets), dim=-1).half().view(torch.uint8)
+            _fill(notes.view(panels, groups, 2, _LANES, 2).permute(0, 3, 1, 2, 4), halves.view(columns, groups, 2, 2))
+        else:
+            both = torch.stack((opened.slopes, opened.starts), dim=-1).short().view(torch.uint8)
+            _fill(notes.view(panels, groups, _LANES, _NOTES).transpose(1, 2), both.view(columns, groups, _NOTES))
+            self._keep("scales", _by_panel(opened.scales))
+            self._keep("sums", _by_panel(-128 * opened.sums))
         self._keep("panels", room)
 
     def _keep(self, field: str, tensor: Tensor) -> None:

@@ -16,6 +16,8 @@ from gateway_hf.compute.processor import processor_flags
 # Elements of a column that share a scale of 8 bits: the first of these that divides the depth.
 BYTE_GROUPS = (64, 32)
 FOUR_GROUP = 32
+# The same of numbers of four bits that are opened into bytes.
+OPEN_GROUPS = (192, 256, 128, 64)
 # The largest narrow byte of a weight: two products with bytes of a row fit 16 bits, though it is made unsigned.
 NARROW = 64
 # How often a group's scale and offset are fitted to the numbers that it was rounded to.
@@ -59,6 +61,45 @@ def prefers_narrow() -> bool:
     """
     flags = processor_flags()
     return {"avx2", "fma"} <= flags and flags.isdisjoint({"avx_vnni", "avx512f"})
+
+
+@cache
+def prefers_opened() -> bool:
+    """Say whether this processor multiplies bytes so fast that numbers of four bits are better made bytes before.
+
+    Tiles of bytes are: what takes time is to scale their sums, which is done less often for larger groups.
+    """
+    return "amx_int8" in processor_flags()
+
+
+class Opened(NamedTuple):
+    """How numbers of four bits `[columns, depth]` become bytes: `(slope * number + start) // 256`.
+
+    `slopes` and `starts` `[columns, depth // 32]` are whole; bytes times `scales` `[columns, groups]` are the weight,
+    and `sums` are those of a group's bytes.
+    """
+
+    slopes: Tensor
+    starts: Tensor
+    scales: Tensor
+    sums: Tensor
+
+
+def open_fours(rounded: Rounded) -> Opened | None:
+    """Return how a weight becomes bytes; `None` where no group of bytes fits its depth, or it has no offsets."""
+    columns, depth = rounded.numbers.shape
+    group = next((size for size in OPEN_GROUPS if depth % size == 0), None)
+    if rounded.offsets is None or group is None:
+        return None
+    scales, offsets = rounded.scales.float(), rounded.offsets.float()
+    largest = torch.maximum(offsets.abs(), (offsets + 15 * scales).abs())
+    most = largest.view(columns, -1, group // FOUR_GROUP).amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
+    unit = (256 * 127 / most).repeat_interleave(group // FOUR_GROUP, 1)
+    # A half is added before what is below the point is cut off.
+    slopes, starts = (scales * unit).round().int(), (offsets * unit).round().int() + 128
+    numbers = rounded.numbers.view(columns, -1, FOUR_GROUP).int()
+    opened = (numbers * slopes[..., None] + starts[..., None]) >> 8
+    return Opened(slopes, starts, most / 127, opened.view(columns, -1, group).sum(-1, dtype=torch.int32))
 
 
 def round_to_bytes(weight: Tensor) -> Rounded:

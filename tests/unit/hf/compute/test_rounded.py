@@ -11,6 +11,7 @@ from gateway_hf.compute.rounded import (
     Rounded,
     attach,
     joined,
+    open_fours,
     prefers_narrow,
     round_to_bytes,
     round_to_fours,
@@ -109,3 +110,22 @@ def test_the_transposed_layers_of_gpt2_are_rounded_along_their_depth():
     rounded = weight_of(layer)[0]
     assert rounded.numbers.shape == (48, 64)
     assert torch.equal(rounded.floats(), layer.weight.T)
+
+
+@pytest.mark.parametrize(("depth", "group"), [(192, 192), (512, 256), (128, 128), (448, 64)])
+def test_four_bits_become_bytes_that_are_within_one_of_what_they_stand_for(depth, group):
+    torch.manual_seed(4)
+    rounded = round_to_fours(torch.randn(20, depth) * torch.rand(20, 1))
+    opened = open_fours(rounded)
+    assert opened is not None
+    numbers = rounded.numbers.view(20, -1, 32).int() * opened.slopes[..., None] + opened.starts[..., None] >> 8
+    assert numbers.abs().max() <= 127
+    assert torch.equal(numbers.view(20, -1, group).sum(-1).int(), opened.sums)
+    floats = numbers.view(20, -1, group) * opened.scales[..., None]
+    off = (floats.view(20, depth) - rounded.floats()).view(20, -1, group).abs().amax(-1)
+    assert (off <= 0.55 * opened.scales).all()
+
+
+def test_what_has_no_offsets_or_a_depth_for_no_group_is_not_opened():
+    assert open_fours(round_to_bytes(torch.randn(4, 192))) is None
+    assert open_fours(round_to_fours(torch.randn(4, 96))) is None

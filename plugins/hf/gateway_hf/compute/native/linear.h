@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "vectors.h"
+#include "fours.h"
 
 #if defined(__AMX_BF16__) && defined(__AMX_INT8__) && defined(__linux__)
 #include <sys/syscall.h>
@@ -42,27 +42,30 @@ constexpr int kShift = 64;  // of narrow bytes; `NARROW` where weights are round
 
 struct Linear {
     int32_t format, columns, depth;
-    int32_t group;  // int8 and int4: elements of a row that share a scale
+    int32_t group;  // int8 and int4: elements of a row that share a scale; more than `kFourGroup` where fours become bytes
     int32_t narrow, unused;  // int8: no byte is larger than kShift, and they lie shifted by that, as unsigned ones
     const void* panels;
     const float* bias;    // [columns], or null
-    const float* scales;  // int8: [panels][groups][16]
-    const int32_t* sums;  // int8, not narrow: [panels][groups][16], -128 times the sum of a column's bytes in the group
+    const float* scales;  // bytes: [panels][groups][16]
+    const int32_t* sums;  // bytes, not narrow: [panels][groups][16], -128 times the sum of a column's bytes in the group
 
     int count() const { return (columns + kLanes - 1) / kLanes; }
     int steps() const { return depth / (format == kFloat32 ? 1 : format == kBFloat16 ? 2 : 4); }
     // Words of a column in a panel.
-    int height() const { return format == kInt4 ? groups() * (kFour + 1) : steps(); }
+    int height() const { return format == kInt4 ? depth / kFourGroup * (kFour + 1) : steps(); }
     // Of a row that is multiplied by it.
     int words() const { return floating() ? depth : broad() ? 2 * steps() : steps(); }
     bool floating() const { return format == kFloat32 || (kFloating && format == kBFloat16); }
     // Whether a row has 16 bits for each byte of a column, so that sums of products have room.
-    bool broad() const { return kSaturates && format == kInt8 && !narrow; }
+    bool broad() const { return kSaturates && ((format == kInt8 && !narrow) || opens()); }
     int groups() const { return depth / group; }
     bool quantized() const { return format == kInt8 || format == kInt4; }
+    // Whether numbers of four bits are made bytes before they are multiplied.
+    bool opens() const { return format == kInt4 && group > kFourGroup; }
+    bool fours() const { return format == kInt4 && !opens(); }
     // Numbers that a row of bytes has beside them, for each group: its scale; and for int4 the sum of what its bytes stand
     // for, for narrow bytes what their shift has to be set off with, a whole number.
-    int notes() const { return groups() * (format == kInt4 || narrow ? 2 : 1); }
+    int notes() const { return groups() * (fours() || narrow ? 2 : 1); }
 };
 
 // The rows of an operand: words, and for bytes the notes of each row.
@@ -88,7 +91,8 @@ inline bool tiles_allowed() {
 
 // Says whether products of this weight are summed as tiles do it.
 inline bool tiled(const Linear& w) {
-    bool fits = w.format == kBFloat16 || (w.format == kInt8 && !w.narrow && w.group / 4 % kTile == 0);
+    bool bytes = (w.format == kInt8 && !w.narrow) || w.opens();
+    bool fits = w.format == kBFloat16 || (bytes && w.group / 4 % kTile == 0);
     return fits && w.steps() % kTile == 0 && tiles_allowed();
 }
 
@@ -202,10 +206,19 @@ template <Bytes B, int R, int C>
     const uint32_t* a = x.words + row * x.stride;
     constexpr int own = B == kShifted ? 2 : 1;
     auto note = [&](int r, int g) { return (const uint32_t*)x.scales + ((row + r) * long(groups) + g) * own; };
+    constexpr bool may_open = B != kShifted;
+    alignas(64) uint32_t room[may_open ? C : 1][may_open ? kOpenSteps * kLanes : 1];
     for (int g = 0; g < groups; g++) {
         ints part[R][C];
         const words* columns[C];
         each<C>([&]<int c> { columns[c] = b[c] + g * steps; });
+        if (may_open && w.opens()) {
+            int fours = w.group / kFourGroup;
+            each<C>([&]<int c> {
+                open_panel(b[c] + long(g) * fours * (kFour + 1), fours, (words*)room[c]);
+                columns[c] = (const words*)room[c];
+            });
+        }
         auto at = [&](int c) { return ((panel + c) * long(groups) + g) * kLanes; };
         each<R * C>([&]<int i> {
             if constexpr (B == kSigned) part[i / C][i % C] = *(const ints*)(w.sums + at(i % C));
@@ -263,8 +276,8 @@ inline void block(const Linear& w, Operand x, int row, int panel, Soon soon, con
     const uint32_t* a = x.words + row * x.stride;
     if (w.format == kFloat32) multiply<Float32, R, C>(a, x.stride, b, steps, sum, soon);
     else if (w.format == kInt8 && w.narrow) multiply_bytes<kShifted, R, C>(w, x, row, panel, b, sum, soon);
-    else if (w.format == kInt8) multiply_bytes<kSaturates ? kBroad : kSigned, R, C>(w, x, row, panel, b, sum, soon);
-    else if (w.format == kInt4) multiply_nibbles<R, C>(w, x, row, b, sum, soon);
+    else if (w.quantized() && !w.fours()) multiply_bytes<kSaturates ? kBroad : kSigned, R, C>(w, x, row, panel, b, sum, soon);
+    else if (w.quantized()) multiply_nibbles<R, C>(w, x, row, b, sum, soon);
     else if (kFloating) multiply_floating<R, C>(a, x.stride, b, steps, sum, soon);
     else if (!tiled(w)) multiply<BFloat16, R, C>(a, x.stride, b, steps, sum);
     else if constexpr (R <= kFew) multiply_as_tiles<R, C>(a, x.stride, b, steps, sum);
@@ -280,6 +293,17 @@ inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, So
     with_rows(rows, [&]<int R>() { block<R, C>(w, x, row, panel, soon, emit); });
 }
 
+// Panels [first, last) of a weight of four bits as bytes, in room of the thread's own, until it opens others: no other panel
+// may be read.
+inline Linear opened(const Linear& w, int first, int last) {
+    words* room = room_for(long(last - first) * w.steps());
+    for (int p = first; p < last; p++)
+        open_panel((const words*)w.panels + long(p) * w.height(), w.depth / kFourGroup, room + long(p - first) * w.steps());
+    Linear bytes = w;
+    bytes.format = kInt8, bytes.panels = room - long(first) * w.steps();
+    return bytes;
+}
+
 // Panels of a part.
 inline int vector_width(int rows) { return rows <= kShort ? kAbreast : kWide; }
 inline int vector_parts(const Linear& w, int rows) {
@@ -292,6 +316,7 @@ inline int vector_parts(const Linear& w, int rows) {
 template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
     int wide = vector_width(rows), across = (w.count() + wide - 1) / wide;
     int first = part % across * wide, last = std::min(first + wide, w.count());
+    if (w.opens() && rows > kRows) return vector_part(opened(w, first, last), x, rows, part, threads, emit);
     int row = part / across * kTall, end = std::min(rows, row + kTall);
     int blocks = (end - row + kRows - 1) / kRows, lines = w.height() * wide;
     const char* next = (const char*)((const words*)w.panels + long(first + threads * wide) * w.height());

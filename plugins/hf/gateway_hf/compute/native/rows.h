@@ -34,7 +34,7 @@ struct Sheet {
 
 // Rounds the group of a row's elements that begins with element k to whole numbers, and notes what has to be known of them.
 inline void round_group(const Linear& w, const float* x, int k, uint32_t* row, float* notes) {
-    bool four = w.format == kInt4, broad = w.broad();
+    bool four = w.fours(), broad = w.broad();
     // Bytes of a row are made unsigned where signed bytes of a panel are multiplied by them.
     int shift = four || broad || w.narrow ? 0 : 128;
     float largest = broad ? 32767.0f : 127.0f;

@@ -101,9 +101,14 @@ template <Format F, int C> struct Columns {
     ints shift[C];
 
     Columns(const Linear& w, Abreast panels) {
+        words* room = w.opens() ? room_for(long(C) * w.steps()) : nullptr;
         for (int c = 0; c < C; c++) {
             int panel = panels.first + c * panels.apart;
-            at[c] = panel * kLanes, from[c] = (const words*)w.panels + long(panel) * w.steps();
+            at[c] = panel * kLanes, from[c] = (const words*)w.panels + long(panel) * w.height();
+            if (room) {
+                open_panel(from[c], w.depth / kFourGroup, room + long(c) * w.steps());
+                from[c] = room + long(c) * w.steps();
+            }
             bias[c] = w.bias ? *(const floats*)(w.bias + at[c]) : floats{};
         }
     }
@@ -159,9 +164,10 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
     constexpr int tall = Handing<F, Many, C>::tall, ahead = 4 * kTile;
     Columns<F, C> columns(w, panels);
     int groups = F == kBFloat16 ? 1 : w.groups(), tiles = w.steps() / kTile / groups;
-    int blocks = (to - from + tall - 1) / tall, lines = (kTile + blocks - 1) / blocks;
+    int blocks = (to - from + tall - 1) / tall, lines = (kTile * w.height() / w.steps() + blocks - 1) / blocks;
     const words* next[C];
-    for (int c = 0; c < C; c++) next[c] = columns.from[c] + long(panels.step) * w.steps();
+    for (int c = 0; c < C; c++) next[c] = (const words*)w.panels + long(columns.at[c] / kLanes + panels.step) * w.height();
+    bool once = blocks == 1 && !w.opens();
     Sums<C> sums[2];
     Handing<F, Many, C> last{columns, x, groups};
     int turn = 0;
@@ -172,7 +178,7 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
             int share = (last.rows + tiles - 1) / tiles;
             auto meanwhile = [&](int k) {
                 for (int c = 0; c < C; c++) {
-                    if (blocks == 1) fetch(at[c] + k * kTile + ahead, sizeof(words) * kTile);
+                    if (once) fetch(at[c] + k * kTile + ahead, sizeof(words) * kTile);
                     else for (int i = 0; i < lines; i++) __builtin_prefetch(next[c]++, 0, 2);
                 }
                 last.hand(w, sums[turn ^ 1], k * share, std::min((k + 1) * share, last.rows), emit);
@@ -236,7 +242,7 @@ template <class Emit> void tile_part(const Linear&, Operand, int, int, int, cons
 #endif
 
 // Few rows are read faster by vectors.
-inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kInt8 ? kRows : kFew); }
+inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kBFloat16 ? kFew : kRows); }
 
 // A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
 inline int product_parts(const Linear& w, int rows) { return by_tiles(w, rows) ? tile_parts(w, rows) : vector_parts(w, rows); }

@@ -12,7 +12,8 @@
 #include "team.h"
 
 constexpr int kLanes = 16;
-constexpr int kFour = 4;  // words of a column that 32 numbers of four bits are
+constexpr int kFour = 4;  // words of a column that numbers of four bits are, in a group
+constexpr int kFourGroup = 32;
 
 // Calls f<0>() to f<N - 1>(). Arrays that are indexed so lie in registers; loops are unrolled too late for that.
 template <int N, class F> [[gnu::always_inline]] inline void each(const F& f) {
