@@ -240,6 +240,30 @@ def test_servers_are_up_together_where_twice_their_weights_are_free(tmp_path, mo
     assert starts.crowding(pairs[CLASSES[0]][:1]) == ""  # one is up at a time anyhow
 
 
+@pytest.mark.parametrize(("ended", "tries"), [(-4, 2), (-6, 1)])
+def test_llama_cpp_is_started_without_tile_registers_where_they_end_it(tmp_path, monkeypatch, ended, tries):
+    commands = []
+
+    @contextmanager
+    def serve(command, *_):
+        commands.append(command)
+        if "--no-repack" not in command:
+            raise NotStarted(f"it ended with {ended}: it said nothing")
+        yield 7
+
+    monkeypatch.setattr(launcher.servers, "serve", serve)
+    monkeypatch.setattr(launcher, "llama_server", lambda _: tmp_path / "llama-server")
+    monkeypatch.setattr(Launcher, "_weights", lambda *_: tmp_path)
+    start = Launcher(BUILTIN, 8, tmp_path).start(Rival("llama.cpp", CLASSES[1], "Q8_0"))
+    if tries == 1:
+        with pytest.raises(NotStarted), start:
+            pass
+    else:
+        with start as running:
+            assert running.pid == 7
+    assert len(commands) == tries
+
+
 def test_ours_are_always_there_and_what_cannot_read_a_shape_is_named():
     rivals, left = choose(["llama.cpp"], BUILTIN, [1, 8])
     assert {each.peer for each in rivals} == {OURS, "llama.cpp"}

@@ -1,8 +1,9 @@
 """Installs each server, writes the weights that it reads, and starts it."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -11,13 +12,15 @@ from msgspec import Struct
 from gateway_hf.compute.placement import choose_threads
 from gateway_hf.settings import Settings
 from tests.load.peers import servers, weights
-from tests.load.peers.servers import HttpServer, RunningServer
+from tests.load.peers.servers import HttpServer, NotStarted, RunningServer
 from tests.load.peers.table import BUILTIN, CLASSES, ENVIRONMENTS, OURS, Rival, llama_server
 from tests.support.service import free_port
 
 # Tokens of a place: random words have some 150, chats at most 250, and answers are short.
 _PLACE = 512
 _PEER = Path(__file__).with_name("openvino_peer.py")
+# With weights of few bits, llama.cpp uses tile registers that a system may not allow it: then without.
+_NO_TILES = "--no-repack"
 # What a server takes beside its weights: libraries, caches of keys and values, what it computes in.
 _BESIDE = 2**30
 
@@ -95,7 +98,13 @@ class Launcher(Struct):
         port = free_port()
         command, path, more = _COMMANDS[rival.peer](programs, read, self.most, self.threads)
         command += ["--host", "127.0.0.1", "--port", str(port)]
-        with servers.serve(command, port, path, log, more) as pid:
+        with ExitStack() as stack:
+            try:
+                pid = stack.enter_context(servers.serve(command, port, path, log, more))
+            except NotStarted as error:
+                if rival.peer != "llama.cpp" or f"ended with {-signal.SIGILL}:" not in str(error):
+                    raise
+                pid = stack.enter_context(servers.serve([*command, _NO_TILES], port, path, log, more))
             yield RunningServer(HttpServer(f"http://127.0.0.1:{port}"), pid, lambda: servers.last_words(log))
 
 
