@@ -97,9 +97,14 @@ def open_fours(rounded: Rounded) -> Opened | None:
     unit = (256 * 127 / most).repeat_interleave(group // FOUR_GROUP, 1)
     # A half is added before what is below the point is cut off.
     slopes, starts = (scales * unit).round().int(), (offsets * unit).round().int() + 128
-    numbers = rounded.numbers.view(columns, -1, FOUR_GROUP).int()
+    parts = zip(*(torch.split(each, _COLUMNS) for each in (rounded.numbers, slopes, starts)), strict=True)
+    return Opened(slopes, starts, most / 127, torch.cat([_sums_of_bytes(*part, group) for part in parts]))
+
+
+def _sums_of_bytes(fours: Tensor, slopes: Tensor, starts: Tensor, group: int) -> Tensor:
+    numbers = fours.view(*slopes.shape, FOUR_GROUP).int()
     opened = (numbers * slopes[..., None] + starts[..., None]) >> 8
-    return Opened(slopes, starts, most / 127, opened.view(columns, -1, group).sum(-1, dtype=torch.int32))
+    return opened.view(len(fours), -1, group).sum(-1, dtype=torch.int32)
 
 
 def round_to_bytes(weight: Tensor) -> Rounded:

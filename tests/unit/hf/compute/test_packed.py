@@ -125,9 +125,11 @@ def test_what_is_rounded_already_is_packed_as_it_is(kernels):
 
 @pytest.mark.parametrize("rows", [1, 8, 9, 20, 300])
 @pytest.mark.parametrize("depth", [192, 512, 1024, 64 * 7])
-def test_four_bits_are_multiplied_as_the_bytes_that_they_are_opened_into(kernels, monkeypatch, rows, depth):
+@pytest.mark.parametrize("sign", [1, -1])  # blocks of GGUF files have scales below zero too
+def test_four_bits_are_multiplied_as_the_bytes_that_they_are_opened_into(kernels, monkeypatch, rows, depth, sign):
     monkeypatch.setattr(packing, "prefers_opened", lambda: True)
     fours, x = round_to_fours(_drawn(50, depth)), _drawn(rows, depth, seed=1)
+    fours = fours._replace(scales=sign * fours.scales)
     opened = open_fours(fours)
     assert opened is not None
     numbers = fours.numbers.view(50, -1, FOUR_GROUP).int() * opened.slopes[..., None] + opened.starts[..., None] >> 8
