@@ -19,8 +19,6 @@ from tests.support.service import free_port
 # Tokens of a place: random words have some 150, chats at most 250, and answers are short.
 _PLACE = 512
 _PEER = Path(__file__).with_name("openvino_peer.py")
-# With weights of few bits, llama.cpp uses tile registers that a system may not allow it: then without.
-_NO_TILES = "--no-repack"
 # What a server takes beside its weights: libraries, caches of keys and values, what it computes in.
 _BESIDE = 2**30
 
@@ -104,7 +102,8 @@ class Launcher(Struct):
             except NotStarted as error:
                 if rival.peer != "llama.cpp" or f"ended with {-signal.SIGILL}:" not in str(error):
                     raise
-                pid = stack.enter_context(servers.serve([*command, _NO_TILES], port, path, log, more))
+                # With weights of few bits it uses tile registers that a system may not allow it.
+                pid = stack.enter_context(servers.serve([*command, "--no-repack"], port, path, log, more))
             yield RunningServer(HttpServer(f"http://127.0.0.1:{port}"), pid, lambda: servers.last_words(log))
 
 

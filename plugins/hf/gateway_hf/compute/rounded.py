@@ -18,6 +18,8 @@ BYTE_GROUPS = (64, 32)
 FOUR_GROUP = 32
 # The same of numbers of four bits that are opened into bytes.
 OPEN_GROUPS = (192, 256, 128, 64)
+# A group is taken to reach at least this far: what is smaller becomes zero, and its inverse is still a number.
+_LEAST_RANGE = 1e-30
 # The largest narrow byte of a weight: two products with bytes of a row fit 16 bits, though it is made unsigned.
 NARROW = 64
 # How often a group's scale and offset are fitted to the numbers that it was rounded to.
@@ -93,7 +95,7 @@ def open_fours(rounded: Rounded) -> Opened | None:
         return None
     scales, offsets = rounded.scales.float(), rounded.offsets.float()
     largest = torch.maximum(offsets.abs(), (offsets + 15 * scales).abs())
-    most = largest.view(columns, -1, group // FOUR_GROUP).amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
+    most = largest.view(columns, -1, group // FOUR_GROUP).amax(-1).clamp_min(_LEAST_RANGE)
     unit = (256 * 127 / most).repeat_interleave(group // FOUR_GROUP, 1)
     # A half is added before what is below the point is cut off.
     slopes, starts = (scales * unit).round().int(), (offsets * unit).round().int() + 128

@@ -126,6 +126,18 @@ def test_four_bits_become_bytes_that_are_within_one_of_what_they_stand_for(depth
     assert (off <= 0.55 * opened.scales).all()
 
 
+def test_a_group_of_zeros_is_opened_into_zeros():
+    weight = torch.randn(4, 384)
+    weight[1] = 0.0
+    weight[2, :192] = 0.0
+    opened = open_fours(round_to_fours(weight))
+    assert opened is not None
+    assert opened.slopes.abs().max() < 2**15
+    assert opened.sums[1].tolist() == [0, 0]
+    assert opened.sums[2, 0] == 0
+    assert (opened.starts[1] == 128).all()  # a half, which is cut off
+
+
 def test_what_has_no_offsets_or_a_depth_for_no_group_is_not_opened():
     assert open_fours(round_to_bytes(torch.randn(4, 192))) is None
     assert open_fours(round_to_fours(torch.randn(4, 96))) is None
