@@ -100,7 +100,8 @@ def open_fours(rounded: Rounded) -> Opened | None:
     # A half is added before what is below the point is cut off.
     slopes, starts = (scales * unit).round().int(), (offsets * unit).round().int() + 128
     parts = zip(*(torch.split(each, _COLUMNS) for each in (rounded.numbers, slopes, starts)), strict=True)
-    return Opened(slopes, starts, most / 127, torch.cat([_sums_of_bytes(*part, group) for part in parts]))
+    sums = [_sums_of_bytes(numbers, slope, start, group) for numbers, slope, start in parts]
+    return Opened(slopes, starts, most / 127, torch.cat(sums))
 
 
 def _sums_of_bytes(fours: Tensor, slopes: Tensor, starts: Tensor, group: int) -> Tensor:
