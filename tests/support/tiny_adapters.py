@@ -9,6 +9,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from gateway_hf.compute.adapters import LowRank
+
 # What PEFT writes for a plain LoRA, but for what a test chooses.
 _CONFIG = {
     "alora_invocation_tokens": None,
@@ -66,6 +68,15 @@ def sizes(linear: nn.Module) -> tuple[int, int]:
     """Return the columns and the depth of a linear layer."""
     shape = linear.weight.shape
     return (shape[1], shape[0]) if isinstance(linear, Conv1D) else (shape[0], shape[1])
+
+
+def draw_changes(model: nn.Module, seed: int, rank: int, targets: tuple[str, ...]) -> dict[str, LowRank]:
+    """Draw what an adapter changes of some linear layers of a model."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        layer: LowRank(0.2 * torch.randn(rank, depth, generator=draw), 0.2 * torch.randn(columns, rank, generator=draw))
+        for layer, (columns, depth) in {name: sizes(own) for name, own in linears(model, targets).items()}.items()
+    }
 
 
 def make_adapter(base: Path, folder: Path, *, seed: int = 1, targets: tuple[str, ...] = ALL, **config: object) -> Path:

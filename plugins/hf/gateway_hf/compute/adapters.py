@@ -43,11 +43,15 @@ class AdapterSpan(NamedTuple):
 
 
 class AdaptedColumns(NamedTuple):
-    """A linear layer whose output lies from `column` on, in another `order` if there is one; none is a gap."""
+    """A linear layer whose output lies from `column` on, in another `order` if there is one; none is a gap.
+
+    The rows that it gets are divided by `factors` `[depth]`, if there are any.
+    """
 
     layer: nn.Module | None
     column: int = 0
     order: Tensor | None = None
+    factors: Tensor | None = None
 
 
 class PackedChanges(NamedTuple):
@@ -101,13 +105,13 @@ class Adapters:
 
     def pack(self, layers: Some[AdaptedColumns], kernels: Kernels) -> PackedChanges | None:
         """Pack the changes of layers whose outputs lie side by side; `None` without any."""
-        if not any(layer in self._layers for layer, _, _ in layers if layer is not None):
+        if not any(each.layer in self._layers for each in layers if each.layer is not None):
             return None
         packed = PackedChanges((LowRankStruct * (len(self.names) * len(layers)))(), [])
-        for at, (layer, column, order) in enumerate(layers):
+        for at, (layer, column, order, factors) in enumerate(layers):
             for number, low in ({} if layer is None else self._layers.get(layer, {})).items():
-                ordered = low if order is None else LowRank(low.down, low.up[order])
-                down, up = (Packed(each, None, Format.FLOAT32, kernels) for each in ordered)
+                own = low.down if factors is None else low.down * factors, low.up if order is None else low.up[order]
+                down, up = (Packed(each, None, Format.FLOAT32, kernels) for each in own)
                 packed.kept.extend((down, up))
                 packed.table[(number - 1) * len(layers) + at] = LowRankStruct(down.struct, up.struct, column)
         return packed

@@ -233,16 +233,10 @@ def _wanted(weight: Tensor | Rounded, bias: Tensor | None, order: Tensor | None 
     def make() -> tuple[Tensor | Rounded, Tensor | None]:
         if order is None:
             return weight, bias
-        return _ordered(weight, order), None if bias is None else bias[order]
+        ordered = weight[order] if isinstance(weight, Tensor) else weight.ordered(order)
+        return ordered, None if bias is None else bias[order]
 
     return WantedWeight(columns, depth, make)
-
-
-def _ordered(weight: Tensor | Rounded, order: Tensor) -> Tensor | Rounded:
-    if isinstance(weight, Tensor):
-        return weight[order]
-    numbers, scales, offsets = weight
-    return Rounded(numbers[order], scales[order], None if offsets is None else offsets[order])
 
 
 def _floats(weight: Tensor | Rounded, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,7 @@
 """Whole decoder layers in one call of the kernels; everything around them stays transformers'."""
 
 import ctypes
+from collections.abc import Sequence as Some
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from gateway_hf.compute.attention import Attention
 from gateway_hf.compute.experts import PackedExperts
 from gateway_hf.compute.kernels import Format, Heads, Layer, Turning
 from gateway_hf.compute.norms import Norm
-from gateway_hf.compute.panels import Panels
-from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, wanted_columns
+from gateway_hf.compute.panels import Panels, WantedWeight
+from gateway_hf.compute.pieces import LayerPieces, Projection, Rotation, byte_columns, wanted_columns
+from gateway_hf.compute.rounded import prefers_narrow
 
 
 class FusedLayer(nn.Module):
@@ -36,24 +38,27 @@ class FusedLayer(nn.Module):
         struct.heads.scale *= pieces.heads.multiplier
         struct.gated, struct.parallel = pieces.gated, pieces.parallel
         struct.head_norm, struct.norm_last = pieces.heads.head_norm, pieces.heads.norm_last
-        for field, projections in (
-            ("qkv", self._qkv),
-            ("out", (Projection(pieces.out),)),
-            ("up", pieces.up),
-            ("down", () if pieces.down is None else (Projection(pieces.down),)),
+        self._factors = dict[str, Tensor | None]()
+        for field, projections, norm in (
+            ("qkv", self._qkv, pieces.before),
+            ("out", (Projection(pieces.out),), None),
+            ("up", pieces.up, pieces.between),
+            ("down", () if pieces.down is None else (Projection(pieces.down),), None),
         ):
             if not projections:
                 continue
-            packed = panels.pack(wanted_columns(projections), form)
+            packed = panels.pack(self._wanted(field, projections, norm, form), form)
             self._kept.append(packed)
+            self._factors[field] = packed.factors
             setattr(struct, field, packed.struct)
         struct.hidden, struct.inner = struct.out.columns, struct.down.depth
         if pieces.experts is not None:
             experts = PackedExperts(pieces.experts, form, panels)
             self._kept.append(experts)
             struct.experts = ctypes.addressof(experts.struct)
-        for name in ("before", "attended", "between", "after"):
-            self._norm(name, getattr(pieces, name))
+        for name, field in (("before", "qkv"), ("attended", ""), ("between", "up"), ("after", "")):
+            norm = getattr(pieces, name)
+            self._norm(name, norm if norm is None else norm.divided(self._factors.get(field)))
         for name in ("query", "key"):
             norm = getattr(pieces.heads, name)
             self._norm(name, norm if norm is None or order is None else norm.ordered(order))
@@ -65,8 +70,8 @@ class FusedLayer(nn.Module):
             del self._pieces, self._qkv
             return
         widths = (heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size)
-        columns = [*_side_by_side(self._qkv, widths), AdaptedColumns(pieces.out)]
-        columns += [*_side_by_side(pieces.up, (self.struct.inner,) * 2), AdaptedColumns(pieces.down)]
+        columns = [*self._side_by_side("qkv", self._qkv, widths), AdaptedColumns(pieces.out)]
+        columns += [*self._side_by_side("up", pieces.up, (self.struct.inner,) * 2), AdaptedColumns(pieces.down)]
         del self._pieces, self._qkv
         if (packed := adapters.pack(columns, self._kernels)) is not None:
             self._kept.append(packed)
@@ -94,6 +99,22 @@ class FusedLayer(nn.Module):
             return None
         cos, sin = (self.rotation.laid(each.float()).contiguous() for each in positions)
         return cos, sin
+
+    def _wanted(self, field: str, projections: Some[Projection], norm: Norm | None, form: Format) -> WantedWeight:
+        """Return what is to be packed: bytes in wide groups, but where states are multiplied that cannot be evened out.
+
+        Those are states without a norm, and what experts get as well.
+        """
+        evened = norm is not None and not (field == "up" and self._pieces.experts is not None)
+        if form is Format.INT8 and not prefers_narrow() and (evened or field in {"out", "down"}):
+            return byte_columns(projections, norm.reach if norm else None)
+        return wanted_columns(projections)
+
+    def _side_by_side(
+        self, field: str, projections: tuple[Projection, ...], widths: tuple[int, ...]
+    ) -> list[AdaptedColumns]:
+        factors = self._factors.get(field)
+        return [each._replace(factors=factors) for each in _side_by_side(projections, widths)]
 
     def _norm(self, name: str, norm: Norm | None) -> None:
         if norm is not None:

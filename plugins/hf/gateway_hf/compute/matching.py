@@ -224,7 +224,7 @@ class _Match:
         self._used.append(call.part)
         if (found := norm_of(call.part, shape)) is None:
             raise Misfit("it has a norm that is none that the kernels have")
-        return found
+        return found._replace(reach=_rows(call.made).abs().amax(0))
 
     def _taken(self, call: LinearCall | None) -> LinearCall:
         if call is None:

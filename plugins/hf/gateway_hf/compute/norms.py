@@ -15,12 +15,16 @@ _EXACT = 1e-4
 
 
 class Norm(NamedTuple):
-    """A norm over the last dimension, float32: `weight` and `bias` have the shape that it was found with."""
+    """A norm over the last dimension, float32: `weight` and `bias` have the shape that it was found with.
+
+    `reach` is how far what it made was seen to go, number by number.
+    """
 
     kind: NormKind
     eps: float
     weight: Tensor
     bias: Tensor | None
+    reach: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Norm `[..., size]`."""
@@ -37,6 +41,12 @@ class Norm(NamedTuple):
         ]
         weight, bias = moved
         return self if weight is None else Norm(self.kind, self.eps, weight, bias)
+
+    def divided(self, factors: Tensor | None) -> "Norm":
+        """Make what is divided by factors `[size]`, if there are any."""
+        if factors is None:
+            return self
+        return self._replace(weight=self.weight / factors, bias=None if self.bias is None else self.bias / factors)
 
     def struct(self) -> NormStruct:
         """Return what the kernels read; the tensors must be kept."""

@@ -28,8 +28,11 @@ PANEL_DTYPES = {
     Format.INT8: torch.int8,
     Format.INT4: torch.uint8,
 }
-# Of a column in a group of four bits: bytes, two numbers each, and bytes of its scale and offset.
+# Of a column in a group of four bits: bytes, two numbers each, and bytes of its scale and offset; or, where they are
+# opened, of the slopes and starts of two groups.
 _NIBBLES, _NOTES = FOUR_GROUP // 2, 4
+# What the kernels have a pointer to.
+_POINTERS = {"panels", "bias", "scales", "sums"}
 # Bytes that are taken at a time for small weights, and those of a line of the processor's caches.
 _PIECE, _LINE = 2**26, 64
 
@@ -84,6 +87,8 @@ class Packed:
             self._pack_bytes(weight)
         else:
             self._pack_fours(weight)
+        if isinstance(weight, Rounded) and weight.factors is not None:
+            self._keep("factors", weight.factors)
         columns = self.struct.columns
         if bias is not None:
             self._keep("bias", nn.functional.pad(bias.float(), (0, -columns % _LANES)))
@@ -93,9 +98,14 @@ class Packed:
         """Return the weight that was packed before, of its numbers in `struct` and its tensors; keep `hold` as long."""
         packed = cls.__new__(cls)
         packed.struct, packed.tensors, packed.hold = struct, tensors, hold
-        for field, tensor in tensors.items():
-            setattr(struct, field, tensor.data_ptr())
+        for field in _POINTERS & tensors.keys():
+            setattr(struct, field, tensors[field].data_ptr())
         return packed
+
+    @property
+    def factors(self) -> Tensor | None:
+        """By what rows `[..., depth]` have to be divided before; none where they are multiplied as they are."""
+        return self.tensors.get("factors")
 
     @staticmethod
     def fits(depth: int, form: Format) -> bool:
@@ -152,25 +162,38 @@ class Packed:
         opened = open_fours(rounded) if prefers_opened() else None
         self.struct.group = FOUR_GROUP if opened is None else self.struct.depth // opened.scales.shape[1]
         panels = -(-columns // _LANES)
-        words = _LANES * _NIBBLES
-        room = self._memory.room(panels * groups * (words + _LANES * _NOTES), torch.uint8).view(panels, groups, -1)
-        pairs = rounded.numbers.view(columns, groups, _NIBBLES // 4, 2, 4)
-        joined = pairs[..., 0, :] | pairs[..., 1, :] << 4
-        _fill(room[..., :words].view(panels, groups, -1, _LANES, 4).permute(0, 3, 1, 2, 4), joined)
-        notes = room[..., words:]
         if opened is None:
             halves = torch.stack((rounded.scales, rounded.offsets), dim=-1).half().view(torch.uint8)
+            notes = self._fill_fours(_joined_fours(rounded.numbers, groups), groups, panels)
             _fill(notes.view(panels, groups, 2, _LANES, 2).permute(0, 3, 1, 2, 4), halves.view(columns, groups, 2, 2))
         else:
-            both = torch.stack((opened.slopes, opened.starts), dim=-1).short().view(torch.uint8)
-            _fill(notes.view(panels, groups, _LANES, _NOTES).transpose(1, 2), both.view(columns, groups, _NOTES))
+            swapped = _joined_fours(opened.numbers, groups)[..., [1, 0, 3, 2]]
+            notes = self._fill_fours(swapped, groups // 2, panels)
+            both = torch.stack((opened.slopes.byte(), opened.starts.char().view(torch.uint8)), dim=-1)
+            _fill(notes.view(panels, -1, _LANES, _NOTES).transpose(1, 2), both.view(columns, -1, _NOTES))
             self._keep("scales", _by_panel(opened.scales))
             self._keep("sums", _by_panel(-128 * opened.sums))
+
+    def _fill_fours(self, words: Tensor, parts: int, panels: int) -> Tensor:
+        """Lay words `[columns, groups, words, 4]` out, a panel in so many parts; return room for notes behind each."""
+        size = words[0].numel() // parts * _LANES
+        room = self._memory.room(panels * parts * (size + _LANES * _NOTES), torch.uint8)
+        whole = room.view(panels, parts, -1)
+        own = whole[..., :size].view(panels, parts, -1, _LANES, 4)
+        _fill(own.permute(0, 3, 1, 2, 4), words.reshape(len(words), parts, -1, 4))
         self._keep("panels", room)
+        return whole[..., size:]
 
     def _keep(self, field: str, tensor: Tensor) -> None:
         self.tensors[field] = tensor = tensor.contiguous()
-        setattr(self.struct, field, tensor.data_ptr())
+        if field in _POINTERS:
+            setattr(self.struct, field, tensor.data_ptr())
+
+
+def _joined_fours(numbers: Tensor, groups: int) -> Tensor:
+    """Put numbers of four bits `[columns, depth]` into words of eight, `[columns, groups, words, 4]`."""
+    pairs = numbers.view(len(numbers), groups, _NIBBLES // 4, 2, 4)
+    return pairs[..., 0, :] | pairs[..., 1, :] << 4
 
 
 def _fill(panels: Tensor, columns: Tensor) -> None:

@@ -24,7 +24,7 @@ from gateway_hf.compute.packed import PANEL_DTYPES, Packed
 _log = logging.getLogger("gateway_hf")
 
 # Counts up when what is written here, or how weights are packed, changes.
-_FORMAT = 3
+_FORMAT = 4
 # Of a weight, beside its tensors.
 _NUMBERS = ("format", "columns", "depth", "group", "narrow")
 _INDEX, _PANELS = "index.json", "panels.bin"

@@ -15,6 +15,7 @@ from gateway_hf.compute.kernels import HeadNorm
 from gateway_hf.compute.norms import Norm
 from gateway_hf.compute.panels import WantedWeight
 from gateway_hf.compute.rounded import Rounded, joined, plain_weight
+from gateway_hf.compute.smoothing import round_widely
 
 if TYPE_CHECKING:
     from gateway_hf.compute.experts import ExpertPieces
@@ -100,11 +101,7 @@ def joined_columns(projections: Some[Projection]) -> tuple[Tensor | Rounded, Ten
         places.append(end + (torch.arange(columns) if order is None else order))
         end += columns
     whole = torch.cat(places)
-    if isinstance(weight, Rounded):
-        offsets = weight.offsets if weight.offsets is None else weight.offsets[whole]
-        weight = Rounded(weight.numbers[whole], weight.scales[whole], offsets)
-    else:
-        weight = weight[whole]
+    weight = weight.ordered(whole) if isinstance(weight, Rounded) else weight[whole]
     return weight, bias if bias is None else bias[whole]
 
 
@@ -113,6 +110,17 @@ def wanted_columns(projections: Some[Projection]) -> WantedWeight:
     shapes = [plain_weight(each.linear).shape for each in projections]
     columns, depth = sum(shape[0] for shape in shapes), shapes[0][1]
     return WantedWeight(columns, depth, lambda: joined_columns(projections))
+
+
+def byte_columns(projections: Some[Projection], reach: Tensor | None) -> WantedWeight:
+    """Return the same, rounded to bytes in wide groups, for rows that reach so far."""
+    wanted = wanted_columns(projections)
+
+    def make() -> tuple[Tensor | Rounded, Tensor | None]:
+        weight, bias = wanted.make()
+        return weight if isinstance(weight, Rounded) else round_widely(weight, reach), bias
+
+    return wanted._replace(make=make)
 
 
 class HeadPieces(NamedTuple):

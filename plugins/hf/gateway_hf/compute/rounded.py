@@ -16,8 +16,8 @@ from gateway_hf.compute.processor import processor_flags
 # Elements of a column that share a scale of 8 bits: the first of these that divides the depth.
 BYTE_GROUPS = (64, 32)
 FOUR_GROUP = 32
-# The same of numbers of four bits that are opened into bytes.
-OPEN_GROUPS = (192, 256, 128, 64)
+# The same of numbers of four bits that are opened into bytes, and of weights that bear it: sums are scaled less often.
+WIDE_GROUPS = (192, 256, 128, 64)
 # A group is taken to reach at least this far: what is smaller becomes zero, and its inverse is still a number.
 _LEAST_RANGE = 1e-30
 # The largest narrow byte of a weight: two products with bytes of a row fit 16 bits, though it is made unsigned.
@@ -34,12 +34,14 @@ _WEIGHTS, _STACKED = 2, 3
 class Rounded(NamedTuple):
     """A weight `[columns, depth]` as whole numbers, times `scales` `[columns, groups]`, plus `offsets` if any.
 
-    With offsets the numbers are those of 4 bits, 0 to 15; without, those of a signed byte.
+    With offsets the numbers are those of 4 bits, 0 to 15; without, those of a signed byte. With `factors` `[depth]` it
+    is to be multiplied by rows that were divided by them.
     """
 
     numbers: Tensor
     scales: Tensor
     offsets: Tensor | None = None
+    factors: Tensor | None = None
 
     @property
     def group(self) -> int:
@@ -51,7 +53,13 @@ class Rounded(NamedTuple):
         grouped = self.numbers.float().view(*self.scales.shape, self.group) * self.scales.float()[..., None]
         if self.offsets is not None:
             grouped += self.offsets.float()[..., None]
-        return grouped.view(self.numbers.shape)
+        weight = grouped.view(self.numbers.shape)
+        return weight if self.factors is None else weight / self.factors
+
+    def ordered(self, order: Tensor) -> "Rounded":
+        """Return some columns, by their places."""
+        offsets = None if self.offsets is None else self.offsets[order]
+        return self._replace(numbers=self.numbers[order], scales=self.scales[order], offsets=offsets)
 
 
 @cache
@@ -75,12 +83,13 @@ def prefers_opened() -> bool:
 
 
 class Opened(NamedTuple):
-    """How numbers of four bits `[columns, depth]` become bytes: `(slope * number + start) // 256`.
+    """How `numbers` of four bits `[columns, depth]` become bytes: `slope * number // 16 + start`.
 
     `slopes` and `starts` `[columns, depth // 32]` are whole; bytes times `scales` `[columns, groups]` are the weight,
-    and `sums` are those of a group's bytes.
+    and `sums` are those of a group's bytes. Numbers whose scale was below zero count down from 15 now.
     """
 
+    numbers: Tensor
     slopes: Tensor
     starts: Tensor
     scales: Tensor
@@ -89,30 +98,36 @@ class Opened(NamedTuple):
 
 def open_fours(rounded: Rounded) -> Opened | None:
     """Return how a weight becomes bytes; `None` where no group of bytes fits its depth, or it has no offsets."""
-    columns, depth = rounded.numbers.shape
-    group = next((size for size in OPEN_GROUPS if depth % size == 0), None)
+    depth = rounded.numbers.shape[1]
+    group = next((size for size in WIDE_GROUPS if depth % size == 0), None)
     if rounded.offsets is None or group is None:
         return None
-    scales, offsets = rounded.scales.float(), rounded.offsets.float()
-    largest = torch.maximum(offsets.abs(), (offsets + 15 * scales).abs())
-    most = largest.view(columns, -1, group // FOUR_GROUP).amax(-1).clamp_min(_LEAST_RANGE)
-    unit = (256 * 127 / most).repeat_interleave(group // FOUR_GROUP, 1)
-    # A half is added before what is below the point is cut off.
-    slopes, starts = (scales * unit).round().int(), (offsets * unit).round().int() + 128
-    parts = zip(*(torch.split(each, _COLUMNS) for each in (rounded.numbers, slopes, starts)), strict=True)
-    sums = [_sums_of_bytes(numbers, slope, start, group) for numbers, slope, start in parts]
-    return Opened(slopes, starts, most / 127, torch.cat(sums))
+    own = (rounded.numbers, rounded.scales, rounded.offsets)
+    parts = zip(*(torch.split(each, _COLUMNS) for each in own), strict=True)
+    opened = [_open_columns(numbers, scales, offsets, group) for numbers, scales, offsets in parts]
+    return Opened(*(torch.cat(each) for each in zip(*opened, strict=True)))
 
 
-def _sums_of_bytes(fours: Tensor, slopes: Tensor, starts: Tensor, group: int) -> Tensor:
-    numbers = fours.view(*slopes.shape, FOUR_GROUP).int()
-    opened = (numbers * slopes[..., None] + starts[..., None]) >> 8
-    return opened.view(len(fours), -1, group).sum(-1, dtype=torch.int32)
+def _open_columns(numbers: Tensor, scales: Tensor, offsets: Tensor, group: int) -> tuple[Tensor, ...]:
+    columns, groups = scales.shape
+    fours, scale, offset = numbers.view(columns, groups, FOUR_GROUP).int(), scales.float(), offsets.float()
+    fours = torch.where(scale[..., None] < 0, 15 - fours, fours)
+    scale, offset = scale.abs(), offset + 15 * scale.clamp_max(0)
+    largest = torch.maximum(torch.maximum(offset.abs(), (offset + 15 * scale).abs()) / 127, scale / (255 / 16))
+    unit = largest.view(columns, -1, group // FOUR_GROUP).amax(-1).clamp_min(_LEAST_RANGE)
+    units = unit.repeat_interleave(group // FOUR_GROUP, 1)
+    slopes = (scale / units * 16).round().int()
+    rising = fours * slopes[..., None] >> 4
+    # What is cut off of the products of a group is made up for by its start.
+    meant = (fours * scale[..., None] + offset[..., None]) / units[..., None]
+    starts = (meant - rising).mean(-1).round().int().clamp_min(-127).minimum(127 - rising.amax(-1))
+    sums = (rising + starts[..., None]).view(columns, -1, group).sum(-1, dtype=torch.int32)
+    return fours.view(columns, -1).to(torch.uint8), slopes, starts, unit, sums
 
 
 def round_to_bytes(weight: Tensor) -> Rounded:
     """Round `[columns, depth]` to bytes, symmetric."""
-    return _round_groups(weight, next(size for size in BYTE_GROUPS if weight.shape[1] % size == 0), 127)
+    return round_groups(weight, next(size for size in BYTE_GROUPS if weight.shape[1] % size == 0), 127)
 
 
 def round_to_narrow(weight: Tensor) -> Rounded:
@@ -120,10 +135,11 @@ def round_to_narrow(weight: Tensor) -> Rounded:
 
     A bit less is made up for by smaller groups.
     """
-    return _round_groups(weight, BYTE_GROUPS[-1], NARROW)
+    return round_groups(weight, BYTE_GROUPS[-1], NARROW)
 
 
-def _round_groups(weight: Tensor, group: int, most: int) -> Rounded:
+def round_groups(weight: Tensor, group: int, most: int) -> Rounded:
+    """Round `[columns, depth]` to whole numbers up to `most`, with a scale for each group of a column."""
     columns, depth = weight.shape
     grouped = weight.float().view(columns, depth // group, group)
     scales = grouped.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / most

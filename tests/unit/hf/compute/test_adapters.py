@@ -27,7 +27,7 @@ from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.packed import PackedLinear
 from gateway_hf.scheduling.scheduler import Chunk
 from tests.support.hf_engine import numbers, scattered, seated
-from tests.support.tiny_adapters import linears, sizes
+from tests.support.tiny_adapters import ALL, draw_changes
 
 _BLOCKS = 40
 _SHAPE = {"vocab_size": 384, "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 2, "pad_token_id": 0}
@@ -52,7 +52,6 @@ _TARGETS = {
     "fused, beside each other": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
     "alone": ("q_proj", "k_proj", "out_proj", "fc_in", "fc_out"),
 }
-_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def made(name, dtype=torch.float32):
@@ -64,22 +63,13 @@ def made(name, dtype=torch.float32):
     return model.to(dtype)
 
 
-def drawn(model, seed, rank, targets=_LLAMA):
-    """Draw an adapter that changes some linear layers of a model."""
-    draw = torch.Generator().manual_seed(seed)
-    return {
-        layer: LowRank(0.2 * torch.randn(rank, depth, generator=draw), 0.2 * torch.randn(columns, rank, generator=draw))
-        for layer, (columns, depth) in {name: sizes(own) for name, own in linears(model, targets).items()}.items()
-    }
-
-
 def three(name):
     """Draw three adapters of different ranks, one of which changes two kinds of layers only."""
-    model, targets = made(name), _TARGETS.get(name, _LLAMA)
+    model, targets = made(name), _TARGETS.get(name, ALL)
     return {
-        "one": drawn(model, 1, 3, targets),
-        "two": drawn(model, 2, 20, targets[1:3]),
-        "three": drawn(model, 3, 8, targets),
+        "one": draw_changes(model, 1, 3, targets),
+        "two": draw_changes(model, 2, 20, targets[1:3]),
+        "three": draw_changes(model, 3, 8, targets),
     }
 
 
@@ -221,7 +211,7 @@ def test_a_layer_that_is_never_called_is_named():
 
 def test_an_adapter_that_leaves_no_numbers_is_named():
     model = made("fused")
-    huge = {layer: LowRank(1e30 * down, 1e30 * up) for layer, (down, up) in drawn(model, 1, 2).items()}
+    huge = {layer: LowRank(1e30 * down, 1e30 * up) for layer, (down, up) in draw_changes(model, 1, 2, ALL).items()}
     with pytest.raises(LoadFailed, match="with the adapter 'huge' the model computes no numbers"):
         fit(lambda: made("fused"), Means(_BLOCKS, None, None, adapters={"huge": huge}))
 

@@ -132,7 +132,8 @@ def test_four_bits_are_multiplied_as_the_bytes_that_they_are_opened_into(kernels
     fours = fours._replace(scales=sign * fours.scales)
     opened = open_fours(fours)
     assert opened is not None
-    numbers = fours.numbers.view(50, -1, FOUR_GROUP).int() * opened.slopes[..., None] + opened.starts[..., None] >> 8
+    numbers = opened.numbers.view(50, -1, FOUR_GROUP).int() * opened.slopes[..., None] >> 4
+    numbers += opened.starts[..., None]
     as_bytes = Rounded(numbers.view(50, depth).to(torch.int8), opened.scales)
     packed, expected = (Packed(each, None, Format.INT8, kernels) for each in (fours, as_bytes))
     assert (packed.struct.group, expected.struct.group) == (as_bytes.group,) * 2

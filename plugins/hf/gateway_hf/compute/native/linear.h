@@ -52,7 +52,8 @@ struct Linear {
     int count() const { return (columns + kLanes - 1) / kLanes; }
     int steps() const { return depth / (format == kFloat32 ? 1 : format == kBFloat16 ? 2 : 4); }
     // Words of a column in a panel.
-    int height() const { return format == kInt4 ? depth / kFourGroup * (kFour + 1) : steps(); }
+    int height() const { return opens() ? pairs(depth) * kPairLines : format == kInt4 ? depth / kFourGroup * (kFour + 1) : steps(); }
+    static int pairs(int depth) { return depth / (2 * kFourGroup); }  // of groups of numbers of four bits
     // Of a row that is multiplied by it.
     int words() const { return floating() ? depth : broad() ? 2 * steps() : steps(); }
     bool floating() const { return format == kFloat32 || (kFloating && format == kBFloat16); }
@@ -75,7 +76,7 @@ struct Operand {
     const float* scales;
 };
 
-constexpr int kFew = 2;    // rows of bfloat16 that vectors multiply faster than tiles do; of bytes it is a block's
+constexpr int kFew = 2;    // rows of bfloat16 that vectors multiply faster than tiles do; of bytes it is `kShort`
 constexpr int kTile = 16;  // steps of a panel, or rows, in one of the processor's tile registers
 
 // Says whether there are tile registers; the kernel of the system has to be asked once.
@@ -213,9 +214,9 @@ template <Bytes B, int R, int C>
         const words* columns[C];
         each<C>([&]<int c> { columns[c] = b[c] + g * steps; });
         if (may_open && w.opens()) {
-            int fours = w.group / kFourGroup;
+            int pairs = w.pairs(w.group);
             each<C>([&]<int c> {
-                open_panel(b[c] + long(g) * fours * (kFour + 1), fours, (words*)room[c]);
+                open_panel(b[c] + long(g) * pairs * kPairLines, pairs, (words*)room[c]);
                 columns[c] = (const words*)room[c];
             });
         }
@@ -298,7 +299,7 @@ inline void rows_of(const Linear& w, Operand x, int row, int rows, int panel, So
 inline Linear opened(const Linear& w, int first, int last) {
     words* room = room_for(long(last - first) * w.steps());
     for (int p = first; p < last; p++)
-        open_panel((const words*)w.panels + long(p) * w.height(), w.depth / kFourGroup, room + long(p - first) * w.steps());
+        open_panel((const words*)w.panels + long(p) * w.height(), w.pairs(w.depth), room + long(p - first) * w.steps());
     Linear bytes = w;
     bytes.format = kInt8, bytes.panels = room - long(first) * w.steps();
     return bytes;

@@ -106,7 +106,7 @@ template <Format F, int C> struct Columns {
             int panel = panels.first + c * panels.apart;
             at[c] = panel * kLanes, from[c] = (const words*)w.panels + long(panel) * w.height();
             if (room) {
-                open_panel(from[c], w.depth / kFourGroup, room + long(c) * w.steps());
+                open_panel(from[c], w.pairs(w.depth), room + long(c) * w.steps());
                 from[c] = room + long(c) * w.steps();
             }
             bias[c] = w.bias ? *(const floats*)(w.bias + at[c]) : floats{};
@@ -242,7 +242,7 @@ template <class Emit> void tile_part(const Linear&, Operand, int, int, int, cons
 #endif
 
 // Few rows are read faster by vectors.
-inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kBFloat16 ? kFew : kRows); }
+inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kBFloat16 ? kFew : kShort); }
 
 // A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
 inline int product_parts(const Linear& w, int rows) { return by_tiles(w, rows) ? tile_parts(w, rows) : vector_parts(w, rows); }
