@@ -123,6 +123,19 @@ def test_what_is_rounded_already_is_packed_as_it_is(kernels):
     assert torch.equal(kernels.multiply(once.struct, x), kernels.multiply(again.struct, x))
 
 
+@pytest.mark.parametrize(("rows", "depth"), [(270, 128), (700, 128), (1100, 64), (200, 8192), (70, 16384)])
+@pytest.mark.parametrize("columns", [16, 50, 96])
+def test_many_rows_are_multiplied_in_parts_of_any_number(kernels, form, rows, depth, columns):
+    weight, x = _drawn(columns, depth, dtype=_DTYPES[form]), _drawn(rows, depth, seed=1, dtype=_DTYPES[form])
+    packed = Packed(weight, None, form, kernels)
+    found = kernels.multiply(packed.struct, x)
+    expected = linear(x.float(), _rounded(weight, form).float())
+    assert (found - expected).norm() < 0.03 * expected.norm()
+    for first in (0, 31, rows - 33):
+        few = kernels.multiply(packed.struct, x[first : first + 33].contiguous())
+        assert torch.equal(few, found[first : first + 33])
+
+
 @pytest.mark.parametrize("rows", [1, 8, 9, 20, 300])
 @pytest.mark.parametrize("depth", [192, 512, 1024, 64 * 7])
 @pytest.mark.parametrize("sign", [1, -1])  # blocks of GGUF files have scales below zero too

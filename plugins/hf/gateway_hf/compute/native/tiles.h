@@ -191,11 +191,34 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
     last.hand(w, sums[turn ^ 1], 0, last.rows, emit);
 }
 
-constexpr int kTower = 256;  // rows of a part: with them in the second cache, a pair of panels is read once
+constexpr long kSecond = 5L << 18;  // bytes of rows that stay in the second cache while panels pass
+constexpr int kTower = 256;         // and rows
 
-inline int towers(int rows) { return (rows + kTower - 1) / kTower; }
-inline int tile_parts(const Linear& w, int rows) {
-    return rows <= kTile ? (w.count() + 3) / 4 : (w.count() + 1) / 2 * towers(rows);
+// The rows of a product in parts of so many that they stay in the second cache, for all panels by turns. Towers that several
+// threads have at a time are beside each other, so that a panel is read once for them.
+struct Towers {
+    int rows, high, across, threads, count;
+
+    Towers(const Linear& w, int rows, int across, int threads) : rows(rows), across(across), threads(threads) {
+        int block = 2 * kTile, most = std::clamp<long>(kSecond / (4L * w.steps()) / block * block, block, kTower);
+        int least = (rows + most - 1) / most;
+        high = ((rows + least - 1) / least + block - 1) / block * block;
+        count = (rows + high - 1) / high;
+    }
+    int parts() const { return across * count; }
+
+    struct Part {
+        int panel, from, to, step;
+    };
+    Part operator[](int part) const {
+        int first = part / (across * threads) * threads, beside = std::min(threads, count - first);
+        int rest = part - first * across, from = (first + rest % beside) * high;
+        return {rest / beside, from, std::min(rows, from + high), std::max(1, threads / beside)};
+    }
+};
+
+inline int tile_parts(const Linear& w, int rows, int threads) {
+    return rows <= kTile ? (w.count() + 3) / 4 : Towers(w, rows, (w.count() + 1) / 2, threads).parts();
 }
 
 // As `vector_part`, for what is `tiled`; with few rows a part is four panels, else two and at most `kTower` rows.
@@ -209,8 +232,9 @@ void tile_part(const Linear& w, Operand x, int rows, int part, int threads, cons
         return;
     }
     Tiles tiles(kTile);
-    int down = towers(rows), panel = part / down * 2, from = part % down * kTower, to = std::min(rows, from + kTower);
-    if (panel + 1 < w.count()) tile_rows<F, true, 2>(w, x, from, to, {panel, 1, 2 * threads}, emit);
+    auto [pair, from, to, step] = Towers(w, rows, (w.count() + 1) / 2, threads)[part];
+    int panel = 2 * pair;
+    if (panel + 1 < w.count()) tile_rows<F, true, 2>(w, x, from, to, {panel, 1, 2 * step}, emit);
     else tile_rows<F, true, 1>(w, x, from, to, {panel, 1, 0}, emit);
 }
 template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
@@ -221,11 +245,12 @@ template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int p
 // Multiplies many rows, each panel of the first half of the columns beside its like in the second: put(row, column, sums,
 // others) has the sums of a row by both.
 template <class Put> void apply_halves(Team& team, const Linear& w, Operand x, int rows, const Put& put) {
-    int half = w.count() / 2, down = towers(rows);
-    team.each(half * down, [&](int part) {
+    int half = w.count() / 2;
+    Towers towers(w, rows, half, team.size());
+    team.each(towers.parts(), [&](int part) {
         Tiles tiles(kTile);
-        int from = part % down * kTower, to = std::min(rows, from + kTower);
-        Abreast panels{part / down, half, team.size()};
+        auto [panel, from, to, step] = towers[part];
+        Abreast panels{panel, half, step};
         floats sums;
         auto emit = [&](int row, int column, floats sum) {
             if (column < half * kLanes) sums = sum;
@@ -237,7 +262,7 @@ template <class Put> void apply_halves(Team& team, const Linear& w, Operand x, i
 }
 #else
 template <class Put> void apply_halves(Team&, const Linear&, Operand, int, const Put&) {}
-inline int tile_parts(const Linear&, int) { return 0; }
+inline int tile_parts(const Linear&, int, int) { return 0; }
 template <class Emit> void tile_part(const Linear&, Operand, int, int, int, const Emit&) {}
 #endif
 
@@ -245,7 +270,9 @@ template <class Emit> void tile_part(const Linear&, Operand, int, int, int, cons
 inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kBFloat16 ? kFew : kShort); }
 
 // A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
-inline int product_parts(const Linear& w, int rows) { return by_tiles(w, rows) ? tile_parts(w, rows) : vector_parts(w, rows); }
+inline int product_parts(const Linear& w, int rows, int threads) {
+    return by_tiles(w, rows) ? tile_parts(w, rows, threads) : vector_parts(w, rows);
+}
 template <class Emit> void product_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
     if (by_tiles(w, rows)) tile_part(w, x, rows, part, threads, emit);
     else vector_part(w, x, rows, part, threads, emit);
@@ -253,5 +280,5 @@ template <class Emit> void product_part(const Linear& w, Operand x, int rows, in
 
 // Multiplies `rows` rows.
 template <class Emit> void apply(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
-    team.each(product_parts(w, rows), [&](int part) { product_part(w, x, rows, part, team.size(), emit); });
+    team.each(product_parts(w, rows, team.size()), [&](int part) { product_part(w, x, rows, part, team.size(), emit); });
 }
