@@ -110,8 +110,9 @@ class Adapters:
         packed = PackedChanges((LowRankStruct * (len(self.names) * len(layers)))(), [])
         for at, (layer, column, order, factors) in enumerate(layers):
             for number, low in ({} if layer is None else self._layers.get(layer, {})).items():
-                own = low.down if factors is None else low.down * factors, low.up if order is None else low.up[order]
-                down, up = (Packed(each, None, Format.FLOAT32, kernels) for each in own)
+                wide = low.down if factors is None else low.down * factors
+                ordered = low.up if order is None else low.up[order]
+                down, up = (Packed(each, None, Format.FLOAT32, kernels) for each in (wide, ordered))
                 packed.kept.extend((down, up))
                 packed.table[(number - 1) * len(layers) + at] = LowRankStruct(down.struct, up.struct, column)
         return packed

@@ -67,12 +67,12 @@ class FusedLayer(nn.Module):
         """Take what adapters change of the layer that this one was made of, which is needed no more."""
         heads, pieces = self.struct.heads, self._pieces
         if pieces.experts is not None:  # there are no adapters
-            del self._pieces, self._qkv
+            del self._pieces, self._qkv, self._factors
             return
         widths = (heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size)
         columns = [*self._side_by_side("qkv", self._qkv, widths), AdaptedColumns(pieces.out)]
         columns += [*self._side_by_side("up", pieces.up, (self.struct.inner,) * 2), AdaptedColumns(pieces.down)]
-        del self._pieces, self._qkv
+        del self._pieces, self._qkv, self._factors
         if (packed := adapters.pack(columns, self._kernels)) is not None:
             self._kept.append(packed)
             self.struct.adapters = ctypes.addressof(packed.table)
@@ -101,13 +101,14 @@ class FusedLayer(nn.Module):
         return cos, sin
 
     def _wanted(self, field: str, projections: Some[Projection], norm: Norm | None, form: Format) -> WantedWeight:
-        """Return what is to be packed: bytes in wide groups, but where states are multiplied that cannot be evened out.
+        """Return the weight to be packed: bytes in wide groups, but for states that cannot be smoothed.
 
         Those are states without a norm, and what experts get as well.
         """
-        evened = norm is not None and not (field == "up" and self._pieces.experts is not None)
-        if form is Format.INT8 and not prefers_narrow() and (evened or field in {"out", "down"}):
-            return byte_columns(projections, norm.reach if norm else None)
+        reach = None if norm is None or (field == "up" and self._pieces.experts is not None) else norm.reach
+        smoothed = reach is not None or field in {"out", "down"}
+        if form is Format.INT8 and smoothed and not prefers_narrow():
+            return byte_columns(projections, reach)
         return wanted_columns(projections)
 
     def _side_by_side(

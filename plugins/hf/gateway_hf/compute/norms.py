@@ -17,7 +17,7 @@ _EXACT = 1e-4
 class Norm(NamedTuple):
     """A norm over the last dimension, float32: `weight` and `bias` have the shape that it was found with.
 
-    `reach` is how far what it made was seen to go, number by number.
+    `reach` `[size]` is how far what it made was seen to go, number by number.
     """
 
     kind: NormKind
@@ -46,7 +46,8 @@ class Norm(NamedTuple):
         """Make what is divided by factors `[size]`, if there are any."""
         if factors is None:
             return self
-        return self._replace(weight=self.weight / factors, bias=None if self.bias is None else self.bias / factors)
+        bias = None if self.bias is None else self.bias / factors
+        return Norm(self.kind, self.eps, self.weight / factors, bias)
 
     def struct(self) -> NormStruct:
         """Return what the kernels read; the tensors must be kept."""

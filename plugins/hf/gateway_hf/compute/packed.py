@@ -175,7 +175,10 @@ class Packed:
             self._keep("sums", _by_panel(-128 * opened.sums))
 
     def _fill_fours(self, words: Tensor, parts: int, panels: int) -> Tensor:
-        """Lay words `[columns, groups, words, 4]` out, a panel in so many parts; return room for notes behind each."""
+        """Lay words `[columns, groups, words, 4]` out, a panel in so many parts, with room for notes behind each.
+
+        The room `[panels, parts, 64]` is returned.
+        """
         size = words[0].numel() // parts * _LANES
         room = self._memory.room(panels * parts * (size + _LANES * _NOTES), torch.uint8)
         whole = room.view(panels, parts, -1)

@@ -113,7 +113,7 @@ def wanted_columns(projections: Some[Projection]) -> WantedWeight:
 
 
 def byte_columns(projections: Some[Projection], reach: Tensor | None) -> WantedWeight:
-    """Return the same, rounded to bytes in wide groups, for rows that reach so far."""
+    """Return the same, rounded to bytes in wide groups, for rows that reach so far, `[depth]`, if they are smoothed."""
     wanted = wanted_columns(projections)
 
     def make() -> tuple[Tensor | Rounded, Tensor | None]:

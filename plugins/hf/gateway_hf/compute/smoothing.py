@@ -1,7 +1,7 @@
 """Weights rounded to bytes in wide groups, for rows that are smoothed before (Xiao et al. 2023, SmoothQuant).
 
-A few numbers of a layer's states go a hundred times as far as the others, in all rows. Beside them, in a group with one
-scale, the others have no places left. So what goes far is divided, and its weights are multiplied by as much.
+A few numbers of a layer's states go twenty times as far as the others, in all rows. Beside them, in a group with one
+scale, the others have few places left. So what goes far is divided, and its weights are multiplied by as much.
 """
 
 import torch
@@ -26,7 +26,7 @@ def round_widely(weight: Tensor, reach: Tensor | None = None) -> Rounded:
 
 
 def _smoothing(reach: Tensor, own: Tensor) -> Tensor:
-    """Return factors by which rows and weights go alike far: powers of two, so that they round nothing."""
+    """Return factors `[depth]` by which rows and weights go alike far: powers of two, so that they round nothing."""
     places = (reach.log2() - own.log2()) / 2
     known = places.isfinite()
     middle = places[known].mean() if bool(known.any()) else 0.0

@@ -86,7 +86,7 @@ def load(settings: Settings) -> LoadedModel:
     build = build_of(source, kind, kernels=choice.kernels)
     kernels = _kernels(settings, choice)
     said = _said(settings, source, kind, device)
-    panels = _panels(settings, source, {**build, "dtype": _weight_kind(settings, dtype)})
+    panels = _panels(settings, source, build)
     kept = None if kernels is None else panels.find(kernels)
     bare = kept is not None and said.are_kept and not found
     model = read_weights(settings, source, dtype, device, bare=bare)
@@ -149,15 +149,10 @@ def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
 
 
 def _kind(settings: Settings, dtype: torch.dtype) -> str:
-    """Name the number format of weights, and behind it what keys and values are rounded to."""
-    kept = "" if settings.kv_dtype == "auto" else f", keys and values {settings.kv_dtype}"
-    return _weight_kind(settings, dtype) + kept
-
-
-def _weight_kind(settings: Settings, dtype: torch.dtype) -> str:
-    """Name the number format, and before it what weights are rounded to."""
+    """Name the number format, before it what weights are rounded to, and behind it what keys and values are."""
     few = "" if settings.quantize == "none" else f"{settings.quantize} "
-    return f"{few}{str(dtype).removeprefix('torch.')}"
+    kept = "" if settings.kv_dtype == "auto" else f", keys and values {settings.kv_dtype}"
+    return f"{few}{str(dtype).removeprefix('torch.')}{kept}"
 
 
 def _convert_meanwhile(settings: Settings, device: torch.device) -> None:
@@ -205,7 +200,7 @@ def _has_kernels(settings: Settings, dtype: str) -> bool:
 
 
 def _panels(settings: Settings, source: Source, build: dict[str, str]) -> PanelCache:
-    """Return the place where packed weights are kept, by the build without what keys and values are."""
+    """Return the place where packed weights are kept, by the build: what keys and values are has a say in smoothing."""
     origin = {"model": fingerprint_of(source, build)}
     return PanelCache(cache_folder(settings), source.name, origin, settings.cache_gib << 30)
 

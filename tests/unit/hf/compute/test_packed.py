@@ -7,7 +7,7 @@ from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
 from gateway_hf.compute import packed as packing
-from gateway_hf.compute.kernels import Format
+from gateway_hf.compute.kernels import Format, Kernels
 from gateway_hf.compute.packed import NotPackable, Packed, PackedLinear, SharedMemory
 from gateway_hf.compute.rounded import (
     FOUR_GROUP,
@@ -18,6 +18,7 @@ from gateway_hf.compute.rounded import (
     round_to_narrow,
     weight_of,
 )
+from gateway_hf.settings import Settings, cache_folder
 
 _DTYPES = dict.fromkeys(Format, torch.float32) | {Format.BFLOAT16: torch.bfloat16}
 _ROUNDED = {Format.INT8, Format.INT4}
@@ -125,7 +126,10 @@ def test_what_is_rounded_already_is_packed_as_it_is(kernels):
 
 @pytest.mark.parametrize(("rows", "depth"), [(270, 128), (700, 128), (1100, 64), (200, 8192), (70, 16384)])
 @pytest.mark.parametrize("columns", [16, 50, 96])
-def test_many_rows_are_multiplied_in_parts_of_any_number(kernels, form, rows, depth, columns):
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.usefixtures("kernels")
+def test_many_rows_are_multiplied_in_parts_of_any_number(form, rows, depth, columns, threads):
+    kernels = Kernels(cache_folder(Settings()), threads)
     weight, x = _drawn(columns, depth, dtype=_DTYPES[form]), _drawn(rows, depth, seed=1, dtype=_DTYPES[form])
     packed = Packed(weight, None, form, kernels)
     found = kernels.multiply(packed.struct, x)

@@ -133,7 +133,8 @@ def test_four_bits_are_those_that_the_layers_compute_with(folder, kernels):
 
 @pytest.mark.parametrize("few", ["int8", "int4"])
 def test_the_head_has_whole_bytes_where_layers_have_narrow_ones(folder, kernels, few, monkeypatch):
-    monkeypatch.setattr("gateway_hf.compute.packed.prefers_narrow", lambda: True)
+    for place in ("packed", "fused"):
+        monkeypatch.setattr(f"gateway_hf.compute.{place}.prefers_narrow", lambda: True)
     forward = load(folder, quantize=few).forward
     assert not forward._model.lm_head._packed.struct.narrow
     assert [layer.struct.qkv.narrow for layer in forward._model.model.layers] == [few == "int8"] * 2

@@ -56,8 +56,10 @@ void apply_each(Kernels& kernels, const Experts& experts, const Linear* weights,
     Choices& choices = kernels.choices;
     choices.parts.clear();
     for (int e = 0; e < experts.count; e++)
-        if (int rows = choices.starts[e + 1] - choices.starts[e])
-            for (int part = 0; part < product_parts(weights[e], rows, kernels.team.size()); part++) choices.parts.push_back({e, part, 0});
+        if (int rows = choices.starts[e + 1] - choices.starts[e]) {
+            int parts = product_parts(weights[e], rows, kernels.team.size());
+            for (int part = 0; part < parts; part++) choices.parts.push_back({e, part, 0});
+        }
     kernels.team.each(int(choices.parts.size()), [&](int i) {
         auto [e, part, _] = choices.parts[i];
         const Linear& w = weights[e];

@@ -17,6 +17,7 @@ constexpr int kPart = 64;
 #endif
 
 typedef uint8_t part_bytes __attribute__((vector_size(kPart), aligned(1), may_alias));
+typedef uint32_t part_words __attribute__((vector_size(kPart), aligned(4), may_alias));
 typedef uint16_t part_shorts __attribute__((vector_size(kPart), aligned(2), may_alias));
 
 // The upper half of each product.
@@ -32,10 +33,18 @@ inline part_shorts upper(part_shorts a, part_shorts b) {
 }
 
 // Spreads byte `which` of each word over its four bytes.
-template <int which> inline part_bytes spread_note(part_bytes notes) {
-    part_bytes places;
-    for (int i = 0; i < kPart; i++) places[i] = uint8_t(i / 4 * 4 + which);
-    return __builtin_shuffle(notes, places);
+template <int which> inline part_bytes spread_note(part_words notes) {
+#ifdef __SSE2__
+    [[maybe_unused]] constexpr int all = 0x01010101, step = 4 * all;
+    [[maybe_unused]] const __m128i places = _mm_setr_epi32(which * all, which * all + step, which * all + 2 * step, which * all + 3 * step);
+#endif
+#ifdef KERNELS_PAIRS
+    return (part_bytes)_mm256_shuffle_epi8((__m256i)notes, _mm256_broadcastsi128_si256(places));
+#elif defined(__AVX512BW__)
+    return (part_bytes)_mm512_shuffle_epi8((__m512i)notes, _mm512_broadcast_i32x4(places));
+#else
+    return (part_bytes)((notes >> 8 * which & 255) * 0x01010101u);
+#endif
 }
 
 constexpr int kPairLines = 2 * kFour + 1;  // words of a column that two groups are
@@ -48,7 +57,7 @@ inline void open_panel(const words* from, int pairs, words* to) {
         for (int side = 0; side < line; side += kPart) {
             const char* in = (const char*)from + side;
             char* out = (char*)to + side;
-            part_bytes notes = *(const part_bytes*)(in + 2 * kFour * line);
+            part_words notes = *(const part_words*)(in + 2 * kFour * line);
             each<2>([&]<int group> {
                 part_shorts slope = (part_shorts)spread_note<2 * group>(notes) & 0xff, steep = slope << 4;
                 part_bytes start = spread_note<2 * group + 1>(notes);
