@@ -70,8 +70,9 @@ class FusedLayer(nn.Module):
             del self._pieces, self._qkv, self._factors
             return
         widths = (heads.queries * heads.size, heads.keys * heads.size, heads.keys * heads.size)
-        columns = [*self._side_by_side("qkv", self._qkv, widths), AdaptedColumns(pieces.out)]
-        columns += [*self._side_by_side("up", pieces.up, (self.struct.inner,) * 2), AdaptedColumns(pieces.down)]
+        factors, both = self._factors, (self.struct.inner,) * 2
+        columns = [*_side_by_side(self._qkv, widths, factors["qkv"]), AdaptedColumns(pieces.out)]
+        columns += [*_side_by_side(pieces.up, both, factors["up"]), AdaptedColumns(pieces.down)]
         del self._pieces, self._qkv, self._factors
         if (packed := adapters.pack(columns, self._kernels)) is not None:
             self._kept.append(packed)
@@ -101,21 +102,15 @@ class FusedLayer(nn.Module):
         return cos, sin
 
     def _wanted(self, field: str, projections: Some[Projection], norm: Norm | None, form: Format) -> WantedWeight:
-        """Return the weight to be packed: bytes in wide groups, but for states that cannot be smoothed.
+        """Return the weight to be packed: bytes in wide groups, but for layers' states that cannot be smoothed.
 
-        Those are states without a norm, and what experts get as well.
+        Those are states without a norm, and states that experts get as well.
         """
         reach = None if norm is None or (field == "up" and self._pieces.experts is not None) else norm.reach
-        smoothed = reach is not None or field in {"out", "down"}
-        if form is Format.INT8 and smoothed and not prefers_narrow():
+        wide = reach is not None or field in {"out", "down"}
+        if form is Format.INT8 and wide and not prefers_narrow():
             return byte_columns(projections, reach)
         return wanted_columns(projections)
-
-    def _side_by_side(
-        self, field: str, projections: tuple[Projection, ...], widths: tuple[int, ...]
-    ) -> list[AdaptedColumns]:
-        factors = self._factors.get(field)
-        return [each._replace(factors=factors) for each in _side_by_side(projections, widths)]
 
     def _norm(self, name: str, norm: Norm | None) -> None:
         if norm is not None:
@@ -140,12 +135,11 @@ def turned_for(qkv: tuple[Projection, ...], heads: Heads, order: Tensor | None) 
     return (Projection(whole.linear, places if whole.order is None else whole.order[places]),)
 
 
-def _side_by_side(projections: tuple[Projection, ...], widths: tuple[int, ...]) -> list[AdaptedColumns]:
+def _side_by_side(
+    projections: tuple[Projection, ...], widths: tuple[int, ...], factors: Tensor | None
+) -> list[AdaptedColumns]:
     """Return where the outputs of layers lie; one that makes all of them has the first place, and gaps follow."""
-    if len(projections) == 1:
-        return [
-            AdaptedColumns(projections[0].linear, 0, projections[0].order),
-            *[AdaptedColumns(None)] * (len(widths) - 1),
-        ]
-    starts = [sum(widths[:at]) for at in range(len(widths))]
-    return [AdaptedColumns(each.linear, start, each.order) for each, start in zip(projections, starts, strict=True)]
+    starts = [sum(widths[:at]) for at in range(len(projections))]
+    placed = zip(projections, starts, strict=True)
+    columns = [AdaptedColumns(each.linear, start, each.order, factors) for each, start in placed]
+    return columns + [AdaptedColumns(None)] * (len(widths) - len(columns))

@@ -1,6 +1,6 @@
 """Weights rounded to bytes in wide groups, for rows that are smoothed before (Xiao et al. 2023, SmoothQuant).
 
-A few numbers of a layer's states go twenty times as far as the others, in all rows. Beside them, in a group with one
+A few numbers of a layer's states go many times as far as the others, in all rows. Beside them, in a group with one
 scale, the others have few places left. So what goes far is divided, and its weights are multiplied by as much.
 """
 

@@ -8,6 +8,8 @@ import torch
 from transformers import LlamaConfig, MixtralConfig
 
 from gateway.engine import DiskCache
+from gateway_hf.compute import fused
+from gateway_hf.compute import packed as packing
 from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.kernels import Format
 from gateway_hf.compute.packed import Packed
@@ -56,6 +58,8 @@ def forbid_packing(monkeypatch):
 @pytest.mark.parametrize("form", [Format.FLOAT32, Format.INT8])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_later_start_maps_what_an_earlier_one_packed_and_says_the_same(kernels, cache, monkeypatch, name, form):
+    for module in (fused, packing):  # so that there are factors to keep on every processor
+        monkeypatch.setattr(module, "prefers_narrow", lambda: False)
     means = Means(TRIAL_BLOCKS, kernels, form)
     first = fit(lambda: drawn_model(CONFIGS[name]), means)
     said = logits(first)
@@ -63,6 +67,7 @@ def test_a_later_start_maps_what_an_earlier_one_packed_and_says_the_same(kernels
     forbid_packing(monkeypatch)
     kept = cache.find(kernels)
     assert kept.change == "fused_layers"
+    assert any(packed.factors is not None for packed in kept.weights()) == (form is Format.INT8)
     second = fit(lambda: drawn_model(CONFIGS[name]), means._replace(kept=kept))
     assert second.panels is None
     assert torch.equal(logits(second), said)

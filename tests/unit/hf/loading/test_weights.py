@@ -125,6 +125,20 @@ def test_keys_and_values_in_8_bits_are_said_and_take_less_room(folder, kernels, 
     assert loaded.fingerprint != load(folder, kernels=kernels_are).fingerprint
 
 
+def test_packed_weights_are_kept_by_what_keys_and_values_are(folder, kernels, monkeypatch):
+    origins = []
+
+    class Noted(weights.PanelCache):
+        def __init__(self, folder, name, origin, most):
+            super().__init__(folder, name, origin, most)
+            origins.append(origin)
+
+    monkeypatch.setattr(weights, "PanelCache", Noted)
+    for kept in ("auto", "int8", "auto"):
+        load(folder, quantize="int8", kv_dtype=kept)
+    assert origins[0] == origins[2] != origins[1]
+
+
 def test_four_bits_are_those_that_the_layers_compute_with(folder, kernels):
     forward = load(folder, quantize="int4").forward
     assert {layer.struct.qkv.format for layer in forward._model.model.layers} == {Format.INT4}
