@@ -30,7 +30,7 @@ template <int R, int C, int D>
 }
 
 // What a thread has its tiles shaped for, as long as it lives: 0 to 3 are sums, 4 is of queries and 5 of keys, 6 of weights
-// and 7 of values, which are half as deep: a block has no more tokens.
+// and 7 of values, which are half as deep: a block has no more tokens. What was multiplied is cleared, as in `multiply_many`.
 class SpanTiles {
 public:
     ~SpanTiles() {
@@ -50,12 +50,17 @@ public:
             _tile_loadd(4, queries + k, steps * 4);
             _tile_loadd(5, blocks[0] + k, 64);
             _tile_dpbf16ps(0, 4, 5);
+            _tile_zero(5);
             _tile_loadd(5, blocks[1] + k, 64);
             _tile_dpbf16ps(1, 4, 5);
+            _tile_zero(5);
             _tile_loadd(5, blocks[2] + k, 64);
             _tile_dpbf16ps(2, 4, 5);
+            _tile_zero(5);
             _tile_loadd(5, blocks[3] + k, 64);
             _tile_dpbf16ps(3, 4, 5);
+            _tile_zero(5);
+            _tile_zero(4);
         }
         _tile_stored(0, scores, kWidth);
         _tile_stored(1, scores + kBlock, kWidth);
@@ -74,8 +79,11 @@ public:
                 _tile_loadd(6, weights + b * kHalf, kWidth / 2);
                 _tile_loadd(7, blocks[b] + d / kLanes * kHalf, 64);
                 _tile_dpbf16ps(0, 6, 7);
+                _tile_zero(7);
                 _tile_loadd(7, blocks[b] + (d / kLanes + 1) * kHalf, 64);
                 _tile_dpbf16ps(1, 6, 7);
+                _tile_zero(7);
+                _tile_zero(6);
             }
             _tile_stored(0, sums + d, padded * 4);
             _tile_stored(1, sums + d + kLanes, padded * 4);

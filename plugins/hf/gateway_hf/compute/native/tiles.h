@@ -36,7 +36,9 @@ template <int C> struct Sums {
     if constexpr (F == kBFloat16) _tile_dpbf16ps(sum, rows, panel); \
     else _tile_dpbusd(sum, rows, panel)
 
-// Sums of 32 rows times up to two panels, over `count` tiles; meanwhile(k) is done beside each.
+// Sums of 32 rows times up to two panels, over `count` tiles; meanwhile(k) is done beside each. A tile that was multiplied is
+// cleared at once, for a clear one needs no register of the processor: while its other hyperthread is in use there are hardly
+// more than the eight that programs see, and each load would wait until a product has ended.
 template <Format F, int C, class Meanwhile>
 [[gnu::always_inline]] inline void multiply_many(const uint32_t* a, long stride, const words* const* b, int count, Sums<C>& sums,
                                                  const Meanwhile& meanwhile) {
@@ -50,9 +52,13 @@ template <Format F, int C, class Meanwhile>
         TILE_PRODUCT(0, 4, 6);
         if constexpr (C > 1) _tile_loadd(7, b[1] + k * kTile, 64);
         if constexpr (C > 1) TILE_PRODUCT(1, 4, 7);
+        _tile_zero(4);
         _tile_loadd(5, a + kTile * stride + k * kTile, stride * 4);
         TILE_PRODUCT(2, 5, 6);
+        _tile_zero(6);
         if constexpr (C > 1) TILE_PRODUCT(3, 5, 7);
+        _tile_zero(5);
+        if constexpr (C > 1) _tile_zero(7);
         meanwhile(k);
     }
     _tile_stored(0, sums.of[0][0], 64 * C);
@@ -73,12 +79,17 @@ template <Format F, int C, class Meanwhile>
         _tile_loadd(4, a + k * kTile, stride * 4);
         _tile_loadd(5, b[0] + k * kTile, 64);
         TILE_PRODUCT(0, 4, 5);
+        _tile_zero(5);
         if constexpr (C > 1) _tile_loadd(6, b[1] + k * kTile, 64);
         if constexpr (C > 1) TILE_PRODUCT(1, 4, 6);
+        if constexpr (C > 1) _tile_zero(6);
         if constexpr (C > 2) _tile_loadd(7, b[2] + k * kTile, 64);
         if constexpr (C > 2) TILE_PRODUCT(2, 4, 7);
+        if constexpr (C > 2) _tile_zero(7);
         if constexpr (C > 3) _tile_loadd(5, b[3] + k * kTile, 64);
         if constexpr (C > 3) TILE_PRODUCT(3, 4, 5);
+        if constexpr (C > 3) _tile_zero(5);
+        _tile_zero(4);
         meanwhile(k);
     }
     _tile_stored(0, sums.of[0][0], 64 * C);
@@ -157,13 +168,16 @@ template <Format F, bool Many, int C> struct Handing {
     }
 };
 
+constexpr int kSoon = 4;  // tiles
+
 // Rows [from, to) times C panels; many rows are more than sixteen. The tile unit works by itself: meanwhile the sums before
-// are handed on, and panels are asked for, those ahead where they pass once, else a share of the next that the thread has.
+// are handed on, and panels are asked for: where they pass once those that are `kSoon` tiles further on, in the next that the
+// thread has behind the last of these, else a share of the next.
 template <Format F, bool Many, int C, class Emit>
 inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast panels, const Emit& emit) {
-    constexpr int tall = Handing<F, Many, C>::tall, ahead = 4 * kTile;
+    constexpr int tall = Handing<F, Many, C>::tall;
     Columns<F, C> columns(w, panels);
-    int groups = F == kBFloat16 ? 1 : w.groups(), tiles = w.steps() / kTile / groups;
+    int groups = F == kBFloat16 ? 1 : w.groups(), all = w.steps() / kTile, tiles = all / groups;
     int blocks = (to - from + tall - 1) / tall, lines = (kTile * w.height() / w.steps() + blocks - 1) / blocks;
     const words* next[C];
     for (int c = 0; c < C; c++) next[c] = (const words*)w.panels + long(columns.at[c] / kLanes + panels.step) * w.height();
@@ -177,8 +191,10 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
             for (int c = 0; c < C; c++) at[c] = columns.from[c] + g * tiles * kTile;
             int share = (last.rows + tiles - 1) / tiles;
             auto meanwhile = [&](int k) {
+                int soon = g * tiles + k + kSoon;
                 for (int c = 0; c < C; c++) {
-                    if (once) fetch(at[c] + k * kTile + ahead, sizeof(words) * kTile);
+                    const words* ahead = soon < all ? columns.from[c] + soon * kTile : next[c] + (soon - all) * kTile;
+                    if (once) fetch(ahead, sizeof(words) * kTile);
                     else for (int i = 0; i < lines; i++) __builtin_prefetch(next[c]++, 0, 2);
                 }
                 last.hand(w, sums[turn ^ 1], k * share, std::min((k + 1) * share, last.rows), emit);
