@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "tiles.h"
+#include "products.h"
 
 // Room that is kept from one job to the next.
 template <class E> struct Room {
@@ -126,14 +126,19 @@ inline void put(float* to, floats x, int lanes) {
     else memcpy(to, &x, sizeof(float) * std::max(lanes, 0));
 }
 
-// Where sums of `apply` go: into rows of `width` numbers, or onto what is there.
-inline auto into(float* to, int width) {
-    return [=](int row, int column, floats x) { put(to + long(row) * width + column, x, width - column); };
-}
-inline auto onto(float* to, int width) {
-    return [=](int row, int column, floats x) {
-        float* at = to + long(row) * width + column;
-        if (column + kLanes <= width) *(floats*)at += x;
-        else for (int i = 0; column + i < width; i++) at[i] += ((const float*)&x)[i];
-    };
-}
+// Where sums of `apply` go: into rows of `width` numbers, or onto what is there. `at` says where, so that it can be asked for.
+struct Into {
+    float* to;
+    long width;
+    float* at(int row, int column) const { return to + row * width + column; }
+    void operator()(int row, int column, floats x) const { put(at(row, column), x, int(width) - column); }
+};
+struct Onto : Into {
+    void operator()(int row, int column, floats x) const {
+        float* sum = at(row, column);
+        if (column + kLanes <= width) *(floats*)sum += x;
+        else for (int i = 0; column + i < width; i++) sum[i] += ((const float*)&x)[i];
+    }
+};
+inline Into into(float* to, int width) { return {to, width}; }
+inline Onto onto(float* to, int width) { return {{to, width}}; }

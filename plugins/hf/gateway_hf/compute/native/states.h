@@ -76,21 +76,27 @@ inline bool in_halves(const Linear& up, const Middle& layer, int rows) {
     return plain && rows > kTile && by_tiles(up, rows);
 }
 
+// Writes activation(gate) times up into rows `stride` elements apart.
+template <class T> struct Gated {
+    typename T::Element* to;
+    long stride;
+    int activation;
+    auto at(int row, int column) const { return to + row * stride + column; }
+    void operator()(int row, int column, floats gate, floats up) const { store<T>(at(row, column), activate(activation, gate) * up); }
+};
+
 // Multiplies the rows of the sheet by `up`, and fills it as `write_gated` does. What lies between, twice `inner` numbers of
 // each row, is more than the caches hold: it stays in registers.
 void write_halves(Kernels& kernels, const Linear& up, const Middle& layer, int rows) {
-    Sheet& next = kernels.next;
     if (layer.down.format == kBFloat16) {
+        Sheet& next = kernels.next;
         next.fit(layer.down, rows);
-        apply_halves(kernels.team, up, kernels.sheet.at, rows, [&](int row, int column, floats gate, floats sum) {
-            store<BFloat16>((uint16_t*)next.row(row) + column, activate(layer.activation, gate) * sum);
-        });
+        Gated<BFloat16> put{(uint16_t*)next.row(0), 2 * next.at.stride, layer.activation};
+        apply_halves(kernels.team, up, kernels.sheet.at, rows, put);
         return std::swap(kernels.sheet, next);
     }
     float* wide = kernels.wide.of(size_t(rows) * layer.inner);
-    apply_halves(kernels.team, up, kernels.sheet.at, rows, [&](int row, int column, floats gate, floats sum) {
-        *(floats*)(wide + long(row) * layer.inner + column) = activate(layer.activation, gate) * sum;
-    });
+    apply_halves(kernels.team, up, kernels.sheet.at, rows, Gated<Float32>{wide, layer.inner, layer.activation});
     write_plain(kernels, layer.down, wide, rows);
 }
 

@@ -142,7 +142,7 @@ template <Format F, bool Many, int C> struct Handing {
 
     // Hands on rows [first, end) of the block. Sums of bytes begin with zero, as those of vectors do, so that both are alike
     // bit for bit.
-    template <class Emit> void hand(const Linear& w, const Sums<C>& of, int first, int end, const Emit& emit) {
+    template <class Emit> void hand(const Linear& w, const Sums<C>& of, int first, int end, Emit&& emit) {
         auto give = [&](int r, int c, floats sum) { emit(row + r, columns.at[c], sum + columns.bias[c]); };
         if constexpr (F == kBFloat16) {
             for (int r = first; r < end; r++) each<C>([&]<int c> { give(r, c, of.real(r, c)); });
@@ -172,9 +172,9 @@ constexpr int kSoon = 4;  // tiles
 
 // Rows [from, to) times C panels; many rows are more than sixteen. The tile unit works by itself: meanwhile the sums before
 // are handed on, and panels are asked for: where they pass once those that are `kSoon` tiles further on, in the next that the
-// thread has behind the last of these, else a share of the next.
+// thread has behind the last of these, else a share of the next. So is, beside its last group, the place of each sum of a block.
 template <Format F, bool Many, int C, class Emit>
-inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast panels, const Emit& emit) {
+inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast panels, Emit&& emit) {
     constexpr int tall = Handing<F, Many, C>::tall;
     Columns<F, C> columns(w, panels);
     int groups = F == kBFloat16 ? 1 : w.groups(), all = w.steps() / kTile, tiles = all / groups;
@@ -189,7 +189,7 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
         for (int g = 0; g < groups; g++, turn ^= 1) {
             const words* at[C];
             for (int c = 0; c < C; c++) at[c] = columns.from[c] + g * tiles * kTile;
-            int share = (last.rows + tiles - 1) / tiles;
+            int share = (last.rows + tiles - 1) / tiles, places = g + 1 < groups ? 0 : (std::min(tall, to - row) + tiles - 1) / tiles;
             auto meanwhile = [&](int k) {
                 int soon = g * tiles + k + kSoon;
                 for (int c = 0; c < C; c++) {
@@ -197,6 +197,9 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
                     if (once) fetch(ahead, sizeof(words) * kTile);
                     else for (int i = 0; i < lines; i++) __builtin_prefetch(next[c]++, 0, 2);
                 }
+                if constexpr (requires { emit.at(0, 0); })
+                    for (int r = k * places; r < (k + 1) * places; r++)
+                        for (int c = 0; c < C; c++) __builtin_prefetch(emit.at(row + r, columns.at[c]), 1);
                 last.hand(w, sums[turn ^ 1], k * share, std::min((k + 1) * share, last.rows), emit);
             };
             const uint32_t* a = x.words + row * x.stride + g * tiles * kTile;
@@ -257,44 +260,7 @@ template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int p
     if (w.format == kBFloat16) tile_part<kBFloat16>(w, x, rows, part, threads, emit);
     else tile_part<kInt8>(w, x, rows, part, threads, emit);
 }
-
-// Multiplies many rows, each panel of the first half of the columns beside its like in the second: put(row, column, sums,
-// others) has the sums of a row by both.
-template <class Put> void apply_halves(Team& team, const Linear& w, Operand x, int rows, const Put& put) {
-    int half = w.count() / 2;
-    Towers towers(w, rows, half, team.size());
-    team.each(towers.parts(), [&](int part) {
-        Tiles tiles(kTile);
-        auto [panel, from, to, step] = towers[part];
-        Abreast panels{panel, half, step};
-        floats sums;
-        auto emit = [&](int row, int column, floats sum) {
-            if (column < half * kLanes) sums = sum;
-            else put(row, column - half * kLanes, sums, sum);
-        };
-        if (w.format == kBFloat16) tile_rows<kBFloat16, true, 2>(w, x, from, to, panels, emit);
-        else tile_rows<kInt8, true, 2>(w, x, from, to, panels, emit);
-    });
-}
 #else
-template <class Put> void apply_halves(Team&, const Linear&, Operand, int, const Put&) {}
 inline int tile_parts(const Linear&, int, int) { return 0; }
 template <class Emit> void tile_part(const Linear&, Operand, int, int, int, const Emit&) {}
 #endif
-
-// Few rows are read faster by vectors.
-inline bool by_tiles(const Linear& w, int rows) { return tiled(w) && rows > (w.format == kBFloat16 ? kFew : kShort); }
-
-// A product in parts, for several threads; the rows of `x` have room up to a multiple of 2 `kTile`.
-inline int product_parts(const Linear& w, int rows, int threads) {
-    return by_tiles(w, rows) ? tile_parts(w, rows, threads) : vector_parts(w, rows);
-}
-template <class Emit> void product_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
-    if (by_tiles(w, rows)) tile_part(w, x, rows, part, threads, emit);
-    else vector_part(w, x, rows, part, threads, emit);
-}
-
-// Multiplies `rows` rows.
-template <class Emit> void apply(Team& team, const Linear& w, Operand x, int rows, const Emit& emit) {
-    team.each(product_parts(w, rows, team.size()), [&](int part) { product_part(w, x, rows, part, team.size(), emit); });
-}
