@@ -50,7 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     draft: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     kernels: Literal["auto", "off"] = "auto"
     places: Annotated[int, Meta(ge=1, le=1024)] = 32
-    step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 128
+    step_tokens: Annotated[int, Meta(ge=16, le=65_536)] = 512
     cache_tokens: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     context_window: Annotated[int, Meta(ge=1)] | None = None
     cache_folder: Annotated[str, Meta(min_length=1)] | None = None

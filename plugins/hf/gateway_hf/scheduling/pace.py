@@ -1,4 +1,6 @@
-"""How many tokens of prompts a step reads beside answers: as many as their pause allows, by what steps have taken."""
+"""How many tokens a step computes, and of prompts beside answers: as many as can be waited for, by what steps took."""
+
+from collections.abc import Iterable
 
 # A step that reads prompts takes so many times what one without takes, at most.
 _STRETCH = 3.0
@@ -6,31 +8,50 @@ _STRETCH = 3.0
 _SECONDS = 0.04
 # Tokens of prompts that a step reads in any case, so that prompts go on; a kernel's block is a few rows.
 _LEAST = 16
+# Seconds that a step takes where answers wait for prompts, or there are none; tokens that it computes in any case, for
+# the weights are read as often as there are steps; and how many times as many as the last one at most.
+_LONG = 0.2
+_SURE = 128
+_GROWTH = 2.0
 # How much a new step counts.
 _WEIGHT = 0.25
 
 
 class StepPace:
-    """Learns what steps take, and says how many tokens of prompts the next one reads: `most` where nothing is known.
+    """Learns what steps take, and says how many tokens the next one computes.
 
+    `budget` are the tokens of a step that has all the time there is, `most` at the most: `sure` ones until full steps
+    turn out to be short. Those are computed in any case, and are no less than one for each of `places`.
     A step takes what one with about as many answers took, and so much more for each token of prompts.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, places: int = 0) -> None:
+        self.budget = self.sure = min(most, max(_SURE, places + 1))
         self._most = most
         self._decoding: dict[int, float] = {}
         self._token = 0.0
 
-    def room(self, decodes: int, nearly: float = 0.0) -> int:
-        """Return how many tokens of prompts a step reads beside so many rows of answers.
+    def waited(self, decodes: int, prompts: Iterable[int]) -> int:
+        """Return for how many tokens of prompts so many answers wait; `prompts` are the tokens that are left of each.
 
-        So many prompts are `nearly` read: where they are no fewer than the answers, these wait, for the first token of
-        each is waited for as well.
+        They wait for prompts that are no fewer, each as the share of it that a step surely reads: the first token of
+        each is waited for as well. They do not wait for more of a long one than for a step that is short.
         """
-        most = self._most - decodes
-        alone = self._alone(decodes)
-        if nearly >= decodes or alone is None or not self._token:
+        left = list(prompts)
+        if sum(min(1.0, self.sure / each) for each in left) < decodes:
+            return 0
+        return max(self.sure, sum(each for each in left if each <= self.budget))
+
+    def room(self, decodes: int, waited: int = 0) -> int:
+        """Return how many tokens of prompts a step reads beside so many rows of answers that wait for some."""
+        most = self.budget - decodes
+        if not decodes:
             return most
+        if waited:
+            return min(most, waited)
+        alone = self._alone(decodes)
+        if alone is None or not self._token:
+            return max(self.sure - decodes, 0)
         seconds = max(_SECONDS, _STRETCH * alone) - alone
         return max(min(round(seconds / self._token), most), min(_LEAST, most))
 
@@ -39,7 +60,11 @@ class StepPace:
         if not prompts:
             kind = decodes.bit_length()
             self._decoding[kind] = _mixed(self._decoding.get(kind, 0.0), seconds)
-        elif prompts >= _LEAST and (alone := self._alone(decodes) if decodes else 0.0) is not None:
+            return
+        if decodes + prompts >= self.budget:
+            wanted = round((decodes + prompts) * min(_LONG / seconds, _GROWTH))
+            self.budget = min(max(wanted, self.sure), self._most)
+        if prompts >= _LEAST and (alone := self._alone(decodes) if decodes else 0.0) is not None:
             self._token = _mixed(self._token, max(seconds - alone, 0.0) / prompts)
 
     def _alone(self, decodes: int) -> float | None:

@@ -46,18 +46,17 @@ class Chunk(NamedTuple):
 
 
 class Scheduler:
-    """Hands out `places` and `blocks`, and plans steps of at most `budget` tokens, which are more than the places.
+    """Hands out `places` and `blocks`, and plans steps of at most `most` tokens, which are more than the places.
 
-    A step decodes every sequence that can, and reads of prompts what is left of the budget, as far as the others can
+    A step decodes every sequence that can, and reads of prompts what is left of its budget, as far as the others can
     wait: a flow of prompts never keeps them from decoding, nor a full house a prompt from being read. `preemptions`
     counts the sequences that had to make room.
     """
 
-    def __init__(self, places: int, budget: int, blocks: Blocks) -> None:
+    def __init__(self, places: int, most: int, blocks: Blocks) -> None:
         self.preemptions = 0
         self._places = places
-        self._budget = max(budget, places + 1)
-        self._pace = StepPace(self._budget)
+        self._pace = StepPace(max(most, places + 1), places)
         self._cost = RowCost()
         self._planned = 0, 0
         self._blocks = blocks
@@ -130,18 +129,14 @@ class Scheduler:
         self._make_room()
         decodes = self.decoding()
         stands_by = bool(self._running) and self._running[0].standby
-        nearly = self._nearly_read()
+        waited = self._pace.waited(len(decodes), (each.pending for each in self._computed if each.prefilling))
         # In a burst a guess would take the place of a prompt's token, which is surely wanted.
-        guesses = self._keep_drafts(decodes, 0 if nearly >= len(decodes) else (self._budget - len(decodes)) // 2)
+        guesses = self._keep_drafts(decodes, 0 if waited else (self._pace.sure - len(decodes)) // 2)
         rows = len(decodes) + guesses
-        room = min(_STANDBY, self._budget - rows) if stands_by else self._pace.room(rows, nearly)
+        room = min(_STANDBY, self._pace.sure - rows) if stands_by else self._pace.room(rows, waited)
         prefills = self._prefills(room)
         self._planned = rows, sum(chunk.tokens for chunk in prefills)
         return [*[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes], *prefills]
-
-    def _nearly_read(self) -> float:
-        """Count the prompts that are read, each as the share of it that one step could read."""
-        return sum(min(1.0, self._budget / each.pending) for each in self._computed if each.prefilling)
 
     def took(self, seconds: float) -> None:
         """Learn what the planned step took, so that later ones read and guess as much as answers can wait for."""

@@ -33,9 +33,56 @@ def test_what_is_fast_anyway_is_not_made_faster():
     assert taught(alone=0.002, token=0.001).room(4) == 38
 
 
-@pytest.mark.parametrize(("nearly", "room"), [(0.0, 40), (3.9, 40), (4.0, 996), (32.0, 996)])
-def test_answers_wait_for_as_many_prompts_as_they_are(nearly, room):
-    assert taught(most=1_000).room(4, nearly) == room
+@pytest.mark.parametrize(
+    ("prompts", "waited"),
+    [((), 0), ((128, 100, 100), 0), ((128, 100, 100, 150), 0), ((128, 100, 100, 100), 428), ((512,) * 16, 8_192)],
+)
+def test_answers_wait_for_as_many_prompts_as_they_are(prompts, waited):
+    pace = taught(most=512)
+    pace.learn(0, 128, 0.01)
+    pace.learn(0, 256, 0.01)
+    assert pace.waited(4, prompts) == waited
+    assert pace.room(4, waited) == (min(waited, 508) if waited else pace.room(4))
+    assert pace.room(4) < 100
+
+
+def test_answers_do_not_wait_for_all_of_long_prompts():
+    assert taught(most=512).waited(1, (10_000, 100)) == 128
+    assert taught(most=512).waited(1, (10_000, 10_000)) == 0
+
+
+def test_full_steps_grow_while_they_are_short():
+    pace = StepPace(512)
+    budgets = []
+    for _ in range(5):
+        pace.learn(4, pace.budget - 4, 0.05)
+        budgets.append(pace.budget)
+    assert budgets == [256, 512, 512, 512, 512]
+    assert pace.room(0) == 512
+
+
+@pytest.mark.parametrize(("seconds", "budget"), [(0.2, 512), (0.4, 256), (2.0, 128)])
+def test_a_full_step_that_was_long_is_followed_by_shorter_ones(seconds, budget):
+    pace = StepPace(512)
+    for _ in range(5):
+        pace.learn(0, pace.budget, 0.05)
+    pace.learn(0, 512, seconds)
+    assert pace.budget == budget
+
+
+def test_steps_that_are_not_full_say_nothing_of_the_budget():
+    pace = StepPace(512)
+    pace.learn(4, 100, 0.01)
+    pace.learn(200, 0, 0.01)
+    assert pace.budget == 128
+
+
+@pytest.mark.parametrize(("most", "places", "budget"), [(16, 4, 16), (512, 4, 128), (512, 200, 201)])
+def test_each_place_has_a_token_of_any_step(most, places, budget):
+    pace = StepPace(most, places)
+    assert pace.budget == pace.sure == budget
+    pace.learn(0, budget, 100.0)
+    assert pace.budget == budget
 
 
 def test_prompts_go_on_and_the_budget_holds():

@@ -42,6 +42,16 @@ def _start(scheduler, *sequences):
     return scheduler.admit()
 
 
+def _have_short_steps(scheduler):
+    """Have it find a full step short, so that the next may have 256 tokens, and after that 512."""
+    (prompt,) = _sequences(128 + 256)
+    _start(scheduler, prompt)
+    for _ in range(2):
+        _compute(scheduler)
+        scheduler.took(0.001)
+    scheduler.remove(prompt)
+
+
 def test_a_sequence_takes_a_place_only_when_one_is_free():
     scheduler, _ = _make(places=2)
     first, second, third = _sequences(3, 3, 3)
@@ -404,6 +414,7 @@ def _scored(*lengths):
 
 def test_prompts_that_are_scored_share_a_bound_and_leave_the_rest_of_the_step_to_others():
     scheduler, _ = _make(budget=400, blocks=200)
+    _have_short_steps(scheduler)
     first, second, third = _scored(100, 100, 100)
     (plain,) = _sequences(150)
     _start(scheduler, first, second, third, plain)
@@ -463,6 +474,7 @@ def test_what_stands_by_is_computed_only_while_nothing_else_is():
 
 def test_a_step_of_what_stands_by_is_short():
     scheduler, _ = _make(budget=500)
+    _have_short_steps(scheduler)
     (standing,) = _standing(200)
     _start(scheduler, standing)
     assert [tokens for _, tokens in _compute(scheduler)] == [64]
