@@ -80,7 +80,12 @@ _OWN: dict[str, dict[str, object]] = {
     "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba2": {"num_heads": 8, "head_dim": 16, "state_size": 16, "chunk_size": 32},
-    "reformer": {"attn_layers": ["local", "lsh"] * 2, "axial_pos_embds": False, "feed_forward_size": 128},
+    "reformer": {
+        "attn_layers": ["local", "lsh"] * 2,
+        "hash_seed": 1,
+        "axial_pos_embds": False,
+        "feed_forward_size": 128,
+    },
     "xlm": {"causal": True, "mask_token_id": 5},
     "xlstm": {"qk_dim_factor": 1.0},
     "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "n_mamba_heads": 8, "mamba_d_state": 16, "chunk_size": 32},

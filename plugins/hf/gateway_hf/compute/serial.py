@@ -88,7 +88,12 @@ class SerialForward:
         count = len(sequence.tokens)
         some = rows.stop < count
         kept = torch.arange(rows.start, rows.stop, device=self._model.device) if some else len(rows)
-        logits, state = self._step(sequence.tokens, self._new_state(), kept)
+        try:
+            logits, state = self._step(sequence.tokens, self._new_state(), kept)
+        except (
+            IndexError
+        ) as error:  # it has no such rows, as XLNet, which says nothing of a prompt but of the last token
+            raise _not_scored() from error
         if self._reading is Reading.WHOLE:
             self._states[sequence] = state
         if some and not self._keeps:
@@ -112,14 +117,15 @@ class SerialForward:
 
     def _step(self, tokens: list[int], state: _State, kept: int | Tensor) -> tuple[Tensor, _State]:
         """Read `tokens` from `state.held` on, as `generate()` does; return the logits `[rows, vocabulary]`."""
-        device, end = self._model.device, len(tokens)
+        ids, end = torch.tensor([tokens], device=self._model.device), len(tokens)
         arguments = dict(state.arguments)
         if "position_ids" in self._takes:
-            arguments["position_ids"] = torch.arange(end, device=device)[None]
+            # Reformer has none of its own, though it takes some: it would count them twice.
+            arguments["position_ids"] = self._model._prepare_position_ids_for_generation(ids, {})  # noqa: SLF001 - as below
         if self._keeps:
             arguments["logits_to_keep"] = kept
         inputs = self._model.prepare_inputs_for_generation(
-            torch.tensor([tokens], device=device),
+            ids,
             next_sequence_length=end - state.held if arguments["use_cache"] else None,
             is_first_iteration=state.held == 0,
             **arguments,
@@ -143,5 +149,9 @@ def count_layers(model: PreTrainedModel) -> StepCount:
 def _last(logits: Tensor, wanted: int) -> Tensor:
     """Return the last rows in float32; raise `EngineError` where the model has said fewer."""
     if len(logits) < wanted:
-        raise EngineError("this model says nothing of the tokens of a prompt but of the last: it cannot be scored")
+        raise _not_scored()
     return logits[len(logits) - wanted :].float()
+
+
+def _not_scored() -> EngineError:
+    return EngineError("this model says nothing of the tokens of a prompt but of the last: it cannot be scored")

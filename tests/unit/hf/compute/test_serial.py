@@ -135,12 +135,23 @@ def test_a_prompt_beyond_the_first_positions_is_scored_with_the_later_ones():
     _close(list(first), _expected(model, _TOKENS, range(30)))
 
 
-def test_a_model_that_says_nothing_of_a_prompt_cannot_score_it():
+@pytest.mark.parametrize("size", [70, 69])
+def test_a_model_that_says_nothing_of_a_prompt_cannot_score_it(size):
     forward = SerialForward(made(configured("xlnet")), Reading.WHOLE)
     sequence = seated(_TOKENS, [])
     sequence.ranks = 0
     with pytest.raises(EngineError, match="it cannot be scored"):
-        _step(forward, (sequence, 70))
+        _step(forward, (sequence, size))
+
+
+def test_a_model_that_counts_positions_itself_is_given_none():
+    model = made(configured("reformer", attn_layers=["local"] * 4))
+    forward, sequence = SerialForward(model, Reading.WHOLE), seated(_TOKENS[:69], [])
+    _step(forward, (sequence, 69))
+    sequence.computed = 69
+    sequence.tokens.append(_TOKENS[69])
+    (last,) = _step(forward, (sequence, 1))
+    _close(list(last), _expected(model, _TOKENS, [-1]))
 
 
 @pytest.mark.parametrize(("kind", "suits"), [("openai-gpt", [Reading.ANEW]), ("llama", list(Reading))])
