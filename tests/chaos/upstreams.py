@@ -11,6 +11,7 @@ from tests.support.scripted_upstream import GOOD, HEAD, TEXT, whole
 from tests.support.service import Service
 
 _CLIENTS = 8  # fewer than the ten retries that come at once
+_ROW = 5  # failures that open a breaker: one probe may meet a flapping server while it is well
 _SECONDS = 4.0
 _TRY_SECONDS = 0.3
 _PATIENCE = 90.0
@@ -23,11 +24,11 @@ _GARBAGE = (
 
 
 class Moody:
-    """A server on one port that does as its mood says, and counts the requests."""
+    """A server on one port that does as its mood says, and counts the requests that it did not answer well."""
 
     def __init__(self) -> None:
         self.mood = "well"
-        self.asked = 0
+        self.failed = 0
         self.port = 0
         self._garbage = itertools.cycle(_GARBAGE)
         self._server: asyncio.Server | None = None
@@ -53,8 +54,8 @@ class Moody:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
-            self.asked += 1
             is_away = self.mood == "flapping" and int(time.monotonic() * 2) % 2
+            self.failed += is_away or self.mood in {"slow", "garbage"}
             if self.mood == "slow":
                 while await reader.read(65_536):
                     pass
@@ -100,9 +101,9 @@ async def _spoil(service: Service, asker: Client, server: Moody, mood: str) -> l
     await server.set_mood(mood)
     began = time.monotonic()
     opened = await _until_breaker(service, "open")
-    asked = server.asked
+    failed = server.failed
     await asyncio.sleep(max(0.0, began + _SECONDS - time.monotonic()))
-    again = server.asked - asked
+    again = server.failed - failed
     await server.set_mood("well")
     closed = await _until_breaker(service, "closed")
     over.set()
@@ -113,7 +114,11 @@ async def _spoil(service: Service, asker: Client, server: Moody, mood: str) -> l
         at_least(f"{mood}: answered", 1 - lost / len(results), 0.999),
         none_of(f"{mood}: answers with a wrong text", wrong, len(results)),
         at_most(f"{mood}: left alone after", opened, 2.0 if mood != "flapping" else _PATIENCE, " s"),
-        at_most(f"{mood}: requests that it got in the seconds after", again, 1 + _CLIENTS),
+        at_most(
+            f"{mood}: requests that it failed in the seconds after",
+            again,
+            _CLIENTS + (_ROW if mood == "flapping" else 1),
+        ),
         at_most(f"{mood}: asked as before, after its return", closed, 21.0, " s"),
         at_most(f"{mood}: seconds of an answer, 99 of 100", percentile([r.seconds for r in results], 0.99), 1.0, " s"),
     ]
