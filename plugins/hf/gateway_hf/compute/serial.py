@@ -90,9 +90,10 @@ class SerialForward:
         kept = torch.arange(rows.start, rows.stop, device=self._model.device) if some else len(rows)
         try:
             logits, state = self._step(sequence.tokens, self._new_state(), kept)
-        except (
-            IndexError
-        ) as error:  # it has no such rows, as XLNet, which says nothing of a prompt but of the last token
+        except IndexError as error:
+            if not some:
+                raise
+            # It has no such rows, as XLNet, which says nothing of a prompt but of its last token.
             raise _not_scored() from error
         if self._reading is Reading.WHOLE:
             self._states[sequence] = state
@@ -121,7 +122,7 @@ class SerialForward:
         arguments = dict(state.arguments)
         if "position_ids" in self._takes:
             # Reformer has none of its own, though it takes some: it would count them twice.
-            arguments["position_ids"] = self._model._prepare_position_ids_for_generation(ids, {})  # noqa: SLF001 - as below
+            arguments["position_ids"] = self._model._prepare_position_ids_for_generation(ids, {})  # noqa: SLF001 - as above
         if self._keeps:
             arguments["logits_to_keep"] = kept
         inputs = self._model.prepare_inputs_for_generation(

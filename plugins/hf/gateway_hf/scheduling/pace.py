@@ -1,6 +1,7 @@
 """How many tokens a step computes, and of prompts beside answers: as many as can be waited for, by what steps took."""
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 # A step that reads prompts takes so many times what one without takes, at most.
 _STRETCH = 3.0
@@ -35,12 +36,13 @@ class StepPace:
         """Return for how many tokens of prompts so many answers wait; `prompts` are the tokens that are left of each.
 
         They wait for prompts that are no fewer, each as the share of it that a step surely reads: the first token of
-        each is waited for as well. They do not wait for more of a long one than for a step that is short.
+        each is waited for as well. They do not wait for more of a long one than for a step that is short, nor for what
+        is behind it.
         """
         left = list(prompts)
         if sum(min(1.0, self.sure / each) for each in left) < decodes:
             return 0
-        return max(self.sure, sum(each for each in left if each <= self.budget))
+        return max(self.sure, sum(takewhile(lambda each: each <= self.budget, left)))
 
     def room(self, decodes: int, waited: int = 0) -> int:
         """Return how many tokens of prompts a step reads beside so many rows of answers that wait for some."""
@@ -61,8 +63,9 @@ class StepPace:
             kind = decodes.bit_length()
             self._decoding[kind] = _mixed(self._decoding.get(kind, 0.0), seconds)
             return
-        if decodes + prompts >= self.budget:
-            wanted = round((decodes + prompts) * min(_LONG / seconds, _GROWTH))
+        tokens, is_long = decodes + prompts, seconds > _LONG
+        if tokens >= self.budget or (is_long and tokens > self.sure):
+            wanted = round(tokens * _LONG / max(seconds, _LONG / _GROWTH))
             self.budget = min(max(wanted, self.sure), self._most)
         if prompts >= _LEAST and (alone := self._alone(decodes) if decodes else 0.0) is not None:
             self._token = _mixed(self._token, max(seconds - alone, 0.0) / prompts)

@@ -129,12 +129,14 @@ class Scheduler:
         self._make_room()
         decodes = self.decoding()
         stands_by = bool(self._running) and self._running[0].standby
-        waited = self._pace.waited(len(decodes), (each.pending for each in self._computed if each.prefilling))
+        prefilling = [each for each in self._computed if each.prefilling]
+        waited = self._pace.waited(len(decodes), (each.pending for each in prefilling if _reads_prompt(each)))
         # In a burst a guess would take the place of a prompt's token, which is surely wanted.
         guesses = self._keep_drafts(decodes, 0 if waited else (self._pace.sure - len(decodes)) // 2)
         rows = len(decodes) + guesses
         room = min(_STANDBY, self._pace.sure - rows) if stands_by else self._pace.room(rows, waited)
-        prefills = self._prefills(room)
+        forced = sum(each.pending for each in prefilling if not _reads_prompt(each))
+        prefills = self._prefills(max(room, min(forced, self._pace.sure - rows)))
         self._planned = rows, sum(chunk.tokens for chunk in prefills)
         return [*[Chunk(sequence, 1 + len(sequence.draft)) for sequence in decodes], *prefills]
 

@@ -51,6 +51,12 @@ def test_answers_do_not_wait_for_all_of_long_prompts():
     assert taught(most=512).waited(1, (10_000, 10_000)) == 0
 
 
+def test_what_stands_behind_a_long_prompt_makes_no_room_for_it():
+    pace = taught(most=512)
+    pace.learn(0, 128, 0.01)
+    assert pace.waited(4, (100, 100, 10_000, *(100,) * 8)) == 200
+
+
 def test_full_steps_grow_while_they_are_short():
     pace = StepPace(512)
     budgets = []
@@ -68,6 +74,14 @@ def test_a_full_step_that_was_long_is_followed_by_shorter_ones(seconds, budget):
         pace.learn(0, pace.budget, 0.05)
     pace.learn(0, 512, seconds)
     assert pace.budget == budget
+
+
+def test_a_long_step_shortens_the_next_though_it_was_not_full():
+    pace = StepPace(512)
+    for _ in range(3):
+        pace.learn(0, pace.budget, 0.0)
+    pace.learn(4, 396, 0.4)
+    assert pace.budget == 200
 
 
 def test_steps_that_are_not_full_say_nothing_of_the_budget():

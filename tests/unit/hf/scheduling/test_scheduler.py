@@ -509,3 +509,20 @@ def test_what_stands_by_and_gives_its_room_to_a_request_is_no_preempted_answer()
     (asked,) = _sequences(3)
     assert _start(scheduler, asked) == [asked]
     assert (line.preempted, scheduler.preemptions) == (1, 0)
+
+
+def test_forced_tokens_have_room_and_are_no_burst():
+    scheduler, _ = _make(places=8, budget=512, blocks=400)
+    _have_short_steps(scheduler)
+    answers = _sequences(4, 4, 4, 4)
+    _start(scheduler, *answers)
+    for _ in range(3):
+        _compute(scheduler)
+        scheduler.took(0.02)
+    for answer in answers[:2]:
+        answer.tokens += [next(_fresh) for _ in range(2)]
+    (prompt,) = _sequences(400)
+    _start(scheduler, prompt)
+    forced, paced = answers[:2], scheduler.plan()
+    assert [chunk for chunk in paced if chunk.sequence in forced] == [Chunk(each, 3) for each in forced]
+    assert sum(chunk.tokens for chunk in paced if chunk.sequence is prompt) < 128

@@ -189,7 +189,8 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
         for (int g = 0; g < groups; g++, turn ^= 1) {
             const words* at[C];
             for (int c = 0; c < C; c++) at[c] = columns.from[c] + g * tiles * kTile;
-            int share = (last.rows + tiles - 1) / tiles, places = g + 1 < groups ? 0 : (std::min(tall, to - row) + tiles - 1) / tiles;
+            int height = g + 1 < groups ? 0 : std::min(tall, to - row);  // rows whose sums are handed on next
+            int share = (last.rows + tiles - 1) / tiles, places = (height + tiles - 1) / tiles;
             auto meanwhile = [&](int k) {
                 int soon = g * tiles + k + kSoon;
                 for (int c = 0; c < C; c++) {
@@ -198,7 +199,7 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
                     else for (int i = 0; i < lines; i++) __builtin_prefetch(next[c]++, 0, 2);
                 }
                 if constexpr (requires { emit.at(0, 0); })
-                    for (int r = k * places; r < (k + 1) * places; r++)
+                    for (int r = k * places; r < std::min((k + 1) * places, height); r++)
                         for (int c = 0; c < C; c++) __builtin_prefetch(emit.at(row + r, columns.at[c]), 1);
                 last.hand(w, sums[turn ^ 1], k * share, std::min((k + 1) * share, last.rows), emit);
             };
@@ -247,7 +248,7 @@ void tile_part(const Linear& w, Operand x, int rows, int part, int threads, cons
         Tiles tiles(rows);
         int panel = part * 4, last = std::min(panel + 4, w.count());
         if (last - panel == 4) return tile_rows<F, false, 4>(w, x, 0, rows, {panel, 1, 4 * threads}, emit);
-        for (; panel < last; panel++) tile_rows<F, false, 1>(w, x, 0, rows, {panel, 1, 0}, emit);
+        for (; panel < last; panel++) tile_rows<F, false, 1>(w, x, 0, rows, {panel, 1, 1}, emit);
         return;
     }
     Tiles tiles(kTile);
