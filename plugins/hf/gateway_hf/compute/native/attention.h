@@ -145,18 +145,18 @@ inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, c
                        typename S::Number::Element (*weights)[kSpan * kBlock]) {
     int padded = heads.padded();
     for (int r = 0; r < tile.rows; r++) {
-        floats peak = all(-INFINITY);
-        for (int b = 0; b < span.count; b++) peak = larger(*(const floats*)(scores[r] + b * kBlock), peak);
+        using Blocks = Several<kSpan>;
+        auto x = Blocks::map([&](int b) { return b < span.count ? *(const floats*)(scores[r] + b * kBlock) : all(-INFINITY); });
+        floats peak = larger(larger(x.of[0], x.of[1]), larger(x.of[2], x.of[3])), added = {};
         float now = std::max(tile.most[r], most_of(peak)), base = now == -INFINITY ? 0 : now;
-        floats added = {};
+        auto power = exponential(x - Blocks(base));
         for (int b = 0; b < span.count; b++) {
-            floats x = *(const floats*)(scores[r] + b * kBlock);
-            floats p = pick(x == -INFINITY, floats{}, exponential(x - base));
-            p = pick(x == x, p, x);
+            floats p = pick(x.of[b] == -INFINITY, floats{}, power.of[b]);
+            p = pick(x.of[b] == x.of[b], p, x.of[b]);
             added += p;
             store<typename S::Number>(weights[r] + b * kBlock, S::scaled(p, span.blocks[b] + 2 * heads.half(), kBlock));
         }
-        float shrink = tile.most[r] == -INFINITY ? 0 : std::exp(tile.most[r] - base);
+        float shrink = tile.most[r] == -INFINITY ? 0 : first_of(exponential(all(tile.most[r] - base)));
         tile.total[r] = tile.total[r] * shrink + sum_of(added);
         tile.most[r] = now;
         float* sums = tile.sums + r * padded;
@@ -265,8 +265,8 @@ template <class S>
 void attend(Team& team, const Heads& heads, const Batch& batch, const std::vector<Piece>& sheaves, const void* q, float* out) {
     int group = heads.group(), stride = heads.padded() / S::Number::per_word, parts = int(sheaves.size());
     team.each(parts * heads.keys, [&](int part) {
-        const Piece& sheaf = sheaves[part % parts];
-        int head = part / parts, start = batch.starts[sheaf.sequence];
+        const Piece& sheaf = sheaves[part / heads.keys];
+        int head = part % heads.keys, start = batch.starts[sheaf.sequence];
         const uint32_t* queries = (const uint32_t*)q + ((long(head) * batch.rows + start) * group + sheaf.row) * stride;
         attend_sheaf<S>(heads, batch, sheaf, head, queries, out + long(start) * heads.queries * heads.size);
     });

@@ -123,8 +123,8 @@ void run_layer(Kernels& kernels, const Layer& layer, const Batch& batch, float* 
     auto adapt = [&](int first, int count, const float* x, long across, float* y, long columns) {
         if (adapts) change(kernels.team, kernels.changed, layer.adapters + first, kParts, count, x, across, y, columns);
     };
-    // What is normed is wanted again where there are adapters; else what comes of it may overwrite it.
-    auto room = [&] { return (adapts ? kernels.normed : kernels.wide).of(size_t(rows) * hidden); };
+    // What is normed is wanted again where there are adapters.
+    auto room = [&] { return adapts ? kernels.normed.of(size_t(rows) * hidden) : nullptr; };
     // Where sums go that are more than added to the states: a branch, which begins with nothing.
     auto aside = [&](const Norm& norm) {
         if (!norm.kind && layer.scale == 1 && !layer.parallel) return state;

@@ -314,13 +314,13 @@ inline int vector_parts(const Linear& w, int rows) {
 
 // Multiplies a part of `rows` rows: a few panels and at most `kTall` rows, which stay in the nearest caches while panels
 // pass by. What the thread will have next, where so many take parts by turns, is asked for by each block a share.
-template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {
+template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
     int wide = vector_width(rows), across = (w.count() + wide - 1) / wide;
     int first = part % across * wide, last = std::min(first + wide, w.count());
-    if (w.opens() && rows > kRows) return vector_part(opened(w, first, last), x, rows, part, threads, emit);
+    if (w.opens() && rows > kRows) return vector_part(opened(w, first, last), x, rows, part, emit);
     int row = part / across * kTall, end = std::min(rows, row + kTall);
     int blocks = (end - row + kRows - 1) / kRows, lines = w.height() * wide;
-    const char* next = (const char*)((const words*)w.panels + long(first + threads * wide) * w.height());
+    const char* next = (const char*)((const words*)w.panels + long(first + wide) * w.height());
     for (int at = 0; at < blocks; at++) {
         int left = blocks - at, height = (end - row + left - 1) / left;  // as even as can be: a block of few rows is slow
         Soon soon{next + long(sizeof(words)) * lines * at / blocks, int(sizeof(words)) * wide / blocks};

@@ -55,6 +55,10 @@ inline floats pick(ints where, floats a, floats b) {
     return {where.low ? a.low : b.low, where.high ? a.high : b.high};
 }
 
+// Beside what is no number, they are the second.
+inline floats larger(floats a, floats b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+inline floats smaller(floats a, floats b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+
 inline floats as_floats(words x) { return {(half_floats)x.low, (half_floats)x.high}; }
 inline floats as_floats(ints x) { return {(half_floats)x.low, (half_floats)x.high}; }
 inline ints as_ints(words x) { return {(half_ints)x.low, (half_ints)x.high}; }
@@ -64,6 +68,7 @@ inline floats to_floats(ints x) {
 inline ints to_ints(floats x) {
     return {__builtin_convertvector(x.low, half_ints), __builtin_convertvector(x.high, half_ints)};
 }
+inline words as_words(floats x) { return {(half_words)x.low, (half_words)x.high}; }
 inline floats count_up() { return {half_floats{0, 1, 2, 3, 4, 5, 6, 7}, half_floats{8, 9, 10, 11, 12, 13, 14, 15}}; }
 
 // Copies a word to all lanes as it is read; in a general register it would have to go through one port.

@@ -1,13 +1,27 @@
 // What happens to a row between two multiplications: norms, rounding to words, activations.
 #pragma once
 
+#include <new>
 #include <vector>
 
 #include "products.h"
+#include "several.h"
+
+// Has vectors begin where a line of the caches does: what lies in two is read and written as two.
+template <class E> struct OnLines {
+    using value_type = E;
+    static constexpr std::align_val_t kLine{64};
+
+    OnLines() = default;
+    template <class Other> OnLines(const OnLines<Other>&) {}
+    E* allocate(size_t count) { return static_cast<E*>(::operator new(count * sizeof(E), kLine)); }
+    void deallocate(E* from, size_t) { ::operator delete(from, kLine); }
+    friend bool operator==(OnLines, OnLines) { return true; }
+};
 
 // Room that is kept from one job to the next.
 template <class E> struct Room {
-    std::vector<E> kept;
+    std::vector<E, OnLines<E>> kept;
     E* of(size_t size) {
         if (kept.size() < size) kept.resize(size + size / 2);
         return kept.data();
@@ -26,8 +40,7 @@ struct Sheet {
         constexpr int line = 16;  // words
         // An odd number of lines: rows that are pages apart, or parts of them, would push each other out of the nearest cache.
         at.stride = ((w.words() + line - 1) / line | 1) * line;
-        uintptr_t from = uintptr_t(words.of(size_t(round_up(rows, 2 * kTile)) * at.stride + 2 * line));
-        at.words = (const uint32_t*)((from + 63) & ~uintptr_t(63));
+        at.words = words.of(size_t(round_up(rows, 2 * kTile)) * at.stride);
         at.scales = w.quantized() ? scales.of(size_t(rows) * w.notes()) : nullptr;
     }
 };
@@ -97,28 +110,6 @@ template <class T> inline void read_row(const typename T::Element* from, int siz
     int k = 0;
     for (; k + kLanes <= size; k += kLanes) *(floats*)(to + k) = load<T>(from + k);
     for (; k < size; k++) to[k] = T::read(from[k]);
-}
-
-enum Activation { kSilu = 0, kGeluTanh = 1, kGelu = 2, kRelu = 3, kReluSquare = 4, kGeluSigmoid = 5 };
-
-// The error function within 1.5e-7 (Abramowitz and Stegun, 7.1.26).
-inline floats error_of(floats x) {
-    floats a = larger(x, -x), t = 1.0f / (0.3275911f * a + 1.0f);
-    floats p = 1.061405429f * t - 1.453152027f;
-    p = p * t + 1.421413741f;
-    p = p * t - 0.284496736f;
-    p = p * t + 0.254829592f;
-    floats y = 1.0f - p * t * exponential(-a * a);
-    return pick(x < 0.0f, -y, y);
-}
-
-inline floats activate(int kind, floats x) {
-    if (kind == kSilu) return x / (1.0f + exponential(-x));
-    if (kind == kGeluTanh) return 0.5f * x * (1.0f + tangent(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    if (kind == kGelu) return 0.5f * x * (1.0f + error_of(x * 0.70710678118654752f));
-    if (kind == kGeluSigmoid) return x / (1.0f + exponential(-1.702f * x));
-    floats above = pick(x < 0.0f, floats{}, x);  // what is no number stays none
-    return kind == kRelu ? above : above * above;
 }
 
 inline void put(float* to, floats x, int lanes) {

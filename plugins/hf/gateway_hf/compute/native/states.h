@@ -1,13 +1,15 @@
 // What happens to all rows of a step between two multiplications; several threads share it.
 #pragma once
 
-// Fills the sheet with normed rows of `x`, as the operand of `w`; `normed` has room for them unrounded.
+// Fills the sheet with normed rows of `x`, as the operand of `w`; `normed` has room for them unrounded, where they are wanted.
 void write_normed(Kernels& kernels, const Linear& w, const float* x, int rows, int size, const Norm& norm, float* normed) {
     kernels.sheet.fit(w, rows);
     kernels.team.each((rows + 3) / 4, [&](int part) {
+        thread_local Room<float> own;
         for (int row = part * 4; row < std::min(rows, part * 4 + 4); row++) {
-            apply_norm(norm, 0, x + long(row) * size, size, normed + long(row) * size);
-            write_words(w, kernels.sheet, row, normed + long(row) * size, 0, size);
+            float* y = normed ? normed + long(row) * size : own.of(size);
+            apply_norm(norm, 0, x + long(row) * size, size, y);
+            write_words(w, kernels.sheet, row, y, 0, size);
         }
     });
 }
@@ -82,22 +84,35 @@ template <class T> struct Gated {
     long stride;
     int activation;
     auto at(int row, int column) const { return to + row * stride + column; }
-    void operator()(int row, int column, floats gate, floats up) const { store<T>(at(row, column), activate(activation, gate) * up); }
+    template <int N> [[gnu::flatten]] void operator()(int row, int column, int count, const Several<N>& gate, const Several<N>& up) const {
+        Several<N> both = activate(activation, gate) * up;
+        for (int i = 0; i < count; i++) store<T>(at(row + i, column), both.of[i]);
+    }
 };
 
 // Multiplies the rows of the sheet by `up`, and fills it as `write_gated` does. What lies between, twice `inner` numbers of
-// each row, is more than the caches hold: it stays in registers.
+// each row, is more than the caches hold: it stays in registers, and for bytes a group of columns in the nearest caches.
 void write_halves(Kernels& kernels, const Linear& up, const Middle& layer, int rows) {
-    if (layer.down.format == kBFloat16) {
-        Sheet& next = kernels.next;
-        next.fit(layer.down, rows);
+    const Linear& down = layer.down;
+    const Operand x = kernels.sheet.at;
+    Sheet& next = kernels.next;
+    next.fit(down, rows);
+    if (down.format == kBFloat16) {
         Gated<BFloat16> put{(uint16_t*)next.row(0), 2 * next.at.stride, layer.activation};
-        apply_halves(kernels.team, up, kernels.sheet.at, rows, put);
-        return std::swap(kernels.sheet, next);
+        share_halves(kernels.team, up, rows, 1, [&](int from, int to, int first, int last) {
+            multiply_halves(up, x, from, to, first, last, put);
+        });
+    } else {
+        int width = down.quantized() ? round_up(8 * kLanes, down.group) : 8 * kLanes;
+        share_halves(kernels.team, up, rows, width / kLanes, [&](int from, int to, int first, int last) {
+            thread_local Room<float> own;
+            int column = first * kLanes, end = last * kLanes;
+            float* part = own.of(size_t(to - from) * width) - long(from) * width - column;
+            multiply_halves(up, x, from, to, first, last, Gated<Float32>{part, width, layer.activation});
+            for (int row = from; row < to; row++) write_words(down, next, row, part + long(row) * width, column, end);
+        });
     }
-    float* wide = kernels.wide.of(size_t(rows) * layer.inner);
-    apply_halves(kernels.team, up, kernels.sheet.at, rows, Gated<Float32>{wide, layer.inner, layer.activation});
-    write_plain(kernels, layer.down, wide, rows);
+    std::swap(kernels.sheet, next);
 }
 
 // The same for any rows.

@@ -213,27 +213,27 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
 
 constexpr long kSecond = 5L << 18;  // bytes of rows that stay in the second cache while panels pass
 constexpr int kTower = 256;         // and rows
+constexpr int kOwn = 128;           // rows that a thread has panels pass by on its own, though they are read once for each then
 
-// The rows of a product in parts of so many that they stay in the second cache, for all panels by turns. Towers that several
-// threads have at a time are beside each other, so that a panel is read once for them.
+// The rows of a product in parts of so many that they stay in the second cache, for all panels by turns.
 struct Towers {
-    int rows, high, across, threads, count;
+    int rows, high, across, count;
 
-    Towers(const Linear& w, int rows, int across, int threads) : rows(rows), across(across), threads(threads) {
+    Towers(const Linear& w, int rows, int across, int threads) : rows(rows), across(across) {
         int block = 2 * kTile, most = std::clamp<long>(kSecond / (4L * w.steps()) / block * block, block, kTower);
         int least = (rows + most - 1) / most;
+        if (rows >= threads * kOwn) least = (least + threads - 1) / threads * threads;
         high = ((rows + least - 1) / least + block - 1) / block * block;
         count = (rows + high - 1) / high;
     }
     int parts() const { return across * count; }
 
     struct Part {
-        int panel, from, to, step;
+        int panel, from, to;
     };
     Part operator[](int part) const {
-        int first = part / (across * threads) * threads, beside = std::min(threads, count - first);
-        int rest = part - first * across, from = (first + rest % beside) * high;
-        return {rest / beside, from, std::min(rows, from + high), std::max(1, threads / beside)};
+        int from = part / across * high;
+        return {part % across, from, std::min(rows, from + high)};
     }
 };
 
@@ -247,14 +247,14 @@ void tile_part(const Linear& w, Operand x, int rows, int part, int threads, cons
     if (rows <= kTile) {
         Tiles tiles(rows);
         int panel = part * 4, last = std::min(panel + 4, w.count());
-        if (last - panel == 4) return tile_rows<F, false, 4>(w, x, 0, rows, {panel, 1, 4 * threads}, emit);
+        if (last - panel == 4) return tile_rows<F, false, 4>(w, x, 0, rows, {panel, 1, 4}, emit);
         for (; panel < last; panel++) tile_rows<F, false, 1>(w, x, 0, rows, {panel, 1, 1}, emit);
         return;
     }
     Tiles tiles(kTile);
-    auto [pair, from, to, step] = Towers(w, rows, (w.count() + 1) / 2, threads)[part];
+    auto [pair, from, to] = Towers(w, rows, (w.count() + 1) / 2, threads)[part];
     int panel = 2 * pair;
-    if (panel + 1 < w.count()) tile_rows<F, true, 2>(w, x, from, to, {panel, 1, 2 * step}, emit);
+    if (panel + 1 < w.count()) tile_rows<F, true, 2>(w, x, from, to, {panel, 1, 2}, emit);
     else tile_rows<F, true, 1>(w, x, from, to, {panel, 1, 0}, emit);
 }
 template <class Emit> void tile_part(const Linear& w, Operand x, int rows, int part, int threads, const Emit& emit) {

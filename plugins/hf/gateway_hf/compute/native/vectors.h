@@ -35,7 +35,17 @@ inline ints as_ints(words x) { return (ints)x; }
 inline floats to_floats(ints x) { return __builtin_convertvector(x, floats); }
 inline ints to_ints(floats x) { return __builtin_convertvector(x, ints); }
 inline words spread(const uint32_t* from) { return words{} + *from; }
+inline words as_words(floats x) { return (words)x; }
 inline floats count_up() { return floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+
+// Beside what is no number, they are the second.
+#ifdef __AVX512F__
+inline floats larger(floats a, floats b) { return (floats)_mm512_max_ps((__m512)a, (__m512)b); }
+inline floats smaller(floats a, floats b) { return (floats)_mm512_min_ps((__m512)a, (__m512)b); }
+#else
+inline floats larger(floats a, floats b) { return pick(a > b, a, b); }
+inline floats smaller(floats a, floats b) { return pick(a < b, a, b); }
+#endif
 #endif
 
 inline floats all(float x) { return floats{} + x; }
@@ -185,38 +195,18 @@ template <> inline void store<BFloat16>(uint16_t* to, floats x) { store_bfloats(
 
 inline float first_of(floats x) { return *(const float*)&x; }
 
+// Joins all lanes, by halves: one after another each would wait for the last.
+template <class F> inline float fold(const floats& x, const F& join) {
+    typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
+    const quarter* of = (const quarter*)&x;
+    quarter four = join(join(of[0], of[1]), join(of[2], of[3]));
+    return join(join(four[0], four[1]), join(four[2], four[3]));
+}
 inline float sum_of(floats x) {
-    const float* of = (const float*)&x;
-    float sum = 0;
-    for (int i = 0; i < kLanes; i++) sum += of[i];
-    return sum;
+    return fold(x, [](auto a, auto b) { return a + b; });
 }
-
 inline float most_of(floats x) {
-    const float* of = (const float*)&x;
-    float most = of[0];
-    for (int i = 1; i < kLanes; i++) most = of[i] > most ? of[i] : most;
-    return most;
+    return fold(x, [](auto a, auto b) { return a > b ? a : b; });
 }
-
-inline floats larger(floats a, floats b) { return pick(a > b, a, b); }
-
-// e to the x within 2 units in the last place (Cephes' expf): 2^n times a polynomial of the rest.
-inline floats exponential(floats x) {
-    x = pick(x > 88.0f, all(88.0f), x);
-    x = pick(x < -87.0f, all(-87.0f), x);
-    floats scaled = x * 1.44269504088896341f;
-    ints whole = to_ints(scaled + pick(scaled < 0.0f, all(-0.5f), all(0.5f)));
-    floats n = to_floats(whole);
-    floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    floats p = 1.9875691500e-4f * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    return (p * r * r + r + 1.0f) * as_floats((whole + 127) << 23);
-}
-
-inline floats tangent(floats x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
 inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
