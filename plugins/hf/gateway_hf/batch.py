@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from gateway.engine import EngineError, Finished, GenerateEvent, InvalidRequest, Mailbox, Started, Unavailable
@@ -68,11 +68,20 @@ class Generation:
 
 
 class Batch:
-    """Owns every generation from when it joins until it ends or leaves; used by one thread."""
+    """Owns every generation from when it joins until it ends or leaves; used by one thread.
+
+    `prepare` does a piece of work for later, for when there is nothing to compute, and says whether there was any.
+    """
 
     def __init__(
-        self, scheduler: Scheduler, runner: Runs, guessing: Guessing = _NO_GUESSING, draft: DraftModel | None = None
+        self,
+        scheduler: Scheduler,
+        runner: Runs,
+        guessing: Guessing = _NO_GUESSING,
+        draft: DraftModel | None = None,
+        prepare: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.prepare = prepare
         self._scheduler = scheduler
         self._runner = runner
         self._speculation = Speculation(scheduler, guessing, draft)

@@ -208,7 +208,9 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
         constraints,
         drift,
     )
-    return Batch(scheduler, Runner(loaded.forward), loaded.guessing, loaded.draft), served
+    cache, blocks = loaded.cache, loaded.blocks
+    prepare = (lambda: cache.take_ahead(blocks.reached)) if cache else lambda: False
+    return Batch(scheduler, Runner(loaded.forward), loaded.guessing, loaded.draft, prepare), served
 
 
 def _count_read(served: ServedModel) -> None:

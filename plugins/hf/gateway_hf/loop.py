@@ -107,6 +107,8 @@ class Loop(Generic[M]):
     def _step(self, batch: Batch, letters: list[MailboxEvent]) -> None:
         """Obey the orders, then run one step; what it says until it breaks is kept."""
         while (pause := batch.pause) != 0.0 and not self._ending:
+            if self._orders.empty() and batch.prepare():
+                continue
             self.naps += pause is not None
             with contextlib.suppress(Empty):
                 self._orders.get(timeout=None if pause is None else min(pause, _NAP))(batch)

@@ -68,6 +68,23 @@ async def test_many_generations_are_served(loop):
         assert sum(event.tokens for event in events[1:-1]) == 5
 
 
+async def test_work_for_later_is_done_where_there_is_nothing_to_compute(scheduler):
+    pieces, done = iter([True, True, True]), []
+
+    def prepare():
+        done.append(scheduler.running)
+        return next(pieces, False)
+
+    loop = _loop(Batch(scheduler, ScriptedRunner(), prepare=prepare))
+    generation = make_generation(limit=5)
+    loop.submit(generation)
+    await _read(generation)
+    loop.end()
+    await asyncio.to_thread(loop.join)
+    assert len(done) >= 4
+    assert not any(done)
+
+
 async def test_what_was_loaded_is_told(loop):
     assert await asyncio.wrap_future(loop.loaded) == "the card"
 

@@ -7,6 +7,9 @@ from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
 from gateway_hf.settings import SCALE_BYTES
 
 _MOST = 127
+# Bytes of blocks that are taken from the system before they are wanted, and of a piece of them: a large page.
+_AHEAD = 128 << 20
+_PIECE = 2 << 20
 
 
 class KvCache:
@@ -33,6 +36,7 @@ class KvCache:
         self._rounded = rounded
         self._layers: dict[int, Tensor] = {}
         self._scales: dict[int, Tensor] = {}
+        self._taken: dict[int, int] = {}  # bytes of a layer
 
     @property
     def form(self) -> Format:
@@ -70,6 +74,25 @@ class KvCache:
     def nbytes(self) -> int:
         """The bytes it may come to hold; memory that was never written is not taken from the system."""
         return sum(room.nbytes for room in (*self._layers.values(), *self._scales.values()))
+
+    @torch.inference_mode()
+    def take_ahead(self, reached: int) -> bool:
+        """Take a piece of the memory behind the first `reached` blocks from the system; say whether any was left.
+
+        Where no block was used none is taken, and no used one is ever written.
+        """
+        if not (reached and self._layers) or self._kernels is None:
+            return False
+        blocks = min(self._blocks, reached + max(1, _AHEAD * self._blocks // self.nbytes))
+        for index, room in self._layers.items():
+            flat = room.view(torch.uint8)
+            block = flat.numel() // self._blocks
+            start = max(self._taken.get(index, 0), reached * block)
+            if start < blocks * block:
+                self._taken[index] = min(start + _PIECE, blocks * block)
+                flat[start : self._taken[index]].zero_()
+                return True
+        return False
 
     def _make(self, heads: int, size: int) -> Tensor:
         dtype = torch.int8 if self._rounded else self._dtype

@@ -85,10 +85,10 @@ def tune(model: str, candidates: Candidates, cache: Path) -> ComputeChoice:
 def _measure(candidates: Candidates, cache: Path, tell: Callable[[float], None]) -> tuple[ComputeChoice, float]:
     """Take the least geometric mean over the numbers of rows, in doubt the candidate that comes first.
 
-    Return it with the part of its time, at best, that a thread had a processor.
+    Return it with the part of its time, at least, that a thread had a processor.
     """
     micros: dict[str, float] = {}
-    own = 0.0
+    own = 1.0
     best: tuple[float, ComputeChoice] | None = None
     ways = list(product(*candidates))
     for at, (dtype, threads, kernels) in enumerate(ways):
@@ -97,7 +97,7 @@ def _measure(candidates: Candidates, cache: Path, tell: Callable[[float], None])
             begun = _clocks()
             times = _times(getattr(torch, dtype), Kernels(cache, threads) if kernels else None)
             if threads == min(candidates.threads):  # several wait for each other as well
-                own = max(own, _own_part(begun) / threads)
+                own = min(own, _own_part(begun) / threads)
             mean = prod(times) ** (1 / len(times))
             micros[f"{dtype}/{threads}/{'kernels' if kernels else 'torch'}"] = round(mean, 1)
             if best is None or mean < _GAIN * best[0]:

@@ -15,7 +15,7 @@ from gateway_hf.compute import native
 from gateway_hf.compute.fitting import Fitted, Means, fit
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK, FORMATS, Kernels
-from gateway_hf.compute.kv_cache import blocks_for
+from gateway_hf.compute.kv_cache import KvCache, blocks_for
 from gateway_hf.compute.packed import form_of
 from gateway_hf.compute.panel_cache import PanelCache
 from gateway_hf.compute.placement import choose_device, choose_dtype, choose_threads
@@ -45,12 +45,13 @@ _GUESSING = Guessing(answers=16, most=4)
 class LoadedModel:
     """A model ready to run, its tokenizer, and the facts for its card.
 
-    `blocks` are those of its KV cache; `hold` locks its folder in the cache folder. Sequences choose among
+    `blocks` are those of its KV `cache`; `hold` locks its folder in the cache folder. Sequences choose among
     its `adapters` by their numbers, from 1 on. `build` names what answers depend on, and `root` what its weights came
     under. The `draft` model guesses for it.
     """
 
     forward: Forward
+    cache: KvCache | None
     text: TextCodec
     blocks: Blocks
     guessing: Guessing
@@ -108,12 +109,11 @@ def load(settings: Settings) -> LoadedModel:
     )
     if kernels is not None and fitted.batched:
         torch.set_num_threads(1)  # the kernels have a team of their own; two would fight over the cores
-    blocks = Blocks(count, BLOCK) if fitted.cache else Blocks(settings.places, window + 1)
-    _tell_room(fitted, blocks)
     return LoadedModel(
         forward=fitted.forward,
+        cache=fitted.cache,
         text=TextCodec(tokenizer, vocabulary=vocabulary, context_window=window),
-        blocks=blocks,
+        blocks=_blocks(fitted.cache, count) if fitted.cache else Blocks(settings.places, window + 1),
         guessing=_GUESSING if fitted.cache else Guessing(0, 0),
         name=settings.served_name or source.name,
         aliases=source.aliases if settings.served_name is None else (source.name, *source.aliases),
@@ -142,10 +142,11 @@ def _fit_out(load: Callable[[], PreTrainedModel], means: Means, panels: PanelCac
     return fitted._replace(panels=None)
 
 
-def _tell_room(fitted: Fitted, blocks: Blocks) -> None:
-    if fitted.cache:
-        size = fitted.cache.nbytes / (1 << 20)
-        _log.info("the cache of keys and values holds %d tokens in at most %.0f MiB", blocks.count * BLOCK, size)
+def _blocks(cache: KvCache, count: int) -> Blocks:
+    _log.info(
+        "the cache of keys and values holds %d tokens in at most %.0f MiB", count * BLOCK, cache.nbytes / (1 << 20)
+    )
+    return Blocks(count, BLOCK)
 
 
 def _kind(settings: Settings, dtype: torch.dtype) -> str:

@@ -20,7 +20,8 @@ _HASH_BYTES = 16
 class Blocks:
     """Hands out `count` blocks of `size` tokens.
 
-    `hits` counts the tokens that were found in the cache, `evictions` the idle blocks that were written over.
+    `hits` counts the tokens that were found in the cache, `evictions` the idle blocks that were written over; none from
+    `reached` on was ever handed out.
     """
 
     def __init__(self, count: int, size: int) -> None:
@@ -28,6 +29,7 @@ class Blocks:
         self.size = size
         self.hits = 0
         self.evictions = 0
+        self.reached = 0
         self._free = list(range(count))[::-1]
         self._idle: OrderedDict[int, None] = OrderedDict()  # the least recently used first
         self._references = [0] * count
@@ -88,6 +90,7 @@ class Blocks:
         for _ in range(missing):
             block = self._free.pop() if self._free else self._evict()
             self._hold(block)
+            self.reached = max(self.reached, block + 1)
             sequence.blocks.append(block)
         return True
 

@@ -37,3 +37,45 @@ def test_pages_that_nobody_wrote_are_not_taken_from_the_system(kernels):
     room = KvCache(1 << 14, torch.float32, _CPU, kernels).layer(0, 8, 64)
     assert room.nbytes == 1 << 30
     assert memory().rss - before < 1 << 26
+
+
+def _some_blocks(kernels, blocks=1 << 12):
+    """Return a cache of two layers, 8 KiB a block in each."""
+    cache = KvCache(blocks, torch.float32, _CPU, kernels)
+    return cache, [cache.layer(index, 4, 16).view(blocks, -1) for index in range(2)]
+
+
+def test_memory_is_taken_ahead_piece_by_piece_and_what_is_used_is_left_alone(kernels):
+    cache, layers = _some_blocks(kernels)
+    for layer in layers:
+        layer.fill_(1.0)
+    pieces = 0
+    while cache.take_ahead(3):
+        pieces += 1
+    block = layers[0][0].nbytes
+    assert pieces == 2 * -(-(len(layers[0]) - 3) * block // (2 << 20))
+    assert all(bool((layer[:3] == 1).all()) and not layer[3:].any() for layer in layers)
+
+
+def test_memory_that_was_taken_is_not_written_again(kernels):
+    cache, layers = _some_blocks(kernels)
+    while cache.take_ahead(1):
+        pass
+    layers[1][100:] = 2.0
+    assert not cache.take_ahead(100)
+    assert bool((layers[1][100:] == 2).all())
+
+
+def test_no_more_is_taken_ahead_than_may_soon_be_wanted(kernels):
+    cache = KvCache(1 << 16, torch.float32, _CPU, kernels)
+    cache.layer(0, 8, 64)
+    pieces = 0
+    while cache.take_ahead(1):
+        pieces += 1
+    assert pieces == (128 << 20) // (2 << 20)
+
+
+def test_of_a_cache_that_nothing_uses_none_is_taken(kernels):
+    assert not _some_blocks(kernels)[0].take_ahead(0)
+    assert not KvCache(4, torch.float32, _CPU, kernels).take_ahead(1)
+    assert not _some_blocks(None)[0].take_ahead(1)

@@ -38,6 +38,7 @@ def test_room_is_taken_in_whole_blocks_or_not_at_all():
     blocks.release(sequence)
     blocks.release(sequence)
     assert (sequence.blocks, blocks.free) == ([], 3)
+    assert blocks.reached == 2
     blocks.check()
 
 
