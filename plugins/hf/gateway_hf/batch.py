@@ -70,7 +70,7 @@ class Generation:
 class Batch:
     """Owns every generation from when it joins until it ends or leaves; used by one thread.
 
-    `prepare` does a piece of work for later, for when there is nothing to compute, and says whether there was any.
+    `prepare` does a piece of work for later, and says whether there was any.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Batch:
         draft: DraftModel | None = None,
         prepare: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.prepare = prepare
+        self._prepare = prepare
         self._scheduler = scheduler
         self._runner = runner
         self._speculation = Speculation(scheduler, guessing, draft)
@@ -100,6 +100,13 @@ class Batch:
         standing = (each.quiet or 0.0 for each in self._generations.values())
         quiet = min(standing, default=None)
         return None if quiet is None else max(0.0, self._left + quiet - time.monotonic())
+
+    def prepare(self) -> bool:
+        """Do a piece of work for later, while there is nothing to compute; say whether there was any."""
+        prepare, self._prepare = self._prepare, lambda: False  # work that fails is not tried again
+        was_any = prepare()
+        self._prepare = prepare
+        return was_any
 
     def join(self, generation: Generation) -> None:
         """Take a generation into the queue."""

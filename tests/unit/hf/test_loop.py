@@ -69,11 +69,32 @@ async def test_many_generations_are_served(loop):
 
 
 async def test_work_for_later_is_done_where_there_is_nothing_to_compute(scheduler):
-    pieces, done = iter([True, True, True]), []
+    pieces, done, is_done = iter([True, True, True]), [], threading.Event()
 
     def prepare():
         done.append(scheduler.running)
-        return next(pieces, False)
+        if more := next(pieces, False):
+            return more
+        is_done.set()
+        return False
+
+    loop = _loop(Batch(scheduler, ScriptedRunner(), prepare=prepare))
+    generation = make_generation(limit=5)
+    loop.submit(generation)
+    await _read(generation)
+    assert await asyncio.to_thread(is_done.wait, 20)
+    loop.end()
+    await asyncio.to_thread(loop.join)
+    assert len(done) >= 4
+    assert not any(done)
+
+
+async def test_work_for_later_that_fails_is_not_tried_again(scheduler):
+    tries = []
+
+    def prepare():
+        tries.append(1)
+        raise MemoryError("no more")
 
     loop = _loop(Batch(scheduler, ScriptedRunner(), prepare=prepare))
     generation = make_generation(limit=5)
@@ -81,8 +102,7 @@ async def test_work_for_later_is_done_where_there_is_nothing_to_compute(schedule
     await _read(generation)
     loop.end()
     await asyncio.to_thread(loop.join)
-    assert len(done) >= 4
-    assert not any(done)
+    assert len(tries) <= 1
 
 
 async def test_what_was_loaded_is_told(loop):

@@ -7,7 +7,7 @@ from gateway_hf.compute.kernels import BLOCK, FORMATS, Format, Kernels
 from gateway_hf.settings import SCALE_BYTES
 
 _MOST = 127
-# Bytes of blocks that are taken from the system before they are wanted, and of a piece of them: a large page.
+# Bytes of blocks that are taken from the system before they are wanted, and of a piece of them: those of a large page.
 _AHEAD = 128 << 20
 _PIECE = 2 << 20
 
@@ -84,15 +84,16 @@ class KvCache:
         if not (reached and self._layers) or self._kernels is None:
             return False
         blocks = min(self._blocks, reached + max(1, _AHEAD * self._blocks // self.nbytes))
-        for index, room in self._layers.items():
-            flat = room.view(torch.uint8)
-            block = flat.numel() // self._blocks
-            start = max(self._taken.get(index, 0), reached * block)
-            if start < blocks * block:
-                self._taken[index] = min(start + _PIECE, blocks * block)
-                flat[start : self._taken[index]].zero_()
-                return True
-        return False
+        rooms = {index: room.view(torch.uint8) for index, room in self._layers.items()}
+        sizes = {index: room.numel() // self._blocks for index, room in rooms.items()}
+        starts = {index: max(self._taken.get(index, 0), reached * size) for index, size in sizes.items()}
+        index = min(starts, key=lambda each: starts[each] / sizes[each])  # a step wants the blocks of all layers
+        end = min(starts[index] + _PIECE, blocks * sizes[index])
+        if end <= starts[index]:
+            return False
+        rooms[index][starts[index] : end].zero_()
+        self._taken[index] = end
+        return True
 
     def _make(self, heads: int, size: int) -> Tensor:
         dtype = torch.int8 if self._rounded else self._dtype

@@ -106,8 +106,8 @@ def _made(config, dtype=torch.float32):
     return model.to(dtype)
 
 
-def _fused(model, kernels, form):
-    forward = fit(lambda: copy.deepcopy(model), Means(_BLOCKS, kernels, form)).forward
+def _fused(model, kernels, form, blocks=_BLOCKS):
+    forward = fit(lambda: copy.deepcopy(model), Means(blocks, kernels, form)).forward
     assert sum(isinstance(each, FusedLayer) for each in forward._model.modules()) == 2
     return forward
 
@@ -185,6 +185,25 @@ def test_a_row_gets_the_same_bits_whatever_its_company(kernels, form, dtype, nam
         one_by_one = read(forward, each.tokens, each.blocks, [1] * (len(each.tokens) - 1))
         assert torch.equal(whole[0], said)
         assert torch.equal(one_by_one[-1], said)
+
+
+@pytest.mark.parametrize("form", [Format.BFLOAT16, Format.INT8, Format.INT4])
+@pytest.mark.parametrize("inner", [1_152, 1_088])  # six groups of 192, and seventeen of 64
+@torch.inference_mode()
+def test_a_row_gets_the_same_bits_of_a_wide_gate_whatever_its_company(kernels, form, inner):
+    shape = _SHAPE | {"intermediate_size": inner, "max_position_embeddings": 512}
+    model = _made(LlamaConfig(**shape), torch.bfloat16)
+    if form is Format.INT4:
+        round_weights(model)
+        form = Format.INT8
+    lengths = [300, 3, 40, 250]
+    tables, blocks = scattered(lengths)
+    forward = _fused(model, kernels, form, blocks)
+    everyone = [seated(numbers(length, length), table) for length, table in zip(lengths, tables, strict=True)]
+    together, _ = forward.logits([Chunk(each, each.pending) for each in everyone])
+    for each, said in zip(everyone, together, strict=True):
+        by_some = read(forward, each.tokens, each.blocks, [4] * ((len(each.tokens) - 1) // 4))
+        assert torch.equal(by_some[-1], said)
 
 
 @pytest.mark.parametrize("name", _OTHER)

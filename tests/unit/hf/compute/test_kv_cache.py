@@ -39,21 +39,21 @@ def test_pages_that_nobody_wrote_are_not_taken_from_the_system(kernels):
     assert memory().rss - before < 1 << 26
 
 
-def _some_blocks(kernels, blocks=1 << 12):
-    """Return a cache of two layers, 8 KiB a block in each."""
-    cache = KvCache(blocks, torch.float32, _CPU, kernels)
-    return cache, [cache.layer(index, 4, 16).view(blocks, -1) for index in range(2)]
+def _some_blocks(kernels, blocks=1 << 12, *, rounded=False):
+    """Return a cache of two layers, the second of twice as many heads."""
+    cache = KvCache(blocks, torch.float32, _CPU, kernels, rounded=rounded)
+    return cache, [cache.layer(index, 4 << index, 16).view(blocks, -1) for index in range(2)]
 
 
-def test_memory_is_taken_ahead_piece_by_piece_and_what_is_used_is_left_alone(kernels):
-    cache, layers = _some_blocks(kernels)
+@pytest.mark.parametrize("rounded", [False, True])
+def test_memory_is_taken_ahead_piece_by_piece_and_what_is_used_is_left_alone(kernels, rounded):
+    cache, layers = _some_blocks(kernels, rounded=rounded)
     for layer in layers:
-        layer.fill_(1.0)
+        layer.fill_(1)
     pieces = 0
     while cache.take_ahead(3):
         pieces += 1
-    block = layers[0][0].nbytes
-    assert pieces == 2 * -(-(len(layers[0]) - 3) * block // (2 << 20))
+    assert pieces == sum(-(-(len(layer) - 3) * layer[0].nbytes // (2 << 20)) for layer in layers)
     assert all(bool((layer[:3] == 1).all()) and not layer[3:].any() for layer in layers)
 
 
@@ -64,6 +64,16 @@ def test_memory_that_was_taken_is_not_written_again(kernels):
     layers[1][100:] = 2.0
     assert not cache.take_ahead(100)
     assert bool((layers[1][100:] == 2).all())
+
+
+def test_the_next_blocks_of_all_layers_are_taken_before_those_behind_them(kernels):
+    cache, layers = _some_blocks(kernels)
+    for layer in layers:
+        layer.fill_(1.0)
+    for _ in range(3):
+        assert cache.take_ahead(1)
+    assert all(not layer[1:100].any() for layer in layers)
+    assert all(bool(layer[-1].all()) for layer in layers)
 
 
 def test_no_more_is_taken_ahead_than_may_soon_be_wanted(kernels):

@@ -114,6 +114,15 @@ def test_no_number_stays_in_its_own_row(kernels, form):
     assert torch.equal(found[others], expected[others])
 
 
+@pytest.mark.parametrize("place", [0, 15, 16, 40, 63, 127])
+def test_one_that_is_no_number_is_lost_in_no_group(kernels, form, place):
+    x = _drawn(6, 128, dtype=_DTYPES[form])
+    packed = Packed(_drawn(40, 128, seed=1, dtype=_DTYPES[form]), None, form, kernels)
+    x[2, place] = torch.nan
+    for rows in (x, x[2:3], x.repeat(4, 1)):
+        assert kernels.multiply(packed.struct, rows).isnan().all(-1).sum() == max(1, len(rows) // 6)
+
+
 def test_what_is_rounded_already_is_packed_as_it_is(kernels):
     fours, x = round_to_fours(_drawn(50, 96)), _drawn(7, 96, seed=1)
     once, twice = (Packed(weight, None, Format.INT8, kernels) for weight in (fours, fours.floats()))

@@ -313,7 +313,7 @@ inline int vector_parts(const Linear& w, int rows) {
 }
 
 // Multiplies a part of `rows` rows: a few panels and at most `kTall` rows, which stay in the nearest caches while panels
-// pass by. What the thread will have next, where so many take parts by turns, is asked for by each block a share.
+// pass by. Of the panels of the next part each block asks for its share.
 template <class Emit> void vector_part(const Linear& w, Operand x, int rows, int part, const Emit& emit) {
     int wide = vector_width(rows), across = (w.count() + wide - 1) / wide;
     int first = part % across * wide, last = std::min(first + wide, w.count());

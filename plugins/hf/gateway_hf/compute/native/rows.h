@@ -1,4 +1,4 @@
-// What happens to a row between two multiplications: norms, rounding to words, activations.
+// What happens to a row between two multiplications: norms, rounding to words, and where sums go.
 #pragma once
 
 #include <new>
@@ -51,13 +51,14 @@ inline void round_group(const Linear& w, const float* x, int k, uint32_t* row, f
     // Bytes of a row are made unsigned where signed bytes of a panel are multiplied by them.
     int shift = four || broad || w.narrow ? 0 : 128;
     float largest = broad ? 32767.0f : 127.0f;
-    floats most = {};
+    floats most = {}, none = {};
     for (int i = k; i < k + w.group; i += kLanes) {
         floats v = *(const floats*)(x + i);
         most = larger(most, larger(v, -v));
+        none += v - v;  // what is no number, or no finite one, makes the scale none
     }
     float peak = most_of(most), inverse = peak > 0 ? largest / peak : 0.0f;
-    float scale = peak == peak ? peak / largest : NAN;
+    float scale = peak / largest + sum_of(none);
     ints sum = {};
     for (int i = k; i < k + w.group; i += kLanes) {
         ints whole = to_ints(*(const floats*)(x + i) * inverse + 12582912.0f) - (12582912 - shift);

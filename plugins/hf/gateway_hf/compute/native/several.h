@@ -22,7 +22,7 @@ template <int N> struct Several {
     Several operator-() const { return map([&](int i) { return -of[i]; }); }
 };
 
-// 1 / x within 2 units in the last place, by a step of Newton's where division takes as long as many products.
+// 1 / x of a finite x within 2 units in the last place, by a step of Newton's where division takes as long as many products.
 template <int N> [[gnu::always_inline]] inline Several<N> inverse_of(const Several<N>& x) {
 #ifdef __AVX512F__
     auto near = Several<N>::map([&](int i) { return (floats)_mm512_rcp14_ps((__m512)x.of[i]); });

@@ -91,7 +91,7 @@ template <class T> struct Gated {
 };
 
 // Multiplies the rows of the sheet by `up`, and fills it as `write_gated` does. What lies between, twice `inner` numbers of
-// each row, is more than the caches hold: it stays in registers, and for bytes a group of columns in the nearest caches.
+// each row, is more than the caches hold: it stays in registers, or some columns of it, whole groups of bytes, in the second.
 void write_halves(Kernels& kernels, const Linear& up, const Middle& layer, int rows) {
     const Linear& down = layer.down;
     const Operand x = kernels.sheet.at;

@@ -213,6 +213,7 @@ inline void tile_rows(const Linear& w, Operand x, int from, int to, Abreast pane
 
 constexpr long kSecond = 5L << 18;  // bytes of rows that stay in the second cache while panels pass
 constexpr int kTower = 256;         // and rows
+constexpr int kEnough = 2;          // parts for a thread, at least
 constexpr int kOwn = 128;           // rows that a thread has panels pass by on its own, though they are read once for each then
 
 // The rows of a product in parts of so many that they stay in the second cache, for all panels by turns.
@@ -223,6 +224,7 @@ struct Towers {
         int block = 2 * kTile, most = std::clamp<long>(kSecond / (4L * w.steps()) / block * block, block, kTower);
         int least = (rows + most - 1) / most;
         if (rows >= threads * kOwn) least = (least + threads - 1) / threads * threads;
+        least = std::max(least, std::min(rows / block, (kEnough * threads + across - 1) / across));
         high = ((rows + least - 1) / least + block - 1) / block * block;
         count = (rows + high - 1) / high;
     }
