@@ -15,6 +15,7 @@ from gateway.engine import (
     Unavailable,
     collect,
 )
+from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
 from gateway_hf.settings import Settings
@@ -38,6 +39,20 @@ async def test_its_conversion_is_kept_in_the_cache_until_it_is_left(folder, tmp_
     async with HfEngine(Settings(model=str(file), dtype="float32", kernels="off", cache_folder=str(cache.folder))):
         assert [entry.path.name[:5] for entry in cache.clear()] == ["made-"]
     assert cache.clear() == []
+
+
+async def test_once_it_has_answered_it_takes_memory_behind_the_blocks_that_were_used(settings, kernels, monkeypatch):
+    is_done = threading.Event()
+
+    def take_ahead(cache, used):
+        if used:
+            is_done.set()
+        return False
+
+    monkeypatch.setattr(KvCache, "take_ahead", take_ahead)
+    async with HfEngine(settings) as engine:
+        await collect(engine.generate(ask()))
+        assert await asyncio.to_thread(is_done.wait, 20)
 
 
 async def test_before_it_is_entered_and_after_it_was_left_nothing_is_served(settings):

@@ -41,9 +41,10 @@ from transformers import (
 from gateway.engine import LoadFailed
 from gateway_hf.compute.fitting import Means, fit
 from gateway_hf.compute.fused import FusedLayer
-from gateway_hf.compute.kernels import Format
+from gateway_hf.compute.kernels import Format, Kernels
 from gateway_hf.compute.rounded import round_weights
 from gateway_hf.scheduling.scheduler import Chunk
+from gateway_hf.settings import Settings, cache_folder
 from tests.support.hf_engine import numbers, read, scattered, seated
 
 _BLOCKS = 12
@@ -204,6 +205,15 @@ def test_a_row_gets_the_same_bits_of_a_wide_gate_whatever_its_company(kernels, f
     for each, said in zip(everyone, together, strict=True):
         by_some = read(forward, each.tokens, each.blocks, [4] * ((len(each.tokens) - 1) // 4))
         assert torch.equal(by_some[-1], said)
+
+
+@torch.inference_mode()
+def test_more_threads_say_the_same(kernels):
+    shape = _SHAPE | {"intermediate_size": 1_152, "max_position_embeddings": 512}
+    model = _made(LlamaConfig(**shape), torch.bfloat16)
+    few, many = (_fused(model, team, Format.INT8, 24) for team in (kernels, Kernels(cache_folder(Settings()), 7)))
+    said = [read(forward, numbers(350), range(22), (300, 40)) for forward in (few, many)]
+    assert all(torch.equal(a, b) for a, b in zip(*said, strict=True))
 
 
 @pytest.mark.parametrize("name", _OTHER)
