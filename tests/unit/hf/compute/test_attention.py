@@ -156,10 +156,25 @@ def _rounded(numbers):
 def test_in_8_bits_it_is_torchs_own_of_the_rounded_keys_and_values(team, name, dtype):
     shape = _SHAPES[name]
     drawn, found = _in_two_passes(team, shape, dtype, rounded=True)
-    off = 1e-5 if dtype is torch.float32 else 3e-2
+    off = 1e-3 if dtype is torch.float32 else 3e-2
     for (query, key, value), ours, last in zip(drawn, found, _LAST, strict=True):
-        expected = _expected(shape, query, _rounded(key), _rounded(value), last)
-        torch.testing.assert_close(ours.double(), expected, rtol=0, atol=off)
+        # Where a processor multiplies bytes by bytes, queries are rounded too.
+        asked = (_rounded(query), query) if team else (query,)
+        expected = [_expected(shape, each, _rounded(key), _rounded(value), last) for each in asked]
+        assert min(float((ours.double() - each).abs().max()) for each in expected) < off
+
+
+def test_in_8_bits_many_small_weights_beside_a_large_one_are_not_lost(team):
+    """Half of what the last token sees is its own value, the rest that of 63 others, which are alike."""
+    length, size = 64, 16
+    attention = _attention(team, 4, torch.float32, rounded=True)
+    query, key = torch.zeros(1, 1, length, size), torch.zeros(1, 1, length, size)
+    query[..., 0] = 1
+    key[..., -1, 0] = torch.tensor(float(length - 1)).log()
+    value = torch.ones(1, 1, length, size)
+    value[..., -1, :] = -1
+    (found,) = _run(attention, Shape(1, 1, size, scale=1.0), [[query, key, value]], [[0, 1, 2, 3]], [(0, length)])
+    torch.testing.assert_close(found[-1, 0], torch.zeros(size), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("rounded", [False, True])
@@ -180,11 +195,12 @@ def test_what_a_former_owner_left_reaches_nobody(team, rounded):
 
 
 @pytest.mark.parametrize("rounded", [False, True])
-def test_a_sequence_of_no_numbers_is_so_alone(team, rounded):
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_sequence_of_no_numbers_is_so_alone(team, rounded, side):
     shape = Shape()
     drawn, expected = _in_two_passes(team, shape, torch.float32, rounded=rounded)
     poisoned = 3
-    drawn[poisoned][1][:, :, 40] = torch.nan
+    drawn[poisoned][side][:, :, 40] = torch.nan
     tables, blocks = scattered(_LENGTHS, 0)
     attention = _attention(team, blocks, torch.float32, rounded=rounded)
     firsts = [length - last for length, last in zip(_LENGTHS, _LAST, strict=True)]

@@ -6,7 +6,7 @@
 // one behind the other, so both products of attention are the same multiplication that linear layers use.
 #pragma once
 
-#include "kept.h"
+#include "byte_tiles.h"
 #include "span_tiles.h"
 
 constexpr int kHigh = std::max(kRows, kTile);  // rows of a tile, at most
@@ -73,17 +73,17 @@ inline void remember(const Heads& heads, int block, int at, const float* key, co
     for (int h = 0; h < heads.keys; h++) {
         K *keys = heads.block<S>(block, h), *values = keys + heads.half(), *notes = values + heads.half();
         if (at == 0) memset(values, 0, sizeof(K) * (heads.half() + S::kNotes));
-        S::write(key + h * size, size, padded, row, notes, at);
+        S::write_key(key + h * size, size, padded, row, notes, at);
         for (int step = 0; step < steps; step++) memcpy(keys + (step * kBlock + at) * pw, row + step * pw, sizeof(K) * pw);
-        S::write(value + h * size, size, padded, row, notes, kBlock + at);
+        S::write_value(value + h * size, size, padded, row, notes, at);
         for (int d = 0; d < padded; d += kLanes) set_values(values + (d + at / pw * pw) * kLanes, at % pw, row + d);
     }
 }
 
 // Rounds a query (float32 [size]) to words, scaled.
-template <class T> inline void ask(const Heads& heads, float* query, typename T::Element* to) {
+template <class S> inline void ask(const Heads& heads, float* query, uint32_t* to) {
     for (int d = 0; d < heads.size; d++) query[d] *= heads.scale;
-    write_row<T>(query, heads.size, heads.padded(), to);
+    S::ask(query, heads.size, heads.padded(), to);
 }
 
 // Rows of queries of one head of keys, and what they have seen so far, by the online softmax of FlashAttention (Dao et al.
@@ -100,33 +100,38 @@ using Scores = float[kSpan * kBlock];
 
 // A span of keys and values, beginning with block `from` of its sequence.
 template <class S> struct KeySpan {
-    const typename S::Kept* blocks[kSpan];
+    const typename S::Kept *blocks[kSpan], *values[kSpan];
     int from, count;
 };
 
 // Products of rows and the keys of a span.
-template <class S> inline void multiply_keys(const Heads& heads, const Tile& tile, const KeySpan<S>& span, SpanTiles& tiles, Scores* scores) {
+template <class S>
+inline void multiply_keys(const Heads& heads, const Tile& tile, const KeySpan<S>& span, TilesOf<S>& tiles, Scores* scores) {
     int padded = heads.padded();
-    if (S::kTiles && in_tiles(padded)) return tiles.keys(tile.queries, tile.rows, padded, (const words* const*)span.blocks, scores[0]);
+    if (tiles.takes(padded, tile.rows)) return tiles.keys(tile.queries, tile.rows, padded, span.blocks, scores[0]);
     with_rows(tile.rows, [&]<int R>() {
         constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
         for (int b = 0; b < span.count; b += C) {
-            floats score[R][C] = {};
-            S::template multiply<R, C>(tile.queries, padded / S::Number::per_word, span.blocks + b, padded / S::kStep, score);
+            floats score[R][C];
+            S::template score<R, C>(tile.queries, padded, span.blocks + b, score);
             for (int r = 0; r < R; r++)
                 for (int c = 0; c < C; c++) *(floats*)(scores[r] + (b + c) * kBlock) = score[r][c];
         }
     });
 }
 
+// Whether all rows of a tile see all tokens of `count` blocks.
+inline bool see_all(const Heads& heads, const Tile& tile, int block, int count) {
+    int first = block * kBlock, end = first + count * kBlock, last = tile.position[tile.rows - 1];
+    return end - 1 <= tile.position[0] && (!heads.window || first > last - heads.window);
+}
+
 // Makes scores of products: minus infinity where a row does not see a token.
 template <class S> inline void score_span(const Heads& heads, const Tile& tile, const KeySpan<S>& span, Scores* scores) {
-    int last = tile.position[tile.rows - 1];
     for (int b = 0; b < span.count; b++) {
-        int first = (span.from + b) * kBlock;
-        bool seen = first + kBlock - 1 <= tile.position[0] && (!heads.window || first > last - heads.window);
+        bool seen = see_all(heads, tile, span.from + b, 1);
         if (seen && !S::kNotes && !(heads.cap > 0)) continue;
-        floats token = count_up() + float(first);
+        floats token = count_up() + float((span.from + b) * kBlock);
         for (int r = 0; r < tile.rows; r++) {
             floats x = S::scaled(*(const floats*)(scores[r] + b * kBlock), span.blocks[b] + 2 * heads.half(), 0);
             if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
@@ -139,26 +144,46 @@ template <class S> inline void score_span(const Heads& heads, const Tile& tile, 
     }
 }
 
+// The largest scores of a tile's rows within a span, and what becomes of their powers: lanes are rows.
+struct Peaks {
+    static_assert(kHigh == kLanes);
+    floats base, shrink, power;  // what is taken off scores, what sums so far are worth then, and the largest power
+
+    // `most` are the largest scores before, and become those now.
+    Peaks(const float* span, float* most) {
+        const floats least = all(-INFINITY), before = *(floats*)most, peak = *(const floats*)span, now = larger(peak, before);
+        base = pick(now == least, floats{}, now);
+        auto powers = exponential(Several<2>::map([&](int i) { return (i ? peak : before) - base; }));
+        shrink = pick(before == least, floats{}, powers.of[0]);
+        power = pick(peak == least, floats{}, powers.of[1]);
+        *(floats*)most = now;
+    }
+    static float of(const floats& lanes, int row) { return ((const float*)&lanes)[row]; }
+};
+
 // Makes weights of scores, and shrinks what was added up before to the new largest score.
 template <class S>
-inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, const Scores* scores,
-                       typename S::Number::Element (*weights)[kSpan * kBlock]) {
+inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, const Scores* scores, typename S::Weights* weights) {
+    using Blocks = Several<kSpan>;
+    const floats least = all(-INFINITY);
     int padded = heads.padded();
+    auto scored = [&](int r) {
+        return Blocks::map([&](int b) { return b < span.count ? *(const floats*)(scores[r] + b * kBlock) : all(-INFINITY); });
+    };
+    auto scales = Blocks::map([&](int b) { return S::scaled(all(1), span.values[b] + heads.half(), kBlock); });
+    float tallest = S::most(scales), most[kHigh] = {};
+    bool seen = see_all(heads, tile, span.from, kSpan);
+    for (int r = 0; r < tile.rows; r++) most[r] = most_of(scored(r));
+    Peaks peaks(most, tile.most);
     for (int r = 0; r < tile.rows; r++) {
-        using Blocks = Several<kSpan>;
-        auto x = Blocks::map([&](int b) { return b < span.count ? *(const floats*)(scores[r] + b * kBlock) : all(-INFINITY); });
-        floats peak = larger(larger(x.of[0], x.of[1]), larger(x.of[2], x.of[3])), added = {};
-        float now = std::max(tile.most[r], most_of(peak)), base = now == -INFINITY ? 0 : now;
-        auto power = exponential(x - Blocks(base));
-        for (int b = 0; b < span.count; b++) {
-            floats p = pick(x.of[b] == -INFINITY, floats{}, power.of[b]);
-            p = pick(x.of[b] == x.of[b], p, x.of[b]);
-            added += p;
-            store<typename S::Number>(weights[r] + b * kBlock, S::scaled(p, span.blocks[b] + 2 * heads.half(), kBlock));
-        }
-        float shrink = tile.most[r] == -INFINITY ? 0 : first_of(exponential(all(tile.most[r] - base)));
-        tile.total[r] = tile.total[r] * shrink + sum_of(added);
-        tile.most[r] = now;
+        auto x = scored(r), power = exponential(x - Blocks(Peaks::of(peaks.base, r)));
+        auto seen_of = [&](int b, floats y) { return pick(x.of[b] == least, floats{}, y); };
+        auto p = Blocks::map([&](int b) { return seen_of(b, pick(x.of[b] == x.of[b], power.of[b], x.of[b])); });
+        float shrink = Peaks::of(peaks.shrink, r);
+        tile.total[r] = tile.total[r] * shrink + sum_of(p.of[0] + p.of[1] + (p.of[2] + p.of[3]));
+        float bound = seen ? tallest : S::most(Blocks::map([&](int b) { return seen_of(b, scales.of[b]); }));
+        auto weight = Blocks::map([&](int b) { return seen_of(b, p.of[b] * scales.of[b]); });
+        S::weigh(weight, bound * Peaks::of(peaks.power, r), span.count, weights[r]);
         float* sums = tile.sums + r * padded;
         if (shrink != 1)
             for (int d = 0; d < padded; d += kLanes) *(floats*)(sums + d) *= shrink;
@@ -167,38 +192,33 @@ inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, c
 
 // Adds weights times values to columns [16 panel, 16 (panel + C)) of the sums.
 template <class S, int R, int C>
-inline void gather(const Heads& heads, Tile& tile, const KeySpan<S>& span, int panel, const typename S::Number::Element* weights) {
-    constexpr int pw = S::Number::per_word, wide = kSpan * kBlock;
+inline void gather(const Heads& heads, Tile& tile, const KeySpan<S>& span, int panel, const typename S::Weights* weights) {
     int padded = heads.padded();
     floats sum[R][C];
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) sum[r][c] = *(floats*)(tile.sums + r * padded + (panel + c) * kLanes);
-    for (int b = 0; b < span.count; b++) {
-        const typename S::Kept* columns[C];
-        for (int c = 0; c < C; c++) columns[c] = span.blocks[b] + heads.half() + (panel + c) * kBlock * kLanes;
-        S::template multiply<R, C>((const uint32_t*)weights + b * kBlock / pw, wide / pw, columns, kBlock / S::kStep, sum);
-    }
+    const typename S::Kept* values[kSpan][C];
+    for (int b = 0; b < span.count; b++)
+        for (int c = 0; c < C; c++) values[b][c] = span.values[b] + (panel + c) * kBlock * kLanes;
+    S::template gather<R, C>(weights, values, span.count, sum);
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) *(floats*)(tile.sums + r * padded + (panel + c) * kLanes) = sum[r][c];
 }
 
 // Has rows see a span.
-template <class S> inline void meet(const Heads& heads, Tile& tile, const KeySpan<S>& span, SpanTiles& tiles) {
+template <class S> inline void meet(const Heads& heads, Tile& tile, const KeySpan<S>& span, TilesOf<S>& tiles) {
     alignas(64) Scores scores[kHigh];
-    alignas(64) typename S::Number::Element weights[kHigh][kSpan * kBlock];
+    alignas(64) typename S::Weights weights[kHigh];
     multiply_keys<S>(heads, tile, span, tiles, scores);
     score_span<S>(heads, tile, span, scores);
     weigh_span<S>(heads, tile, span, scores, weights);
-    if (S::kTiles && in_tiles(heads.padded())) {
-        const words* values[kSpan];
-        for (int b = 0; b < kSpan; b++) values[b] = (const words*)(span.blocks[b] + heads.half());
-        return tiles.values((const uint32_t*)weights, tile.rows, heads.padded(), values, span.count, tile.sums);
-    }
+    if (tiles.takes(heads.padded(), tile.rows))
+        return tiles.values(weights, tile.rows, heads.padded(), span.values, span.count, tile.sums);
     with_rows(tile.rows, [&]<int R>() {
         constexpr int C = R <= kShort ? kAbreast : (kWide + 1) / 2;
         int panel = 0, panels = heads.padded() / kLanes;
-        for (; panel + C <= panels; panel += C) gather<S, R, C>(heads, tile, span, panel, weights[0]);
-        for (; panel < panels; panel++) gather<S, R, 1>(heads, tile, span, panel, weights[0]);
+        for (; panel + C <= panels; panel += C) gather<S, R, C>(heads, tile, span, panel, weights);
+        for (; panel < panels; panel++) gather<S, R, 1>(heads, tile, span, panel, weights);
     });
 }
 
@@ -212,10 +232,10 @@ inline int cut_tiles(const Heads& heads, const Batch& batch, const Piece& sheaf,
         tile.rows = high == kTile ? std::min(kTile, sheaf.rows - row) : (sheaf.rows - row + left - 1) / left;
         tile.queries = queries + long(row) * stride;
         tile.sums = sums + row * heads.padded();
-        for (int r = 0; r < tile.rows; r++) {
+        for (int r = 0; r < tile.rows; r++)
             tile.position[r] = batch.past[sheaf.sequence] + (sheaf.row + row + r) / heads.group();
-            tile.most[r] = -INFINITY, tile.total[r] = 0;
-        }
+        std::fill(tile.most, tile.most + kHigh, -INFINITY);
+        std::fill(tile.total, tile.total + kHigh, 0.0f);
         tile.end = tile.position[tile.rows - 1] / kBlock + 1;
         // Spans begin at the same tokens whatever is computed together, so a row's answer never depends on its company.
         tile.begin = heads.window ? std::max(0, tile.position[0] - heads.window + 1) / (kSpan * kBlock) * kSpan : 0;
@@ -233,15 +253,18 @@ inline void attend_sheaf(const Heads& heads, const Batch& batch, const Piece& sh
     alignas(64) float sums[kSheaf * kRows * kMaxHead];
     memset(sums, 0, sizeof(float) * sheaf.rows * padded);
     Tile tiles[kSheaf];
-    SpanTiles shaped;
-    int high = S::kTiles && in_tiles(padded) ? kTile : kRows;
-    int count = cut_tiles(heads, batch, sheaf, high, queries, padded / S::Number::per_word, sums, tiles);
+    TilesOf<S> shaped;
+    int high = shaped.takes(padded, kTile) ? kTile : kRows;
+    int count = cut_tiles(heads, batch, sheaf, high, queries, S::words_asked(padded), sums, tiles);
     int end = tiles[count - 1].end;
     for (int from = tiles[0].begin; from < end; from += kSpan) {
-        KeySpan<S> span{{}, from, std::min(kSpan, end - from)};
-        for (int b = 0; b < kSpan; b++) span.blocks[b] = heads.block<S>(table[from + std::min(b, span.count - 1)], head);
+        KeySpan<S> span{{}, {}, from, std::min(kSpan, end - from)};
+        for (int b = 0; b < kSpan; b++) {
+            span.blocks[b] = heads.block<S>(table[from + std::min(b, span.count - 1)], head);
+            span.values[b] = span.blocks[b] + heads.half();
+        }
         // Pieces of a block are too short for the processor to guess what comes next.
-        for (int b = 0; b < span.count; b++) fetch(span.blocks[b] + heads.half(), (heads.half() + S::kNotes) * sizeof(K));
+        for (int b = 0; b < span.count; b++) fetch(span.values[b], (heads.half() + S::kNotes) * sizeof(K));
         for (int b = from + kSpan; b < std::min(end, from + 2 * kSpan); b++)
             fetch(heads.block<S>(table[b], head), heads.half() * sizeof(K));
         for (int t = 0; t < count; t++) {
@@ -260,14 +283,14 @@ inline void attend_sheaf(const Heads& heads, const Batch& batch, const Piece& sh
         }
 }
 
-// All of attention: queries lie as [keys][rows][group][padded] elements, the answer as float32 [rows][queries][size].
+// All of attention: queries lie as [keys][rows][group][words asked], the answer as float32 [rows][queries][size].
 template <class S>
-void attend(Team& team, const Heads& heads, const Batch& batch, const std::vector<Piece>& sheaves, const void* q, float* out) {
-    int group = heads.group(), stride = heads.padded() / S::Number::per_word, parts = int(sheaves.size());
+void attend(Team& team, const Heads& heads, const Batch& batch, const std::vector<Piece>& sheaves, const uint32_t* q, float* out) {
+    int group = heads.group(), stride = S::words_asked(heads.padded()), parts = int(sheaves.size());
     team.each(parts * heads.keys, [&](int part) {
         const Piece& sheaf = sheaves[part / heads.keys];
         int head = part % heads.keys, start = batch.starts[sheaf.sequence];
-        const uint32_t* queries = (const uint32_t*)q + ((long(head) * batch.rows + start) * group + sheaf.row) * stride;
+        const uint32_t* queries = q + ((long(head) * batch.rows + start) * group + sheaf.row) * stride;
         attend_sheaf<S>(heads, batch, sheaf, head, queries, out + long(start) * heads.queries * heads.size);
     });
 }

@@ -1,4 +1,4 @@
-// How the cache keeps keys and values: as numbers that attention computes with, or in 8 bits.
+// How the cache keeps keys and values: as numbers that attention computes with. (In 8 bits: rounded.h.)
 #pragma once
 
 #include <type_traits>
@@ -16,70 +16,61 @@ template <class T> inline void write_row(const float* x, int size, int padded, t
     for (; d < padded; d++) to[d] = T::write(d < size ? x[d] : 0.0f);
 }
 
-// Puts sixteen elements of one token into a step of values, beside those of its neighbour.
+// Puts sixteen elements of one token into a step of values, beside those of its neighbours.
 inline void set_values(float* step, int, const float* from) { memcpy(step, from, sizeof(float) * kLanes); }
-inline void set_values(int8_t* step, int, const int8_t* from) { memcpy(step, from, kLanes); }
 inline void set_values(uint16_t* step, int side, const uint16_t* from) {
     for (int i = 0; i < kLanes; i++) step[i * 2 + side] = from[i];
 }
 
-// Keys and values as they are, each step of a panel `kStep` elements of a column. `Number` is what they are multiplied by.
-template <class T> struct Whole {
-    static constexpr bool kWidened = kFloating && T::per_word == 2;
-    using Number = std::conditional_t<kWidened, Float32, T>;
+// What attention computes with numbers, as `S` multiplies them: `Number` is what a query and weights are.
+template <class N> struct NumberWeights {
+    typename N::Element of[kSpan * kBlock];
+};
+template <class S, class N> struct ByNumbers {
+    using Weights = NumberWeights<N>;
+
+    static int words_asked(int padded) { return padded / N::per_word; }
+    static void ask(const float* query, int size, int padded, uint32_t* to) {
+        write_row<N>(query, size, padded, (typename N::Element*)to);
+    }
+
+    template <int R, int C, class K>
+    static void score(const uint32_t* queries, int padded, const K* const* keys, floats (&scores)[R][C]) {
+        each<R * C>([&]<int i> { scores[i / C][i % C] = floats{}; });
+        S::template multiply<R, C>(queries, words_asked(padded), keys, padded / S::kStep, scores);
+    }
+
+    static float most(const Several<kSpan>&) { return 0; }
+    static void weigh(const Several<kSpan>& weights, float, int count, Weights& to) {
+        for (int b = 0; b < count; b++) store<N>(to.of + b * kBlock, weights.of[b]);
+    }
+
+    // Adds weights times the values of `count` blocks, each of C panels.
+    template <int R, int C, class K>
+    static void gather(const Weights* weights, const K* const (*values)[C], int count, floats (&sums)[R][C]) {
+        for (int b = 0; b < count; b++) {
+            const uint32_t* from = (const uint32_t*)weights + b * kBlock / N::per_word;
+            S::template multiply<R, C>(from, sizeof(Weights) / sizeof(uint32_t), values[b], kBlock / S::kStep, sums);
+        }
+    }
+};
+
+// Keys and values as they are, each step of a panel `kStep` elements of a column.
+template <class T> constexpr bool kWidened = kFloating && T::per_word == 2;
+template <class T> struct Whole : ByNumbers<Whole<T>, std::conditional_t<kWidened<T>, Float32, T>> {
     using Kept = typename T::Element;
     static constexpr int kStep = T::per_word, kNotes = 0;
-    static constexpr bool kTiles = T::per_word == 2;  // where the processor has tile registers
 
-    static void write(const float* x, int size, int padded, Kept* to, Kept*, int) { write_row<T>(x, size, padded, to); }
+    static void write_key(const float* x, int size, int padded, Kept* to, Kept*, int) { write_row<T>(x, size, padded, to); }
+    static void write_value(const float* x, int size, int padded, Kept* to, Kept*, int) { write_row<T>(x, size, padded, to); }
 
     template <int R, int C>
     static void multiply(const uint32_t* a, long stride, const Kept* const* b, int steps, floats (&sums)[R][C]) {
-        if constexpr (kWidened) multiply_floating<R, C>(a, stride, (const words* const*)b, steps, sums);
-        else ::multiply<T, R, C>(a, stride, (const words* const*)b, steps, sums);
+        const words* panels[C];
+        each<C>([&]<int c> { panels[c] = (const words*)b[c]; });
+        if constexpr (kWidened<T>) multiply_floating<R, C>(a, stride, panels, steps, sums);
+        else ::multiply<T, R, C>(a, stride, panels, steps, sums);
     }
 
     static floats scaled(floats x, const Kept*, int) { return x; }
-};
-
-// Keys and values in 8 bits, computed with in float32. A token's key has a scale of its own in each head, and so has its
-// value; they lie behind the values of a block, sixteen for keys and sixteen for values.
-struct Rounded {
-    using Number = Float32;
-    using Kept = int8_t;
-    static constexpr int kStep = 1;
-    static constexpr int kNotes = 2 * kBlock * sizeof(float);
-    static constexpr bool kTiles = false;
-
-    static void write(const float* x, int size, int padded, Kept* to, Kept* notes, int note) {
-        alignas(64) float row[kMaxHead];
-        write_row<Float32>(x, size, padded, row);
-        floats most = {}, none = {};
-        for (int d = 0; d < padded; d += kLanes) {
-            floats v = *(floats*)(row + d);
-            most = larger(most, larger(v, -v));
-            none += v - v;  // what is no number, or no finite one, makes the scale none
-        }
-        float peak = most_of(most), inverse = peak > 0 ? 127.0f / peak : 0.0f, scale = peak / 127.0f + sum_of(none);
-        for (int d = 0; d < padded; d += kLanes)
-            store_bytes((uint8_t*)to + d, to_ints(*(floats*)(row + d) * inverse + 12582912.0f) - 12582912);
-        memcpy(notes + note * sizeof(float), &scale, sizeof(float));
-    }
-
-    template <int R, int C>
-    [[gnu::flatten]] static void multiply(const uint32_t* a, long stride, const Kept* const* b, int steps, floats (&sums)[R][C]) {
-        floats sum[R][C];
-        each<R * C>([&]<int i> { sum[i / C][i % C] = sums[i / C][i % C]; });
-        for (int k = 0; k < steps; k++) {
-            floats panel[C];
-            each<C>([&]<int c> { panel[c] = load_bytes(b[c] + k * kLanes); });
-            each<R>([&]<int r> {
-                floats x = as_floats(spread(a + r * stride + k));
-                each<C>([&]<int c> { sum[r][c] += x * panel[c]; });
-            });
-        }
-        each<R * C>([&]<int i> { sums[i / C][i % C] = sum[i / C][i % C]; });
-    }
-
-    static floats scaled(floats x, const Kept* notes, int note) { return x * ((const floats*)notes)[note / kLanes]; }
 };

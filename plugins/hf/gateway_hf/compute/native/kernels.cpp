@@ -78,12 +78,10 @@ inline void norm_heads(const Norm& norm, int over, float* x, int heads, int size
 // From qkv [rows][(queries + 2 keys) size] to the cache and to words of queries.
 template <class S>
 void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv, const float* cos, const float* sin) {
-    using T = typename S::Number;
-    using E = typename T::Element;
     const Heads& heads = layer.heads;
-    int size = heads.size, padded = heads.padded(), group = heads.group();
+    int size = heads.size, asked = S::words_asked(heads.padded()), group = heads.group();
     long width = long(heads.queries + 2 * heads.keys) * size;
-    E* queries = (E*)kernels.queries.of(size_t(batch.rows) * heads.queries * padded);
+    uint32_t* queries = kernels.queries.of(size_t(batch.rows) * heads.queries * asked);
     kernels.team.each(int(kernels.runs.size()), [&](int part) {
         const Piece& run = kernels.runs[part];
         for (int row = run.row; row < run.row + run.rows; row++) {
@@ -98,7 +96,7 @@ void place(Kernels& kernels, const Layer& layer, const Batch& batch, float* qkv,
             if (!layer.norm_last) turn_all();
             for (int h = 0; h < heads.queries; h++) {
                 long to = (long(h / group) * batch.rows + row) * group + h % group;
-                ask<T>(heads, x + h * size, queries + to * padded);
+                ask<S>(heads, x + h * size, queries + to * asked);
             }
             int token = batch.past[run.sequence] + row - batch.starts[run.sequence];
             int block = batch.tables[long(run.sequence) * batch.width + token / kBlock];
@@ -241,10 +239,8 @@ void kernels_linear(Kernels* kernels, const Linear* w, int format, const void* x
 void kernels_attend(Kernels* kernels, const Heads* heads, const Batch* batch, int format, const float* q, const float* k,
                     const float* v, float* out) {
     with_cache(format, [&]<class S>() {
-        using T = typename S::Number;
-        using E = typename T::Element;
-        int size = heads->size, padded = heads->padded(), group = heads->group();
-        E* queries = (E*)kernels->queries.of(size_t(batch->rows) * heads->queries * padded);
+        int size = heads->size, asked = S::words_asked(heads->padded()), group = heads->group();
+        uint32_t* queries = kernels->queries.of(size_t(batch->rows) * heads->queries * asked);
         kernels->team.each(int(kernels->runs.size()), [&](int part) {
             const Piece& run = kernels->runs[part];
             for (int row = run.row; row < run.row + run.rows; row++) {
@@ -252,7 +248,7 @@ void kernels_attend(Kernels* kernels, const Heads* heads, const Batch* batch, in
                     long to = (long(h / group) * batch->rows + row) * group + h % group;
                     alignas(64) float query[kMaxHead];
                     memcpy(query, q + (long(row) * heads->queries + h) * size, sizeof(float) * size);
-                    ask<T>(*heads, query, queries + to * padded);
+                    ask<S>(*heads, query, queries + to * asked);
                 }
                 int token = batch->past[run.sequence] + row - batch->starts[run.sequence];
                 int block = batch->tables[long(run.sequence) * batch->width + token / kBlock];

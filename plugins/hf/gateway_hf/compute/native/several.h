@@ -63,6 +63,12 @@ template <int N> inline Several<N> error_of(const Several<N>& x) {
     return V::map([&](int i) { return pick(x.of[i] < 0.0f, -y.of[i], y.of[i]); });
 }
 
+template <int N> inline float most_of(const Several<N>& x) {
+    floats most = x.of[0];
+    each<N - 1>([&]<int i> { most = larger(most, x.of[i + 1]); });
+    return most_of(most);
+}
+
 enum Activation { kSilu = 0, kGeluTanh = 1, kGelu = 2, kRelu = 3, kReluSquare = 4, kGeluSigmoid = 5 };
 
 template <int N> inline Several<N> activate(int kind, const Several<N>& x) {

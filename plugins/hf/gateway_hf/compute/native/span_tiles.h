@@ -8,8 +8,6 @@
 #ifdef KERNELS_TILES
 constexpr int kFewQueries = 4;  // rows that vectors multiply faster
 
-inline bool in_tiles(int padded) { return tiles_allowed() && padded % (2 * kTile) == 0; }
-
 // The same as `multiply_as_tiles` for rows of float32, with tiles of D steps.
 template <int R, int C, int D>
 [[gnu::flatten]] inline void multiply_in_order(const float* a, long stride, const words* const* b, int steps, floats (&sums)[R][C]) {
@@ -37,8 +35,12 @@ public:
         if (rows_) _tile_release();
     }
 
+    static bool takes(int padded, int) { return tiles_allowed() && padded % (2 * kTile) == 0; }
+
     // Writes products of queries [rows][padded] and the keys of all blocks: [rows][kSpan][kBlock].
-    void keys(const uint32_t* queries, int rows, int padded, const words* const* blocks, float* scores) {
+    void keys(const uint32_t* queries, int rows, int padded, const uint16_t* const* keys, float* scores) {
+        const words* blocks[kSpan];
+        each<kSpan>([&]<int b> { blocks[b] = (const words*)keys[b]; });
         int steps = padded / 2;
         if (rows <= kFewQueries) return few_keys(queries, rows, steps, blocks, scores);
         shape(rows);
@@ -69,7 +71,10 @@ public:
     }
 
     // Adds weights [rows][kSpan][kBlock] times the values of `count` blocks to sums [rows][padded].
-    void values(const uint32_t* weights, int rows, int padded, const words* const* blocks, int count, float* sums) {
+    void values(const NumberWeights<BFloat16>* of, int rows, int padded, const uint16_t* const* values, int count, float* sums) {
+        auto weights = (const uint32_t*)of;
+        const words* blocks[kSpan];
+        each<kSpan>([&]<int b> { blocks[b] = (const words*)values[b]; });
         if (rows <= kFewQueries) return few_values(weights, rows, padded, blocks, count, sums);
         shape(rows);
         for (int d = 0; d < padded; d += 2 * kLanes) {
@@ -138,11 +143,5 @@ private:
             }
         });
     }
-};
-#else
-inline bool in_tiles(int) { return false; }
-struct SpanTiles {
-    void keys(const uint32_t*, int, int, const words* const*, float*) {}
-    void values(const uint32_t*, int, int, const words* const*, int, float*) {}
 };
 #endif

@@ -162,7 +162,11 @@ inline void store_bfloats(uint16_t* to, floats x) {
 }
 
 inline void store_bytes(uint8_t* to, ints x) {
+#ifdef __AVX512F__
+    _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8((__m512i)x));
+#else
     for (int i = 0; i < kLanes; i++) to[i] = uint8_t(x[i]);
+#endif
 }
 #endif
 
