@@ -82,7 +82,8 @@ class Launcher(Struct):
     def _own_settings(self, rival: Rival) -> dict[str, object]:
         model = self.model if self.model == BUILTIN else str(weights.folder_of(self.model, tools() / "models"))
         own: dict[str, object] = {"model": model, "dtype": "bfloat16", "places": self.most}
-        return own | ({"quantize": rival.weights} if rival.weights.startswith("int") else {})
+        few: dict[str, object] = {"quantize": rival.weights, "kv_dtype": "int8"}
+        return own | few if rival.weights.startswith("int") else own
 
     @contextmanager
     def _started(self, rival: Rival) -> Iterator[RunningServer]:

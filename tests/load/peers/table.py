@@ -109,16 +109,17 @@ class Rival(Struct, frozen=True):
 _NO_HTTP = "openvino: its library in a process, which has no HTTP and hands out tokens, not text"
 _NO_TILES = "llama.cpp: without repacked weights (`--no-repack`) where its tile registers end it by SIGILL"
 _NO_GUESSES = "ours, no guesses: the engine alone in a process, without HTTP, with guesses off"
+_FEW_BITS = "ours int8, int4: keys and values have 8 bits too (`kv_dtype`), as those of OpenVINO beside such weights"
 RIVALS = (
     Rival(OURS, CLASSES[0], "bf16"),
     Rival("vllm", CLASSES[0], "folder"),
     Rival("llama.cpp", CLASSES[0], "BF16"),
     Rival("openvino", CLASSES[0], "F16", note=_NO_HTTP),
     Rival("transformers", CLASSES[0], "folder", most=1, note="transformers: it answers one after another"),
-    Rival(OURS, CLASSES[1], "int8"),
+    Rival(OURS, CLASSES[1], "int8", note=_FEW_BITS),
     Rival("llama.cpp", CLASSES[1], "Q8_0", note=_NO_TILES),
     Rival("openvino", CLASSES[1], "Q8_0", note=_NO_HTTP),
-    Rival(OURS, CLASSES[2], "int4"),
+    Rival(OURS, CLASSES[2], "int4", note=_FEW_BITS),
     Rival("llama.cpp", CLASSES[2], "Q4_0", note=_NO_TILES),
     Rival("openvino", CLASSES[2], "Q4_0", note=_NO_HTTP),
     Rival(OURS, CLASSES[0], "no guesses", most=1, note=_NO_GUESSES),

@@ -235,7 +235,7 @@ def test_keys_and_values_in_8_bits_leave_layers_fused_and_are_tried(kernels):
     assert fitted.cache.form is Format.INT8
     torch.manual_seed(0)
     trial = Trial(drawn_model(LlamaConfig(**_SHAPE)))
-    trial.check(fitted.forward, 0.05, "as it is")
+    trial.check(fitted.forward, 0.1, "as it is")
     with pytest.raises(Misfit):
         trial.check(fitted.forward, 1e-4, "as if nothing were rounded")
 
