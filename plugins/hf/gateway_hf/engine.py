@@ -210,7 +210,7 @@ def _load(settings: Settings) -> tuple[Batch, ServedModel]:
     )
     cache, blocks = loaded.cache, loaded.blocks
     prepare = (lambda: cache.take_ahead(blocks.reached)) if cache else lambda: False
-    return Batch(scheduler, Runner(loaded.forward), loaded.guessing, loaded.draft, prepare), served
+    return Batch(scheduler, Runner(loaded.forward, loaded.kernels), loaded.guessing, loaded.draft, prepare), served
 
 
 def _count_read(served: ServedModel) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gateway.engine import EngineError, InvalidRequest
 from gateway_hf.compute.forward import Forward
+from gateway_hf.compute.kernels import Kernels
 from gateway_hf.constrain.thought_guide import AnswerGuide
 from gateway_hf.sampling.sampler import Draws, sample
 from gateway_hf.sampling.score import score
@@ -22,10 +23,11 @@ StepOutcome = list[Drawn] | BaseException
 
 
 class Runner:
-    """Owns the model and the draws; used by one thread."""
+    """Owns the model and the draws, which `kernels` make where there are such; used by one thread."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Forward, kernels: Kernels | None = None) -> None:
         self._forward = forward
+        self._kernels = kernels
         self._terms: dict[Sequence, Terms] = {}
         self._guides: dict[Sequence, AnswerGuide] = {}
         self._draws: dict[Sequence, Draws] = {}
@@ -104,7 +106,7 @@ class Runner:
         asked = [drawing.terms.logprobs for drawing in draws]
         natural = logits.log_softmax(dim=-1) if any(count is not None for count in asked) else None
         drawn: list[Drawn | None] = []
-        for at, token in enumerate(sample(logits, draws)):
+        for at, token in enumerate(sample(logits, draws, self._kernels)):
             count = asked[at]
             if token is None or draws[at].fault is not None:
                 drawn.append(None)

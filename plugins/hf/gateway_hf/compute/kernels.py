@@ -5,7 +5,7 @@ Nothing here copies: a struct holds addresses of tensors that its owner keeps al
 
 import ctypes
 from collections.abc import Sequence as Some
-from ctypes import Array, Structure, c_float, c_int32, c_void_p
+from ctypes import Array, Structure, c_double, c_float, c_int32, c_void_p
 from enum import IntEnum
 from pathlib import Path
 
@@ -141,6 +141,16 @@ class EncoderLayer(Structure):
     )
 
 
+class DrawStruct(Structure):
+    """How a row of logits is drawn from; `top_k` 0 means from all, and `level` is from `(0, 1]`."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("row", "top_k")),
+        *((name, c_float) for name in ("temperature", "min_p")),
+        *((name, c_double) for name in ("top_p", "level")),
+    )
+
+
 class Kernels:
     """A team of threads and its room; used by one thread at a time. Raises `native.NotBuiltError`."""
 
@@ -199,6 +209,14 @@ class Kernels:
             self._self, ctypes.byref(weight), FORMATS[x.dtype], x.data_ptr(), x.shape[0], out.data_ptr()
         )
         return out
+
+    def draw(self, logits: Tensor, draws: Array[DrawStruct]) -> list[int]:
+        """Draw a token for each of some rows of float32 `logits` `[rows, vocabulary]`; -1 where they are no numbers."""
+        tokens = (c_int32 * len(draws))()
+        self._library.kernels_draw(
+            *(self._self, logits.data_ptr(), logits.shape[-1], ctypes.byref(draws), len(draws), ctypes.byref(tokens))
+        )
+        return list(tokens)
 
     def attend(self, heads: Heads, batch: BatchStruct, form: Format, qkv: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Remember keys and values and attend: float32 `[rows, heads, size]` in and out; `form` is the cache's."""

@@ -47,7 +47,7 @@ class LoadedModel:
 
     `blocks` are those of its KV `cache`; `hold` locks its folder in the cache folder. Sequences choose among
     its `adapters` by their numbers, from 1 on. `build` names what answers depend on, and `root` what its weights came
-    under. The `draft` model guesses for it.
+    under. `kernels` compute and draw, where there are such. The `draft` model guesses for it.
     """
 
     forward: Forward
@@ -69,6 +69,7 @@ class LoadedModel:
     root: str
     adapters: tuple[LoadedAdapter, ...]
     hold: Hold | None
+    kernels: Kernels | None
     draft: DraftModel | None
 
 
@@ -129,6 +130,7 @@ def load(settings: Settings) -> LoadedModel:
         root=(*source.aliases, source.name)[0],
         adapters=own,
         hold=source.hold,
+        kernels=kernels,
         draft=load_draft(settings, DraftPlace(dtype, device, kernels, count, tokenizer, vocabulary), fitted.note),
     )
 

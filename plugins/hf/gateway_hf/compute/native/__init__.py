@@ -140,10 +140,11 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.kernels_advise.argtypes = [pointer, ctypes.c_size_t]
     loaded.kernels_layers.argtypes = [pointer, pointer, integer, pointer, integer, pointer, pointer, pointer]
     loaded.kernels_linear.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
+    loaded.kernels_draw.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
     loaded.kernels_attend.argtypes = [pointer, pointer, pointer, integer, pointer, pointer, pointer, pointer]
     loaded.kernels_adapt.argtypes = [pointer, pointer, integer]
     loaded.kernels_change.argtypes = [pointer, pointer, pointer, integer, pointer, integer]
     loaded.kernels_encode.argtypes = [pointer, pointer, integer, pointer, integer, pointer]
-    for name in ("adapt", "advise", "attend", "begin", "change", "encode", "free", "layers", "linear"):
+    for name in ("adapt", "advise", "attend", "begin", "change", "draw", "encode", "free", "layers", "linear"):
         getattr(loaded, f"kernels_{name}").restype = None
     return loaded

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "adapter.h"
+#include "draws.h"
 #include "norms.h"
 
 // What the norms of queries and keys run over: each head with the same weights, or with its own; or all heads at once.
@@ -232,6 +233,11 @@ void kernels_linear(Kernels* kernels, const Linear* w, int format, const void* x
     else read_row<BFloat16>((const uint16_t*)x, size, wide);
     write_plain(*kernels, *w, wide, rows);
     apply(kernels->team, *w, kernels->sheet.at, rows, into(y, columns));
+}
+
+// Draws a token of logits [rows][vocabulary] for each of `count` rows; -1 where they are no numbers.
+void kernels_draw(Kernels* kernels, const float* logits, int vocabulary, const Draw* draws, int count, int32_t* tokens) {
+    draw_rows(kernels->team, logits, vocabulary, draws, count, tokens);
 }
 
 // Attention with keys and values that are new: all float32, queries [rows][queries][size], keys and values
