@@ -16,7 +16,7 @@ def draw_by_kernels(
     That is how much of the row's probability, token after token, is passed. `None` where there is no number.
     """
     structs = [
-        DrawStruct(row, min(term.top_k, logits.shape[-1]), term.temperature, term.min_p, term.top_p, level)
+        DrawStruct(row, max(0, min(term.top_k, logits.shape[-1])), term.temperature, term.min_p, term.top_p, level)
         for row, term, level in zip(rows, terms, levels, strict=True)
     ]
     tokens = kernels.draw(logits.contiguous(), (DrawStruct * len(structs))(*structs))

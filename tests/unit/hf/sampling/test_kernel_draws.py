@@ -14,6 +14,7 @@ _WAYS = {
     "cold": {"temperature": 0.05},
     "hot": {"temperature": 50.0},
     "as hot as numbers go": {"temperature": 1e30},
+    "some, as hot as numbers go": {"temperature": 1e30, "top_k": 5},
     "as cold as numbers go": {"temperature": 1e-5, "top_p": 0.9},
     "some": {"top_k": 40},
     "one": {"top_k": 1},
@@ -52,6 +53,23 @@ def test_a_token_is_the_one_where_the_level_is_reached(kernels, way, vocabulary)
             # Sums are rounded here and there: alike to five digits.
             before = reached[row, token] - chances[row, token]
             assert before - 1e-5 <= level * reached[row, -1] <= reached[row, token] + 1e-5
+
+
+@pytest.mark.parametrize("vocabulary", [4096, 49152])
+def test_without_mass_the_first_of_the_likeliest_is_drawn(kernels, vocabulary):
+    logits = torch.zeros(2, vocabulary)
+    logits[1, : vocabulary // 2] = -50
+    terms = [Terms(limit=1, top_p=0.0)] * 2
+    assert draw_by_kernels(kernels, logits, range(2), terms, [0.5] * 2) == [0, vocabulary // 2]
+
+
+def test_what_is_next_to_impossible_is_not_drawn_where_sums_are_rounded(kernels):
+    logits = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)) * 3
+    logits[:, 5] = logits.amax(-1) + 2
+    logits[:, 63] = -80
+    for step in range(0, 100, 5):
+        levels = [1.0 - step * 2e-9] * 64
+        assert 63 not in draw_by_kernels(kernels, logits, range(64), [Terms(limit=1)] * 64, levels)
 
 
 @pytest.mark.parametrize("level", [2**-53, 1.0])

@@ -126,6 +126,12 @@ inline bool see_all(const Heads& heads, const Tile& tile, int block, int count) 
     return end - 1 <= tile.position[0] && (!heads.window || first > last - heads.window);
 }
 
+// Puts `none` where a row does not see a token.
+inline floats veil(const Heads& heads, int position, const floats& token, const floats& x, const floats& none) {
+    floats seen = pick(token > float(position), none, x);
+    return heads.window ? pick(token <= float(position - heads.window), none, seen) : seen;
+}
+
 // Makes scores of products: minus infinity where a row does not see a token.
 template <class S> inline void score_span(const Heads& heads, const Tile& tile, const KeySpan<S>& span, Scores* scores) {
     for (int b = 0; b < span.count; b++) {
@@ -135,10 +141,7 @@ template <class S> inline void score_span(const Heads& heads, const Tile& tile, 
         for (int r = 0; r < tile.rows; r++) {
             floats x = S::scaled(*(const floats*)(scores[r] + b * kBlock), span.blocks[b] + 2 * heads.half(), 0);
             if (heads.cap > 0) x = heads.cap * tangent(x / heads.cap);
-            if (!seen) {
-                x = pick(token > float(tile.position[r]), all(-INFINITY), x);
-                if (heads.window) x = pick(token <= float(tile.position[r] - heads.window), all(-INFINITY), x);
-            }
+            if (!seen) x = veil(heads, tile.position[r], token, x, all(-INFINITY));
             *(floats*)(scores[r] + b * kBlock) = x;
         }
     }
@@ -181,7 +184,8 @@ inline void weigh_span(const Heads& heads, Tile& tile, const KeySpan<S>& span, c
         auto p = Blocks::map([&](int b) { return seen_of(b, pick(x.of[b] == x.of[b], power.of[b], x.of[b])); });
         float shrink = Peaks::of(peaks.shrink, r);
         tile.total[r] = tile.total[r] * shrink + sum_of(p.of[0] + p.of[1] + (p.of[2] + p.of[3]));
-        float bound = seen ? tallest : S::most(Blocks::map([&](int b) { return seen_of(b, scales.of[b]); }));
+        auto own = [&](int b) { return veil(heads, tile.position[r], count_up() + float((span.from + b) * kBlock), scales.of[b], floats{}); };
+        float bound = seen ? tallest : S::most(Blocks::map(own));
         auto weight = Blocks::map([&](int b) { return seen_of(b, p.of[b] * scales.of[b]); });
         S::weigh(weight, bound * Peaks::of(peaks.power, r), span.count, weights[r]);
         float* sums = tile.sums + r * padded;

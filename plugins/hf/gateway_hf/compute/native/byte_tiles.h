@@ -54,8 +54,8 @@ public:
 
     // As `SpanTiles::values`.
     void values(const ByteWeights* weights, int rows, int padded, const int8_t* const* blocks, int, float* sums) {
-        shape(rows);
         join(blocks, padded);
+        shape(rows);
         alignas(64) ints high[kTile], low[kTile];
         _tile_loadd(4, weights->high, sizeof(ByteWeights));
         _tile_loadd(6, weights->low, sizeof(ByteWeights));
@@ -82,6 +82,7 @@ private:
     alignas(64) int8_t joined_[kSpan * kBlock * kMaxHead];
 
     void shape(int rows) {
+        asm volatile("" : : : "memory");  // what is loaded into tiles has to be written before; GCC 12 does not know of loads
         if (rows == rows_) return;
         struct alignas(64) {
             uint8_t palette = 1, start = 0, unused[14] = {};

@@ -40,7 +40,7 @@ public:
         for (double sum : sums_) total += sum;
         if (!(total > 0 && total < INFINITY)) return -1;
         if (!how.top_k && how.top_p >= 1 && !(how.min_p > 0)) return pass(how.level * total);
-        if (how.top_k > 0) keep_highest(std::min(how.top_k, vocabulary));
+        if (how.top_k) keep_highest(logits, std::min(how.top_k, vocabulary));
         else if (how.top_p < 1) find(total, how.top_p);
         else collect(how.min_p);
         if (how.top_p < 1) keep_nucleus(how.top_p, how.top_k ? listed() : total);
@@ -55,10 +55,17 @@ public:
 private:
     static constexpr int kHerd = 4 * kLanes;  // tokens of a group
     Room<float> powers_;
-    std::vector<float> peaks_;
+    std::vector<float> peaks_, tops_, levels_;
+    alignas(64) float rest_[kHerd];
+    int whole_ = 0;  // groups
     std::vector<double> sums_;
     std::vector<Chance> chances_, sorted_;
 
+    // Of a group's logits those that there are, else minus infinity.
+    Several<4> read(const float* logits, int g) const {
+        const float* from = g < whole_ ? logits + long(g) * kHerd : rest_;
+        return Several<4>::map([&](int i) { return *(const floats*)(from + i * kLanes); });
+    }
     const float* group(int g) const { return powers_.kept.data() + long(g) * kHerd; }
     int groups() const { return int(sums_.size()); }
 
@@ -66,26 +73,22 @@ private:
 
     // Makes chances of logits; what is minus infinity has none.
     void weigh(const float* logits, int vocabulary, float temperature) {
-        int count = (vocabulary + kHerd - 1) / kHerd, whole = vocabulary / kHerd;
+        int count = (vocabulary + kHerd - 1) / kHerd;
+        whole_ = vocabulary / kHerd;
         powers_.of(size_t(count) * kHerd);
         peaks_.resize(count);
         sums_.resize(count);
-        alignas(64) float rest[kHerd];
-        std::fill(rest, rest + kHerd, -INFINITY);
-        std::copy(logits + long(whole) * kHerd, logits + vocabulary, rest);
-        auto read = [&](int g) {
-            const float* from = g < whole ? logits + long(g) * kHerd : rest;
-            return Several<4>::map([&](int i) { return *(const floats*)(from + i * kLanes); });
-        };
+        std::fill(rest_, rest_ + kHerd, -INFINITY);
+        std::copy(logits + long(whole_) * kHerd, logits + vocabulary, rest_);
         Several<4> most(-INFINITY);
         for (int g = 0; g < count; g++) {
-            auto x = read(g);
+            auto x = read(logits, g);
             most = Several<4>::map([&](int i) { return larger(x.of[i], most.of[i]); });
         }
         const Several<4> highest(most_of(most));
         const float colder = std::min(1.0f / temperature, FLT_MAX);
         for (int g = 0; g < count; g++) {
-            auto x = read(g), power = exponential((x - highest) * Several<4>(colder));
+            auto x = read(logits, g), power = exponential((x - highest) * Several<4>(colder));
             power = Several<4>::map([&](int i) { return pick(x.of[i] == all(-INFINITY), floats{}, power.of[i]); });
             each<4>([&]<int i> { *(floats*)(powers_.kept.data() + long(g) * kHerd + i * kLanes) = power.of[i]; });
             peaks_[g] = most_of(power);
@@ -96,15 +99,15 @@ private:
     // Returns the token at which chances of all reach a sum.
     int pass(double target) const {
         double passed = 0;
-        int at = 0, token = -1;
+        int at = 0;
         while (at + 1 < groups() && passed + sums_[at] < target) passed += sums_[at++];
-        for (; token < 0 && at >= 0; at--)  // a group's own sum may be a little less than it said
-            for (int i = 0; i < kHerd; i++) {
-                if (!(group(at)[i] > 0)) continue;
-                token = at * kHerd + i;
-                if ((passed += group(at)[i]) >= target) return token;
-            }
-        return token;
+        for (int i = 0; i < kHerd; i++) {
+            passed += group(at)[i];
+            if (passed >= target && group(at)[i] > 0) return at * kHerd + i;
+        }
+        // A group's own sum may be a little less than it said; the last group may have none.
+        while (at > 0 && !(peaks_[at] > 0)) at--;
+        return at * kHerd + int(std::max_element(group(at), group(at) + kHerd) - group(at));
     }
 
     // Lists tokens whose chance is no less than a bound, in order.
@@ -117,26 +120,37 @@ private:
         }
     }
 
-    // Lists the `count` likeliest tokens, and those that are as likely as the last of them.
-    void keep_highest(int count) {
-        float bound = 0;
+    // Lists the tokens of the `count` highest logits, and those whose logits are the same as the last of them. (Chances of many
+    // may be the same, where it is hot.)
+    void keep_highest(const float* logits, int count) {
+        float bound = -INFINITY;
+        tops_.resize(groups());
+        for (int g = 0; g < groups(); g++) tops_[g] = most_of(read(logits, g));
         if (count <= groups()) {  // each of so many groups has one that is no less
-            std::vector<float> peaks(peaks_);
-            std::nth_element(peaks.begin(), peaks.begin() + count - 1, peaks.end(), std::greater<>());
-            bound = peaks[count - 1];
+            levels_ = tops_;
+            std::nth_element(levels_.begin(), levels_.begin() + count - 1, levels_.end(), std::greater<>());
+            bound = levels_[count - 1];
         }
-        collect(bound);
-        if (int(chances_.size()) <= count) return;
-        sorted_ = chances_;
-        std::nth_element(sorted_.begin(), sorted_.begin() + count - 1, sorted_.end(), likelier);
-        float last = sorted_[count - 1].power;
-        std::erase_if(chances_, [&](const Chance& each) { return each.power < last; });
+        chances_.clear();
+        levels_.clear();
+        for (int g = 0; g < groups(); g++) {
+            if (tops_[g] < bound) continue;
+            for (int i = 0, token = g * kHerd; i < kHerd; i++, token++) {
+                if (!(group(g)[i] > 0) || logits[token] < bound) continue;
+                chances_.push_back({group(g)[i], token});
+                levels_.push_back(logits[token]);
+            }
+        }
+        if (int(levels_.size()) <= count) return;
+        std::nth_element(levels_.begin(), levels_.begin() + count - 1, levels_.end(), std::greater<>());
+        float last = levels_[count - 1];
+        std::erase_if(chances_, [&](const Chance& each) { return logits[each.token] < last; });
     }
 
     // Lists tokens among which are all that reach a share of the total.
     void find(double total, double share) {
         constexpr float first = 1e-3f, step = 1.0f / 32;
-        for (float bound = float(total) * first;; bound *= step) {
+        for (float bound = std::min(float(total) * first, 1.0f);; bound *= step) {
             // All that are less likely than this are together less than what is left out.
             bool last = bound * sums_.size() * kHerd <= (1 - share) * total;
             collect(last && bound < FLT_MIN ? 0 : bound);

@@ -100,6 +100,7 @@ private:
     int rows_ = 0;
 
     void shape(int rows) {
+        asm volatile("" : : : "memory");  // what is loaded into tiles has to be written before; GCC 12 does not know of loads
         if (rows == rows_) return;
         struct alignas(64) {
             uint8_t palette = 1, start = 0, unused[14] = {};
