@@ -13,6 +13,7 @@ import torch
 from gateway.engine import Hold
 from gateway_hf.compute.forward import Forward
 from gateway_hf.compute.kernels import BLOCK
+from gateway_hf.sampling.likeliest import find_likeliest
 from gateway_hf.scheduling.drafter import HitRate
 from gateway_hf.scheduling.scheduler import Chunk
 from gateway_hf.scheduling.sequence import Sequence
@@ -142,7 +143,7 @@ class DraftModel:
             for at in range(own.computed // BLOCK, (own.computed + chunk.tokens - 1) // BLOCK + 1):
                 self._held.pop(own.blocks[at], None)
         logits, counts = self._forward.logits(chunks)
-        likeliest = iter(logits[:, : self._vocabulary].argmax(-1).tolist())
+        likeliest = iter(find_likeliest(logits[:, : self._vocabulary]).tolist())
         for chunk in chunks:
             chunk.sequence.computed += chunk.tokens
         return [next(likeliest) if count else None for count in counts]

@@ -19,6 +19,7 @@ from gateway_hf.compute.kernels import Kernels
 from gateway_hf.constrain.thought_guide import AnswerGuide
 from gateway_hf.sampling.bans import Bans
 from gateway_hf.sampling.kernel_draws import draw_by_kernels
+from gateway_hf.sampling.likeliest import find_likeliest
 from gateway_hf.sampling.terms import Terms
 
 _log = logging.getLogger("gateway_hf")
@@ -153,11 +154,8 @@ def sample(logits: Tensor, draws: Sequence[Draws], kernels: Kernels | None = Non
 
 def _likeliest(logits: Tensor) -> list[int | None]:
     """Return each row's likeliest token, the first of several; `None` where the largest logit is no finite number."""
-    if logits.is_cpu:  # torch takes seven times as long
-        tokens = torch.from_numpy(logits.numpy().argmax(axis=-1))
-        best = logits.gather(1, tokens[:, None])[:, 0]
-    else:
-        best, tokens = logits.max(dim=-1)
+    tokens = find_likeliest(logits)
+    best = logits.gather(1, tokens[:, None])[:, 0]
     return [token if sound else None for token, sound in zip(tokens.tolist(), best.isfinite().tolist(), strict=True)]
 
 
