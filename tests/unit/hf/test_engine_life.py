@@ -12,9 +12,11 @@ from gateway.engine import (
     DiskCache,
     Health,
     LoadFailed,
+    Sampling,
     Unavailable,
     collect,
 )
+from gateway_hf.compute.kernels import Kernels
 from gateway_hf.compute.kv_cache import KvCache
 from gateway_hf.engine import HfEngine
 from gateway_hf.loading import weights
@@ -53,6 +55,20 @@ async def test_once_it_has_answered_it_takes_memory_behind_the_blocks_that_were_
     async with HfEngine(settings) as engine:
         await collect(engine.generate(ask()))
         assert await asyncio.to_thread(is_done.wait, 20)
+
+
+async def test_where_there_are_kernels_they_draw(settings, kernels, monkeypatch):
+    drawn = []
+
+    def draw(self, logits, draws):
+        drawn.append(len(draws))
+        return own(self, logits, draws)
+
+    own = Kernels.draw
+    monkeypatch.setattr(Kernels, "draw", draw)
+    async with HfEngine(settings) as engine:
+        await collect(engine.generate(ask(sampling=Sampling(temperature=1.0, max_tokens=3, ignore_eos=True))))
+    assert drawn == [1, 1, 1]
 
 
 async def test_before_it_is_entered_and_after_it_was_left_nothing_is_served(settings):
