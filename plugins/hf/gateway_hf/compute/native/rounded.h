@@ -11,19 +11,12 @@
 
 // Rounds a row to `padded` whole numbers, `shift` added, in steps of the scale that is returned.
 inline float round_row(const float* x, int size, int padded, int shift, int8_t* to) {
-    constexpr float largest = 127.0f;
     alignas(64) float row[kMaxHead];
     write_row<Float32>(x, size, padded, row);
-    floats most = {}, none = {};
-    for (int d = 0; d < padded; d += kLanes) {
-        floats v = *(floats*)(row + d);
-        most = larger(most, larger(v, -v));
-        none += v - v;  // what is no number, or no finite one, makes the scale none
-    }
-    float peak = most_of(most), inverse = peak > 0 ? largest / peak : 0.0f;
+    auto [scale, inverse] = reach_of(row, padded, 127.0f);
     for (int d = 0; d < padded; d += kLanes)
         store_bytes((uint8_t*)to + d, to_ints(*(floats*)(row + d) * inverse + 12582912.0f) - (12582912 - shift));
-    return peak / largest + sum_of(none);
+    return scale;
 }
 
 // What is alike however bytes are multiplied.

@@ -45,20 +45,28 @@ struct Sheet {
     }
 };
 
+// In what steps numbers are rounded to whole ones up to `largest`, and how many of them are one.
+struct Reach {
+    float scale, inverse;
+};
+inline Reach reach_of(const float* x, int size, float largest) {
+    floats most = {}, none = {};
+    for (int i = 0; i < size; i += kLanes) {
+        floats v = *(const floats*)(x + i);
+        most = larger(most, larger(v, -v));
+        none += v - v;  // what is no number, or no finite one, makes the scale none
+    }
+    float peak = most_of(most);
+    return {peak / largest + sum_of(none), peak > 0 ? largest / peak : 0.0f};
+}
+
 // Rounds the group of a row's elements that begins with element k to whole numbers, and notes what has to be known of them.
 inline void round_group(const Linear& w, const float* x, int k, uint32_t* row, float* notes) {
     bool four = w.fours(), broad = w.broad();
     // Bytes of a row are made unsigned where signed bytes of a panel are multiplied by them.
     int shift = four || broad || w.narrow ? 0 : 128;
     float largest = broad ? 32767.0f : 127.0f;
-    floats most = {}, none = {};
-    for (int i = k; i < k + w.group; i += kLanes) {
-        floats v = *(const floats*)(x + i);
-        most = larger(most, larger(v, -v));
-        none += v - v;  // what is no number, or no finite one, makes the scale none
-    }
-    float peak = most_of(most), inverse = peak > 0 ? largest / peak : 0.0f;
-    float scale = peak / largest + sum_of(none);
+    auto [scale, inverse] = reach_of(x + k, w.group, largest);
     ints sum = {};
     for (int i = k; i < k + w.group; i += kLanes) {
         ints whole = to_ints(*(const floats*)(x + i) * inverse + 12582912.0f) - (12582912 - shift);
